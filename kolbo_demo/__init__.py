@@ -1,0 +1,1 @@
+"""Kolbo Lipsync: make a portrait or a clip say what a recording says."""

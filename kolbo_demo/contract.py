@@ -1,0 +1,172 @@
+"""The wire: Kolbo's lipsync API as types, used by the client and the local service alike.
+
+Field names are Kolbo's own. Fields that the cloud adds later are kept (`extra="allow"`), never a
+failure, and `state` is a plain string on purpose: a state this version does not know is carried,
+not refused.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+API_PREFIX = "/v1"
+DEFAULT_POLL_SECONDS = 8.0
+MAX_FILE_BYTES = 100 * 1024 * 1024
+"""Kolbo's limit: 100 MB a file."""
+
+VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v"})
+"""A `source_url` whose path ends so is a video; anything else is an image."""
+
+PENDING = "pending"
+PROCESSING = "processing"
+COMPLETED = "completed"
+FAILED = "failed"
+CANCELLED = "cancelled"
+FINAL_STATES = frozenset({COMPLETED, FAILED, CANCELLED})
+
+Unit = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class LipsyncRequest(_Wire):
+    """`POST /v1/generate/lipsync`, the fields that travel as text (files travel beside them)."""
+
+    source_url: str | None = None
+    audio_url: str | None = None
+    prompt: str | None = None
+    model: str | None = None
+    bounding_box_target: tuple[Unit, Unit] | None = None
+    """Face point, x and y in 0-1 of the upright picture."""
+
+
+class StartReply(_Wire):
+    """What a started generation answers."""
+
+    success: bool = True
+    generation_id: str
+    type: str = "lipsync"
+    model: str | None = None
+    credits_charged: float | None = None
+    poll_url: str | None = None
+    poll_interval_hint: float | None = None
+    """Seconds between polls; `DEFAULT_POLL_SECONDS` where absent."""
+
+
+class Result(_Wire):
+    """The `result` of a completed generation."""
+
+    urls: list[str] = Field(default_factory=list)
+    thumbnail_url: str | None = None
+    duration: float | None = None
+    """Seconds."""
+    aspect_ratio: str | None = None
+    prompt_used: str | None = None
+    model: str | None = None
+    created_at: str | None = None
+    """ISO 8601 with milliseconds and Z."""
+
+
+class Failure(_Wire):
+    """Details that a failed generation may carry beside `error`."""
+
+    message: str | None = None
+    category: str | None = None
+    code: str | None = None
+    retryable: bool | None = None
+
+
+class Status(_Wire):
+    """`GET /v1/generate/{id}/status`."""
+
+    success: bool = True
+    generation_id: str | None = None
+    type: str = "lipsync"
+    state: str
+    progress: float | None = None
+    """0-100."""
+    result: Result | None = None
+    error: str | None = None
+    failure: Failure | None = None
+    credits_used: float | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more will change."""
+        return self.state in FINAL_STATES
+
+
+class CancelReply(_Wire):
+    """`POST /v1/generate/{id}/cancel`."""
+
+    success: bool = True
+    generation_id: str
+    state: str = CANCELLED
+    credits_refunded: float | None = None
+
+
+class Model(_Wire):
+    """One row of `GET /v1/models?type=lipsync`. `credit` is a price a second of output."""
+
+    identifier: str
+    name: str | None = None
+    provider: str | None = None
+    types: list[str] = Field(default_factory=list)
+    credit: float | None = None
+    summary: str | None = None
+    recommended: bool | None = None
+    new_model: bool | None = None
+    min_audio_duration: float | None = None
+    max_audio_duration: float | None = None
+    audio_max_follows_video_duration: bool | None = None
+    supported_audio_formats: list[str] | None = None
+    min_video_duration: float | None = None
+    max_video_duration: float | None = None
+    max_file_size: float | None = None
+    requires_prompt: bool | None = None
+    max_prompt_length: int | None = None
+    estimated_duration_seconds: float | None = None
+
+
+class ModelList(_Wire):
+    """`GET /v1/models`."""
+
+    success: bool = True
+    models: list[Model] = Field(default_factory=list)
+    count: int | None = None
+
+
+class Credits(_Wire):
+    """What an account has left. 1 credit is 0.01 US dollar."""
+
+    total: float
+    plan_credits: float = 0
+    credit_pack: float = 0
+    redemption: float = 0
+
+
+class CreditsReply(_Wire):
+    """`GET /v1/account/credits`."""
+
+    success: bool = True
+    credits: Credits
+
+
+class ErrorReply(_Wire):
+    """Every error body: both documented shapes in one, so that any reader is served.
+
+    The docs print `{success, error, code}` for all errors and `{status, message}` for a 429.
+    """
+
+    success: Literal[False] = False
+    error: str
+    code: str
+    status: Literal[False] = False
+    message: str
+
+    @classmethod
+    def of(cls, code: str, text: str, **extra: Any) -> "ErrorReply":
+        """The body for `code` with one sentence for people."""
+        return cls(error=text, code=code, message=text, **extra)

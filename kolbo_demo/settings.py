@@ -1,0 +1,38 @@
+"""Environment variables to settings. Read when constructed, never at import."""
+
+from pathlib import Path
+from typing import Annotated
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+CLOUD_URL = "https://api.kolbo.ai/api"
+
+
+class Settings(BaseSettings):
+    """Every `KOLBO_*` variable this project reads. Secrets show as stars in any repr."""
+
+    model_config = SettingsConfigDict(env_prefix="KOLBO_", env_ignore_empty=True, extra="ignore")
+
+    api_key: SecretStr | None = None
+    """Key for Kolbo's cloud. Without it the page starts on the local engine."""
+
+    api_url: str = CLOUD_URL
+    """Base of Kolbo's API, `/api` included."""
+
+    local_api_key: SecretStr | None = None
+    """Key that the local service accepts. Without it a random one is made at start."""
+
+    data_dir: Path = Field(default_factory=lambda: user_data_path("kolbo-lipsync", appauthor=False))
+    """Where the local service keeps its database, inputs and results."""
+
+    fetch_allow_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Hosts, comma separated, that links may point to although their address is private."""
+
+    @field_validator("fetch_allow_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return frozenset(name.strip().lower() for name in value.split(",") if name.strip())
+        return value
