@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kolbo_demo.media import MediaError
+from kolbo_demo.container import MediaError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
