@@ -81,16 +81,13 @@ class Shape:
 
 
 def displaced(head: Head, shape: Shape) -> Array:
-    """The head's points (478, 3) mm as the mouth shape moves them."""
+    """The head's points (478, 3) mm with lips and chin as the mouth shape moves them."""
     rest = head.points
     out = rest.copy()
     centre, half = head.mouth_centre, head.half_width
-    corners = np.array([rest[61], rest[291]])
-    shift = np.array([[-shape.width, 0.0], [shape.width, 0.0]])
-    shift[:, 1] = 0.2 * shape.lower_drop * (1 - 0.5 * shape.protrusion)
-    out[:, :2] += _skin(rest[:, :2], corners[:, :2], shift, shape.jaw, rest[CHIN, 1])
-    for index in (164, 167, 393, 165, 391):
-        out[index, 1] -= 0.5 * shape.upper_lift
+    shift = _corner_shift(shape)
+    out[:, :2] += _skin(rest[:, :2], head, shift, shape.jaw)
+    out[list(_ABOVE), 1] -= 0.5 * shape.upper_lift
     for ring, inner, upper in (
         (UPPER_OUTER, False, True), (UPPER_INNER, True, True),
         (LOWER_OUTER, False, False), (LOWER_INNER, True, False),
@@ -100,32 +97,36 @@ def displaced(head: Head, shape: Shape) -> Array:
         side = np.clip(np.abs(t), 0, 1)
         bow = (1 - side**2) ** (1.05 + 0.4 * shape.protrusion)
         rim = 1 - side**2  # outer rings round off more slowly
-        sides = (1 - np.sign(t)) / 2
-        drop = shift[0, 1] * sides + shift[1, 1] * (1 - sides)
-        y = drop * side**2
-        if upper:
-            y -= shape.upper_lift * (bow if inner else 0.8 * rim)
-            if not inner:
-                y += rim * (0.6 * shape.closure - 1.0 * shape.protrusion)
+        y = shift[0, 1] * side**2
+        if inner:
+            y += bow * (-shape.upper_lift if upper else shape.lower_drop)
+        elif upper:
+            y += rim * (-0.8 * shape.upper_lift + 0.6 * shape.closure - 1.0 * shape.protrusion)
         else:
-            y += shape.lower_drop * (bow if inner else 0.92 * rim)
-            if not inner:
-                y += rim * (1.3 * shape.protrusion - 0.6 * shape.closure)
+            y += rim * (0.92 * shape.lower_drop - 0.6 * shape.closure + 1.3 * shape.protrusion)
         out[ids, 1] = rest[ids, 1] + y
         out[ids, 0] = rest[ids, 0] + shape.width * t
     return out
 
 
-def _skin(at: Array, corners: Array, shift: Array, jaw: float, chin: float) -> Array:
-    """How skin points (n, 2) mm move with the jaw and the mouth's corners."""
+def _corner_shift(shape: Shape) -> Array:
+    """How the picture's left and right mouth corners move from rest, (2, 2) mm."""
+    down = 0.2 * shape.lower_drop * (1 - 0.5 * shape.protrusion)
+    return np.array([[-shape.width, down], [shape.width, down]])
+
+
+def _skin(at: Array, head: Head, shift: Array, jaw: float) -> Array:
+    """How skin points (n, 2) mm move with the mouth's corners (`shift`, (2, 2) mm) and the jaw."""
+    corners = head.points[[61, 291], :2]
     level = float(corners[:, 1].mean())
-    down = _smooth((at[:, 1] - level + 2) / (chin - level - 8))
+    down = _smooth((at[:, 1] - level + 2) / (head.points[CHIN, 1] - level - 8))
     beside = 1 - _smooth((np.abs(at[:, 0]) - 26) / 48)
     move = np.zeros_like(at)
     move[:, 1] = jaw * down * beside
     for corner, by in zip(corners, shift, strict=True):
-        near = np.exp(-((at - corner) ** 2).sum(1) / (2 * 14.0**2))[:, None]
-        move += 0.8 * near * by * (1 - np.array([0.0, 1.0]) * down[:, None])
+        near = 0.8 * np.exp(-((at - corner) ** 2).sum(1) / (2 * 14.0**2))
+        move[:, 0] += near * by[0]
+        move[:, 1] += near * by[1] * (1 - down)
     return move
 
 
@@ -134,19 +135,15 @@ def _smooth(value: Array) -> Array:
     return v * v * (3 - 2 * v)
 
 
-def _helpers(corners: Array, shift: Array | None, jaw: float, chin: Array) -> Array:
+def _helpers(head: Head) -> Array:
     """Points that no landmark gives: beside the mouth, then on the neck. (n, 3) mm."""
     beside = [
-        corner + np.array([side * out, 0.0, 0.4 * out])
-        for corner, side in zip(corners, (-1.0, 1.0), strict=True)
+        head.points[corner] + np.array([side * out, 0.0, 0.4 * out])
+        for corner, side in ((61, -1.0), (291, 1.0))
         for out in _BESIDE
     ]
-    neck = [chin + np.array([x, y, 0.0]) for x, y in _NECK]
-    both = np.array([*beside, *neck])
-    if shift is not None:
-        count = len(beside)
-        both[:count, :2] += _skin(both[:count, :2], corners[:, :2], shift, jaw, chin[1])
-    return both
+    neck = [head.points[CHIN] + np.array([x, y, 0.0]) for x, y in _NECK]
+    return np.array([*beside, *neck])
 
 
 class Spline:
@@ -199,6 +196,7 @@ class MouthWarp:
 
     def __init__(self, head: Head) -> None:
         self.head = head
+        self._helpers = _helpers(head)
 
     def __call__(
         self,
@@ -215,7 +213,9 @@ class MouthWarp:
         moved; None leaves the head in place.
         """
         target = pose.project(displaced(self.head, shape))
-        helpers_to, helpers_from = self._helper_points(pose, shape)
+        shown = _thinned(source[:, :2], pose)
+        shared_to, helpers = self._skin_targets(source, pose, shape)
+        target[list(_SHARED)] = shared_to
         origin = pose.project(self.head.mouth_centre[None])[0]
         axes = pose.matrix[:2, :2]
         back = np.linalg.inv(axes)
@@ -225,23 +225,36 @@ class MouthWarp:
         offset = np.zeros_like(nodes) if moved is None else moved(nodes)
         at = nodes + offset
         fade = _fade(at @ to_mm[:, :2].T + to_mm[:, 2])[:, None]
-        shown = _thinned(source[:, :2], pose)
         maps = []
         for index in (_UPPER_LAYER, _LOWER_LAYER):
-            to = np.concatenate([target[index], helpers_to])
-            from_ = np.concatenate([shown[index], helpers_from])
+            to = np.concatenate([target[index], helpers[0]])
+            from_ = np.concatenate([shown[index], helpers[1]])
             field = Spline(to, from_ - to)(at) * fade
             maps.append(_upsampled(field + offset, grid, box))
         head_map = _upsampled(offset, grid, box)
         return Layers(rgb, box, (maps[0], maps[1]), head_map, _opening(target, to_mm, pose.scale))
 
-    def _helper_points(self, pose: Pose, shape: Shape) -> tuple[Array, Array]:
+    def _skin_targets(
+        self, source: Array, pose: Pose, shape: Shape
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """Where shared skin goes, pixels; and where helper points go to and come from.
+
+        Cheeks keep the expression that the source has: they only make the difference between the
+        mouth that is there and the mouth that shall be.
+        """
         rest = self.head.points
-        corners = rest[[61, 291]]
-        shift = np.array([[-shape.width, 0.0], [shape.width, 0.0]])
-        shift[:, 1] = 0.2 * shape.lower_drop * (1 - 0.5 * shape.protrusion)
-        to = _helpers(corners, shift, shape.jaw, rest[CHIN])
-        return pose.project(to), pose.project(_helpers(corners, None, 0.0, rest[CHIN]))
+        present = pose.unproject(source[[61, 291, CHIN]]) - rest[[61, 291, CHIN]]
+        jaw = float(present[2, 1])
+        shift = _corner_shift(shape)
+
+        def motion(at: Array) -> Array:
+            to = _skin(at[:, :2], self.head, shift, shape.jaw)
+            return to - _skin(at[:, :2], self.head, present[:2, :2], jaw)
+
+        axes = pose.matrix[:2, :2].T
+        shared = source[list(_SHARED), :2] + motion(rest[list(_SHARED)]) @ axes
+        from_ = pose.project(self._helpers)
+        return shared, (from_ + motion(self._helpers) @ axes, from_)
 
 
 def _box(origin: Array, axes: Array, size: tuple[int, ...]) -> Box:

@@ -93,7 +93,9 @@ class Teeth:
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
         patch = cv2.warpAffine(rgb, patch_to_px, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
         rings = [points[list(ring), :2] for ring in (UPPER_INNER, LOWER_INNER)]
-        upper, lower = ((r @ to_mm[:, :2].T + to_mm[:, 2] - (cls.LEFT, cls.TOP)) * fine for r in rings)
+        upper, lower = (
+            (r @ to_mm[:, :2].T + to_mm[:, 2] - (cls.LEFT, cls.TOP)) * fine for r in rings
+        )
         if float((lower[:, 1] - upper[:, 1]).max()) < 2.5 * fine:
             return None
         opening = np.zeros(size[::-1], np.uint8)
@@ -107,7 +109,9 @@ class Teeth:
         if bright.sum() < 0.34 * len(inside):
             return None
         bright = cv2.morphologyEx(
-            bright.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((round(1.2 * fine) | 1,) * 2, np.uint8)
+            bright.astype(np.uint8),
+            cv2.MORPH_CLOSE,
+            np.ones((round(1.2 * fine) | 1,) * 2, np.uint8),
         )
         return cls(_filled(patch, bright, fine), _cover(bright, fine), fine)
 

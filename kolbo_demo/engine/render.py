@@ -4,13 +4,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from kolbo_demo.container import MediaError
 from kolbo_demo.engine import Cancelled, EngineError, problem
 from kolbo_demo.engine.deform import MouthWarp, Pixels, Shape
 from kolbo_demo.engine.face import NO_FACE, Face, FaceFinder, find_speaker, track
@@ -20,12 +20,12 @@ from kolbo_demo.engine.life import Eyelids, Life, Sway
 from kolbo_demo.engine.mouth import MouthCurves, mouth_curves
 from kolbo_demo.engine.speech import RATE, loudness, phonemes
 from kolbo_demo.engine.video import Clip, Writer, frames_for, load_voice
-from kolbo_demo.media import inspect_source, upright_image
+from kolbo_demo.media import MediaError, inspect_source, upright_image
 
 STILL_FPS = 25
 STILL_PIXELS = 1920 * 1088
 """A larger still is scaled down to about so many pixels."""
-LEARN_FROM = 48
+LEARN_FROM = 32
 """Frames of a clip from which the speaker's resting face and teeth are learnt."""
 AHEAD = 3
 """Frames looked ahead in a clip, to smooth without delay and to fade round lost faces."""
@@ -237,43 +237,76 @@ def _clip(
     finder = FaceFinder()
     point = None if face is None else (face[0] * clip.width, face[1] * clip.height)
     used = min(len(curves), clip.frame_count)
-    every = max(used // LEARN_FROM, 1)
-
-    def learning() -> Iterator[Pixels]:
-        for index, rgb in enumerate(clip.frames(used)):
-            job.step()
-            if index % every == 0:
-                pictures.append(rgb)
-                yield rgb
-                pictures.pop()
-
-    pictures: list[Pixels] = []
-    seen = []
-    for found in track(learning(), finder, point):
-        if found is not None:
-            seen.append((_cropped(pictures[-1], found)))
+    looked = track(_watched(clip.frames(used), max(used // LEARN_FROM, 1), job), finder, point)
+    seen = [_cropped(rgb, found) for rgb, found in looked if found is not None]
     if not seen:
         raise MediaError(NO_FACE.format(what="clip"))
     speaker = _Speaker.learnt(seen)
     rigid = speaker.head.points[list(RIGID)]
-    window: deque[tuple[Pixels, Face | None]] = deque()
-    ahead = zip(*_teed(clip.frames(len(curves)), finder, point), strict=True)
-    for frame in range(len(curves)):
-        while len(window) < min(frame + AHEAD + 1, 2 * AHEAD + 1):
-            following = next(ahead, None)
-            if following is None:
-                break
-            window.append(following)
-        middle = min(frame, AHEAD)
+    frames = track(clip.frames(len(curves)), finder, point)
+    for index, (window, middle) in enumerate(_windows(frames, AHEAD)):
         rgb, found = window[middle]
         if found is None:
             job.skipped += 1
+            yield rgb
+            continue
+        lost = [abs(i - middle) for i, (_, other) in enumerate(window) if other is None]
+        strength = min(lost, default=AHEAD + 1) / (AHEAD + 1)
+        pose = _steady_pose([other for _, other in window], middle, rigid)
+        out = rgb.copy()
+        points = found.points.astype(np.float64)
+        speaker.draw(out, rgb, points, pose, _shape(curves, index), strength=strength)
+        yield out
+
+
+def _watched(frames: Iterator[Pixels], every: int, job: _Job) -> Iterator[Pixels]:
+    """Every so many frames, each one counted."""
+    for index, rgb in enumerate(frames):
+        job.step()
+        if index % every == 0:
+            yield rgb
+
+
+def _cropped(rgb: Pixels, face: Face) -> tuple[Pixels, Face]:
+    """Only the face's part of a picture: what is kept of a clip must stay small."""
+    left, top, right, bottom = face.box
+    spare = 0.1 * face.size
+    x, y = max(int(left - spare), 0), max(int(top - spare), 0)
+    part = rgb[y : int(bottom + spare) + 1, x : int(right + spare) + 1].copy()
+    return part, Face(face.points - np.array([x, y, 0], np.float32), face.presence)
+
+
+_Seen = tuple[Pixels, Face | None]
+
+
+def _windows(items: Iterator[_Seen], reach: int) -> Iterator[tuple[deque[_Seen], int]]:
+    """Each item with up to `reach` before and after it, and its place among them."""
+    held = deque(islice(items, reach + 1))
+    middle = 0
+    while middle < len(held):
+        yield held, middle
+        held.extend(islice(items, 1))
+        if middle < reach:
+            middle += 1
         else:
-            rgb = rgb.copy()
-            near = [abs(i - middle) for i, (_, f) in enumerate(window) if f is None]
-            strength = min(near, default=AHEAD + 1) / (AHEAD + 1)
-            points, pose = _steadied(window, middle, rigid)
-            speaker.draw(rgb, rgb.copy(), points, pose, _shape(curves, frame), None, strength)
-        yield rgb
-        if frame >= AHEAD:
-            window.popleft()
+            held.popleft()
+
+
+def _steady_pose(faces: list[Face | None], middle: int, rigid: Array) -> Pose:
+    """The middle face's pose, smoothed by its neighbours, as many before it as after."""
+    reach = 0
+    while (
+        middle - reach > 0
+        and middle + reach + 1 < len(faces)
+        and faces[middle - reach - 1] is not None
+        and faces[middle + reach + 1] is not None
+    ):
+        reach += 1
+    near = [face for face in faces[middle - reach : middle + reach + 1] if face is not None]
+    poses = [Pose.aligning(rigid, face.points[list(RIGID)].astype(np.float64)) for face in near]
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / 1.2) ** 2)
+    weights /= weights.sum()
+    return Pose(
+        np.tensordot(weights, [pose.matrix for pose in poses], 1),
+        np.tensordot(weights, [pose.shift for pose in poses], 1),
+    )
