@@ -6,7 +6,6 @@ dbos exists once a process, and so does `Jobs` between `start` and `stop`.
 """
 
 import contextlib
-import logging
 import os
 import re
 import secrets
@@ -18,16 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, WorkflowStatus
+from dbos import DBOS, SetWorkflowID, WorkflowStatus
+from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
-from kolbo_demo.service import fetch, process
+from kolbo_demo.service import database, fetch, process
 from kolbo_demo.service.errors import JobError, ServiceError
 from kolbo_demo.service.storage import INPUTS, RESULTS, Storage
 
 QUEUE = "lipsync"
-# Jobs of an older release are taken up by a newer one: raise it only when they no longer fit.
-APPLICATION_VERSION = "1"
 MAX_ATTEMPTS = 10
 """A generation that has taken the whole machine down so often is given up."""
 PROGRESS_SECONDS = 0.5
@@ -95,19 +93,21 @@ class Jobs:
         if not _one_a_process.acquire(blocking=False):
             raise ServiceError("A local service runs in this process already; stop that one first.")
         try:
-            self._lock = _lock(self._folder)
+            self._stopping.clear()
+            self._lock = database.lock(self._folder)
             self.storage.prepare()
-            _launch(self._folder / "jobs.sqlite")
             _current.append(self)
+            database.launch(self._folder)
             self._sweep()
             DBOS.register_queue(
                 QUEUE, worker_concurrency=self._concurrency, polling_interval_sec=0.2
             )
-        except OSError as error:
+        except (OSError, sqlite3.Error, SQLAlchemyError) as error:
             self._release()
+            reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
             raise ServiceError(
-                f"The data folder {self._folder} cannot be used ({error.strerror}); "
-                "set KOLBO_DATA_DIR to a folder that can be written."
+                f"The data folder {self._folder} cannot be used ({reason}); "
+                "set KOLBO_DATA_DIR to another folder."
             ) from error
         except BaseException:
             self._release()
@@ -304,44 +304,3 @@ def _progress(status: WorkflowStatus) -> Progress:
         made=outcome.get("made"),
         failure=failure,
     )
-
-
-def _launch(file: Path) -> None:
-    # Readers and the writer do not wait for each other; the file remembers.
-    with contextlib.closing(sqlite3.connect(file)) as database:
-        database.execute("PRAGMA journal_mode=WAL")
-    log = logging.getLogger("dbos")
-    if not log.handlers:
-        log.addHandler(logging.NullHandler())  # or dbos adds one that prints tracebacks
-        log.propagate = True
-    config: DBOSConfig = {
-        "name": "kolbo-lipsync",
-        "system_database_url": f"sqlite:///{file}",
-        "application_version": APPLICATION_VERSION,
-        "executor_id": "local",
-        "serializer": DBOSPortableJSONSerializer(),
-        "log_level": "ERROR",
-        "enable_otlp": False,
-        "notification_listener_polling_interval_sec": 0.2,
-    }
-    DBOS(config=config)
-    DBOS.launch()
-
-
-def _lock(folder: Path) -> sqlite3.Connection:
-    """Hold the data folder for this process. SQLite's own lock: every platform, freed by death."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = sqlite3.connect(
-        folder / "lock.sqlite", timeout=0, isolation_level=None, check_same_thread=False
-    )
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
-        lock.close()
-        if "locked" in str(error):
-            raise ServiceError(
-                f"Another Kolbo Lipsync uses the data folder {folder}; "
-                "stop it, or set KOLBO_DATA_DIR to another folder."
-            ) from error
-        raise OSError(0, str(error)) from error
-    return lock

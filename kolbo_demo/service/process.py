@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ CHECK_SECONDS = 0.2
 STALL_SECONDS = 900.0
 """A render that tells nothing for so long is given up: the longest audio takes less to read."""
 _NICENESS = 5
-_SECRETS = ("KOLBO_API_KEY", "KOLBO_LOCAL_API_KEY")
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment without its keys, finding this very package."""
-    kept = {name: value for name, value in os.environ.items() if name not in _SECRETS}
+    """This process's environment, finding this very package, without anybody's keys."""
+    kept = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
     root = str(Path(kolbo_demo.__file__).parent.parent)
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, kept.get("PYTHONPATH")]))
     return kept

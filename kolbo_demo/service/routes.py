@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import math
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
@@ -43,6 +44,11 @@ POLL_SECONDS = 1.0
 MAX_POLL_SECONDS = 8.0
 _DRAIN_BYTES = MAX_FILE_BYTES + 32 * 1024 * 1024
 _DRAIN_SECONDS = 60
+_HTTP_TEXTS = {
+    HTTPStatus.NOT_FOUND: "There is no such address in this API; see Kolbo's documentation.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This address takes another method; see Kolbo's documentation.",
+}
+_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)(, *(\d+-\d*|-\d+))*")
 _FILES = {"mp4": ("video/mp4", video_name), "jpg": ("image/jpeg", thumbnail_name)}
 
 
@@ -71,17 +77,18 @@ class Api:
     def _router(self) -> APIRouter:
         header = APIKeyHeader(name="X-API-Key", auto_error=False)
 
-        def keyed(request: Request, key: Annotated[str | None, Security(header)]) -> None:
-            check_key(key, self._key)
-            self._polls.take(_client(request))
+        def keyed(what: str) -> list[Any]:
+            def check(request: Request, key: Annotated[str | None, Security(header)]) -> None:
+                check_key(key, self._key)
+                self._polls.take(f"{what} {_client(request)}")
+
+            return [Depends(check)]
 
         router = APIRouter()
-        polled = APIRouter(dependencies=[Depends(keyed)])
-        polled.get("/models")(self.models)
-        polled.get("/account/credits")(self.credits)
-        polled.get("/generate/{generation}/status")(self.status)
-        polled.post("/generate/{generation}/cancel")(self.cancel)
-        router.include_router(polled)
+        router.get("/models", dependencies=keyed("account"))(self.models)
+        router.get("/account/credits", dependencies=keyed("account"))(self.credits)
+        router.get("/generate/{generation}/status", dependencies=keyed("status"))(self.status)
+        router.post("/generate/{generation}/cancel", dependencies=keyed("cancel"))(self.cancel)
         router.post("/generate/lipsync")(self.start)
         router.api_route("/results/{name}", methods=["GET", "HEAD"])(self.result)
         return router
@@ -108,6 +115,8 @@ class Api:
             # An answer to a caller who is still sending is lost to most clients.
             await _drain(body)
             raise
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody hears it
 
     async def _start(self, request: Request, body: AsyncIterator[bytes]) -> Response:
         check_key(request.headers.get("x-api-key"), self._key)
@@ -153,8 +162,10 @@ class Api:
             raise _ended(after)
         return _reply(CancelReply(generation_id=generation, credits_refunded=0))
 
-    def result(self, name: str) -> Response:
+    def result(self, name: str, request: Request) -> Response:
         """`GET /v1/results/{name}`: who knows the name may see the file."""
+        if not _RANGE.fullmatch(request.headers.get("range", "bytes=0-")):
+            raise ApiError(400, "INVALID_RANGE", "The Range header is not a range of bytes.")
         stem, _, ending = name.partition(".")
         if ending in _FILES and len(stem) == 32 and stem.isalnum() and stem.isascii():
             media_type, storage_name = _FILES[ending]
@@ -253,11 +264,8 @@ async def _api_error(_: Request, error: Exception) -> Response:
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    return _refusal(
-        ApiError(
-            status, status.name, f"{status.phrase}: see the API's documentation.", error.headers
-        )
-    )
+    text = _HTTP_TEXTS.get(status, f"{status.phrase}.")
+    return _refusal(ApiError(status, status.name, text, error.headers))
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
