@@ -104,10 +104,7 @@ class Request:
                 try:
                     opened = stack.enter_context(file.path.open("rb"))
                 except OSError as error:
-                    raise InputError(
-                        f"“{file.path.name}” cannot be read ({error.strerror}). "
-                        "Check the file and its permissions."
-                    ) from None
+                    raise _unreadable(file.path, error) from None
                 parts.append((file.field, (file.name, opened, file.mime)))
             encoder = MultipartEncoder(parts)
             yield Body(encoder, encoder.len, encoder.content_type, on_upload)
@@ -140,10 +137,18 @@ def _checked_file(role: str, path: Path) -> _File:
         look = media.inspect_source(path) if role == "source" else media.inspect_audio(path)
     except media.MediaError as error:
         raise InputError(str(error)) from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
     field = look.kind if role == "source" else "audio"
     extension = look.format if look.format in _MIME else "bin"
     return _File(
         field, path, f"{role}.{extension}", _MIME.get(extension, "application/octet-stream")
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"“{path.name[:80]}” cannot be read ({error.strerror}). Check its name and permissions."
     )
 
 
