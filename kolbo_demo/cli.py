@@ -9,6 +9,7 @@ import json
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -122,30 +123,22 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
 ) -> None:
     """Run the local service alone: Kolbo's API under http://HOST:PORT/api."""
-    import socket
-
-    import uvicorn
-
-    from kolbo_demo.service.app import create_app
+    from kolbo_demo.service.app import serving
+    from kolbo_demo.service.errors import ServiceError
     from kolbo_demo.settings import Settings
 
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise _StopError(
-            f"Cannot listen on {host}, port {port} ({error.strerror}). Choose another.", 2
-        ) from None
     settings = Settings()
-    service = create_app(settings)
-    name = f"[{host}]" if ":" in host else host
-    _say(f"Kolbo's API, by this machine: http://{name}:{listener.getsockname()[1]}/api")
-    if settings.local_api_key is None:
-        _say(
-            f"X-API-Key: {service.state.api_key.get_secret_value()}\n"
-            "(made for this run; set KOLBO_LOCAL_API_KEY to choose one)"
-        )
-    uvicorn.Server(uvicorn.Config(service, log_level="warning")).run(sockets=[listener])
+    try:
+        with serving(settings, host, port) as service:
+            _say(f"Kolbo's API, by this machine: {service.base_url}")
+            if settings.local_api_key is None:
+                _say(
+                    f"X-API-Key: {service.api_key.get_secret_value()}\n"
+                    "(made for this run; set KOLBO_LOCAL_API_KEY to choose one)"
+                )
+            threading.Event().wait()  # until Ctrl-C
+    except ServiceError as error:
+        raise _StopError(str(error), 2) from None
 
 
 def main() -> NoReturn:
@@ -200,13 +193,16 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
         raise _StopError("--local goes without --api-key and --base-url: drop one or the other.", 2)
     from kolbo_demo import engine
     from kolbo_demo.service.app import serving
+    from kolbo_demo.service.errors import ServiceError
 
     if problem := engine.problem():
         raise _StopError(problem, 1)
-    with (
-        tempfile.TemporaryDirectory(prefix="kolbo-") as folder,
-        serving(Settings(data_dir=Path(folder))) as service,
-    ):
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kolbo-")))
+        try:
+            service = stack.enter_context(serving(Settings(data_dir=folder)))
+        except ServiceError as error:
+            raise _StopError(str(error), 1) from None
         yield KolboClient(service.api_key, service.base_url)
 
 

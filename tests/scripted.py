@@ -221,7 +221,7 @@ def client(server: Scripted) -> KolboClient:
 
 @pytest.fixture(scope="session")
 def media_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """portrait.png, speech.wav and clip.mp4: small, real, made here."""
+    """portrait.png, speech.wav, clip.mp4 and talking.mp4 (with sound): small, real, made here."""
     folder = tmp_path_factory.mktemp("media")
     across = np.tile(np.linspace(0, 255, 128, dtype=np.uint8), (128, 1))
     picture = np.dstack([across, across.T, np.full_like(across, 9)])
@@ -230,15 +230,27 @@ def media_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
         tone = (int(9000 * math.sin(i / 12)) for i in range(16000))
         file.writeframes(b"".join(struct.pack("<h", value) for value in tone))
-    with av.open(str(folder / "clip.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width = stream.height = 128
-        stream.pix_fmt = "yuv420p"
-        for _ in range(10):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    for name, sound in (("clip.mp4", False), ("talking.mp4", True)):
+        _write_clip(folder / name, picture, sound)
     return folder
+
+
+def _write_clip(path: Path, picture: np.ndarray, sound: bool) -> None:
+    """0.4 s of one picture, with a hum where `sound`."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width = video.height = 128
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("aac", rate=16000, layout="mono") if sound else None
+        for _ in range(10):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode())
+        if audio:
+            hum = np.sin(np.arange(6400, dtype=np.float32) / 12)[None] / 4
+            frame = av.AudioFrame.from_ndarray(hum, format="fltp", layout="mono")
+            frame.sample_rate = 16000
+            container.mux(audio.encode(frame))
+            container.mux(audio.encode())
 
 
 @pytest.fixture(autouse=True)
@@ -261,3 +273,8 @@ def speech(media_dir: Path) -> Path:
 @pytest.fixture
 def clip(media_dir: Path) -> Path:
     return media_dir / "clip.mp4"
+
+
+@pytest.fixture
+def talking(media_dir: Path) -> Path:
+    return media_dir / "talking.mp4"

@@ -20,6 +20,8 @@ _MIME = {
     "webp": "image/webp",
     "gif": "image/gif",
     "bmp": "image/bmp",
+    "tiff": "image/tiff",
+    "avif": "image/avif",
     "mp4": "video/mp4",
     "mov": "video/quicktime",
     "webm": "video/webm",
@@ -32,6 +34,7 @@ _MIME = {
     "flac": "audio/flac",
     "aac": "audio/aac",
 }
+"""Part types by what a file is. Anything else goes as bytes: the other side looks for itself."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +142,10 @@ def _checked_file(role: str, path: Path) -> _File:
         raise InputError(str(error)) from None
     except OSError as error:
         raise _unreadable(path, error) from None
-    field = look.kind if role == "source" else "audio"
-    extension = look.format if look.format in _MIME else "bin"
-    return _File(
-        field, path, f"{role}.{extension}", _MIME.get(extension, "application/octet-stream")
-    )
+    mime = _MIME.get(look.format, "application/octet-stream")
+    if role == "audio":
+        return _File("audio", path, f"audio.{look.format}", mime.replace("video/", "audio/"))
+    return _File(look.kind, path, f"source.{look.format}", mime)
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:

@@ -6,4 +6,5 @@ from tests.scripted import (  # noqa: F401 - fixtures
     portrait,
     server,
     speech,
+    talking,
 )

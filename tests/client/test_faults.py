@@ -112,8 +112,10 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize("fault", LOST)
-@pytest.mark.parametrize("upload", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "upload"),
+    [*((fault, False) for fault in LOST), ("reset", True), ("gateway", True)],
+)
 def test_a_start_that_may_have_been_accepted_is_sent_once(
     server: Scripted, client: KolboClient, fault: str, upload: bool, portrait: Path, speech: Path
 ) -> None:

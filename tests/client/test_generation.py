@@ -80,8 +80,9 @@ def test_odd_statuses_are_read(server: Scripted, client: KolboClient) -> None:
 
 
 def test_polling_rides_out_faults(server: Scripted, client: KolboClient) -> None:
+    faults = (Reply(drop=True), HTML, BROKEN_JSON, Reply(503, {}), Reply(429, {}))
     server.on_status(
-        running(5), Reply(drop=True), HTML, BROKEN_JSON, Reply(503, {}), server.completed()
+        *(reply for fault in faults for reply in (running(5), fault)), server.completed()
     )
     assert client.generation("lip_1", 0.2).wait(30).state == "completed"
 

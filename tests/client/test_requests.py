@@ -84,6 +84,14 @@ def test_a_file_goes_as_what_it_is(
     assert set(server.seen[0].parts) == {"video", "audio"}
 
 
+def test_the_sound_of_a_video_is_a_voice(
+    server: Scripted, client: KolboClient, portrait: Path, talking: Path
+) -> None:
+    server.starts()
+    client.lipsync(portrait, talking)
+    assert server.seen[0].parts["audio"][:2] == ("audio.mp4", "audio/mp4")
+
+
 def test_file_and_link_mixed(
     server: Scripted, client: KolboClient, portrait: Path, speech: Path
 ) -> None:
