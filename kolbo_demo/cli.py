@@ -145,7 +145,8 @@ def main() -> NoReturn:
     """Runs the command line and exits. Whatever happens, a person gets a sentence."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr] - a TextIOWrapper
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cancel then too
+    for interruption in (signal.SIGINT, signal.SIGTERM):  # both cancel, in the background as well
+        signal.signal(interruption, signal.default_int_handler)
     try:
         app(prog_name="python -m kolbo_demo")
     except _StopError as stop:
@@ -158,20 +159,29 @@ def main() -> NoReturn:
 
 def _explain(error: Exception) -> int:
     """Says what went wrong and gives the exit code."""
-    from kolbo_demo.client import ApiError, InputError, KolboError
+    from kolbo_demo.client import KolboError
 
     if isinstance(error, KolboError):
         _say(str(error))
-        hopeless = isinstance(error, ApiError) and (
-            error.status is None or (error.status in range(400, 500) and error.status != 429)
-        )
-        return 2 if hopeless or isinstance(error, InputError) else 1
+        return 2 if _cannot_work(error) else 1
     last = traceback.extract_tb(error.__traceback__)[-1]
     _say(
         f"Something went wrong that this program did not expect ({type(error).__name__} in "
         f"{Path(last.filename).name}, line {last.lineno}). Please report it."
     )
     return 1
+
+
+def _cannot_work(error: Exception) -> bool:
+    """Whether the same command would meet the same error again."""
+    from kolbo_demo.client import ApiError, GenerationFailedError, InputError
+
+    if isinstance(error, ApiError):
+        return error.status is None or (error.status in range(400, 500) and error.status != 429)
+    if isinstance(error, GenerationFailedError):  # such as a picture in which no face is found
+        failure = error.status and error.status.failure
+        return bool(failure) and failure.category in {"input", "link"}
+    return isinstance(error, InputError)
 
 
 @contextmanager
