@@ -1,0 +1,260 @@
+"""Open other people's video and audio files safely: what `media` and `engine.video` share.
+
+Files are hostile. A container is opened only if it is one of `FORMATS`, and only the local file
+itself is read: a playlist renamed to .mp4 can reach neither the network nor another file.
+"""
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeVar
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+FORMATS = (
+    "mov,matroska,avi,mpeg,mpegvideo,mpegts,flv,asf,ogg,wav,w64,mp3,aac,flac,aiff,caf,amr,ac3,eac3"
+)
+"""libavformat's demuxers that may be used; none of them opens a second file."""
+
+MIN_SIDE = 32
+"""Pixels. Smaller pictures hold no face that could be found."""
+
+MAX_VIDEO_PIXELS = 4096 * 2304
+"""Pixels a frame: 4K of cinemas and of television. More is refused before it is decoded."""
+
+STANDARD_RATES = tuple(
+    Fraction(rate) for rate in ("10", "12", "12.5", "15", "20", "24", "25", "30", "48", "50", "60")
+) + tuple(Fraction(rate * 1000, 1001) for rate in (15, 24, 30, 48, 60))
+
+MIN_FPS = 12
+"""Lips cannot be followed at fewer frames a second: slower clips get a whole multiple of theirs."""
+
+MAX_FPS = 120
+
+THREADS = 2
+"""Threads of one decoder or encoder. More of them slow each other down on small machines."""
+
+UNREADABLE = (
+    "The file cannot be read: it is damaged, cut short or in an unknown format. "
+    "Save it again as MP4, or as WAV if it is a recording, and choose the new copy."
+)
+NO_VIDEO = "The file holds no picture that can be shown: choose a picture or a video."
+NO_AUDIO = "The file holds no sound: choose a recording, or a video with sound."
+
+
+class MediaError(ValueError):
+    """A file that cannot be used. The message tells people what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When the frames of a clip are shown, on a constant grid."""
+
+    start: int
+    """Presentation time of the first frame, in units of the stream's `time_base`."""
+    time_base: Fraction
+    """Seconds a unit."""
+    fps: Fraction
+    frame_count: int
+    """Frames of the grid, not of the file."""
+
+
+def open_media(path: Path) -> InputContainer:
+    """Open a local file for reading, use as a context manager. Raises MediaError."""
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": FORMATS,
+        "max_pixels": str(MAX_VIDEO_PIXELS),
+    }
+    try:
+        return av.open(f"file:{path.absolute()}", "r", options=options, metadata_errors="replace")
+    except (FFmpegError, ValueError, OSError) as error:
+        raise MediaError(UNREADABLE) from error
+
+
+def video_stream(container: InputContainer) -> VideoStream:
+    """The clip's picture, cover art not counted. Raises MediaError if none can be decoded."""
+    for stream in container.streams.video:
+        if stream.disposition & Disposition.attached_pic:
+            continue
+        _check_codec(stream)
+        check_video_size(stream.codec_context.width, stream.codec_context.height)
+        stream.codec_context.options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
+        stream.thread_type = "AUTO"
+        stream.thread_count = THREADS
+        return stream
+    raise MediaError(NO_VIDEO)
+
+
+def audio_stream(container: InputContainer) -> AudioStream:
+    """The first sound of a file. Raises MediaError if none can be decoded."""
+    for stream in container.streams.audio:
+        _check_codec(stream)
+        return stream
+    raise MediaError(NO_AUDIO)
+
+
+def check_video_size(width: int, height: int) -> None:
+    """Raise MediaError unless a frame of so many pixels can be used."""
+    if min(width, height) < MIN_SIDE:
+        raise MediaError(
+            f"The video is only {width}x{height} pixels: choose one of at least "
+            f"{MIN_SIDE} pixels a side."
+        )
+    if width * height > MAX_VIDEO_PIXELS:
+        raise MediaError(
+            f"The video is {width}x{height} pixels, larger than 4K: scale it down and try again."
+        )
+
+
+def _check_codec(stream: Stream) -> None:
+    if stream.codec_context is None:
+        raise MediaError(
+            "The file is packed with a codec that cannot be read here: "
+            "convert it to MP4 with H.264 and AAC."
+        )
+
+
+FrameT = TypeVar("FrameT", VideoFrame, AudioFrame)
+
+
+def decode_video(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Frames in the order they are shown. Damaged ones are left out."""
+    return _decode(container, stream)
+
+
+def decode_audio(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+    """Sound, piece by piece. Damaged pieces are left out."""
+    return _decode(container, stream)
+
+
+def _decode(container: InputContainer, stream: Stream) -> Iterator:
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, FFmpegError):  # at damage: what came before still counts
+            return
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            continue
+        for frame in frames:
+            if isinstance(frame, VideoFrame | AudioFrame) and not frame.is_corrupt:
+                yield frame
+
+
+def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
+    """Read all presentation times, decoding nothing, and lay a constant frame rate over them.
+
+    Headers are not trusted: a file that was cut short still promises its whole length.
+    """
+    stamps = array("q")
+    untimed = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, FFmpegError):
+            break
+        if packet.size == 0 or packet.is_discard:
+            continue
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is None:
+            untimed += 1
+        else:
+            stamps.append(stamp)
+    if not stamps and not untimed:
+        raise MediaError(UNREADABLE)
+    time_base = stream.time_base or Fraction(1, 1000)
+    times = np.unique(np.frombuffer(stamps, np.int64)) if stamps else np.zeros(1, np.int64)
+    hint = stream.base_rate or stream.average_rate
+    if untimed > len(times):  # formats that tell a rate but no times
+        fps, count = _bounded(hint or Fraction(25)), untimed + len(stamps)
+    else:
+        seconds = (times - times[0]) * float(time_base)
+        fps = steady_rate(seconds, hint)
+        count = round(float(seconds[-1] * fps)) + 1
+    return Timeline(int(times[0]), time_base, fps, count)
+
+
+def steady_rate(seconds: np.ndarray, hint: Fraction | None = None) -> Fraction:
+    """The constant rate, frames a second, that suits frames shown at these times (ascending).
+
+    An even clip keeps its own rate; an uneven one gets that of its faster frames. `hint` is what
+    the header says: it settles doubts that coarse time stamps leave.
+    """
+    if len(seconds) < 2:
+        return _bounded(hint or Fraction(25))
+    interval = float(seconds[-1]) / (len(seconds) - 1)
+    drift = seconds - np.arange(len(seconds)) * interval
+    tolerance = 0.0015
+    if np.ptp(drift) >= interval:
+        interval = float(np.percentile(np.diff(seconds), 25))
+        tolerance = 0.03
+        if hint and abs(float(hint) * interval - 1) < tolerance:
+            return _bounded(hint)
+    nearest = min(STANDARD_RATES, key=lambda rate: abs(float(rate) * interval - 1))
+    if abs(float(nearest) * interval - 1) < tolerance:
+        return nearest
+    return _bounded(Fraction(1 / interval).limit_denominator(1001))
+
+
+def _bounded(fps: Fraction) -> Fraction:
+    if fps <= 0:
+        return Fraction(25)
+    while fps > MAX_FPS:
+        fps /= 2
+    return fps * -(-MIN_FPS // fps) if fps < MIN_FPS else fps
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """One of the eight ways to lay a picture: rows and columns swapped first, then mirrored."""
+
+    swapped: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> "Orientation":
+        """What the display matrix of a frame asks for; as it lies where there is none."""
+        if "DISPLAYMATRIX" not in frame.side_data:
+            return cls()
+        matrix = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32)
+        # A stored point (x, y) is shown at (a x + c y, b x + d y); only quarter turns are honoured.
+        a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+        if abs(a) + abs(d) >= abs(b) + abs(c):
+            return cls(swapped=False, flip_x=a < 0, flip_y=d < 0)
+        return cls(swapped=True, flip_x=c < 0, flip_y=b < 0)
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Upright width and height of a stored picture."""
+        return (height, width) if self.swapped else (width, height)
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """The upright picture of stored rows (H, W, 3), as a view."""
+        if self.swapped:
+            pixels = pixels.swapaxes(0, 1)
+        return pixels[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+
+
+def square_size(stream: VideoStream) -> tuple[int, int]:
+    """Stored width and height of a clip once its pixels are square; no pixel is thrown away."""
+    width, height = stream.codec_context.width, stream.codec_context.height
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    if not Fraction(1, 4) <= aspect <= 4:  # nonsense in the header
+        return width, height
+    if aspect >= 1:
+        return round(width * aspect), height
+    return width, round(height / aspect)
