@@ -275,8 +275,8 @@ def _distance(face: Face, point: tuple[float, float]) -> tuple[float, float]:
 
 def track(
     frames: Iterable[Pixels], finder: FaceFinder, point: tuple[float, float] | None
-) -> Iterator[Face | None]:
-    """The speaker's face in each frame; None where it is not to be seen.
+) -> Iterator[tuple[Pixels, Face | None]]:
+    """Each frame with the speaker's face in it; None where it is not to be seen.
 
     `point` (pixels, upright) chooses among the faces of the first frame that has one. After a
     frame without the face it is looked for again near where it was last seen.
@@ -294,7 +294,7 @@ def track(
             if last is not None and seen is not None and not _plausible(seen, last):
                 last = None
         seen = last or seen
-        yield last
+        yield rgb, last
 
 
 def _plausible(before: Face, after: Face) -> bool:

@@ -1,0 +1,9 @@
+from tests.scripted import (  # noqa: F401 - fixtures
+    client,
+    clip,
+    media_dir,
+    no_settings,
+    portrait,
+    server,
+    speech,
+)
