@@ -151,12 +151,11 @@ def _cover(mask: Pixels, fine: float) -> Map:
     rows = mask.shape[0]
     has = mask.any(0)
     columns = np.flatnonzero(has)
-    edge = np.interp(
-        np.arange(mask.shape[1]), columns, rows - 1 - np.argmax(mask[::-1, columns], axis=0)
-    )
-    edge = cv2.GaussianBlur(edge.astype(np.float32)[None], (0, 0), 0.5 * fine)[0]
+    lowest = rows - 1 - np.argmax(mask[::-1, columns], axis=0)
+    edge = np.interp(np.arange(mask.shape[1]), columns, lowest)[None].astype(np.float32)
+    edge = np.asarray(cv2.GaussianBlur(edge, (0, 0), 0.5 * fine))
     down = np.arange(rows, dtype=np.float32)[:, None]
-    cover = np.clip((edge[None] - down) / (0.5 * fine) + 0.5, 0, 1)
+    cover = np.clip((edge - down) / (0.5 * fine) + 0.5, 0, 1)
     side = cv2.GaussianBlur(has.astype(np.float32)[None], (0, 0), 0.8 * fine)
     return (cover * side).astype(np.float32)
 
