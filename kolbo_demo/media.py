@@ -88,7 +88,9 @@ _MAGIC: tuple[tuple[bytes, Kind, str], ...] = (
 )
 """First bytes, what they mean; the first match counts."""
 
-_PATTERNS = [(re.compile(magic, re.DOTALL), kind, name) for magic, kind, name in _MAGIC]
+_PATTERNS: list[tuple[re.Pattern[bytes], Kind, str]] = [
+    (re.compile(magic, re.DOTALL), kind, name) for magic, kind, name in _MAGIC
+]
 
 _BROKEN_PICTURE = (
     "The picture is damaged or cut short: open it in a photo program, save it again "

@@ -225,6 +225,7 @@ class Writer:
         self._part = self.path.with_name(f".{uuid4().hex}.part")
         self._audio = Path(audio)
         rate, layout = aac_format(self._audio)
+        self._part.touch()  # a folder that takes no file is told now, not after the first frame
         self._container = av.open(
             str(self._part.absolute()), "w", format="mp4", options={"movflags": "+faststart"}
         )
@@ -242,7 +243,7 @@ class Writer:
             context.color_trc = ColorTrc.BT709
             self._voice = self._container.add_stream("aac", rate=rate, layout=layout)
             channels = self._voice.codec_context.layout.nb_channels
-            self._voice.bit_rate = channels * min(128_000, 5 * rate)
+            self._voice.bit_rate = channels * min(160_000, 5 * rate)
             self._pieces = read_samples(self._audio, rate, layout)
             self._spoken = 0
             self._sound_end = round(self.frame_count / self.fps * rate)
