@@ -43,6 +43,9 @@ MIN_FPS = 12
 
 MAX_FPS = 120
 
+MAX_GAP = 600
+"""Seconds. A longer time between two frames is a damaged time stamp, not a still picture."""
+
 THREADS = 2
 """Threads of one decoder or encoder. More of them slow each other down on small machines."""
 
@@ -186,11 +189,16 @@ def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
         own = hint or Fraction(25)
         duration = (untimed + len(stamps)) / own
     else:
+        times = _longest_run(times, MAX_GAP / float(time_base))
         seconds = (times - times[0]) * float(time_base)
         own = steady_rate(seconds, hint)
         duration = float(seconds[-1]) + 1 / own
     fps = usable_rate(own)
     return Timeline(int(times[0]), time_base, fps, max(1, round(duration * fps)))
+
+
+def _longest_run(times: np.ndarray, gap: float) -> np.ndarray:
+    return max(np.split(times, np.flatnonzero(np.diff(times) > gap) + 1), key=len)
 
 
 def steady_rate(seconds: np.ndarray, hint: Fraction | None = None) -> Fraction:

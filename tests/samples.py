@@ -147,6 +147,13 @@ def truncated_png(path: Path) -> Path:
     return path
 
 
+def blanked_avif(path: Path) -> Path:
+    """An AVIF whose picture was overwritten with zeros: its reader fails in its own way."""
+    content = portrait(path.with_name("whole.avif")).read_bytes()
+    path.write_bytes(content[:1000] + bytes(len(content) - 1000))
+    return path
+
+
 def cmyk_jpeg(path: Path) -> Path:
     Image.fromarray(card(0)).convert("CMYK").save(path, "JPEG", quality=95)
     return path

@@ -1,10 +1,11 @@
 """What files are taken, what is said about them, and what is seen of them."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from kolbo_demo import media
 from kolbo_demo.media import MediaError
@@ -87,6 +88,7 @@ BAD_SOURCES = [
     ("noise.jpg", samples.noise, "neither a picture nor a video"),
     ("cut.jpg", samples.truncated_jpeg, "damaged or cut short"),
     ("cut.png", samples.truncated_png, "damaged or cut short"),
+    ("hurt.avif", samples.blanked_avif, "damaged or cut short"),
     ("cut.mp4", samples.truncated_mp4, "cut short"),
     ("one.png", samples.tiny_png, "only 1x1 pixels"),
     ("huge.png", samples.huge_png, "50 megapixels"),
@@ -214,10 +216,7 @@ def test_transparent_becomes_white(tmp_path, make):
 
 
 def test_colour_profile_is_applied(tmp_path):
-    from PIL import ImageCms
-
-    lab = ImageCms.createProfile("sRGB")
-    profile = ImageCms.ImageCmsProfile(lab).tobytes()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     path = tmp_path / "p.png"
     Image.fromarray(samples.card(0)).save(path, icc_profile=profile)
     assert samples.corners_of(np.asarray(media.upright_image(path))) == samples.UPRIGHT
@@ -235,9 +234,13 @@ def test_first_frame_is_upright_and_on_time(tmp_path):
         assert samples.number_on(np.asarray(media.first_frame(flat, at))) == number
 
 
-def test_first_frame_has_square_pixels(tmp_path):
-    from fractions import Fraction
+def test_a_browsers_recording_without_duration_is_seen(tmp_path):
+    path = samples.video(tmp_path / "c.webm", 50, codec="libvpx", container_options={"live": "1"})
+    assert media.inspect_source(path).duration == pytest.approx(2.0)
+    assert samples.number_on(np.asarray(media.first_frame(path, 1.0))) == 25
 
+
+def test_first_frame_has_square_pixels(tmp_path):
     path = samples.video(tmp_path / "clip.mp4", aspect=Fraction(2))
     assert media.first_frame(path).size == (320, 120)
     assert media.inspect_source(path).width == 320

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 from kolbo_demo import container
 from kolbo_demo.engine import sound, video
 from kolbo_demo.engine.video import Clip, Writer, frames_for, load_voice
-from kolbo_demo.media import MediaError
+from kolbo_demo.media import MediaError, first_frame
 from tests import samples
 
 
@@ -36,8 +37,8 @@ def write(
     seconds: float | None = None,
 ) -> Path:
     height, width = frames[0].shape[:2]
-    seconds = len(frames) / fps if seconds is None else seconds
-    with Writer(path, width, height, fps, audio, float(seconds)) as writer:
+    duration = float(len(frames) / fps) if seconds is None else seconds
+    with Writer(path, width, height, fps, audio, duration) as writer:
         for frame in frames:
             writer.write(frame)
     return path
@@ -342,6 +343,17 @@ def test_damaged_frames_are_skipped(tmp_path):
     assert seen[:15] == list(range(15))
     assert seen[-10:] == list(range(50, 60))
     assert len(seen) == 60
+
+
+def test_a_damaged_time_stamp_does_not_make_a_clip_of_hours(tmp_path):
+    times = [number / 25 for number in range(30)] + [40_000.0]
+    path = samples.video(tmp_path / "c.mkv", times=times)
+    with Clip(path) as clip:
+        assert clip.duration == pytest.approx(1.2)
+        assert [samples.number_on(frame) for frame in clip.frames()] == list(range(30))
+    began = time.monotonic()
+    assert samples.number_on(np.asarray(first_frame(path, 0.4))) == 10
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(
