@@ -23,7 +23,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
 from kolbo_demo.service import database, fetch, process
 from kolbo_demo.service.errors import JobError, ServiceError
-from kolbo_demo.service.storage import INPUTS, RESULTS, Storage
+from kolbo_demo.service.storage import (
+    INPUTS,
+    Storage,
+    input_name,
+    thumbnail_name,
+    video_name,
+)
 
 QUEUE = "lipsync"
 MAX_ATTEMPTS = 10
@@ -186,21 +192,6 @@ class Jobs:
             raise _StoppedError
         status = DBOS.get_workflow_status(generation)
         return status is not None and status.status != "CANCELLED"
-
-
-def video_name(file: str) -> str:
-    """Storage name of a result's video."""
-    return f"{RESULTS}/{file}.mp4"
-
-
-def thumbnail_name(file: str) -> str:
-    """Storage name of a result's first frame."""
-    return f"{RESULTS}/{file}.jpg"
-
-
-def input_name(generation: str, field: str) -> str:
-    """Storage name of a generation's `source` or `audio`."""
-    return f"{INPUTS}/{generation}/{field}"
 
 
 # dbos finds workflows by name in a registry of the process, hence functions, not methods.

@@ -36,8 +36,9 @@ from kolbo_demo.contract import (
 from kolbo_demo.service import intake
 from kolbo_demo.service.catalogue import listed
 from kolbo_demo.service.errors import ApiError, ServiceError
-from kolbo_demo.service.jobs import Jobs, Progress, new_id, thumbnail_name, video_name
+from kolbo_demo.service.jobs import Jobs, Progress, new_id
 from kolbo_demo.service.limits import Limits, Window, check_key
+from kolbo_demo.service.storage import thumbnail_name, video_name
 
 POLL_SECONDS = 1.0
 """Between polls of a generation that has the engine for itself."""
