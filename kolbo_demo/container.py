@@ -17,6 +17,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -139,12 +140,7 @@ def decode_audio(container: InputContainer, stream: AudioStream) -> Iterator[Aud
 
 
 def _decode(container: InputContainer, stream: Stream) -> Iterator:
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, FFmpegError):  # at damage: what came before still counts
-            return
+    for packet in _packets(container, stream):
         try:
             frames = packet.decode()
         except FFmpegError:
@@ -154,6 +150,17 @@ def _decode(container: InputContainer, stream: Stream) -> Iterator:
                 yield frame
 
 
+def _packets(container: InputContainer, stream: Stream) -> Iterator[Packet]:
+    """What the file holds of a stream, the empty packet that flushes decoders last."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, FFmpegError):  # at damage: what came before still counts
+            return
+        yield packet
+
+
 def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
     """Read all presentation times, decoding nothing, and lay a constant frame rate over them.
 
@@ -161,12 +168,7 @@ def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
     """
     stamps = array("q")
     untimed = 0
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, FFmpegError):
-            break
+    for packet in _packets(container, stream):
         if packet.size == 0 or packet.is_discard:
             continue
         stamp = packet.pts if packet.pts is not None else packet.dts
@@ -258,3 +260,18 @@ def square_size(stream: VideoStream) -> tuple[int, int]:
     if aspect >= 1:
         return round(width * aspect), height
     return width, round(height / aspect)
+
+
+def audio_length(container: InputContainer, stream: AudioStream) -> float:
+    """Seconds of sound that a file holds, by its packets: headers are not trusted."""
+    unit = float(stream.time_base or Fraction(1, 1000))
+    first, end, added = None, 0, 0
+    for packet in _packets(container, stream):
+        length = packet.duration or 0
+        added += length
+        if packet.pts is not None:
+            first = packet.pts if first is None else min(first, packet.pts)
+            end = max(end, packet.pts + length)
+    if first is None:
+        return added * unit
+    return (end - max(first, 0)) * unit
