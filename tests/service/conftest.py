@@ -69,7 +69,7 @@ class Caller:
             if done(status):
                 return status
             assert time.monotonic() < deadline, f"not in time: {status}"
-            time.sleep(0.05)
+            time.sleep(0.25)  # a service with default limits takes 300 polls a minute
 
     def finish(self, generation: str) -> dict[str, Any]:
         return self.until(generation, lambda status: status["state"] != "processing")

@@ -11,7 +11,7 @@ import pytest
 import requests
 from PIL import Image
 
-LONG = 60.0
+LONG = 30.0
 """Seconds of speech: enough to be caught rendering."""
 
 
@@ -64,7 +64,7 @@ def test_cancelling_frees_the_processor_within_a_second(
 
 
 def test_a_waiting_generation_can_be_cancelled(api, files, service_folder):
-    crowd = [api.start(files=files(LONG)) for _ in range(os.cpu_count() or 1)]
+    crowd = [api.start(files=files(LONG)) for _ in range(max(1, (os.cpu_count() or 2) // 2))]
     waiting = api.start(files=files())
     assert api.cancel(waiting).json()["state"] == "cancelled"
     assert not (service_folder / "inputs" / waiting).exists()
@@ -136,9 +136,9 @@ def test_a_crash_takes_one_generation_down_and_no_more(
     assert api.finish(api.start(files=files()))["state"] == "completed"
 
 
-def test_the_service_answers_quickly_while_it_renders(api, files):
+def test_the_service_answers_quickly_while_it_renders(api, files, renders):
     generation = api.start(files=files(LONG))
-    api.until(generation, lambda s: s["progress"] > 0)
+    _wait(lambda: renders(os.getpid()))
     slowest = 0.0
     for _ in range(20):
         begun = time.monotonic()
@@ -154,8 +154,8 @@ def test_generations_outlive_kill_9(other_process, tmp_path, files, renders):
     done = api.start(files=files())
     before = api.finish(done)
     assert before["state"] == "completed"
-    running = api.start(files=files(6.0))
-    waiting = [api.start(files=files()) for _ in range(os.cpu_count() or 1)]
+    running = api.start(files=files(3.0))
+    waiting = api.start(files=files())
     unwanted = api.start(files=files())
     api.cancel(unwanted)
     progress = api.until(running, lambda s: s["progress"] > 0)["progress"]
@@ -172,18 +172,18 @@ def test_generations_outlive_kill_9(other_process, tmp_path, files, renders):
     [url] = api.status(done)["result"]["urls"]
     assert url.startswith(api.base)
     assert requests.get(url, timeout=10).content[4:8] == b"ftyp"
-    for generation in [running, *waiting]:
+    for generation in [running, waiting]:
         assert api.finish(generation)["state"] == "completed"
     assert api.status(unwanted)["state"] == "cancelled"
     assert list((tmp_path / "inputs").iterdir()) == []
     assert list((tmp_path / "work").iterdir()) == []
-    assert len(list((tmp_path / "results").glob("*.mp4"))) == 2 + len(waiting)
+    assert len(list((tmp_path / "results").glob("*.mp4"))) == 3
 
 
 def test_generations_outlive_an_orderly_stop(other_process, tmp_path, files):
     first = other_process(tmp_path)
     api = first.caller()
-    running = api.start(files=files(4.0))
+    running = api.start(files=files(3.0))
     api.until(running, lambda s: s["progress"] > 0)
     begun = time.monotonic()
     assert first.stop() == (0, "")
