@@ -42,11 +42,8 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     503 with the reason, which `app.state.api.problem` holds.
     """
     key = settings.local_api_key or new_key()
-    jobs = Jobs(
-        settings.data_dir,
-        Storage(settings.data_dir),
-        Policy(allow_hosts=settings.fetch_allow_hosts),
-    )
+    folder = settings.data_dir.expanduser().absolute()
+    jobs = Jobs(folder, Storage(folder), Policy(allow_hosts=settings.fetch_allow_hosts))
     api = Api(jobs, key, limits or Limits())
 
     @contextlib.asynccontextmanager

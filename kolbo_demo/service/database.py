@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, error
+from sqlalchemy import URL
 
 from kolbo_demo.service.errors import ServiceError
 
@@ -51,7 +52,7 @@ def launch(folder: Path) -> None:
         log.propagate = False
     config: DBOSConfig = {
         "name": "kolbo-lipsync",
-        "system_database_url": f"sqlite:///{file}",
+        "system_database_url": URL.create("sqlite", database=str(file)).render_as_string(),
         "application_version": APPLICATION_VERSION,
         "executor_id": "local",
         "serializer": DBOSPortableJSONSerializer(),

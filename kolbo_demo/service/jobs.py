@@ -281,10 +281,9 @@ def _percent(generation: str) -> int:
 def _progress(status: WorkflowStatus) -> Progress:
     job = status.input["args"][0] if status.input else {}
     outcome = status.output if status.status == "SUCCESS" and status.output else {}
-    state = _STATES.get(status.status, PROCESSING)
-    failure = Failure.model_validate(outcome["failure"]) if "failure" in outcome else None
-    if failure or state == FAILED:
-        state, failure = FAILED, failure or _LOST
+    state, failure = _STATES.get(status.status, PROCESSING), None
+    if state == FAILED or (state == COMPLETED and "made" not in outcome):
+        state, failure = FAILED, Failure.model_validate(outcome.get("failure") or _LOST)
     return Progress(
         id=status.workflow_id,
         state=state,

@@ -161,9 +161,14 @@ def test_generations_outlive_kill_9(other_process, tmp_path, files, renders):
     progress = api.until(running, lambda s: s["progress"] > 0)["progress"]
     children = renders(first.process.pid)
     assert children
+    for child in children:
+        assert b"test-key" not in Path(f"/proc/{child}/environ").read_bytes()
     first.process.kill()
     first.process.wait()
     _wait(lambda: not any(Path(f"/proc/{child}").exists() for child in children), seconds=2)
+
+    (tmp_path / "inputs" / "lip_never_accepted").mkdir()
+    (tmp_path / "inputs" / "lip_never_accepted" / "source").write_bytes(b"half an upload")
 
     second = other_process(tmp_path)
     api = second.caller()

@@ -2,9 +2,12 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import requests
+
+ASSETS = Path(__file__).parents[2] / "assets"
 
 
 def test_models_of_both_kinds_come_with_their_limits(api):
@@ -129,6 +132,17 @@ def test_a_generation_from_upload_to_download(api, files):
     thumbnail = requests.get(result["thumbnail_url"], timeout=10)
     assert thumbnail.headers["content-type"] == "image/jpeg"
     assert thumbnail.content.startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize("field", ["video", "image"])
+def test_a_clip_is_taken_for_what_it_is(api, files, field):
+    clip = (ASSETS / "clip.mp4").read_bytes()
+    generation = api.start(files=files(0.4, **{"image": None, field: clip}))
+    status = api.finish(generation)
+    assert status["state"] == "completed", status
+    clips = api.get("/v1/models?type=lipsync-video").json()["models"]
+    assert status["result"]["model"] in [model["identifier"] for model in clips]
+    assert status["result"]["duration"] == pytest.approx(0.4, abs=0.1)
 
 
 def test_a_range_that_is_none_gets_the_envelope(api, refused):

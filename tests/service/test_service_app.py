@@ -1,10 +1,8 @@
 """The app beside a page, and the reasons for which it cannot work."""
 
-import subprocess
-import sys
-
 import pytest
 import requests
+from starlette.testclient import TestClient
 
 from kolbo_demo.service.app import create_app, serving
 from kolbo_demo.service.errors import ServiceError
@@ -71,6 +69,27 @@ def test_a_second_service_in_the_same_process_says_so(live_service, tmp_path):
         pass
 
 
+def test_an_app_whose_work_cannot_begin_says_why_and_lists_models(live_service, tmp_path, refused):
+    app = create_app(Settings(data_dir=tmp_path))
+    headers = {"X-API-Key": app.state.api_key.get_secret_value()}
+    with TestClient(app, headers=headers) as client:
+        said = refused(client.post("/api/v1/generate/lipsync"), 503, "ENGINE_UNAVAILABLE")
+        assert "in this process" in said
+        generation = "/api/v1/generate/lip_00000000000000000000"
+        refused(client.get(f"{generation}/status"), 503, "SERVICE_UNAVAILABLE")
+        refused(client.post(f"{generation}/cancel"), 503, "SERVICE_UNAVAILABLE")
+        assert client.get("/api/v1/models").json()["count"] == 2
+
+
+def test_any_folder_name_will_do(other_process, tmp_path):
+    folder = tmp_path / "a?b#c 50% ünï 😀 it's"
+    other = other_process(folder)
+    assert other.caller().get("/v1/models").status_code == 200
+    assert other.stop() == (0, "")
+    assert (folder / "jobs.sqlite").stat().st_size > 10_000
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_a_taken_port_is_told(live_service, tmp_path):
     port = int(live_service.base_url.rsplit(":", 1)[1].removesuffix("/api"))
     with (
@@ -102,14 +121,3 @@ def test_keys_are_as_given_or_random_and_never_shown(tmp_path):
     assert first.get_secret_value().startswith("kolbo_live_")
     assert len(first.get_secret_value()) == len("kolbo_live_") + 40
     assert first.get_secret_value() not in repr(first)
-
-
-def test_the_parts_that_start_quickly_load_no_decoder():
-    code = "import kolbo_demo.service.process, sys; assert 'av' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=_root())
-
-
-def _root() -> str:
-    from pathlib import Path
-
-    return str(Path(__file__).parents[2])
