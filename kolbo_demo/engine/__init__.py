@@ -7,7 +7,7 @@ class EngineError(RuntimeError):
     """The engine cannot do its work here; the message says why."""
 
 
-class Cancelled(EngineError):
+class Cancelled(EngineError):  # noqa: N818 - a state by its name on the wire, not a fault
     """The caller asked the engine to stop."""
 
 

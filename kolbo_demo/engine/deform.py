@@ -26,7 +26,7 @@ from kolbo_demo.engine.head import (
 )
 
 Pixels = NDArray[np.uint8]
-Map = NDArray[np.float32]
+Map = NDArray[np.floating]
 Box = tuple[int, int, int, int]
 Paint = Callable[[Map, Map], Map]
 
@@ -176,7 +176,7 @@ class Spline:
 class Opening:
     """The lips' inner edges in one output frame, over mouth millimetres."""
 
-    to_mm: NDArray[np.float64]
+    to_mm: Array
     """(2, 3) affine from picture pixels to mouth millimetres (origin: the seam's middle)."""
     scale: float
     """Pixels a millimetre."""
@@ -343,8 +343,8 @@ class Layers:
         `paint` gets x, y (mouth millimetres) of a patch of pixels and answers its colours.
         """
         first, last = self._band()
-        upper = _sampled(self.rgb, self.maps[0][:last])
-        lower = _sampled(self.rgb, self.maps[1][first:])
+        upper = sampled(self.rgb, self.maps[0][:last])
+        lower = sampled(self.rgb, self.maps[1][first:])
         out = np.concatenate([upper[:first], lower])
         if last <= first:
             return out
@@ -383,6 +383,8 @@ class Layers:
         return first, int(np.clip(np.ceil(rows.max() + spare), first, height))
 
 
-def _sampled(rgb: Pixels, at: Map) -> Pixels:
-    out = cv2.remap(rgb, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+def sampled(rgb: Pixels, at: Map) -> Pixels:
+    """The picture at a map's source pixels, (height, width, 2) float32: the one resampling."""
+    x, y = at[..., 0], at[..., 1]
+    out = cv2.remap(rgb, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(out, np.uint8)

@@ -115,8 +115,8 @@ class _Network:
         self._input = self._net.get_input_details()[0]["index"]
         self._outputs = [detail["index"] for detail in self._net.get_output_details()]
 
-    def __call__(self, value: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        self._net.set_tensor(self._input, value[None])
+    def __call__(self, value: NDArray[np.floating]) -> list[NDArray[np.float32]]:
+        self._net.set_tensor(self._input, value[None].astype(np.float32, copy=False))
         self._net.invoke()
         return [self._net.get_tensor(index)[0] for index in self._outputs]
 
@@ -207,7 +207,7 @@ class FaceFinder:
             # Far larger than the network's input: average pixels first, or the points jitter.
             picture, matrix = _shrunk(rgb, region, to_crop)
         crop = cv2.warpAffine(picture, matrix, (LANDMARK_SIDE, LANDMARK_SIDE))
-        raw, presence, _ = self._landmarker(crop.astype(np.float32) / 255)
+        raw, presence, _ = self._landmarker(crop / np.float32(255))
         score = float(1 / (1 + np.exp(-np.clip(presence.ravel()[0], -50, 50))))
         if score < MIN_PRESENCE:
             return None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kolbo_demo.engine.face import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 EYE_CORNERS_MM = 92.0
 """Between the outer eye corners of an average adult, as the landmarker's face model has it."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kolbo_demo.engine.deform import Map, Opening, Paint, Pixels, Shape
 from kolbo_demo.engine.head import LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTER, Array
 
-Colour = NDArray[np.float32]
+Colour = NDArray[np.floating]
 
 # Millimetres from the middle of the tooth row to each gap between upper teeth, as seen from the
 # front (the arch turns away, so they get narrower).
@@ -59,7 +59,7 @@ def _median(rgb: Pixels, at: Array) -> Colour:
     return np.median(rgb[y, x], axis=0).astype(np.float32)
 
 
-def _step(value: Map, soft: float) -> Map:
+def _step(value: Map, soft: float | Map) -> Map:
     """0 below -soft, 1 above soft, smooth between."""
     v = np.clip(value / (2 * soft) + 0.5, 0, 1)
     return v * v * (3 - 2 * v)
@@ -113,7 +113,11 @@ class Teeth:
             cv2.MORPH_CLOSE,
             np.ones((round(1.2 * fine) | 1,) * 2, np.uint8),
         )
-        return cls(_filled(patch, bright, fine), _cover(bright, fine), fine)
+        return cls(
+            _filled(np.asarray(patch, np.uint8), np.asarray(bright, np.uint8), fine),
+            _cover(np.asarray(bright, np.uint8), fine),
+            fine,
+        )
 
     def __call__(self, x: Map, y: Map) -> tuple[Map, Map]:
         """Colours (..., 3) and cover 0-1 (...) at mouth millimetres."""
@@ -147,12 +151,11 @@ def _cover(mask: Pixels, fine: float) -> Map:
     rows = mask.shape[0]
     has = mask.any(0)
     columns = np.flatnonzero(has)
-    edge = np.interp(
-        np.arange(mask.shape[1]), columns, rows - 1 - np.argmax(mask[::-1, columns], axis=0)
-    )
-    edge = cv2.GaussianBlur(edge.astype(np.float32)[None], (0, 0), 0.5 * fine)[0]
+    lowest = rows - 1 - np.argmax(mask[::-1, columns], axis=0)
+    edge = np.interp(np.arange(mask.shape[1]), columns, lowest)[None].astype(np.float32)
+    edge = np.asarray(cv2.GaussianBlur(edge, (0, 0), 0.5 * fine))
     down = np.arange(rows, dtype=np.float32)[:, None]
-    cover = np.clip((edge[None] - down) / (0.5 * fine) + 0.5, 0, 1)
+    cover = np.clip((edge - down) / (0.5 * fine) + 0.5, 0, 1)
     side = cv2.GaussianBlur(has.astype(np.float32)[None], (0, 0), 0.8 * fine)
     return (cover * side).astype(np.float32)
 
@@ -168,7 +171,7 @@ def painter(palette: Palette, shape: Shape, opening: Opening, shown: Teeth | Non
         gap = np.maximum(low - up, 0.0)
         # The floor of the mouth catches more light than its back.
         floor = 0.75 + 0.6 * _step(y - up - 0.75 * gap, 0.5 * gap + 0.3)
-        out = palette.cavity * floor[..., None]
+        out = np.multiply(palette.cavity, floor[..., None])
         jaw = shape.jaw
         # Tongue: a soft mound, its tip rises for t, d, l, th.
         top = 3.9 + 0.42 * jaw - (2.6 + 0.12 * jaw) * shape.tongue + 0.014 * x * x

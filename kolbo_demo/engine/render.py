@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from kolbo_demo.engine import Cancelled, EngineError, problem
-from kolbo_demo.engine.deform import MouthWarp, Pixels, Shape
+from kolbo_demo.engine.deform import MouthWarp, Pixels, Shape, sampled
 from kolbo_demo.engine.face import NO_FACE, Face, FaceFinder, find_speaker, track
 from kolbo_demo.engine.head import LOWER_INNER, RIGID, UPPER_INNER, Array, Head, Pose
 from kolbo_demo.engine.interior import Palette, Teeth, painter
@@ -220,9 +220,7 @@ def _still(
         out = picture.copy()
         at = sway.head_map(shift, roll)
         lids.close(at, float(life.lids[frame]))
-        out[top:bottom, left:right] = cv2.remap(
-            picture, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
+        out[top:bottom, left:right] = sampled(picture, at)
         speaker.draw(
             out, picture, points, pose, _shape(curves, frame),
             moved=lambda pixels, s=shift, r=roll: sway.offset(pixels, s, r),
@@ -305,8 +303,7 @@ def _steady_pose(faces: list[Face | None], middle: int, rigid: Array) -> Pose:
     near = [face for face in faces[middle - reach : middle + reach + 1] if face is not None]
     poses = [Pose.aligning(rigid, face.points[list(RIGID)].astype(np.float64)) for face in near]
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / 1.2) ** 2)
-    weights /= weights.sum()
     return Pose(
-        np.tensordot(weights, [pose.matrix for pose in poses], 1),
-        np.tensordot(weights, [pose.shift for pose in poses], 1),
+        np.average([pose.matrix for pose in poses], axis=0, weights=weights),
+        np.average([pose.shift for pose in poses], axis=0, weights=weights),
     )
