@@ -1,1 +1,11 @@
-"""Kolbo Lipsync: make a portrait or a clip say what a recording says."""
+"""Kolbo Lipsync: make a portrait or a clip say what a recording says.
+
+Some libraries report usage to their makers unless these variables say no when they are imported,
+hence here, before any of them. Nobody is contacted whom the visitor did not ask for.
+"""
+
+import os
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

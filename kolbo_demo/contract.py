@@ -2,12 +2,26 @@
 
 Field names are Kolbo's own. Fields that the cloud adds later are kept (`extra="allow"`), never a
 failure, and `state` is a plain string on purpose: a state this version does not know is carried,
-not refused.
+not refused. Requests are read strictly, replies leniently (see `_Reply`).
 """
 
+import json
+import math
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 API_PREFIX = "/v1"
 DEFAULT_POLL_SECONDS = 8.0
@@ -27,8 +41,79 @@ FINAL_STATES = frozenset({COMPLETED, FAILED, CANCELLED})
 Unit = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
+def url_kind(url: str) -> Literal["image", "video"]:
+    """What a `source_url` is by Kolbo's rule: its path's extension, whatever the query says."""
+    suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
+    return "video" if suffix in VIDEO_EXTENSIONS else "image"
+
+
+def _percent(value: object) -> float | None:
+    """Progress as 0-100, also from text such as `"42"` or `"42%"`; None where it says nothing."""
+    try:
+        number = float(str(value).strip().removesuffix("%"))
+    except ValueError:
+        return None
+    return min(max(number, 0.0), 100.0) if math.isfinite(number) else None
+
+
+def _words(value: object) -> object:
+    """An `error` as text, also where it comes as an object."""
+    if isinstance(value, dict):
+        value = value.get("message") or value.get("error") or value
+    return json.dumps(value) if isinstance(value, dict | list) else value
+
+
+def _state(value: object) -> object:
+    """A state as this project spells it."""
+    if not isinstance(value, str):
+        return value
+    value = value.strip().lower()
+    return CANCELLED if value == "canceled" else value
+
+
+def _links(value: object) -> list[str]:
+    """Every non-empty string of a list, of a string alone, of nothing."""
+    items = value if isinstance(value, list) else [value]
+    return [item for item in items if isinstance(item, str) and item]
+
+
+def _rows(value: object) -> list[object]:
+    """The models that can be named: one odd row must not hide the others."""
+    rows = value if isinstance(value, list) else []
+    return [
+        row
+        for row in rows
+        if isinstance(row, Model) or (isinstance(row, dict) and row.get("identifier"))
+    ]
+
+
 class _Wire(BaseModel):
     model_config = ConfigDict(extra="allow")
+
+
+class _Reply(_Wire):
+    """What a server says. An optional field of an unexpected type reads as its default: a detail
+    that changes on the other side must not end a poll or hide a result."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _respell(cls, value: object) -> object:
+        if isinstance(value, dict) and "generationId" in value:
+            value = {"generation_id": value["generationId"], **value}
+        return value
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _forgive(
+        cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> object:
+        try:
+            return handler(value)
+        except ValidationError:
+            field = cls.model_fields[info.field_name or ""]
+            if field.is_required():
+                raise
+            return field.get_default(call_default_factory=True, validated_data={})
 
 
 class LipsyncRequest(_Wire):
@@ -42,11 +127,11 @@ class LipsyncRequest(_Wire):
     """Face point, x and y in 0-1 of the upright picture."""
 
 
-class StartReply(_Wire):
+class StartReply(_Reply):
     """What a started generation answers."""
 
     success: bool = True
-    generation_id: str
+    generation_id: str = Field(min_length=1)
     type: str = "lipsync"
     model: str | None = None
     credits_charged: float | None = None
@@ -55,10 +140,10 @@ class StartReply(_Wire):
     """Seconds between polls; `DEFAULT_POLL_SECONDS` where absent."""
 
 
-class Result(_Wire):
+class Result(_Reply):
     """The `result` of a completed generation."""
 
-    urls: list[str] = Field(default_factory=list)
+    urls: Annotated[list[str], BeforeValidator(_links)] = Field(default_factory=list)
     thumbnail_url: str | None = None
     duration: float | None = None
     """Seconds."""
@@ -69,7 +154,7 @@ class Result(_Wire):
     """ISO 8601 with milliseconds and Z."""
 
 
-class Failure(_Wire):
+class Failure(_Reply):
     """Details that a failed generation may carry beside `error`."""
 
     message: str | None = None
@@ -78,17 +163,17 @@ class Failure(_Wire):
     retryable: bool | None = None
 
 
-class Status(_Wire):
+class Status(_Reply):
     """`GET /v1/generate/{id}/status`."""
 
     success: bool = True
     generation_id: str | None = None
     type: str = "lipsync"
-    state: str
-    progress: float | None = None
+    state: Annotated[str, BeforeValidator(_state), Field(min_length=1)]
+    progress: Annotated[float | None, BeforeValidator(_percent)] = None
     """0-100."""
     result: Result | None = None
-    error: str | None = None
+    error: Annotated[str | None, BeforeValidator(_words)] = None
     failure: Failure | None = None
     credits_used: float | None = None
 
@@ -98,16 +183,16 @@ class Status(_Wire):
         return self.state in FINAL_STATES
 
 
-class CancelReply(_Wire):
+class CancelReply(_Reply):
     """`POST /v1/generate/{id}/cancel`."""
 
     success: bool = True
-    generation_id: str
+    generation_id: str | None = None
     state: str = CANCELLED
     credits_refunded: float | None = None
 
 
-class Model(_Wire):
+class Model(_Reply):
     """One row of `GET /v1/models?type=lipsync`. `credit` is a price a second of output."""
 
     identifier: str
@@ -130,15 +215,15 @@ class Model(_Wire):
     estimated_duration_seconds: float | None = None
 
 
-class ModelList(_Wire):
+class ModelList(_Reply):
     """`GET /v1/models`."""
 
     success: bool = True
-    models: list[Model] = Field(default_factory=list)
+    models: Annotated[list[Model], BeforeValidator(_rows)] = Field(default_factory=list)
     count: int | None = None
 
 
-class Credits(_Wire):
+class Credits(_Reply):
     """What an account has left. 1 credit is 0.01 US dollar."""
 
     total: float
@@ -147,7 +232,7 @@ class Credits(_Wire):
     redemption: float = 0
 
 
-class CreditsReply(_Wire):
+class CreditsReply(_Reply):
     """`GET /v1/account/credits`."""
 
     success: bool = True

@@ -1,1 +1,28 @@
-"""The local engine: a portrait or a clip and a voice become a video whose lips say it."""
+"""The local engine: a source and a voice to a video whose lips say it, on the CPU."""
+
+from functools import cache
+
+
+class EngineError(RuntimeError):
+    """The engine cannot do its work here; the message says why."""
+
+
+class Cancelled(EngineError):  # noqa: N818 - a state by its name on the wire, not a fault
+    """The caller asked the engine to stop."""
+
+
+@cache
+def problem() -> str | None:
+    """One sentence that names what is missing for the engine to run here; None if it can."""
+    try:
+        import ai_edge_litert.interpreter
+        import av
+        import cv2
+        import hama
+    except (ImportError, OSError) as error:
+        return (
+            "The local engine cannot run on this machine because a native library is missing "
+            f"({getattr(error, 'name', None) or error}); Kolbo's cloud still works."
+        )
+    del ai_edge_litert, av, cv2, hama
+    return None

@@ -1,0 +1,41 @@
+"""Serves the page and the local service: `python app.py`."""
+
+import ipaddress
+import os
+
+import uvicorn
+
+from kolbo_demo import engine, ui
+from kolbo_demo.service.app import create_app
+from kolbo_demo.settings import Settings
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def main() -> None:
+    """Reads the environment and serves until stopped."""
+    settings = Settings()
+    # The names that Gradio itself reads; a Hugging Face Space sets them.
+    host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    port = int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
+    private = _is_loopback(host) and "SPACE_ID" not in os.environ
+
+    app = create_app(settings)
+    reach = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
+    local = ui.Local(
+        f"http://{reach}:{port}/api",
+        app.state.api_key,
+        lambda: engine.problem() or app.state.api.problem,
+    )
+    ui.mount(app, ui.build(settings, local, private=private))
+    print(f"Kolbo Lipsync is at http://{reach}:{port}", flush=True)
+    uvicorn.run(app, host=host, port=port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

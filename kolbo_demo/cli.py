@@ -1,0 +1,338 @@
+"""The command line: generate, models, serve.
+
+Results go to stdout, everything said to people to stderr. Exit codes: 0 done, 2 input that cannot
+work, 1 a generation that failed or anything else, 130 interrupted. Heavy modules are imported where
+they are used, so that `--help` and mistakes answer at once.
+"""
+
+import json
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from kolbo_demo.client import Generation, KolboClient
+
+app = typer.Typer(
+    help="Make a portrait or a clip say what a recording says.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Local = Annotated[
+    bool, typer.Option("--local", help="Use the engine on this machine. Needs no key, no server.")
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="Key for Kolbo's cloud. Better set KOLBO_API_KEY: other users of this machine can "
+        "see what is on a command line.",
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Base of the API. Else KOLBO_API_URL, else Kolbo's cloud."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print what the API said, as JSON.")]
+
+
+class _StopError(Exception):
+    """Ends the command: a sentence and an exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@app.command()
+def generate(
+    source: Annotated[
+        str, typer.Option(metavar="PATH_OR_URL", help="A picture or a video with a face.")
+    ],
+    output: Annotated[Path, typer.Option(metavar="OUT.mp4", help="Where the video goes.")],
+    audio: Annotated[
+        str | None, typer.Option(metavar="PATH_OR_URL", help="A recording of what is said.")
+    ] = None,
+    say: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="English words to speak, instead of --audio.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A wish for the result, if the model can.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="A model from `models`. Without one: Smart Select."),
+    ] = None,
+    face: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y", help="A point on the face that speaks, 0-1, such as 0.5,0.4."),
+    ] = None,
+    local: Local = False,
+    api_key: ApiKey = None,
+    base_url: BaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Make the face in SOURCE say what AUDIO says."""
+    if (audio is None) == (say is None):
+        raise _StopError("Give either --audio or --say, one of the two.", 2)
+    point = _face(face)
+    _check_output(output, source, audio)
+    with ExitStack() as stack:
+        client = stack.enter_context(_client(local, api_key, base_url))
+        if say is not None:
+            audio = str(stack.enter_context(_spoken(say)))
+        assert audio is not None, "--audio or --say"
+        _run(client, source, audio, output, prompt, model, point, as_json)
+    if not as_json:
+        print(output)
+
+
+@app.command()
+def models(
+    local: Local = False,
+    api_key: ApiKey = None,
+    base_url: BaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """List the lipsync models there are now."""
+    with _client(local, api_key, base_url) as client:
+        found = client.models()
+    if as_json:
+        print(json.dumps([model.model_dump(mode="json", exclude_none=True) for model in found]))
+        return
+    width = max((len(model.identifier) for model in found), default=0)
+    for model in found:
+        words = (model.name, ", ".join(model.types), model.summary)
+        print(f"{model.identifier:<{width}}  {' · '.join(word for word in words if word)}")
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+) -> None:
+    """Run the local service alone: Kolbo's API under http://HOST:PORT/api."""
+    from kolbo_demo.service.app import serving
+    from kolbo_demo.service.errors import ServiceError
+    from kolbo_demo.settings import Settings
+
+    settings = Settings()
+    try:
+        with serving(settings, host, port) as service:
+            _say(f"Kolbo's API, by this machine: {service.base_url}")
+            if settings.local_api_key is None:
+                _say(
+                    f"X-API-Key: {service.api_key.get_secret_value()}\n"
+                    "(made for this run; set KOLBO_LOCAL_API_KEY to choose one)"
+                )
+            threading.Event().wait()  # until Ctrl-C
+    except ServiceError as error:
+        raise _StopError(str(error), 2) from None
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits. Whatever happens, a person gets a sentence."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr] - a TextIOWrapper
+    for interruption in (signal.SIGINT, signal.SIGTERM):  # both cancel, in the background as well
+        signal.signal(interruption, signal.default_int_handler)
+    try:
+        app(prog_name="python -m kolbo_demo")
+    except _StopError as stop:
+        _say(str(stop))
+        sys.exit(stop.code)
+    except Exception as error:  # noqa: BLE001 - the last resort, so that no traceback reaches a person
+        sys.exit(_explain(error))
+    sys.exit(0)
+
+
+def _explain(error: Exception) -> int:
+    """Says what went wrong and gives the exit code."""
+    from kolbo_demo.client import KolboError
+
+    if isinstance(error, KolboError):
+        _say(str(error))
+        return 2 if _cannot_work(error) else 1
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    _say(
+        f"Something went wrong that this program did not expect ({type(error).__name__} in "
+        f"{Path(last.filename).name}, line {last.lineno}). Please report it."
+    )
+    return 1
+
+
+def _cannot_work(error: Exception) -> bool:
+    """Whether the same command would meet the same error again."""
+    from kolbo_demo.client import ApiError, GenerationFailedError, InputError
+
+    if isinstance(error, ApiError):
+        return error.status is None or (error.status in range(400, 500) and error.status != 429)
+    if isinstance(error, GenerationFailedError):  # such as a picture in which no face is found
+        failure = error.status and error.status.failure
+        return bool(failure) and failure.category in {"input", "link"}
+    return isinstance(error, InputError)
+
+
+@contextmanager
+def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator[KolboClient]":
+    """A client of Kolbo's cloud, or of an engine that lives as long as this command."""
+    from kolbo_demo.client import KolboClient
+    from kolbo_demo.settings import Settings
+
+    if not local:
+        if not (api_key or Settings().api_key):
+            raise _StopError(
+                "There is no Kolbo API key. Add --local to use the engine on this machine, or set "
+                "KOLBO_API_KEY to use Kolbo's cloud.",
+                2,
+            )
+        yield KolboClient(api_key, base_url)
+        return
+    if api_key or base_url:
+        raise _StopError("--local goes without --api-key and --base-url: drop one or the other.", 2)
+    from kolbo_demo import engine
+    from kolbo_demo.service.app import serving
+    from kolbo_demo.service.errors import ServiceError
+
+    if problem := engine.problem():
+        raise _StopError(problem, 1)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kolbo-")))
+        try:
+            service = stack.enter_context(serving(Settings(data_dir=folder)))
+        except ServiceError as error:
+            raise _StopError(str(error), 1) from None
+        yield KolboClient(service.api_key, service.base_url)
+
+
+@contextmanager
+def _spoken(text: str) -> Iterator[Path]:
+    """A temporary file in which a voice says the text."""
+    from kolbo_demo.engine import EngineError, voice
+    from kolbo_demo.media import MediaError
+
+    with tempfile.TemporaryDirectory(prefix="kolbo-") as folder:
+        path = Path(folder) / "speech.wav"
+        try:
+            voice.speak(text, path)
+        except MediaError as error:
+            raise _StopError(str(error), 2) from None
+        except EngineError as error:
+            raise _StopError(str(error), 1) from None
+        yield path
+
+
+def _run(
+    client: "KolboClient",
+    source: str,
+    audio: str,
+    output: Path,
+    prompt: str | None,
+    model: str | None,
+    face: tuple[float, float] | None,
+    as_json: bool,
+) -> None:
+    """The whole way from the request to the saved file. An interruption cancels the generation."""
+    generation: Generation | None = None
+    finished = False
+    try:
+        with _bar() as show:
+            generation = client.lipsync(
+                source, audio, prompt, model, face, lambda sent, total: show("Sending", sent, total)
+            )
+            _say(f"Generation {generation.id} started.")
+            status = None
+            for status in generation.events():
+                show("Making", status.progress or 0.0, 100.0)
+            assert status is not None, "events() yields at least once"
+            finished = True
+            if as_json:
+                print(json.dumps(status.model_dump(mode="json", exclude_none=True)))
+            generation.check(status)
+            generation.download(output, lambda done, total: show("Saving", done, total))
+    except KeyboardInterrupt:
+        if generation is None:
+            raise _StopError(
+                "Interrupted. If all was sent already, a generation may have started: check your "
+                "history.",
+                130,
+            ) from None
+        raise _StopError(_cancelled(generation, finished), 130) from None
+
+
+def _cancelled(generation: "Generation", finished: bool) -> str:
+    """Cancels after an interruption; what to say of it."""
+    from kolbo_demo.client import KolboError
+
+    if finished:
+        return f"Interrupted. Generation {generation.id} is done, but not saved."
+    try:
+        state = generation.cancel().state
+    except KolboError as error:
+        return f"Interrupted, but {generation.id} may still be running: {error}"
+    return f"Interrupted. Generation {generation.id} is {state}."
+
+
+def _face(text: str | None) -> tuple[float, float] | None:
+    """`X,Y` as numbers; the client looks at their range."""
+    if text is None:
+        return None
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise _StopError("--face takes two numbers from 0 to 1, such as 0.5,0.4.", 2) from None
+    return x, y
+
+
+def _check_output(output: Path, *inputs: str | None) -> None:
+    """Before anything is sent, not after minutes of work."""
+    if not output.parent.is_dir():
+        raise _StopError(f"The folder “{output.parent}” does not exist. Make it first.", 2)
+    if output.is_dir():
+        raise _StopError(f"“{output}” is a folder. Give a file name, such as result.mp4.", 2)
+    for given in inputs:
+        with suppress(OSError):  # where one of the two is no file, they are not the same
+            if given and output.samefile(given):
+                raise _StopError("--output is one of the inputs. Choose another name.", 2)
+
+
+def _say(text: str) -> None:
+    """For people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, float, float | None], None]]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: float, total: float | None) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield show

@@ -1,0 +1,167 @@
+"""A request looked at before it is sent: source, voice and options become one streamed body."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from requests_toolbelt import MultipartEncoder
+
+from kolbo_demo import media
+from kolbo_demo.client.errors import InputError
+from kolbo_demo.client.transport import START_SECONDS, UPLOAD_SECONDS, Body
+
+_MIME = {
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "bmp": "image/bmp",
+    "tiff": "image/tiff",
+    "avif": "image/avif",
+    "mp4": "video/mp4",
+    "mov": "video/quicktime",
+    "webm": "video/webm",
+    "mkv": "video/x-matroska",
+    "avi": "video/x-msvideo",
+    "mp3": "audio/mpeg",
+    "wav": "audio/wav",
+    "ogg": "audio/ogg",
+    "m4a": "audio/mp4",
+    "flac": "audio/flac",
+    "aac": "audio/aac",
+}
+"""Part types by what a file is. Anything else goes as bytes: the other side looks for itself."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """A local file as one part of a multipart body."""
+
+    field: str
+    path: Path
+    name: str
+    """What it is called on the wire: plain ASCII, with the extension of what it really is."""
+    mime: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """A start request that is fit to be sent."""
+
+    fields: dict[str, Any]
+    """What travels as text, absent options left out."""
+    files: tuple[_File, ...]
+
+    @classmethod
+    def checked(
+        cls,
+        source: str | Path | None,
+        audio: str | Path | None,
+        prompt: str | None,
+        model: str | None,
+        face: tuple[float, float] | None,
+    ) -> "Request":
+        """Looks at everything. Raises `InputError` with what is wrong and what to do."""
+        fields: dict[str, Any] = {}
+        files: list[_File] = []
+        for role, given in (("source", source), ("audio", audio)):
+            if given is None or not str(given).strip():
+                wanted = "a picture or a video" if role == "source" else "an audio file"
+                raise InputError(f"There is no {role}: give {wanted}, or a link to one.")
+            if link := _link(given):
+                fields[f"{role}_url"] = link
+            else:
+                files.append(_checked_file(role, Path(given)))
+        for name, text in (("prompt", prompt), ("model", model)):
+            if text and text.strip():
+                fields[name] = text.strip()
+        if face is not None:
+            fields["bounding_box_target"] = _checked_face(face)
+        return cls(fields, tuple(files))
+
+    @property
+    def seconds(self) -> float:
+        """How long the server may take to answer once it has the request."""
+        return UPLOAD_SECONDS if self.files else START_SECONDS
+
+    @contextmanager
+    def body(self, on_upload: Callable[[int, int], None] | None) -> Iterator[Body]:
+        """The body: JSON where everything is a link, else multipart read from disk as it goes.
+
+        `on_upload` is called with the bytes sent and the bytes in all, files only.
+        """
+        if not self.files:
+            yield Body.of_json(self.fields)
+            return
+        with ExitStack() as stack:
+            parts: list[tuple[str, Any]] = [
+                # A face point is one part with JSON text: a form has no arrays.
+                (name, value if isinstance(value, str) else json.dumps(value))
+                for name, value in self.fields.items()
+            ]
+            for file in self.files:
+                try:
+                    opened = stack.enter_context(file.path.open("rb"))
+                except OSError as error:
+                    raise _unreadable(file.path, error) from None
+                parts.append((file.field, (file.name, opened, file.mime)))
+            encoder = MultipartEncoder(parts)
+            yield Body(encoder, encoder.len, encoder.content_type, on_upload)
+
+
+def _link(given: str | Path) -> str | None:
+    """The link where one was given, None for a path. Raises `InputError` for a link that cannot
+    work."""
+    if isinstance(given, Path):
+        return None
+    text = given.strip()
+    scheme, mark, _ = text.partition("://")
+    if not mark or not scheme.isalnum():
+        return None
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable or any(letter.isspace() for letter in text):
+        raise InputError(
+            f"“{text[:200]}” is not a link that can be used. "
+            "It must start with http:// or https:// and hold no spaces."
+        )
+    return text
+
+
+def _checked_file(role: str, path: Path) -> _File:
+    try:
+        look = media.inspect_source(path) if role == "source" else media.inspect_audio(path)
+    except media.MediaError as error:
+        raise InputError(str(error)) from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    mime = _MIME.get(look.format, "application/octet-stream")
+    if role == "audio":
+        return _File("audio", path, f"audio.{look.format}", mime.replace("video/", "audio/"))
+    return _File(look.kind, path, f"source.{look.format}", mime)
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"“{path.name[:80]}” cannot be read ({error.strerror}). Check its name and permissions."
+    )
+
+
+def _checked_face(face: tuple[float, float]) -> list[float]:
+    try:
+        point = [float(value) for value in face]
+    except (TypeError, ValueError):
+        point = []
+    if len(point) != 2 or not all(0.0 <= value <= 1.0 for value in point):
+        raise InputError(
+            "The face point must be two numbers from 0 to 1: how far across and how far down the "
+            "picture, such as 0.5,0.4."
+        )
+    return point

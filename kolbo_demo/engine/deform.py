@@ -1,0 +1,332 @@
+"""Mouth curves to pixels: where each point of the face goes, and the warp that takes it there.
+
+The face is warped in two layers, one above and one below the lip seam, so that lips part without
+stretching. Each layer is a thin-plate spline (Bookstein, 1989) from where the landmarks shall be
+to where the source shows them, faded out around the lower face. Between the layers the mouth's
+inside shows. Pixels outside the lower face are never touched, and none is resampled twice.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from kolbo_demo.engine.head import (
+    CHIN,
+    LOWER_INNER,
+    LOWER_OUTER,
+    UPPER_INNER,
+    UPPER_OUTER,
+    Array,
+    Head,
+    Pose,
+)
+from kolbo_demo.engine.warp import Box, Grid, Map, Pixels, Spline, sampled
+
+Paint = Callable[[Map, Map], Map]
+
+# Skin that both layers share, so that they meet without a tear beside the mouth.
+_SHARED = (
+    1, 2, 98, 327, 129, 358, 50, 280, 205, 425, 207, 427, 187, 411, 147, 376, 192, 416, 214, 434,
+    212, 432, 216, 436, 206, 426, 132, 361, 58, 288, 172, 397, 136, 365,
+)  # fmt: skip
+_ABOVE = (164, 167, 393, 165, 391)
+_BELOW = (
+    18, 83, 313, 200, 201, 421, 199, 175, 152, 148, 377, 176, 400, 149, 378, 150, 379, 182, 406,
+    204, 424, 194, 418,
+)  # fmt: skip
+_UPPER_LAYER = [*UPPER_OUTER, *UPPER_INNER, *_ABOVE, *_SHARED]
+_LOWER_LAYER = [*LOWER_OUTER, *LOWER_INNER, *_BELOW, *_SHARED]
+_BESIDE = (4.0, 10.0)
+"""Millimetres outward of each mouth corner where helper points hold the layers together."""
+_NECK = ((0.0, 42.0), (-45.0, 34.0), (45.0, 34.0))
+"""Millimetres from the chin: the neck stays where it is."""
+
+UPPER_SHARE = 0.22
+"""Of the opening, what the upper lip raises; the lower lip drops the rest."""
+TEETH_BIAS = 0.5
+"""Millimetres by which an open source's lips are taken thinner, so that no teeth stick to them."""
+REACH_X, REACH_UP, REACH_DOWN = 66.0, 46.0, 84.0
+"""Millimetres from the mouth's middle where the warp has faded to nothing."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One frame's mouth: see `mouth.MouthCurves` for the units."""
+
+    jaw: float
+    aperture: float
+    width: float
+    protrusion: float
+    tongue: float
+    teeth: float
+    closure: float
+
+    @property
+    def upper_lift(self) -> float:
+        """Millimetres that the middle of the upper lip's edge rises."""
+        return UPPER_SHARE * self.aperture + 1.5 * self.teeth * min(self.aperture / 2.0, 1.0)
+
+    @property
+    def lower_drop(self) -> float:
+        """Millimetres that the middle of the lower lip's edge sinks."""
+        return self.aperture - self.upper_lift
+
+
+def displaced(head: Head, shape: Shape) -> Array:
+    """The head's points (478, 3) mm with lips and chin as the mouth shape moves them."""
+    rest = head.points
+    out = rest.copy()
+    centre, half = head.mouth_centre, head.half_width
+    shift = _corner_shift(shape)
+    out[:, :2] += _skin(rest[:, :2], head, shift, shape.jaw)
+    out[list(_ABOVE), 1] -= 0.5 * shape.upper_lift
+    for ring, inner, upper in (
+        (UPPER_OUTER, False, True), (UPPER_INNER, True, True),
+        (LOWER_OUTER, False, False), (LOWER_INNER, True, False),
+    ):  # fmt: skip
+        ids = list(ring)
+        t = np.clip((rest[ids, 0] - centre[0]) / half, -1.2, 1.2)
+        side = np.clip(np.abs(t), 0, 1)
+        bow = (1 - side**2) ** (1.05 + 0.4 * shape.protrusion)
+        rim = 1 - side**2  # outer rings round off more slowly
+        y = shift[0, 1] * side**2
+        if inner:
+            y += bow * (-shape.upper_lift if upper else shape.lower_drop)
+        elif upper:
+            y += rim * (-0.8 * shape.upper_lift + 0.6 * shape.closure - 1.0 * shape.protrusion)
+        else:
+            y += rim * (0.92 * shape.lower_drop - 0.6 * shape.closure + 1.3 * shape.protrusion)
+        out[ids, 1] = rest[ids, 1] + y
+        out[ids, 0] = rest[ids, 0] + shape.width * t
+    return out
+
+
+def _corner_shift(shape: Shape) -> Array:
+    """How the picture's left and right mouth corners move from rest, (2, 2) mm."""
+    down = 0.2 * shape.lower_drop * (1 - 0.5 * shape.protrusion)
+    return np.array([[-shape.width, down], [shape.width, down]])
+
+
+def _skin(at: Array, head: Head, shift: Array, jaw: float) -> Array:
+    """How skin points (n, 2) mm move with the mouth's corners (`shift`, (2, 2) mm) and the jaw."""
+    corners = head.points[[61, 291], :2]
+    level = float(corners[:, 1].mean())
+    down = _smooth((at[:, 1] - level + 2) / (head.points[CHIN, 1] - level - 8))
+    beside = 1 - _smooth((np.abs(at[:, 0]) - 26) / 48)
+    move = np.zeros_like(at)
+    move[:, 1] = jaw * down * beside
+    for corner, by in zip(corners, shift, strict=True):
+        near = 0.8 * np.exp(-((at - corner) ** 2).sum(1) / (2 * 14.0**2))
+        move[:, 0] += near * by[0]
+        move[:, 1] += near * by[1] * (1 - down)
+    return move
+
+
+def _smooth(value: Array) -> Array:
+    v = np.clip(value, 0.0, 1.0)
+    return v * v * (3 - 2 * v)
+
+
+def _helpers(head: Head) -> Array:
+    """Points that no landmark gives: beside the mouth, then on the neck. (n, 3) mm."""
+    beside = [
+        head.points[corner] + np.array([side * out, 0.0, 0.4 * out])
+        for corner, side in ((61, -1.0), (291, 1.0))
+        for out in _BESIDE
+    ]
+    neck = [head.points[CHIN] + np.array([x, y, 0.0]) for x, y in _NECK]
+    return np.array([*beside, *neck])
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The lips' inner edges in one output frame, over mouth millimetres."""
+
+    to_mm: Array
+    """(2, 3) affine from picture pixels to mouth millimetres (origin: the seam's middle)."""
+    scale: float
+    """Pixels a millimetre."""
+    x: Array
+    upper: Array
+    lower: Array
+    """Edge heights (mm, downward) at the places `x` (mm, rightward)."""
+
+    def band(self, box: Box, spare: float) -> tuple[int, int]:
+        """First and last row of the box in which the seam or the mouth's inside can lie, `spare`
+        pixels more on either side."""
+        ends = [(-REACH_X, self.upper[0]), (REACH_X, self.upper[-1])]
+        edges = [*zip(self.x, self.upper, strict=True), *zip(self.x, self.lower, strict=True)]
+        mm = np.array([*ends, *edges]) - self.to_mm[:, 2]
+        rows = np.linalg.solve(self.to_mm[:, :2], mm.T)[1] - box[1]
+        height = box[3] - box[1]
+        first = int(np.clip(np.floor(rows.min() - spare - 2), 0, height - 1))
+        return first, int(np.clip(np.ceil(rows.max() + spare + 2), first + 1, height))
+
+
+class MouthWarp:
+    """Warps one person's lower face into mouth shapes."""
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+        self._helpers = _helpers(head)
+
+    def __call__(
+        self,
+        rgb: Pixels,
+        source: Array,
+        pose: Pose,
+        shape: Shape,
+        moved: Callable[[Array], Array] | None = None,
+    ) -> "Layers":
+        """Both layers of one frame.
+
+        `source` (478, 3) are the landmarks (pixels) as `rgb` shows them. `moved` takes output
+        pixels (n, 2) to how far from there the source shows the same point of a head that has
+        moved; None leaves the head in place.
+        """
+        target = pose.project(displaced(self.head, shape))
+        shown = _thinned(source[:, :2], pose)
+        shared_to, helpers = self._skin_targets(source, pose, shape)
+        target[list(_SHARED)] = shared_to
+        origin = pose.project(self.head.mouth_centre[None])[0]
+        axes = pose.matrix[:2, :2]
+        back = np.linalg.inv(axes)
+        to_mm = np.column_stack([back, -back @ origin])
+        grid = Grid(_box(origin, axes, rgb.shape), pose.scale)
+        nodes = grid.nodes
+        offset = np.zeros_like(nodes) if moved is None else moved(nodes)
+        at = nodes + offset
+        fade = _fade(at @ to_mm[:, :2].T + to_mm[:, 2])[:, None]
+        opening = _opening(target, to_mm, pose.scale)
+        first, last = opening.band(grid.box, float(np.abs(offset[:, 1]).max()))
+        maps = []
+        for index, rows in (
+            (_UPPER_LAYER, grid.over(0, last)),
+            (_LOWER_LAYER, grid.over(first, grid.height)),
+        ):
+            to = np.concatenate([target[index], helpers[0]])
+            from_ = np.concatenate([shown[index], helpers[1]])
+            part = grid.part(rows)
+            field = Spline(to, from_ - to)(at[part]) * fade[part]
+            maps.append(grid.upsampled(field + offset[part], rows))
+        upper, lower = maps[0][:last], maps[1][first - grid.height :]
+        head = grid.upsampled(offset, slice(0, grid.rows))[first:last]
+        return Layers(rgb, grid.box, first, upper, lower, head, opening)
+
+    def _skin_targets(
+        self, source: Array, pose: Pose, shape: Shape
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """Where shared skin goes, pixels; and where helper points go to and come from.
+
+        Cheeks keep the expression that the source has: they only make the difference between the
+        mouth that is there and the mouth that shall be.
+        """
+        rest = self.head.points
+        present = pose.unproject(source[[61, 291, CHIN]]) - rest[[61, 291, CHIN]]
+        jaw = float(present[2, 1])
+        shift = _corner_shift(shape)
+
+        def motion(at: Array) -> Array:
+            to = _skin(at[:, :2], self.head, shift, shape.jaw)
+            return to - _skin(at[:, :2], self.head, present[:2, :2], jaw)
+
+        axes = pose.matrix[:2, :2].T
+        shared = source[list(_SHARED), :2] + motion(rest[list(_SHARED)]) @ axes
+        from_ = pose.project(self._helpers)
+        return shared, (from_ + motion(self._helpers) @ axes, from_)
+
+
+def _box(origin: Array, axes: Array, size: tuple[int, ...]) -> Box:
+    """Left, top, right, bottom (pixels) of what the warp can reach."""
+    rim = np.array(
+        [(x, y) for x in (-REACH_X, REACH_X) for y in (-REACH_UP, REACH_DOWN)]
+    ) @ axes.T + origin  # fmt: skip
+    low, high = np.floor(rim.min(0)), np.ceil(rim.max(0))
+    left, top = max(int(low[0]), 0), max(int(low[1]), 0)
+    right, bottom = min(int(high[0]), size[1]), min(int(high[1]), size[0])
+    return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def _fade(mm: Array) -> Array:
+    """1 over the lower face, 0 from the reach on."""
+    y = np.where(mm[:, 1] < 0, mm[:, 1] / REACH_UP, mm[:, 1] / REACH_DOWN)
+    distance = np.hypot(mm[:, 0] / REACH_X, y)
+    return 1 - _smooth((distance - 0.68) / 0.3)
+
+
+def _opening(target: Array, to_mm: Array, scale: float) -> Opening:
+    edges = []
+    for ring in (UPPER_INNER, LOWER_INNER):
+        mm = target[list(ring)] @ to_mm[:, :2].T + to_mm[:, 2]
+        edges.append(mm)
+    upper, lower = edges
+    order = np.maximum.accumulate(upper[:, 0] + np.arange(11) * 1e-6)
+    order_low = np.maximum.accumulate(lower[:, 0] + np.arange(11) * 1e-6)
+    x = np.linspace(order[0], order[-1], 65)
+    up = PchipInterpolator(order, upper[:, 1])(x)
+    low = PchipInterpolator(order_low, lower[:, 1])(np.clip(x, order_low[0], order_low[-1]))
+    middle = (up + low) / 2
+    gap = np.maximum(low - up, 0)
+    return Opening(to_mm, scale, x, middle - gap / 2, middle + gap / 2)
+
+
+def _thinned(points: Array, pose: Pose) -> Array:
+    """Source points whose inner lip edges are drawn back where the mouth stands open."""
+    out = points.copy()
+    down = pose.matrix[:2, 1]
+    upper, lower = list(UPPER_INNER), list(LOWER_INNER)
+    gap = ((points[lower] - points[upper]) @ down) / (down @ down)
+    by = (TEETH_BIAS * _smooth((gap - 0.8) / 2.0))[:, None] * down
+    out[upper] -= by
+    out[lower] += by
+    return out
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The two warped layers of a frame, ready to be laid over it."""
+
+    rgb: Pixels
+    box: Box
+    """Left, top, right, bottom: the pixels that the layers cover."""
+    first: int
+    """Row of the box from which on the seam or the mouth's inside can lie."""
+    upper: Map
+    """Source pixel of each of the box's down to where the seam has ended."""
+    lower: Map
+    """The same from row `first` on."""
+    head: Map
+    """Where the unmoved mouth has each pixel of the rows that both layers cover."""
+    opening: Opening
+
+    def compose(self, paint: Paint) -> Pixels:
+        """The box's pixels: upper layer, inside of the mouth, lower layer.
+
+        `paint` gets x, y (mouth millimetres) of a patch of pixels and answers its colours.
+        """
+        first, last = self.first, len(self.upper)
+        upper, lower = sampled(self.rgb, self.upper), sampled(self.rgb, self.lower)
+        out = np.concatenate([upper[:first], lower])
+        if last <= first:
+            return out
+        o = self.opening
+        m = o.to_mm.astype(np.float32)
+        x = m[0, 0] * self.head[..., 0] + m[0, 1] * self.head[..., 1] + m[0, 2]
+        y = m[1, 0] * self.head[..., 0] + m[1, 1] * self.head[..., 1] + m[1, 2]
+        up, low = np.interp(x, o.x, o.upper), np.interp(x, o.x, o.lower)
+        above = np.clip((up - y) * o.scale + 0.5, 0, 1)[..., None]
+        # A closed mouth shows no inside: let the layers meet where the gap is under a pixel.
+        closed = 1 - np.clip((low - up) * o.scale - 0.2, 0, 1)
+        below = np.maximum(np.clip((y - low) * o.scale + 0.5, 0, 1), closed)[..., None]
+        band = lower[: last - first].astype(np.float32)
+        inside = ((1 - above) * (1 - below))[..., 0] > 0
+        if inside.any():
+            rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+            part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            b = below[part]
+            band[part] = b * band[part] + (1 - b) * paint(x[part], y[part])
+        band += above * (upper[first:last] - band)
+        out[first:last] = np.clip(band + 0.5, 0, 255).astype(np.uint8)
+        return out

@@ -1,0 +1,166 @@
+"""What a still needs to live: small head motion, and blinks at human intervals.
+
+All of it follows from the voice alone, so the same inputs give the same video.
+"""
+
+import zlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from kolbo_demo.engine.head import Array, Pose
+from kolbo_demo.engine.speech import HOP
+from kolbo_demo.engine.warp import Box, Map
+
+BLINK_EVERY = 2.0, 6.0
+"""Seconds between blinks, drawn evenly. People blink 10 to 20 times a minute while talking."""
+BLINK_CLOSE, BLINK_HOLD, BLINK_OPEN = 0.08, 0.04, 0.16
+"""Seconds a lid takes down, stays, and takes up."""
+MIN_EYE = 3.0
+"""Millimetres between the lids under which an eye is left alone."""
+
+PIVOT = 105.0
+"""Millimetres below the nose around which the head turns: the neck."""
+
+# Lids and brow from the picture's left to its right, for both eyes.
+_EYES = (
+    ((33, 246, 161, 160, 159, 158, 157, 173, 133),
+     (33, 7, 163, 144, 145, 153, 154, 155, 133), (46, 53, 52, 65, 55)),
+    ((362, 398, 384, 385, 386, 387, 388, 466, 263),
+     (362, 382, 381, 380, 374, 373, 390, 249, 263), (285, 295, 282, 283, 276)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Life:
+    """One value a frame: shift of the head (mm), roll (radians), lids (0 open, 1 shut)."""
+
+    shift: NDArray[np.float64]
+    roll: NDArray[np.float64]
+    lids: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, level: NDArray[np.float32], fps: float, frames: int) -> "Life":
+        """Motion for a voice; `level` is its loudness in decibels each 10 ms."""
+        random = np.random.default_rng(zlib.crc32(level.tobytes()))
+        time = np.arange(frames) / fps
+        stress = gaussian_filter1d(np.clip((level - np.percentile(level, 60)) / 20, -1, 1), 12.0)
+        nod = np.interp(time, np.arange(len(stress)) * HOP, stress)
+
+        def drift(seconds: float, size: float) -> NDArray[np.float64]:
+            steps = max(int(np.ceil(frames / fps * 10)) + 40, 60)
+            noise = gaussian_filter1d(random.standard_normal(steps), seconds * 10)
+            noise /= max(float(noise.std()), 1e-6)
+            # Starts from where the picture has the head.
+            eased = np.clip(time / 0.6, 0, 1)
+            return size * eased * np.interp(time, np.arange(steps) / 10, noise)
+
+        x = drift(0.8, 0.9)
+        y = drift(0.7, 0.5) + 0.9 * nod * np.clip(time / 0.6, 0, 1)
+        return cls(np.stack([x, y], 1), drift(0.9, 0.011), _blinks(random, time))
+
+
+def _blinks(random: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:
+    lids = np.zeros(len(time))
+    at = 0.8 + random.uniform(0, 1.2)
+    while at < time[-1] - 0.1 if len(time) else False:
+        since = time - at
+        down = np.clip(since / BLINK_CLOSE, 0, 1)
+        up = np.clip((since - BLINK_CLOSE - BLINK_HOLD) / BLINK_OPEN, 0, 1)
+        lids = np.maximum(lids, down * (1 - up * up * (3 - 2 * up)))
+        at += random.uniform(*BLINK_EVERY)
+    return lids
+
+
+class Sway:
+    """Moves a head in its picture, fading out into the background."""
+
+    def __init__(self, pose: Pose, size: tuple[int, int]) -> None:
+        """`size` is the picture's (height, width)."""
+        self._pose, self._size = pose, size
+        self._axes = pose.matrix[:2, :2]
+        self._back = np.linalg.inv(self._axes)
+        self._origin = pose.shift[:2]
+        rim = np.array([(x, y) for x in (-150.0, 150.0) for y in (-205.0, 165.0)])
+        corners = rim @ self._axes.T + self._origin
+        low = np.maximum(np.floor(corners.min(0)), 0).astype(int)
+        high = np.minimum(np.ceil(corners.max(0)), (size[1], size[0])).astype(int)
+        self.box: Box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+
+    def offset(self, pixels: Array, shift: Array, roll: float) -> Array:
+        """From output pixels (n, 2) to where the source shows the same point, minus themselves."""
+        mm = (pixels - self._origin) @ self._back.T
+        pivot = np.array([0.0, PIVOT])
+        c, s = np.cos(roll), np.sin(roll)
+        turned = (mm - pivot - shift) @ np.array([[c, -s], [s, c]]) + pivot
+        return ((turned - mm) * self._weight(pixels, mm)[:, None]) @ self._axes.T
+
+    def _weight(self, pixels: Array, mm: Array) -> Array:
+        distance = np.hypot(mm[:, 0] / 92, (mm[:, 1] + 22) / 118)
+        near = np.clip((1.55 - distance) / 0.6, 0, 1)
+        height, width = self._size
+        rim = np.minimum.reduce(
+            [pixels[:, 0], pixels[:, 1], width - 1 - pixels[:, 0], height - 1 - pixels[:, 1]]
+        )
+        inner = np.clip(rim / (14 * self._pose.scale), 0, 1)
+        return near * near * (3 - 2 * near) * inner * inner * (3 - 2 * inner)
+
+    def head_map(self, shift: Array, roll: float) -> Map:
+        """Source pixel of each of the box's, (height, width, 2)."""
+        left, top, right, bottom = self.box
+        rows, columns = (max(int((b - a) / (6 * self._pose.scale)), 8) for a, b in
+                         ((top, bottom), (left, right)))  # fmt: skip
+        x = left + (np.arange(columns) + 0.5) * (right - left) / columns - 0.5
+        y = top + (np.arange(rows) + 0.5) * (bottom - top) / rows - 0.5
+        nodes = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+        offsets = self.offset(nodes, shift, roll).astype(np.float32).reshape(rows, columns, 2)
+        out = np.asarray(cv2.resize(offsets, (right - left, bottom - top)), np.float32)
+        out[..., 0] += np.arange(left, right, dtype=np.float32)
+        out[..., 1] += np.arange(top, bottom, dtype=np.float32)[:, None]
+        return out
+
+
+class Eyelids:
+    """Lets the lids of a picture's open eyes fall, by drawing the skin above them down."""
+
+    def __init__(self, points: Array, pose: Pose) -> None:
+        """`points` (478, 2+) are the landmarks in pixels."""
+        self._axes = pose.matrix[:2, :2]
+        self._back = np.linalg.inv(self._axes)
+        self._origin = pose.shift[:2]
+        mm = (points[:, :2] - self._origin) @ self._back.T
+        self._eyes = []
+        for upper, lower, brow in _EYES:
+            up, low = mm[list(upper)], mm[list(lower)]
+            height = float((low[:, 1] - up[:, 1]).max())
+            if height > MIN_EYE:
+                self._eyes.append((up, low, mm[list(brow)]))
+
+    def close(self, at: Map, amount: float) -> None:
+        """Changes a map of source pixels (h, w, 2) so that the lids are `amount` (0-1) shut."""
+        if amount < 0.02:
+            return
+        for up, low, brow in self._eyes:
+            corners = np.array([up[0], up[-1], brow[0], brow[-1], low[4] + (0.0, 3.0)])
+            rim = corners @ self._axes.T + self._origin
+            near = (
+                (at[..., 0] > rim[:, 0].min() - 2) & (at[..., 0] < rim[:, 0].max() + 2)
+                & (at[..., 1] > rim[:, 1].min() - 2) & (at[..., 1] < rim[:, 1].max() + 2)
+            )  # fmt: skip
+            if not near.any():
+                continue
+            rows, columns = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
+            part = at[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            mm = (part - self._origin) @ self._back.T
+            x, y = mm[..., 0], mm[..., 1]
+            lid = np.interp(x, up[:, 0], up[:, 1])
+            floor = np.interp(x, low[:, 0], low[:, 1])
+            crease = lid - 0.62 * np.maximum(lid - np.interp(x, brow[:, 0], brow[:, 1]), 1.0)
+            edge = lid + amount * 0.96 * np.maximum(floor - lid, 0)
+            share = np.clip((y - crease) / np.maximum(edge - crease, 1e-3), 0, None)
+            drawn = np.where((y > crease) & (y < edge), crease + share * (lid - crease), y)
+            # Below the lid's edge the eye is as it was; the edge itself stays sharp.
+            part += (drawn - y)[..., None] * self._axes[:, 1]

@@ -1,0 +1,133 @@
+"""Sound to phonemes in time, and to loudness.
+
+Phonemes come from hama's recogniser (English-minded, yet useful on any language: it says which
+English sound is nearest). Its peaks trail the sound and its spans swallow silence, so both are put
+right here by the sound's own energy.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE = 16_000
+"""Hz, mono, of every waveform here."""
+HOP = 0.01
+"""Seconds between two values of `loudness`."""
+
+LAG = 0.06
+"""Seconds by which the recogniser's spans trail the sound."""
+LONGEST = 0.34
+"""Seconds: a span longer than this holds silence or a neighbour."""
+GAP = 0.06
+"""Seconds: a shorter gap between spans belongs to the sound before it."""
+QUIET = 38.0
+"""Decibels under the loud parts (95th percentile) at which nobody is speaking."""
+
+CHUNK, MARGIN = 30.0, 1.0
+"""Seconds recognised at once, and heard on either side of it: memory stays constant."""
+
+DIPHTHONGS = {
+    "aɪ": ("a", "ɪ"), "aʊ": ("a", "ʊ"), "eɪ": ("e", "ɪ"), "oʊ": ("o", "ʊ"), "ɔɪ": ("ɔ", "ɪ"),
+    "eə": ("e", "ə"), "ɪə": ("ɪ", "ə"), "ja": ("j", "a"), "je": ("j", "e"), "jo": ("j", "o"),
+    "ju": ("j", "u"), "jʌ": ("j", "ʌ"), "wa": ("w", "a"), "we": ("w", "e"), "wi": ("w", "i"),
+    "wʌ": ("w", "ʌ"), "ɯi": ("ɯ", "i"),
+}  # fmt: skip
+GLIDES = ("j", "w")
+FIRST_PART = 0.6
+"""How much of a diphthong its first vowel takes; a glide takes the rest of it."""
+
+
+@dataclass(frozen=True)
+class Phoneme:
+    """One sound: an IPA symbol and when it is heard, in seconds."""
+
+    symbol: str
+    start: float
+    end: float
+
+    @property
+    def centre(self) -> float:
+        """Seconds."""
+        return (self.start + self.end) / 2
+
+
+def loudness(wave: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Root mean square in decibels (full scale = 0) of each 10 ms, at least one value."""
+    hop = int(RATE * HOP)
+    padded = np.pad(wave, (0, max(-len(wave) % hop, hop if len(wave) == 0 else 0)))
+    power = np.mean(np.square(padded.reshape(-1, hop), dtype=np.float32), axis=1)
+    return (10 * np.log10(power + 1e-10)).astype(np.float32)
+
+
+def threshold(level: NDArray[np.float32]) -> float:
+    """Decibels under which a loudness curve counts as silence."""
+    return max(float(np.percentile(level, 95)) - QUIET, -65.0)
+
+
+def phonemes(wave: NDArray[np.float32]) -> list[Phoneme]:
+    """The sounds spoken in a 16 kHz mono waveform, in order, silences left out."""
+    level = loudness(wave)
+    if float(level.max()) < -65.0:
+        return []
+    spans = list(_spans(wave))
+    return [part for span in _trimmed(spans, level) for part in _parts(span)]
+
+
+@cache
+def _recogniser() -> Any:
+    from hama import ASRModel  # a native library that some platforms lack
+
+    return ASRModel()
+
+
+def _spans(wave: NDArray[np.float32]) -> Iterator[Phoneme]:
+    """The recogniser's spans over a waveform of any length, moved onto the sound."""
+    model = _recogniser()
+    step, margin = int(CHUNK * RATE), int(MARGIN * RATE)
+    for start in range(0, len(wave), step):
+        begin = max(start - margin, 0)
+        piece = wave[begin : start + step + margin]
+        if len(piece) < RATE // 10:
+            piece = np.pad(piece, (0, RATE // 10 - len(piece)))
+        for span in model.phoneme_spans(model.transcribe_waveform(piece, RATE)):
+            at = begin / RATE + span.start_ms / 1000
+            # Each moment belongs to one chunk: the one in which it is not margin.
+            if start <= at * RATE < start + step:
+                length = (span.end_ms - span.start_ms) / 1000
+                yield Phoneme(span.phoneme, max(at - LAG, 0.0), max(at + length - LAG, 0.0))
+
+
+def _trimmed(spans: list[Phoneme], level: NDArray[np.float32]) -> Iterator[Phoneme]:
+    """Spans without the silence they swallowed, short gaps closed."""
+    speaking = level > threshold(level)
+    for index, span in enumerate(spans):
+        following = spans[index + 1].start if index + 1 < len(spans) else np.inf
+        end = following if 0 <= following - span.end < GAP else span.end
+        start, end = span.start, min(end, following, span.start + LONGEST)
+        first, last = int(start / HOP), max(int(np.ceil(end / HOP)), int(start / HOP) + 1)
+        loud = np.flatnonzero(speaking[first:last])
+        if len(loud) == 0:
+            # A stop's hold is silent: keep it where sound follows at once.
+            if speaking[last : last + 8].any():
+                yield Phoneme(span.symbol, start, end)
+            continue
+        tail = (first + int(loud[-1]) + 1) * HOP
+        if end - tail > 0.04:
+            end = max(tail, start + 0.03)
+        yield Phoneme(span.symbol, start, end)
+
+
+def _parts(span: Phoneme) -> Iterator[Phoneme]:
+    """A diphthong as its two vowels, anything else as it is."""
+    if span.symbol not in DIPHTHONGS:
+        yield span
+        return
+    one, two = DIPHTHONGS[span.symbol]
+    share = 1 - FIRST_PART if one in GLIDES else FIRST_PART
+    middle = span.start + share * (span.end - span.start)
+    yield Phoneme(one, span.start, middle)
+    yield Phoneme(two, middle, span.end)

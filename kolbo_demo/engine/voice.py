@@ -1,0 +1,50 @@
+"""Words to a voice: English text spoken by hibari-tts."""
+
+import wave
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from kolbo_demo.media import MediaError
+
+RATE = 24_000
+"""Hz of the spoken audio."""
+LONGEST = 4000
+"""Characters that are spoken at once: about four minutes."""
+
+
+@cache
+def _voice() -> Any:
+    from hibari import Hibari  # loads a model: only when words are spoken
+
+    return Hibari()
+
+
+def speak(text: str, output: Path) -> None:
+    """Speak English `text` into a mono 16-bit WAV of RATE. The same text gives the same audio.
+
+    Raises MediaError where the text cannot be spoken. The file appears when it is whole.
+    """
+    words = " ".join(text.split())
+    if not any(character.isalnum() for character in words):
+        raise MediaError("There are no words to speak: type an English sentence.")
+    if len(words) > LONGEST:
+        raise MediaError(
+            f"The text is too long ({len(words)} characters): speak at most {LONGEST} at once."
+        )
+    samples = np.asarray(_voice()(words, seed=0), np.float32)
+    if samples.size < RATE // 25 or float(np.abs(samples).max()) < 1e-3:
+        raise MediaError("These words cannot be spoken: use English words and numbers.")
+    part = output.with_name(f".{uuid4().hex}.part")
+    try:
+        with wave.open(str(part), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(RATE)
+            file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Kolbo's lipsync API, answered by the engine in this repository."""

@@ -1,0 +1,127 @@
+"""The service as an app, to be mounted beside a page or served alone."""
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import SecretStr
+from starlette.concurrency import run_in_threadpool
+
+from kolbo_demo.service.errors import ServiceError
+from kolbo_demo.service.fetch import Policy
+from kolbo_demo.service.jobs import Jobs
+from kolbo_demo.service.limits import Limits, new_key
+from kolbo_demo.service.routes import Api
+from kolbo_demo.service.storage import Storage
+from kolbo_demo.settings import Settings
+
+START_SECONDS = 30.0
+_CLOSE_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class LocalService:
+    """A service that answers: where, and with which key."""
+
+    base_url: str
+    """`/api` included."""
+    api_key: SecretStr
+
+
+def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
+    """An app with Kolbo's endpoints under `/api/v1`; other paths are free for a page.
+
+    `app.state.api_key` is the key that it takes. The work begins with the app's lifespan. Where
+    it cannot (the data folder is in use, say), the app runs all the same and the endpoints answer
+    503 with the reason, which `app.state.api.problem` holds.
+    """
+    key = settings.local_api_key or new_key()
+    folder = settings.data_dir.expanduser().absolute()
+    jobs = Jobs(folder, Storage(folder), Policy(allow_hosts=settings.fetch_allow_hosts))
+    api = Api(jobs, key, limits or Limits())
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            await run_in_threadpool(jobs.start)
+        except ServiceError as error:
+            api.problem = str(error)
+            yield
+            return
+        try:
+            yield
+        finally:
+            await run_in_threadpool(jobs.stop)
+
+    app = FastAPI(openapi_url=None, lifespan=lifespan)
+    app.state.api_key = key
+    app.state.api = api
+    app.mount("/api", api.app())
+    return app
+
+
+@contextlib.contextmanager
+def serving(
+    settings: Settings, host: str = "127.0.0.1", port: int = 0, limits: Limits | None = None
+) -> Iterator[LocalService]:
+    """Serve in a thread of this process until the block ends; port 0 takes a free one.
+
+    Raises ServiceError where the port or the data folder cannot be had. One at a time in a
+    process; a caller who needs no history gives settings with a temporary `data_dir`.
+    """
+    app = create_app(settings, limits)
+    with _listening(host, port) as listener:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="on",
+                timeout_graceful_shutdown=_CLOSE_SECONDS,
+            )
+        )
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            _await_start(server, thread)
+            if problem := app.state.api.problem:
+                raise ServiceError(problem)
+            number = listener.getsockname()[1]
+            name = f"[{host}]" if ":" in host else host
+            yield LocalService(f"http://{name}:{number}/api", app.state.api_key)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # TCP by its number, which socket.create_server leaves out: asyncio switches Nagle's delay of
+    # 40 ms an answer off for no other.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ServiceError(
+            f"Cannot listen on {host} port {port} ({reason}); choose another port."
+        ) from error
+    return listener
+
+
+def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise ServiceError("The local service did not start; its log says why.")
+        time.sleep(0.02)

@@ -1,0 +1,41 @@
+"""What can go wrong in the service, as types. Every message is one sentence for people.
+
+ServiceError          the service cannot run here: data folder in use, port taken...
+ApiError              one request is refused: HTTP status, code, sentence
+  limits.TooManyError      ... for now: try again later
+JobError              one generation fails: sentence, category, code
+"""
+
+from collections.abc import Mapping
+
+from kolbo_demo.contract import Failure
+
+
+class ServiceError(Exception):
+    """The service cannot run here."""
+
+
+class ApiError(Exception):
+    """A request is refused with HTTP `status` and an `ErrorReply` of `code` and `message`."""
+
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = dict(headers or {})
+
+
+class JobError(Exception):
+    """A generation fails. `category` is one of input, link, engine."""
+
+    def __init__(self, message: str, *, category: str, code: str, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.failure = Failure(message=message, category=category, code=code, retryable=retryable)
+
+
+def bad_request(code: str, message: str) -> ApiError:
+    """A request that cannot work."""
+    return ApiError(400, code, message)

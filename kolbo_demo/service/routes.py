@@ -1,0 +1,298 @@
+"""Kolbo's lipsync endpoints, as an app of its own to be mounted at `/api`."""
+
+import asyncio
+import contextlib
+import math
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.security import APIKeyHeader
+from pydantic import BaseModel, SecretStr
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from kolbo_demo import engine
+from kolbo_demo.contract import (
+    API_PREFIX,
+    CANCELLED,
+    COMPLETED,
+    MAX_FILE_BYTES,
+    CancelReply,
+    Credits,
+    CreditsReply,
+    ErrorReply,
+    ModelList,
+    Result,
+    StartReply,
+    Status,
+)
+from kolbo_demo.service import intake
+from kolbo_demo.service.catalogue import listed
+from kolbo_demo.service.errors import ApiError
+from kolbo_demo.service.jobs import Jobs, Progress, new_id
+from kolbo_demo.service.limits import Limits, Window, check_key
+from kolbo_demo.service.storage import thumbnail_name, video_name
+
+POLL_SECONDS = 1.0
+"""Between polls of a generation that has the engine for itself."""
+MAX_POLL_SECONDS = 8.0
+UPLOAD_SECONDS = 600.0
+"""For a whole start request, files included."""
+_DRAIN_BYTES = MAX_FILE_BYTES + 32 * 1024 * 1024
+_DRAIN_SECONDS = 60
+_HTTP_TEXTS = {
+    HTTPStatus.NOT_FOUND: "There is no such address in this API; see Kolbo's documentation.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This address takes another method; see Kolbo's documentation.",
+}
+_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)(, *(\d+-\d*|-\d+))*")
+_FILES = {"mp4": ("video/mp4", video_name), "jpg": ("image/jpeg", thumbnail_name)}
+
+
+class Api:
+    """The endpoints over one `Jobs`, one key and one set of limits."""
+
+    def __init__(self, jobs: Jobs, key: SecretStr, limits: Limits) -> None:
+        self.jobs = jobs
+        self.problem: str | None = None
+        """Why no job can be looked at: one sentence, None when all is well."""
+        self._key = key
+        self._starts = Window(limits.generations)
+        self._tries = Window(limits.polls)
+        self._polls = Window(limits.polls)
+
+    def app(self) -> FastAPI:
+        """The app to mount. Its errors are all `ErrorReply`s; nobody else's are touched."""
+        app = FastAPI(openapi_url=None, redirect_slashes=False)
+        app.include_router(self._router(), prefix=API_PREFIX)
+        app.add_exception_handler(ApiError, _api_error)
+        app.add_exception_handler(HTTPException, _http_error)
+        app.add_exception_handler(RequestValidationError, _invalid)
+        app.add_exception_handler(Exception, _unexpected)
+        return app
+
+    def _router(self) -> APIRouter:
+        header = APIKeyHeader(name="X-API-Key", auto_error=False)
+
+        def keyed(what: str) -> list[Any]:
+            def check(request: Request, key: Annotated[str | None, Security(header)]) -> None:
+                check_key(key, self._key)
+                self._polls.take(f"{what} {_client(request)}")
+
+            return [Depends(check)]
+
+        router = APIRouter()
+        router.get("/models", dependencies=keyed("account"))(self.models)
+        router.get("/account/credits", dependencies=keyed("account"))(self.credits)
+        router.get("/generate/{generation}/status", dependencies=keyed("status"))(self.status)
+        router.post("/generate/{generation}/cancel", dependencies=keyed("cancel"))(self.cancel)
+        router.post("/generate/lipsync")(self.start)
+        router.api_route("/results/{name}", methods=["GET", "HEAD"])(self.result)
+        return router
+
+    def models(
+        self,
+        type: str | None = None,  # noqa: A002 - the name on the wire
+        provider: str | None = None,
+    ) -> Response:
+        """`GET /v1/models`."""
+        found = listed(type, provider)
+        return _reply(ModelList(models=found, count=len(found)), keep_null=True)
+
+    def credits(self) -> Response:
+        """`GET /v1/account/credits`: nothing is charged here, so there is nothing to hold."""
+        return _reply(CreditsReply(credits=Credits(total=0)))
+
+    async def start(self, request: Request) -> Response:
+        """`POST /v1/generate/lipsync`."""
+        body = aiter(request.stream())
+        try:
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                return await self._start(request, body)
+        except ApiError:
+            # An answer to a caller who is still sending is lost to most clients.
+            await _drain(body)
+            raise
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody hears it
+        except TimeoutError:
+            raise ApiError(
+                408, "REQUEST_TIMEOUT", "The upload took too long; try a faster line or a link."
+            ) from None
+        except OSError as error:
+            raise ApiError(
+                503,
+                "STORAGE_FAILED",
+                f"The service cannot keep the files ({error.strerror}); try again later.",
+            ) from error
+
+    async def _start(self, request: Request, body: AsyncIterator[bytes]) -> Response:
+        check_key(request.headers.get("x-api-key"), self._key)
+        self._tries.take(_client(request))
+        problem = self.problem or await run_in_threadpool(engine.problem)
+        if problem:
+            raise ApiError(503, "ENGINE_UNAVAILABLE", problem)
+        stamp = self._starts.take("")
+        generation = new_id()
+        try:
+            job = await intake.read(request, body, self.jobs.storage, generation, self.jobs.policy)
+            waiting = await run_in_threadpool(self.jobs.waiting)
+            await run_in_threadpool(self.jobs.submit, generation, job)
+        except BaseException:
+            # Refused, broken off, or failed: nothing of it stays, and it does not count.
+            self._starts.give_back("", stamp)
+            await run_in_threadpool(self.jobs.discard, generation)
+            raise
+        return _reply(
+            StartReply(
+                generation_id=generation,
+                model=job["model"] or "auto",
+                credits_charged=0,
+                poll_url=f"/api{API_PREFIX}/generate/{generation}/status",
+                # Many who wait need not ask often, and share one allowance of polls.
+                poll_interval_hint=min(MAX_POLL_SECONDS, POLL_SECONDS * (1 + waiting)),
+            )
+        )
+
+    def status(self, generation: str, request: Request) -> Response:
+        """`GET /v1/generate/{id}/status`."""
+        self._check_problem()
+        return _reply(_status(_known(self.jobs.find(generation)), request))
+
+    def cancel(self, generation: str) -> Response:
+        """`POST /v1/generate/{id}/cancel`."""
+        self._check_problem()
+        before = _known(self.jobs.find(generation))
+        if before.state != "processing":
+            raise _ended(before)
+        after = _known(self.jobs.cancel(generation))
+        if after.state != CANCELLED:
+            raise _ended(after)
+        return _reply(CancelReply(generation_id=generation, credits_refunded=0))
+
+    def result(self, name: str, request: Request) -> Response:
+        """`GET /v1/results/{name}`: who knows the name may see the file."""
+        if not _RANGE.fullmatch(request.headers.get("range", "bytes=0-")):
+            raise ApiError(400, "INVALID_RANGE", "The Range header is not a range of bytes.")
+        stem, _, ending = name.partition(".")
+        if ending in _FILES and len(stem) == 32 and stem.isalnum() and stem.isascii():
+            media_type, storage_name = _FILES[ending]
+            if self.jobs.storage.exists(storage_name(stem)):
+                return FileResponse(
+                    self.jobs.storage.local(storage_name(stem)),
+                    media_type=media_type,
+                    headers={"X-Content-Type-Options": "nosniff"},
+                )
+        raise ApiError(404, "RESULT_NOT_FOUND", "There is no such result file.")
+
+    def _check_problem(self) -> None:
+        if self.problem:
+            raise ApiError(503, "SERVICE_UNAVAILABLE", self.problem)
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _known(progress: Progress | None) -> Progress:
+    if progress is None:
+        raise ApiError(404, "GENERATION_NOT_FOUND", "There is no generation with this id.")
+    return progress
+
+
+def _ended(progress: Progress) -> ApiError:
+    return ApiError(
+        409,
+        "GENERATION_ENDED",
+        f"Cannot cancel: this generation is {progress.state} already.",
+    )
+
+
+def _status(progress: Progress, request: Request) -> Status:
+    status = Status(
+        generation_id=progress.id,
+        state=progress.state,
+        progress=progress.percent,
+        credits_used=0,
+    )
+    if progress.failure:
+        status.error = progress.failure.message
+        status.failure = progress.failure
+    if progress.state == COMPLETED and progress.made:
+        made = progress.made
+        base = (
+            f"{request.url.scheme}://{request.url.netloc}{request.scope['root_path']}{API_PREFIX}/"
+        )
+        ratio = math.gcd(made["width"], made["height"])
+        created = datetime.fromtimestamp(progress.created, UTC)
+        status.result = Result(
+            urls=[f"{base}{video_name(progress.file or '')}"],
+            thumbnail_url=f"{base}{thumbnail_name(progress.file or '')}",
+            duration=made["duration"],
+            aspect_ratio=f"{made['width'] // ratio}:{made['height'] // ratio}",
+            prompt_used=progress.prompt or "",
+            model=made["model"],
+            created_at=created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            **{k: made[k] for k in ("width", "height", "fps", "frames", "frames_without_face")},
+        )
+    return status
+
+
+def _reply(model: BaseModel, *, keep_null: bool = False) -> Response:
+    return JSONResponse(
+        model.model_dump(mode="json", exclude_none=not keep_null),
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+async def _drain(body: AsyncIterator[bytes]) -> None:
+    """Read on for a while, so that the caller comes to hear the answer. Nothing is kept."""
+    left = _DRAIN_BYTES
+    with contextlib.suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for chunk in body:
+                left -= len(chunk)
+                if left < 0:
+                    return
+
+
+def _refusal(error: ApiError) -> JSONResponse:
+    return JSONResponse(
+        ErrorReply.of(error.code, error.message).model_dump(),
+        status_code=error.status,
+        headers=error.headers,
+    )
+
+
+async def _api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return _refusal(error)
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    text = _HTTP_TEXTS.get(status, f"{status.phrase}.")
+    return _refusal(ApiError(status, status.name, text, error.headers))
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    where = ".".join(str(part) for part in error.errors()[0]["loc"][1:])
+    return _refusal(ApiError(400, "INVALID_REQUEST", f"{where} is not what it should be."))
+
+
+async def _unexpected(_: Request, __: Exception) -> Response:
+    return _refusal(
+        ApiError(
+            500,
+            "GENERATION_ERROR",
+            "The service failed at this request; try again, and if it fails again look at its log.",
+        )
+    )

@@ -1,0 +1,90 @@
+"""Which API answers, and with whose key."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from kolbo_demo.client import KolboClient
+from kolbo_demo.contract import Model
+from kolbo_demo.ui.inputs import UnusableError
+
+Backend = Literal["local", "cloud"]
+LOCAL: Backend = "local"
+CLOUD: Backend = "cloud"
+
+
+@dataclass(frozen=True)
+class Local:
+    """The local service, as the page reaches it."""
+
+    base_url: str
+    """`/api` included."""
+    api_key: SecretStr
+    problem: Callable[[], str | None] = lambda: None
+    """Gives one sentence where the local engine cannot run here. Asked each time: the service
+    begins to work after the page is built."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Makes a client for one click. Holds keys, shows none."""
+
+    local: Local
+    cloud_url: str
+    environment_key: SecretStr | None
+    private: bool
+    """Whether only this machine's user reaches the page. Others may not spend the key of the
+    environment."""
+
+    @property
+    def own_key(self) -> SecretStr | None:
+        """The key that is used where the visitor types none."""
+        return self.environment_key if self.private else None
+
+    @property
+    def withheld(self) -> bool:
+        """Whether a key is set that this page does not use."""
+        return self.environment_key is not None and not self.private
+
+    @property
+    def default(self) -> Backend:
+        """What the switch stands on at first."""
+        return CLOUD if self.own_key else LOCAL
+
+    @property
+    def cloud_host(self) -> str:
+        """Who the cloud is, for people."""
+        return urlsplit(self.cloud_url).hostname or self.cloud_url
+
+    def ready(self, backend: str, typed_key: str | None) -> bool:
+        """Whether a client can be made."""
+        if backend == LOCAL:
+            return self.local.problem() is None
+        return bool((typed_key or "").strip() or self.own_key)
+
+    def client(self, backend: str, typed_key: str | None) -> KolboClient:
+        """A client for the chosen side. Raises `UnusableError` without an engine or a key."""
+        if backend == LOCAL:
+            if problem := self.local.problem():
+                raise UnusableError(problem)
+            return KolboClient(self.local.api_key, self.local.base_url)
+        typed = (typed_key or "").strip()
+        key = SecretStr(typed) if typed else self.own_key
+        if key is None:
+            raise UnusableError(
+                "Kolbo's cloud needs a key: paste yours above, or use the local engine."
+            )
+        return KolboClient(key, self.cloud_url)
+
+
+def label(model: Model) -> str:
+    """How a model is listed. Names are not unique, so what it takes and costs stands beside it."""
+    kinds = {"lipsync-image": "pictures", "lipsync-video": "clips"}
+    takes = [kinds[kind] for kind in model.types if kind in kinds]
+    parts = [model.name or model.identifier, " and ".join(takes)]
+    if model.credit:
+        parts.append(f"{model.credit:g} credits a second")
+    return " · ".join(part for part in parts if part)

@@ -1,0 +1,33 @@
+// Measures clicks on the shown picture in 0-1 and tells the server. `element`, `props` and `trigger`
+// are given by Gradio.
+const shown = () => element.querySelector('.frame img, .frame video');
+let telling = 0;
+
+function place(x, y, later) {
+  props.x = Math.min(Math.max(x, 0), 1);
+  props.y = Math.min(Math.max(y, 0), 1);
+  clearTimeout(telling);
+  telling = setTimeout(() => trigger('select', { index: [props.x, props.y], value: null }), later);
+}
+
+element.addEventListener('click', (event) => {
+  const picture = shown();
+  if (!picture || !picture.contains(event.target)) return;
+  const box = picture.getBoundingClientRect();
+  place((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, 0);
+});
+
+element.addEventListener('keydown', (event) => {
+  const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  const [dx, dy] = move[event.key] || [0, 0];
+  if (!shown() || !(dx || dy)) return;
+  event.preventDefault();
+  const step = event.shiftKey ? 0.05 : 0.01;
+  place((props.x ?? 0.5) + dx * step, (props.y ?? 0.5) + dy * step, 250);
+});
+
+// A link that is no picture, or that its host does not let be shown here.
+element.addEventListener('error', () => element.classList.add('unseen'), true);
+for (const loaded of ['load', 'loadeddata']) {
+  element.addEventListener(loaded, () => element.classList.remove('unseen'), true);
+}

@@ -1,0 +1,143 @@
+"""The picture to click for the face that speaks, and where it was clicked.
+
+The browser draws the marker and measures the click against the picture as it is shown, so letter
+boxes, zoom and screen density cannot move it. Pictures and first frames arrive upright; browsers
+turn a linked picture upright themselves.
+"""
+
+import base64
+import io
+import math
+from html import escape
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import gradio as gr
+
+from kolbo_demo.contract import VIDEO_EXTENSIONS
+from kolbo_demo.media import MediaError, first_frame
+from kolbo_demo.ui import views
+
+PREVIEW_PIXELS = 720
+"""Longer side of the picture that is sent to the browser."""
+
+Point = tuple[float, float]
+
+_FIRST = "With several faces in it, you can then click the one that should speak."
+_SCRIPT = Path(__file__).with_suffix(".js")
+_TEMPLATE = """
+<div class="frame" tabindex="${value ? 0 : -1}" role="group" aria-describedby="face-point"
+  aria-label="Click the face that should speak, or move the marker with the arrow keys">
+  ${value}<i class="marker" style="${x === null || x === undefined ? 'display:none' :
+  `left:${x * 100}%;top:${y * 100}%`}"></i></div>
+"""
+
+
+class FacePicker:
+    """The preview, the words under it and the button that clears the point."""
+
+    def __init__(self) -> None:
+        self.point = gr.State(None)
+        """x and y in 0-1 of the upright picture, or None."""
+        self.preview = gr.HTML(
+            "",
+            html_template=_TEMPLATE,
+            js_on_load=_SCRIPT.read_text(encoding="utf-8"),
+            apply_default_css=False,
+            elem_id="face-preview",
+            visible="hidden",
+            x=None,
+            y=None,
+        )
+        with gr.Row(elem_classes="face-row"):
+            self.words = gr.HTML(views.note(_FIRST), elem_id="face-point")
+            self.clear = gr.Button(
+                "Clear", elem_id="face-clear", size="sm", min_width=72, scale=0, visible="hidden"
+            )
+
+    def follow(self, image: gr.Image, video: gr.Video, url: gr.Textbox) -> None:
+        """Shows whatever source is given, and keeps the point where it is clicked."""
+        given = [image, video, url]
+        outputs = [self.preview, self.words, self.point, self.clear]
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        gr.on(
+            [image.change, video.change, url.blur, url.submit],
+            _show,
+            given,
+            outputs,
+            trigger_mode="always_last",
+            concurrency_limit=None,
+            **quiet,
+        )
+        self.preview.select(_pick, None, [self.words, self.point, self.clear], queue=False, **quiet)
+        self.clear.click(_clear, None, outputs, queue=False, **quiet)
+
+
+def in_words(point: Point | None) -> str:
+    """Where the face is, for people and with its numbers."""
+    if point is None:
+        return views.note("Click the face that should speak. Without a click the largest one does.")
+    x, y = point
+    return (
+        f'<p class="note">Speaking face: {x:.0%} from the left, {y:.0%} from the top '
+        f"<code>({x:.3f}, {y:.3f})</code></p>"
+    )
+
+
+def _show(image: str | None, video: str | None, url: str | None) -> tuple[Any, ...]:
+    """The preview of what is given; a new source has no point yet."""
+    words = in_words(None)
+    picture = ""
+    try:
+        if path := image or video:
+            picture = _picture(Path(path))
+        elif link := (url or "").strip():
+            picture = _linked(link)
+    except MediaError as error:
+        words = views.note(str(error), bad=True)
+    return (
+        gr.HTML(picture, x=None, y=None, visible=True if picture else "hidden"),
+        words if picture or "bad" in words else views.note(_FIRST),
+        None,
+        gr.Button(visible="hidden"),
+    )
+
+
+def _picture(path: Path) -> str:
+    frame = first_frame(path)
+    frame.thumbnail((PREVIEW_PIXELS, PREVIEW_PIXELS))
+    data = io.BytesIO()
+    frame.convert("RGB").save(data, "JPEG", quality=86)
+    code = base64.b64encode(data.getvalue()).decode()
+    return f'<img alt="The source" draggable="false" src="data:image/jpeg;base64,{code}">'
+
+
+def _linked(url: str) -> str:
+    """A link's picture, fetched by the visitor's browser: this server does not follow it."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"}:
+        raise MediaError("A link starts with http:// or https://. Check it, or upload the file.")
+    if PurePosixPath(parts.path).suffix.lower() in VIDEO_EXTENSIONS:
+        return f'<video muted playsinline preload="auto" src="{escape(url)}"></video>'
+    return f'<img alt="The linked source" referrerpolicy="no-referrer" src="{escape(url)}">'
+
+
+def _pick(event: gr.SelectData) -> tuple[str, Point | None, gr.Button]:
+    point = _point(event.index)
+    return in_words(point), point, gr.Button(visible=True if point else "hidden")
+
+
+def _point(sent: Any) -> Point | None:
+    """What the browser sent, if it is a point."""
+    try:
+        x, y = (float(value) for value in sent)
+    except (TypeError, ValueError):
+        return None
+    if not (math.isfinite(x) and math.isfinite(y)):
+        return None
+    return min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
+
+
+def _clear() -> tuple[Any, ...]:
+    return gr.HTML(x=None, y=None), in_words(None), None, gr.Button(visible="hidden")

@@ -1,0 +1,203 @@
+"""One click on Generate, from the fields to the finished video."""
+
+import asyncio
+import logging
+import shutil
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kolbo_demo.client import Generation, GenerationCancelledError, KolboClient, KolboError
+from kolbo_demo.contract import CANCELLED, PENDING, Status
+from kolbo_demo.engine import EngineError
+from kolbo_demo.engine.voice import speak
+from kolbo_demo.media import MediaError
+from kolbo_demo.ui import views
+from kolbo_demo.ui.inputs import Request, UnusableError
+
+LOOK_SECONDS = 0.2
+"""How often a run is looked at. What it shows changes with every poll of the API."""
+
+_log = logging.getLogger(__name__)
+
+
+class _StoppedError(Exception):
+    """The visitor cancelled before there was a generation to cancel."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a run stands."""
+
+    headline: str
+    percent: float | None = None
+    """0-100 of the generation, never of anything else; None where it is not known."""
+    generation_id: str | None = None
+    status: Status | None = None
+    """The last one seen."""
+    video: Path | None = None
+    error: str | None = None
+    cancelled: bool = False
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more will change."""
+        return self.cancelled or self.error is not None or self.video is not None
+
+
+class Run:
+    """One generation that one visitor waits for, worked on in a thread of its own.
+
+    Its files lie in a directory that no other run knows, gone as soon as nobody holds the run. A
+    visitor who leaves does not stop it: only `cancel` does.
+    """
+
+    def __init__(self, client: KolboClient, request: Request) -> None:
+        self._client = client
+        self._request = request
+        self._started = time.monotonic()
+        self._cancel = threading.Event()
+        self._lock = threading.Lock()
+        self._generation: Generation | None = None
+        self._stage = Stage("Getting ready")
+        self._folder = Path(tempfile.mkdtemp(prefix="kolbo-page-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+
+    @property
+    def stage(self) -> Stage:
+        """Where it stands now."""
+        return self._stage
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the click."""
+        return time.monotonic() - self._started
+
+    def start(self) -> None:
+        """Begins."""
+        threading.Thread(target=self._work, name="kolbo-page-run", daemon=True).start()
+
+    async def stages(self) -> AsyncIterator[Stage]:
+        """Every change, and every second at least, until the end."""
+        seen: tuple[Stage, int] | None = None
+        while True:
+            now = (self._stage, int(self.elapsed))
+            if now != seen:
+                seen = now
+                yield now[0]
+            if now[0].final:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def cancel(self) -> str | None:
+        """Stops the work itself, not only the watching. Blocks for one request.
+
+        Returns a sentence where the API could not be told.
+        """
+        self._cancel.set()
+        if self._generation is None:
+            self._show(replace(self._stage, headline="Cancelling", percent=None))
+            return None  # the thread notices, whether still uploading or just accepted
+        return self._cancel_generation(self._generation)
+
+    def _cancel_generation(self, generation: Generation) -> str | None:
+        self._show(replace(self._stage, headline="Cancelling"))
+        try:
+            status = generation.cancel()
+        except KolboError as error:
+            return f"It could not be cancelled, and goes on: {error}"
+        if status.state == CANCELLED:  # it may have been finished a moment before
+            self._show(replace(self._stage, cancelled=True))
+        return None
+
+    def _show(self, stage: Stage) -> None:
+        with self._lock:  # the first end counts: a late poll does not undo a cancel
+            if not self._stage.final:
+                self._stage = stage
+
+    def _work(self) -> None:
+        try:
+            self._generate()
+        except (_StoppedError, GenerationCancelledError):
+            self._show(replace(self._stage, cancelled=True))
+        except (KolboError, MediaError, EngineError, UnusableError) as error:
+            self._show(replace(self._stage, error=str(error)))
+        except Exception:  # noqa: BLE001 - a thread that dies in silence leaves its page waiting
+            _log.exception("A run of the page failed")
+            self._show(replace(self._stage, error="The page itself failed here. Try again."))
+
+    def _generate(self) -> None:
+        request = self._request
+        generation = self._client.lipsync(
+            request.source,
+            self._voice(),
+            prompt=request.prompt,
+            model=request.model,
+            face=request.face,
+            on_upload=self._sent,
+        )
+        self._generation = generation
+        self._show(Stage("Accepted", generation_id=generation.id))
+        if self._cancel.is_set() and (fault := self._cancel_generation(generation)):
+            _log.warning(fault)
+        for status in generation.events():
+            self._show(
+                Stage(
+                    "Waiting for its turn" if status.state == PENDING else "Making your video",
+                    status.progress,
+                    generation.id,
+                    status,
+                )
+            )
+            if self._stage.final:
+                break
+        self._finish(generation)
+
+    def _finish(self, generation: Generation) -> None:
+        stage = self._stage
+        if stage.final or stage.status is None:
+            return
+        generation.check(stage.status)
+        self._show(replace(stage, headline="Fetching your video", percent=100))
+        video = self._folder / f"{_plain(generation.id)}.mp4"
+        generation.download(video)
+        self._show(replace(stage, video=video))
+
+    def _voice(self) -> Path | str:
+        if self._request.words is None:
+            assert self._request.voice is not None
+            return self._request.voice
+        self._show(Stage("Speaking your words"))
+        path = self._folder / "words.wav"
+        speak(self._request.words, path)
+        self._stop_here()
+        return path
+
+    def _sent(self, sent: int, total: int) -> None:
+        if sent < total:  # once all is sent it may have been accepted: then cancel it by its id
+            self._stop_here()
+        self._show(Stage(f"Sending your files ({sent / 1e6:.1f} of {total / 1e6:.1f} MB)"))
+
+    def _stop_here(self) -> None:
+        if self._cancel.is_set():
+            raise _StoppedError
+
+
+def page_of(run: Run, stage: Stage) -> str:
+    """The status area for a stage."""
+    if stage.error is not None:
+        return views.failed(stage.error, stage.generation_id)
+    if stage.cancelled:
+        return views.cancelled(stage.generation_id)
+    if stage.video is not None:
+        return views.done(run.elapsed, stage.generation_id)
+    return views.running(stage.headline, stage.percent, run.elapsed, stage.generation_id)
+
+
+def _plain(name: str) -> str:
+    """A file name of what came from outside."""
+    return "".join(c for c in name if c.isascii() and (c.isalnum() or c in "-_"))[:80] or "video"

@@ -1,0 +1,82 @@
+"""The page beside the service, in one FastAPI app, with Gradio's doors to the outside shut."""
+
+from pathlib import Path
+
+import gradio as gr
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kolbo_demo.contract import MAX_FILE_BYTES
+from kolbo_demo.ui.page import SAMPLES
+from kolbo_demo.ui.theme import theme
+
+_HERE = Path(__file__).parent
+
+_SHUT = ("/gradio_api/deep_link", "/gradio_api/process_recording")
+"""Gradio's routes that this page does not use. The first writes what is typed into the page, a key
+included, to a file; the second runs ffmpeg on whatever is sent."""
+
+_POLICY = "; ".join(
+    (
+        "default-src 'self' data: blob:",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob: http: https:",
+        "media-src 'self' data: blob: http: https:",
+        "object-src 'none'",
+        "base-uri 'self'",
+    )
+)
+"""Scripts, styles, fonts and calls come from this host. Pictures and clips may also come from
+elsewhere: a visitor's own link is shown by his browser."""
+
+
+def mount(app: FastAPI, page: gr.Blocks) -> FastAPI:
+    """Puts the page at `/` of `app`, whose own routes go first."""
+    for path in _SHUT:
+        app.add_api_route(path, _shut, methods=["GET", "HEAD", "POST"], include_in_schema=False)
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        theme=theme(),
+        css_paths=[_HERE / "page.css"],
+        allowed_paths=[str(path) for path in SAMPLES],
+        max_file_size=MAX_FILE_BYTES,
+        show_error=False,
+        run_history=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        ssr_mode=False,
+        pwa=False,
+        footer_links=[],
+    )
+    # Gradio checks which files an event may name only once `launch` has run, and a mounted page
+    # never launches. Without this a forged event reads any file of this machine.
+    page.has_launched = True
+    app.add_middleware(_Headers)
+    return app
+
+
+def _shut() -> PlainTextResponse:
+    return PlainTextResponse("Not here.", status_code=404)
+
+
+class _Headers:
+    """Adds the page's security headers to every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("Content-Security-Policy", _POLICY)
+                headers.setdefault("Referrer-Policy", "no-referrer")
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

@@ -1,0 +1,412 @@
+"""The page: what stands where, and which event reaches which function."""
+
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import ImageData
+from PIL import ImageOps
+
+from kolbo_demo.client import KolboError
+from kolbo_demo.media import first_frame
+from kolbo_demo.settings import Settings
+from kolbo_demo.ui import views
+from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local, label
+from kolbo_demo.ui.face_picker import FacePicker
+from kolbo_demo.ui.generate import Run, page_of
+from kolbo_demo.ui.inputs import UnusableError, request_of
+
+_ASSETS = Path(__file__).parents[2] / "assets"
+PORTRAIT = _ASSETS / "portrait.jpg"
+SPEECH = _ASSETS / "speech.wav"
+CLIP = _ASSETS / "clip.mp4"
+SAMPLES = (PORTRAIT, SPEECH, CLIP)
+CLIP_WORDS = "Good morning! This mouth moves to words that nobody here ever said."
+
+SMART_SELECT = ("Smart Select (recommended)", "")
+_HIDDEN_FILES_SECONDS = (1800, 6 * 3600)
+"""Gradio's copies of uploads and results: looked at every half hour, kept for six hours. No
+generation takes that long, so none loses its input."""
+
+
+def build(settings: Settings, local: Local, *, private: bool = False) -> gr.Blocks:
+    """The page, not yet served.
+
+    `private` tells that nobody but this machine's user can reach it. Only then is the key of the
+    environment used; it is never sent to a browser.
+    """
+    access = Access(local, settings.api_url, settings.api_key, private)
+    with gr.Blocks(
+        title="Kolbo Lipsync",
+        analytics_enabled=False,
+        delete_cache=_HIDDEN_FILES_SECONDS,
+        fill_width=True,
+    ) as page:
+        _Page(access).lay_out(page)
+    return page
+
+
+class _Page:
+    """The components of one page and what they do. What belongs to a visitor is in `gr.State`."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def lay_out(self, page: gr.Blocks) -> None:
+        self._header()
+        with gr.Row(elem_id="columns", equal_height=False):
+            with gr.Column(elem_id="inputs", min_width=300):
+                self._face_card()
+                self._voice_card()
+                self._options_card()
+            with gr.Column(elem_id="outputs", min_width=300):
+                self._result_card()
+                self._example_card()
+        self._wire(page)
+
+    def _header(self) -> None:
+        access = self._access
+        cloud = access.default == CLOUD
+        with gr.Row(elem_id="top", equal_height=False):
+            gr.HTML(
+                "<h1>Kolbo Lipsync</h1><p>Make a portrait or a clip say what a recording says.</p>",
+                elem_id="title",
+            )
+            with gr.Column(elem_id="where", min_width=280):
+                self.backend = gr.Radio(
+                    [("Local engine", LOCAL), ("Kolbo cloud", CLOUD)],
+                    value=access.default,
+                    label="Made by",
+                    show_label=False,
+                    container=False,
+                    elem_id="backend",
+                )
+                self.about = gr.HTML(self._about(access.default), elem_id="about-backend")
+                self.key = gr.Textbox(
+                    type="password",
+                    label="Kolbo API key",
+                    show_label=False,
+                    container=False,
+                    placeholder=self._key_hint(),
+                    elem_id="api-key",
+                    visible=True if cloud else "hidden",
+                    html_attributes=gr.InputHTMLAttributes(
+                        autocomplete="off", spellcheck=False, autocorrect="off"
+                    ),
+                )
+
+    def _face_card(self) -> None:
+        with gr.Column(elem_classes="card"):
+            gr.HTML("<h2>Face</h2>", elem_classes="card-title")
+            with gr.Tabs(elem_id="source-tabs"):
+                with gr.Tab("Image", render_children=True):
+                    self.image = gr.Image(
+                        label="Portrait",
+                        show_label=False,
+                        sources=["upload", "webcam", "clipboard"],
+                        type="filepath",
+                        image_mode=None,
+                        buttons=[],
+                        elem_id="source-image",
+                    )
+                    # Gradio would open the picture first and fail with a message of its own.
+                    self.image.preprocess = _given_file
+                with gr.Tab("Video", render_children=True):
+                    self.video = gr.Video(
+                        label="Clip",
+                        show_label=False,
+                        sources=["upload", "webcam"],
+                        include_audio=True,
+                        buttons=[],
+                        elem_id="source-video",
+                    )
+                with gr.Tab("Link", render_children=True):
+                    self.source_url = gr.Textbox(
+                        label="Link to a picture or a clip",
+                        placeholder="https://example.com/portrait.jpg",
+                        max_lines=1,
+                        elem_id="source-url",
+                    )
+            self.picker = FacePicker()
+
+    def _voice_card(self) -> None:
+        with gr.Column(elem_classes="card"):
+            gr.HTML("<h2>Voice</h2>", elem_classes="card-title")
+            with gr.Tabs(elem_id="voice-tabs"):
+                with gr.Tab("Audio", render_children=True):
+                    self.audio = gr.Audio(
+                        label="Recording",
+                        show_label=False,
+                        sources=["upload", "microphone"],
+                        type="filepath",
+                        buttons=[],
+                        elem_id="audio",
+                    )
+                with gr.Tab("Link", render_children=True):
+                    self.audio_url = gr.Textbox(
+                        label="Link to a recording",
+                        placeholder="https://example.com/speech.mp3",
+                        max_lines=1,
+                        elem_id="audio-url",
+                    )
+                with gr.Tab("Words", render_children=True):
+                    self.words = gr.Textbox(
+                        label="Words to speak, in English",
+                        placeholder="Hello! Nice to see you.",
+                        lines=3,
+                        max_lines=8,
+                        elem_id="words",
+                    )
+
+    def _options_card(self) -> None:
+        with gr.Column(elem_classes="card"):
+            with gr.Row(elem_id="options"):
+                self.model = gr.Dropdown(
+                    [SMART_SELECT],
+                    value="",
+                    label="Model",
+                    filterable=False,
+                    min_width=200,
+                    elem_id="model",
+                )
+                self.prompt = gr.Textbox(
+                    label="Prompt (optional)",
+                    placeholder="A hint for the model",
+                    max_lines=3,
+                    min_width=200,
+                    elem_id="prompt",
+                )
+            self.model_note = gr.HTML("", elem_id="model-note")
+            self.summaries = gr.State({})
+        with gr.Row(elem_id="actions"):
+            self.generate = gr.Button(
+                "Generate", variant="primary", scale=3, min_width=160, elem_id="generate"
+            )
+            self.cancel = gr.Button(
+                "Cancel", interactive=False, scale=1, min_width=90, elem_id="cancel"
+            )
+
+    def _result_card(self) -> None:
+        with gr.Column(elem_classes="card", elem_id="stage"):
+            self.status = gr.HTML(views.idle(), elem_id="status", apply_default_css=False)
+            self.result = gr.Video(
+                label="Result",
+                show_label=False,
+                interactive=False,
+                buttons=[],
+                elem_id="result",
+                visible="hidden",
+            )
+            self.download = gr.DownloadButton(
+                "Download video", elem_id="download", visible="hidden"
+            )
+            self.details = gr.HTML("", elem_id="details", apply_default_css=False)
+        self.run = gr.State(None)
+
+    def _example_card(self) -> None:
+        with gr.Column(elem_classes="card", elem_id="examples"):
+            gr.HTML(
+                "<h2>Examples</h2><p>One click fills in the page and generates.</p>",
+                elem_classes="card-title",
+            )
+            with gr.Row():
+                self.still = gr.Button(
+                    "Portrait and recording",
+                    icon=_thumbnail(PORTRAIT),
+                    size="md",
+                    min_width=200,
+                    elem_id="example-image",
+                )
+                self.clip = gr.Button(
+                    "Clip and written words",
+                    icon=_thumbnail(CLIP),
+                    size="md",
+                    min_width=200,
+                    elem_id="example-video",
+                )
+
+    def _wire(self, page: gr.Blocks) -> None:
+        # No event of this page is for other programs: they have the API. None takes part in run
+        # history, and those that carry the key are unknown outside of the page.
+        quiet: dict[str, Any] = {
+            "api_visibility": "private",
+            "show_progress": "hidden",
+            "concurrency_limit": None,
+        }
+        fields = [
+            self.image,
+            self.video,
+            self.source_url,
+            self.audio,
+            self.audio_url,
+            self.words,
+        ]
+        self.picker.follow(self.image, self.video, self.source_url)
+
+        asked = [self.backend, self.key]
+        listed = [self.model, self.model_note, self.summaries]
+        for event in (page.load, self.backend.change):
+            event(self._switch, self.backend, [self.about, self.key], **quiet).then(
+                self._models, asked, listed, **quiet
+            )
+        gr.on([self.key.blur, self.key.submit], self._models, asked, listed, **quiet)
+        self.model.change(self._note, [self.model, self.summaries], self.model_note, **quiet)
+
+        run: dict[str, Any] = {
+            "fn": self._generate,
+            "inputs": [*asked, *fields, self.prompt, self.model, self.picker.point],
+            "outputs": [
+                self.run,
+                self.status,
+                self.result,
+                self.download,
+                self.details,
+                self.generate,
+                self.cancel,
+                self.still,
+                self.clip,
+            ],
+            **quiet,
+        }
+        self.generate.click(**run)
+        self.still.click(_portrait_example, None, fields, **quiet).then(**run)
+        self.clip.click(_clip_example, None, fields, **quiet).then(**run)
+        self.cancel.click(_cancel, self.run, self.cancel, **quiet)
+
+    def _about(self, backend: str) -> str:
+        access = self._access
+        if backend == LOCAL:
+            if problem := access.local.problem():
+                return views.note(problem, bad=True)
+            return views.note("Made by the engine on this page's own machine. No key needed.")
+        sentence = f"Made by {access.cloud_host}; it costs credits. The key is kept nowhere."
+        if access.withheld:
+            sentence += (
+                " This page is open to others, so it does not use the key it was started with."
+            )
+        return views.note(sentence)
+
+    def _key_hint(self) -> str:
+        own = self._access.own_key is not None
+        return "Using KOLBO_API_KEY; type to use another" if own else "Your Kolbo API key"
+
+    def _switch(self, backend: str) -> tuple[str, Any]:
+        return self._about(backend), gr.Textbox(visible=True if backend == CLOUD else "hidden")
+
+    def _models(self, backend: str, key: str) -> tuple[Any, str, dict[str, str]]:
+        """The models of the chosen side, Smart Select first."""
+        nothing = gr.Dropdown([SMART_SELECT], value="")
+        if not self._access.ready(backend, key):
+            return nothing, "", {}
+        try:
+            models = self._access.client(backend, key).models()
+        except (KolboError, UnusableError) as error:
+            return nothing, views.note(f"The models could not be listed: {error}", bad=True), {}
+        choices = [SMART_SELECT, *((label(model), model.identifier) for model in models)]
+        summaries = {model.identifier: model.summary or "" for model in models}
+        return gr.Dropdown(choices, value=""), self._note("", summaries), summaries
+
+    def _note(self, model: str, summaries: dict[str, str]) -> str:
+        if not model:
+            return views.note("Picks the best model for what you give.")
+        return views.note(summaries.get(model, ""))
+
+    async def _generate(
+        self,
+        backend: str,
+        key: str,
+        image: str | None,
+        video: str | None,
+        source_url: str,
+        audio: str | None,
+        audio_url: str,
+        words: str,
+        prompt: str,
+        model: str,
+        face: tuple[float, float] | None,
+    ) -> AsyncIterator[tuple[Any, ...]]:
+        """Yields what the page shows, at every poll and every second, until the end."""
+        try:
+            request = request_of(
+                image, video, source_url, audio, audio_url, words, prompt, model, face
+            )
+            run = Run(self._access.client(backend, key), request)
+        except (UnusableError, KolboError) as error:
+            yield self._ended(views.failed(str(error)))
+            return
+        run.start()
+        first = True
+        async for stage in run.stages():
+            if not stage.final:
+                yield self._going(run, page_of(run, stage), first)
+                first = False
+                continue
+            yield self._ended(
+                page_of(run, stage),
+                str(stage.video) if stage.video else None,
+                views.details(stage.status, link=backend == CLOUD)
+                if stage.video and stage.status
+                else "",
+            )
+
+    def _going(self, run: Run, status: str, first: bool) -> tuple[Any, ...]:
+        if not first:
+            return (gr.skip(), status, *[gr.skip()] * 7)
+        busy = gr.Button(interactive=False)
+        return (
+            run,
+            status,
+            gr.Video(None, visible="hidden"),
+            gr.DownloadButton(visible="hidden"),
+            "",
+            gr.Button("Generating…", interactive=False),
+            gr.Button(interactive=True),
+            busy,
+            busy,
+        )
+
+    def _ended(self, status: str, video: str | None = None, details: str = "") -> tuple[Any, ...]:
+        shown = True if video else "hidden"
+        free = gr.Button(interactive=True)
+        return (
+            None,
+            status,
+            gr.Video(video, visible=shown),
+            gr.DownloadButton(value=video, visible=shown),
+            details,
+            gr.Button("Generate", interactive=True),
+            gr.Button(interactive=False),
+            free,
+            free,
+        )
+
+
+def _given_file(payload: ImageData | None) -> str | None:
+    """The very file that was uploaded, as it is."""
+    return payload.path if payload else None
+
+
+def _cancel(run: Run | None) -> Any:
+    """Cancels the work of this visitor's run."""
+    if run is not None and (fault := run.cancel()):
+        gr.Warning(fault)
+        return gr.skip()
+    return gr.Button(interactive=False)
+
+
+def _thumbnail(sample: Path) -> str:
+    """A small square picture of a sample, for its button."""
+    picture = ImageOps.fit(first_frame(sample), (112, 112), centering=(0.5, 0.2))
+    path = Path(tempfile.mkdtemp(prefix="kolbo-page-")) / f"{sample.stem}.jpg"
+    picture.save(path, quality=88)
+    return str(path)
+
+
+def _portrait_example() -> tuple[Any, ...]:
+    return str(PORTRAIT), None, "", str(SPEECH), "", ""
+
+
+def _clip_example() -> tuple[Any, ...]:
+    return None, str(CLIP), "", None, "", CLIP_WORDS

@@ -1,0 +1,101 @@
+"""Colours, type and spacing: one accent on quiet greys, light and dark.
+
+The fonts are files that Gradio serves from this host.
+"""
+
+from gradio.themes import Base, Color, sizes
+from gradio.themes.utils.fonts import LocalFont
+
+ACCENT = Color(
+    c50="#effaf7",
+    c100="#d5f1ea",
+    c200="#ace2d6",
+    c300="#79ccbc",
+    c400="#45ae9d",
+    c500="#279182",
+    c600="#157567",
+    c700="#125e54",
+    c800="#124b45",
+    c900="#123f3a",
+    c950="#052421",
+    name="accent",
+)
+GREY = Color(
+    c50="#faf9f7",
+    c100="#f3f2ef",
+    c200="#e6e4df",
+    c300="#d3d0c9",
+    c400="#a5a19a",
+    c500="#7a766f",
+    c600="#5c5954",
+    c700="#43413d",
+    c800="#2a2927",
+    c900="#1d1c1b",
+    c950="#141413",
+    name="grey",
+)
+
+
+def theme() -> Base:
+    """The page's theme; what a theme cannot say is in page.css."""
+    return Base(
+        primary_hue=ACCENT,
+        secondary_hue=ACCENT,
+        neutral_hue=GREY,
+        spacing_size=sizes.spacing_md,
+        radius_size=sizes.radius_md,
+        font=[LocalFont("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif"],
+        font_mono=[LocalFont("IBM Plex Mono", weights=(400,)), "ui-monospace", "monospace"],
+    ).set(
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+        body_text_color="*neutral_900",
+        body_text_color_dark="*neutral_100",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        background_fill_primary="white",
+        background_fill_primary_dark="*neutral_900",
+        background_fill_secondary="*neutral_50",
+        background_fill_secondary_dark="*neutral_950",
+        border_color_primary="*neutral_200",
+        border_color_primary_dark="*neutral_800",
+        block_background_fill="white",
+        block_background_fill_dark="*neutral_900",
+        block_border_width="1px",
+        block_shadow="none",
+        block_label_background_fill="transparent",
+        block_label_background_fill_dark="transparent",
+        block_label_border_width="0px",
+        block_label_text_color="*body_text_color_subdued",
+        block_title_text_weight="700",
+        block_title_text_color="*body_text_color",
+        block_info_text_color="*body_text_color_subdued",
+        input_background_fill="white",
+        input_background_fill_dark="*neutral_950",
+        input_border_width="1px",
+        input_shadow="none",
+        input_shadow_focus="0 0 0 3px *primary_100",
+        input_shadow_focus_dark="0 0 0 3px *primary_900",
+        input_border_color="*neutral_300",
+        input_border_color_dark="*neutral_700",
+        input_border_color_focus="*primary_600",
+        input_border_color_focus_dark="*primary_400",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_500",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_500",
+        button_primary_background_fill_hover_dark="*primary_400",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="*neutral_950",
+        button_secondary_background_fill="white",
+        button_secondary_background_fill_hover="*neutral_100",
+        button_secondary_background_fill_dark="*neutral_800",
+        button_secondary_background_fill_hover_dark="*neutral_700",
+        button_secondary_border_color="*neutral_300",
+        button_secondary_border_color_dark="*neutral_700",
+        button_border_width="1px",
+        button_large_text_weight="700",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_300",
+    )

@@ -1,0 +1,139 @@
+"""What the page says, as HTML. Everything that comes from outside is escaped here."""
+
+import json
+from html import escape
+from typing import Any
+from urllib.parse import urlsplit
+
+from kolbo_demo.contract import Status
+
+_LABELS = {
+    "generation_id": "Generation",
+    "state": "State",
+    "credits_used": "Credits used",
+    "model": "Model",
+    "duration": "Duration",
+    "aspect_ratio": "Shape",
+    "prompt_used": "Prompt",
+    "created_at": "Made at",
+    "urls": "Link",
+}
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, as on a player."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def idle() -> str:
+    """Before anything was asked for."""
+    return _status(
+        "idle",
+        "Your video will appear here",
+        "<p>Choose a face and a voice, then press Generate. Or start with an example below.</p>",
+    )
+
+
+def running(
+    headline: str, percent: float | None, elapsed: float, generation_id: str | None = None
+) -> str:
+    """While it is being made. `percent` is 0-100; None where nobody can say yet."""
+    if percent is None:
+        bar = _bar('aria-valuetext="working"', "moving", "")
+        side = ""
+    else:
+        whole = min(max(round(percent), 0), 100)
+        bar = _bar(f'aria-valuenow="{whole}"', "", f"width:{whole}%")
+        side = f"{whole} %"
+    return _status("running", headline, bar + _facts(elapsed, generation_id), side)
+
+
+def done(elapsed: float, generation_id: str | None) -> str:
+    """The video is there."""
+    return _status("done", "Your video is ready", _facts(elapsed, generation_id))
+
+
+def failed(sentence: str, generation_id: str | None = None) -> str:
+    """What is wrong and what to do, in one sentence."""
+    return _status(
+        "failed",
+        "That did not work",
+        f'<p class="reason">{escape(sentence)}</p>{_facts(None, generation_id)}',
+    )
+
+
+def cancelled(generation_id: str | None) -> str:
+    """Stopped on the visitor's word."""
+    return _status(
+        "cancelled",
+        "Cancelled",
+        '<p class="reason">Nothing more is being made. What you filled in is still here.</p>'
+        + _facts(None, generation_id),
+    )
+
+
+def details(status: Status, link: bool) -> str:
+    """The result's document as a table, and as the JSON it came as. `link` tells whether the
+    result's address means anything to the visitor."""
+    document = status.model_dump(mode="json", exclude_none=True)
+    flat = {**document, **document.get("result", {})}
+    if not link:
+        flat.pop("urls", None)
+    known = [(label, flat[name]) for name, label in _LABELS.items() if flat.get(name)]
+    skip = {*_LABELS, "success", "type", "progress", "result", "thumbnail_url", "error"}
+    more = [
+        (name.replace("_", " ").capitalize(), value)
+        for name, value in flat.items()
+        if name not in skip and isinstance(value, str | int | float)
+    ]
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(label)}</th><td>{_cell(label, value)}</td></tr>"
+        for label, value in known + more
+    )
+    text = escape(json.dumps(document, indent=2, ensure_ascii=False))
+    return (
+        f"<table><caption>Details</caption><tbody>{rows}</tbody></table>"
+        f"<details><summary>As JSON</summary><pre>{text}</pre></details>"
+    )
+
+
+def _cell(label: str, value: Any) -> str:
+    if label == "Link":
+        url = str(value[0])
+        if urlsplit(url).scheme in {"http", "https"}:
+            shown = escape(url)
+            return f'<a href="{shown}" target="_blank" rel="noopener noreferrer">{shown}</a>'
+    if label == "Duration" and isinstance(value, int | float):
+        return f"{value:.2f} s"
+    if label in {"Generation", "Made at"}:
+        return f"<code>{escape(str(value))}</code>"
+    return escape(str(value))
+
+
+def note(sentence: str, *, bad: bool = False) -> str:
+    """A line of small print; `bad` where it tells of a fault."""
+    return f'<p class="note{" bad" if bad else ""}">{escape(sentence)}</p>' if sentence else ""
+
+
+def _status(kind: str, headline: str, rest: str, side: str = "") -> str:
+    """Only the headline is read out by itself: a screen reader would not stop at numbers."""
+    return (
+        f'<div class="state {kind}"><header><h2 role="status" aria-live="polite">{headline}</h2>'
+        f'<span class="percent">{side}</span></header>{rest}</div>'
+    )
+
+
+def _bar(value: str, kind: str, style: str) -> str:
+    return (
+        f'<div class="bar {kind}" role="progressbar" aria-label="Progress" aria-valuemin="0" '
+        f'aria-valuemax="100" {value}><i style="{style}"></i></div>'
+    )
+
+
+def _facts(elapsed: float | None, generation_id: str | None) -> str:
+    facts = ""
+    if elapsed is not None:
+        facts += f'<span class="elapsed">{clock(elapsed)}</span>'
+    if generation_id:
+        facts += f'<code class="generation-id">{escape(generation_id)}</code>'
+    return f'<p class="facts">{facts}</p>' if facts else ""

@@ -1,0 +1,283 @@
+"""`python -m kolbo_demo` as a person runs it: what it prints, saves and exits with."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.scripted import KEY, VIDEO, Reply, Scripted
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+COMMAND = [sys.executable, "-m", "kolbo_demo"]
+
+
+@pytest.fixture
+def run(server: Scripted) -> Run:
+    """Runs a command against the scripted server, with the key in the environment."""
+
+    def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "KOLBO_API_URL": server.base_url, "KOLBO_API_KEY": KEY, **environment}
+        done = subprocess.run(
+            [*COMMAND, *map(str, words)], capture_output=True, text=True, env=env, timeout=60
+        )
+        assert "Traceback" not in done.stdout + done.stderr
+        assert KEY not in done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def words(portrait: Path, speech: Path, tmp_path: Path) -> list[object]:
+    return ["generate", "--source", portrait, "--audio", speech, "--output", tmp_path / "out.mp4"]
+
+
+def processing(progress: float) -> dict[str, object]:
+    return {"success": True, "state": "processing", "progress": progress}
+
+
+def test_generate(run: Run, server: Scripted, words: list[object], tmp_path: Path) -> None:
+    server.starts()
+    server.on_status(processing(30), server.completed())
+    done = run(*words, "--prompt", "smile", "--model", "a/b", "--face", "0.5,0.4")
+    assert done.returncode == 0
+    assert done.stdout == f"{tmp_path / 'out.mp4'}\n"
+    assert done.stderr == "Generation lip_1 started.\n"
+    assert (tmp_path / "out.mp4").read_bytes() == VIDEO
+    parts = server.seen[0].parts
+    assert {name: parts[name][2] for name in ("prompt", "model", "bounding_box_target")} == {
+        "prompt": b"smile",
+        "model": b"a/b",
+        "bounding_box_target": b"[0.5, 0.4]",
+    }
+
+
+def test_links_and_json(run: Run, server: Scripted, tmp_path: Path) -> None:
+    server.starts()
+    server.on_status(server.completed(novelty=7))
+    source, audio = "https://example.com/a.mp4?x", "https://example.com/b.mp3"
+    done = run(
+        "generate", "--source", source, "--audio", audio, "--output", tmp_path / "ö ☺.mp4",
+        "--base-url", server.base_url, "--json", KOLBO_API_URL="http://127.0.0.1:9",
+    )  # fmt: skip
+    assert done.returncode == 0
+    document = json.loads(done.stdout)
+    assert (document["state"], document["result"]["novelty"]) == ("completed", 7)
+    assert (tmp_path / "ö ☺.mp4").read_bytes() == VIDEO
+    assert server.seen[0].json == {"source_url": source, "audio_url": audio}
+
+
+def test_the_key_from_the_command_line(run: Run, server: Scripted) -> None:
+    server.on("GET /v1/models", Reply(json={"models": []}))
+    assert run("models", "--api-key", "other", KOLBO_API_KEY="").returncode == 0
+    assert server.seen[0].headers["X-API-Key"] == "other"
+
+
+def test_a_progress_bar_on_a_terminal(
+    server: Scripted, words: list[object], tmp_path: Path
+) -> None:
+    server.starts()
+    server.on_status(processing(30), processing(60), server.completed())
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "KOLBO_API_URL": server.base_url, "KOLBO_API_KEY": KEY, "TERM": "xterm"}
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=theirs, env=env
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:  # how Linux says that nobody holds the other side any more
+            break
+    os.close(ours)
+    assert process.communicate(timeout=30)[0].decode() == f"{tmp_path / 'out.mp4'}\n"
+    assert process.returncode == 0
+    for text in ("Sending", "Making", "Saving", "100%"):
+        assert text in shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        ({"state": "failed", "error": "No face was found."}, "No face was found."),
+        ({"state": "cancelled"}, "was cancelled."),
+        ({"state": "completed", "result": {"urls": []}}, "finished without a video."),
+    ],
+)
+def test_a_generation_that_fails(
+    run: Run, server: Scripted, words: list[object], tmp_path: Path, status: dict, message: str
+) -> None:
+    server.starts()
+    server.on_status(status)
+    done = run(*words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_generation_as_json(run: Run, server: Scripted, words: list[object]) -> None:
+    server.starts()
+    server.on_status({"state": "failed", "error": "No face was found."})
+    done = run(*words, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"] == "No face was found."
+
+
+def test_a_result_that_cannot_be_fetched(
+    run: Run, server: Scripted, words: list[object], tmp_path: Path
+) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    server.on("GET /files/result.mp4", Reply(404))
+    (tmp_path / "out.mp4").write_bytes(b"precious")
+    done = run(*words)
+    assert done.returncode == 1
+    assert "could not be downloaded" in done.stderr
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"precious"]
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_cancels_the_generation(
+    server: Scripted, words: list[object], tmp_path: Path, signal_: signal.Signals
+) -> None:
+    server.starts(hint=5)
+    server.on_status(processing(30))
+    server.on("POST /v1/generate/lip_1/cancel", Reply(json={"success": True, "state": "cancelled"}))
+    env = {**os.environ, "KOLBO_API_URL": server.base_url, "KOLBO_API_KEY": KEY}
+    with subprocess.Popen(
+        [*COMMAND, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+    ) as process:
+        assert process.stderr
+        assert process.stderr.readline() == "Generation lip_1 started.\n"
+        process.send_signal(signal_)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert (out, err) == ("", "Interrupted. Generation lip_1 is cancelled.\n")
+    assert server.count("POST /v1/generate/lip_1/cancel") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+MISTAKES = {
+    "no source": (["--source"], "Missing option"),
+    "no voice": (["--audio"], "--audio or --say"),
+    "unknown option": ([], "No such option"),
+    "both voices": ([], "--audio or --say"),
+    "face of words": ([], "two numbers"),
+    "face outside": ([], "0 to 1"),
+    "no folder": (["--output"], "does not exist"),
+    "output is a folder": (["--output"], "is a folder"),
+    "output is the source": (["--output"], "one of the inputs"),
+    "local with a key": ([], "drop one or the other"),
+    "no such file": (["--source"], "no such file"),
+    "text as a picture": (["--source"], "neither a picture nor a video"),
+    "bad base": ([], "base URL"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_input_that_cannot_work(
+    run: Run, server: Scripted, words: list[object], tmp_path: Path, portrait: Path, mistake: str
+) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("I am a picture.")
+    added = {
+        "unknown option": ["--colour", "red"],
+        "both voices": ["--say", "Hello"],
+        "face of words": ["--face", "left"],
+        "face outside": ["--face", "0.5,1.5"],
+        "no folder": ["--output", tmp_path / "missing" / "out.mp4"],
+        "output is a folder": ["--output", tmp_path],
+        "output is the source": ["--output", portrait],
+        "local with a key": ["--local", "--api-key", "x"],
+        "no such file": ["--source", tmp_path / "nothing.png"],
+        "text as a picture": ["--source", text],
+        "bad base": ["--base-url", "nonsense"],
+    }
+    removed, message = MISTAKES[mistake]
+    for option in removed:
+        at = words.index(option)
+        del words[at : at + 2]
+    before = sorted(tmp_path.iterdir())
+    done = run(*words, *added.get(mistake, []))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert sorted(tmp_path.iterdir()) == before
+    assert server.seen == []
+
+
+def test_without_a_key_it_says_what_to_do(run: Run, words: list[object]) -> None:
+    done = run(*words, KOLBO_API_KEY="")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--local" in done.stderr
+    assert "KOLBO_API_KEY" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "message"),
+    [
+        (Reply(401, {"success": False, "error": "No", "code": "INVALID_API_KEY"}), 2, "Check the"),
+        (Reply(400, {"success": False, "error": "Model not found", "code": "MODEL_NOT_FOUND"}), 2,
+         "Model not found. Choose one"),
+        (Reply(429, {"status": False, "message": "Too many"}), 1, "Try again in"),
+        (Reply(500, {"success": False, "error": "Could not start", "code": "X"}), 1, "Could not"),
+        (Reply(drop=True), 1, "check your history"),
+    ],
+)  # fmt: skip
+def test_a_start_that_is_refused_or_lost(
+    run: Run, server: Scripted, words: list[object], reply: Reply, code: int, message: str
+) -> None:
+    server.on("POST /v1/generate/lipsync", reply)
+    done = run(*words)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert server.count("POST /v1/generate") == 1
+
+
+def test_models(run: Run, server: Scripted) -> None:
+    rows = [
+        {"identifier": "still/one", "name": "Still", "types": ["lipsync-image"], "x": 1},
+        {"identifier": "clip", "summary": "For clips"},
+    ]
+    server.on("GET /v1/models", Reply(json={"success": True, "models": rows}))
+    assert json.loads(run("models", "--json").stdout)[0]["x"] == 1
+    assert run("models").stdout == ("still/one  Still · lipsync-image\nclip       For clips\n")
+
+
+def test_help_is_quick_and_warns_of_keys_on_command_lines(run: Run) -> None:
+    """Nothing heavy is imported to print it."""
+    heavy = "('av', 'numpy', 'requests', 'pydantic', 'dbos')"
+    script = f"import sys, kolbo_demo.cli; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+    text = run("generate", "--help").stdout
+    options = ["source", "audio", "say", "output", "prompt", "model", "face", "local"]
+    for option in [*options, "api-key", "base-url", "json"]:
+        assert f"--{option} " in text
+    assert "KOLBO_API_KEY" in text
+
+
+def test_an_unexpected_error_is_a_sentence() -> None:
+    script = (
+        "import kolbo_demo.client as c\n"
+        "def models(self): raise RuntimeError('secret thing')\n"
+        "c.KolboClient.models = models\n"
+        "import sys; sys.argv = ['x', 'models', '--api-key', 'k']\n"
+        "from kolbo_demo.cli import main; main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "did not expect (RuntimeError" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "secret thing" not in done.stderr

@@ -1,0 +1,10 @@
+from tests.scripted import (  # noqa: F401 - fixtures
+    client,
+    clip,
+    media_dir,
+    no_settings,
+    portrait,
+    server,
+    speech,
+    talking,
+)

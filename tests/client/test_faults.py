@@ -1,0 +1,232 @@
+"""Networks and servers that misbehave: what is asked again, what never, and what is said of it."""
+
+import socket
+import threading
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from kolbo_demo.client import (
+    ApiError,
+    AuthError,
+    KolboClient,
+    KolboError,
+    MaybeAcceptedError,
+    NotFoundError,
+    RateLimitError,
+    UnreachableError,
+)
+from kolbo_demo.client.retry import Retry, retry_after
+from kolbo_demo.client.transport import Body, Transport
+from kolbo_demo.contract import StartReply
+from tests.scripted import BROKEN_JSON, HTML, KEY, Reply, Scripted, sparse_wav
+
+LINK, VOICE = "https://example.com/portrait.jpg", "https://example.com/speech.mp3"
+MODELS = Reply(json={"success": True, "models": [{"identifier": "m"}]})
+GATEWAY = Reply(502, body=b"<html>502 Bad Gateway</html>", headers={"Content-Type": "text/html"})
+PASSING = {
+    "reset": Reply(drop=True),
+    "cut short": Reply(json={"models": []}, cut=5),
+    "cut JSON": BROKEN_JSON,
+    "HTML": HTML,
+    "a list": Reply(json=[]),
+    **{
+        str(status): Reply(status, {"success": False, "error": "Later", "code": "X"})
+        for status in (408, 425, 429, 500, 502, 503, 504, 522, 524)
+    },
+    "gateway": GATEWAY,
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_get_is_asked_again(server: Scripted, client: KolboClient, fault: str) -> None:
+    server.on("GET /v1/models", PASSING[fault], MODELS)
+    assert [model.identifier for model in client.models()] == ["m"]
+    first, second = server.seen
+    assert 0.4 < second.at - first.at < 2
+
+
+def test_retry_after_is_followed(server: Scripted, client: KolboClient) -> None:
+    server.on("GET /v1/models", Reply(429, {}, headers={"Retry-After": "1.2"}), MODELS)
+    assert client.models()
+    assert 1.2 <= server.seen[1].at - server.seen[0].at < 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(401, {"success": False, "error": "No", "code": "INVALID_API_KEY"}), AuthError),
+        (Reply(403, {"success": False, "error": "Read only", "code": "X"}), AuthError),
+        (Reply(404, {"success": False, "error": "Gone", "code": "NOT_FOUND"}), NotFoundError),
+        (Reply(400, {"success": False, "error": "Bad", "code": "X"}), ApiError),
+        (Reply(200, {"success": False, "error": "Bad", "code": "X"}), ApiError),
+        (Reply(200, {"status": False, "message": "Bad"}), ApiError),
+        (Reply(418, body=b"teapot"), ApiError),
+    ],
+)
+def test_a_refusal_is_not_asked_again(
+    server: Scripted, client: KolboClient, reply: Reply, kind: type[ApiError]
+) -> None:
+    reply.headers["X-Request-Id"] = "req-7"
+    server.on("GET /v1/account/credits", reply)
+    with pytest.raises(kind) as caught:
+        client.credits()
+    assert caught.value.status == reply.status
+    assert caught.value.request_id == "req-7"
+    assert caught.value.code == (reply.json or {}).get("code")
+    assert str(caught.value).endswith(".")
+    assert len(server.seen) == 1
+
+
+def test_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    client = KolboClient(KEY, f"http://127.0.0.1:{port}/api")
+    with pytest.raises(UnreachableError, match=r"refused the connection\. Nothing was started"):
+        client.lipsync(LINK, VOICE)
+    with pytest.raises(UnreachableError, match="name was not found"):
+        KolboClient(KEY, "http://nowhere.invalid/api").lipsync(LINK, VOICE)
+
+
+def test_the_key_goes_to_no_other_host(server: Scripted, client: KolboClient) -> None:
+    for method, path in (("GET", "models"), ("POST", "generate/lipsync")):
+        location = {"Location": server.base_url.replace("127.0.0.1", "localhost") + "/elsewhere"}
+        server.on(f"{method} /v1/{path}", Reply(307, headers=location))
+    with pytest.raises(ApiError, match="redirect"):
+        client.models()
+    with pytest.raises(ApiError, match="redirect"):
+        client.lipsync(LINK, VOICE)
+    assert len(server.seen) == 2
+
+
+LOST = {
+    "reset": Reply(drop=True),
+    "gateway": GATEWAY,
+    "gateway timeout": Reply(504, {"message": "Endpoint request timed out"}),
+    "524": Reply(524, body=b"<html>"),
+    "HTML": HTML,
+    "cut JSON": BROKEN_JSON,
+    "no id": Reply(200, {"success": True}),
+}
+
+
+@pytest.mark.parametrize(
+    ("fault", "upload"),
+    [*((fault, False) for fault in LOST), ("reset", True), ("gateway", True)],
+)
+def test_a_start_that_may_have_been_accepted_is_sent_once(
+    server: Scripted, client: KolboClient, fault: str, upload: bool, portrait: Path, speech: Path
+) -> None:
+    server.on("POST /v1/generate/lipsync", LOST[fault])
+    with pytest.raises(MaybeAcceptedError, match="check your history"):
+        client.lipsync(*((portrait, speech) if upload else (LINK, VOICE)))
+    time.sleep(0.7)  # longer than the first pause of the retry policy
+    assert server.count("POST /v1/generate") == 1
+
+
+def test_a_start_without_an_answer_in_time(server: Scripted) -> None:
+    server.on("POST /v1/generate/lipsync", Reply(hang=1.5))
+    transport = Transport(server.base_url, KolboClient(KEY)._transport.key)
+    with pytest.raises(MaybeAcceptedError, match="did not answer in time"):
+        transport.post_once("/v1/generate/lipsync", Body.of_json({}), StartReply, 0.5)
+    assert server.count("POST /v1/generate") == 1
+
+
+def test_an_upload_that_breaks_off_started_nothing(
+    server: Scripted, client: KolboClient, portrait: Path, tmp_path: Path
+) -> None:
+    server.on("POST /v1/generate/lipsync", Reply(drop=True, read=1000))
+    with pytest.raises(UnreachableError, match="Nothing was started"):
+        client.lipsync(portrait, sparse_wav(tmp_path / "long.wav", 30))
+    assert server.count("POST /v1/generate") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said", "message"),
+    [
+        (400, "MODEL_NOT_FOUND", "Model not found", "Model not found. Choose one of the models"),
+        (400, "INSUFFICIENT_CREDITS", "Insufficient credits", "credits. Add credits"),
+        (413, "FILE_TOO_LARGE", "Too big. Send less.", "Too big. Send less."),
+        (500, "GENERATION_ERROR", "Could not start", "Could not start."),
+        (402, "X", {"message": "Pay"}, "Pay."),
+    ],
+)
+def test_a_refused_start(
+    server: Scripted, client: KolboClient, status: int, code: str, said: object, message: str
+) -> None:
+    refusal = {"success": False, "error": said, "code": code}
+    server.on("POST /v1/generate/lipsync", Reply(status, refusal))
+    with pytest.raises(ApiError, match=message) as caught:
+        client.lipsync(LINK, VOICE)
+    assert (caught.value.status, caught.value.code) == (status, code)
+    assert server.count("POST /v1/generate") == 1
+
+
+def test_too_many_starts(server: Scripted, client: KolboClient) -> None:
+    """With the body that Kolbo's docs print, which is unlike all their others."""
+    body = {"status": False, "message": "Too many requests, please try again later"}
+    server.on("POST /v1/generate/lipsync", Reply(429, body, headers={"Retry-After": "17"}))
+    with pytest.raises(RateLimitError, match="17 seconds") as caught:
+        client.lipsync(LINK, VOICE)
+    assert caught.value.retry_after == 17
+    assert server.count("POST /v1/generate") == 1
+
+
+def test_a_refusal_in_the_middle_of_an_upload_is_heard(
+    client: KolboClient, portrait: Path, tmp_path: Path
+) -> None:
+    """A server may answer and stop reading. What it said counts, not that it stopped."""
+    body = b'{"success": false, "error": "Too large", "code": "FILE_TOO_LARGE"}'
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(
+                    b"HTTP/1.1 413 Too Large\r\nContent-Type: application/json\r\n"
+                    b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+                )
+                connection.shutdown(socket.SHUT_WR)
+                connection.settimeout(5)
+                while connection.recv(1 << 20):
+                    pass
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        here = KolboClient(KEY, f"http://127.0.0.1:{listener.getsockname()[1]}/api")
+        with pytest.raises(ApiError, match="Too large") as caught:
+            here.lipsync(portrait, sparse_wav(tmp_path / "long.wav", 20))
+        thread.join()
+    assert caught.value.status == 413
+
+
+def test_a_dripping_answer_does_not_hold_a_poll(server: Scripted, client: KolboClient) -> None:
+    server.on_status(Reply(json={"state": "processing", "pad": "x" * 200}, drip=0.1))
+    started = time.monotonic()
+    with pytest.raises(KolboError):
+        list(client.generation("lip_1", 0.2).events(timeout=1))
+    assert time.monotonic() - started < 3
+
+
+def test_the_pauses_double_within_bounds() -> None:
+    retry = Retry()
+    bounds = [(0.5, 0.5), (0.75, 1), (1.5, 2), (3, 4), (6, 8), (6, 8)]
+    for attempt, (low, high) in enumerate(bounds):
+        pauses = {retry.pause(attempt) for _ in range(50)}
+        assert all(low <= pause <= high for pause in pauses)
+        assert len(pauses) > 1 or attempt == 0
+    assert retry.pause(500) <= 8
+    assert retry.pause(0, 3) == 3
+    assert retry.pause(0, 0) == 0.5
+    assert retry.pause(0, 9999) == 60
+
+
+def test_retry_after_in_seconds_or_as_a_date() -> None:
+    assert retry_after("5") == 5
+    assert 28 < (retry_after(formatdate(time.time() + 30, usegmt=True)) or 0) <= 30
+    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    for nothing in (None, "", " ", "soon", "-5", "nan", "12 monkeys"):
+        assert retry_after(nothing) is None

@@ -1,0 +1,265 @@
+"""A generation as a handle: polling, ending, cancelling, downloading."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kolbo_demo.client import (
+    DownloadError,
+    GenerationCancelledError,
+    GenerationFailedError,
+    InputError,
+    KolboClient,
+    NotFoundError,
+    StillRunningError,
+)
+from tests.scripted import BROKEN_JSON, HTML, VIDEO, Reply, Scripted
+
+
+def running(progress: Any = None, **more: Any) -> dict[str, Any]:
+    return {"success": True, "state": "processing", "progress": progress, **more}
+
+
+def test_from_start_to_file(
+    server: Scripted, client: KolboClient, portrait: Path, speech: Path, tmp_path: Path
+) -> None:
+    server.starts()
+    server.on_status(running(10), running(60), server.completed())
+    generation = client.lipsync(portrait, speech)
+    states = [(status.state, status.progress) for status in generation.events()]
+    assert states == [("processing", 10), ("processing", 60), ("completed", 100)]
+    path = generation.download(tmp_path / "out.mp4")
+    assert path.read_bytes() == VIDEO
+
+
+def test_polls_follow_the_hint_and_the_first_comes_at_once(
+    server: Scripted, client: KolboClient
+) -> None:
+    server.starts(hint=0.7)
+    server.on_status(running(), server.completed())
+    generation = client.lipsync("https://example.com/a.png", "https://example.com/a.mp3")
+    generation.wait()
+    start, first, second = (seen.at for seen in server.seen)
+    assert first - start < 0.4
+    assert 0.7 <= second - first < 1.5
+
+
+@pytest.mark.parametrize(("hint", "used"), [(None, 8), (0, 8), (-3, 8), (0.001, 0.2), (1e9, 60)])
+def test_poll_intervals_are_sane(client: KolboClient, hint: float | None, used: float) -> None:
+    assert client.generation("lip_1", hint).poll_interval == used
+
+
+def test_progress_never_goes_backwards(server: Scripted, client: KolboClient) -> None:
+    server.on_status(
+        running(), running("30"), running(20), running("40%"), running(float("nan")),
+        running([]), running(400), server.completed(progress=7),
+    )  # fmt: skip
+    seen = [status.progress for status in client.generation("lip_1", 0.2).events()]
+    assert seen == [0, 30, 30, 40, 40, 40, 100, 100]
+
+
+def test_odd_statuses_are_read(server: Scripted, client: KolboClient) -> None:
+    odd = {
+        "success": False,
+        "generationId": "lip_1",
+        "state": "failed",
+        "error": {"message": "The face is hidden."},
+        "failure": "?",
+    }
+    server.on_status(
+        {"success": True, "state": "pending"},
+        running(1, state="upscaling", queue=3),
+        {"success": True, "progress": 5},
+        odd,
+    )
+    seen = list(client.generation("lip_1", 0.2).events())
+    assert [status.state for status in seen] == ["pending", "upscaling", "failed"]
+    assert (seen[-1].generation_id, seen[-1].error) == ("lip_1", "The face is hidden.")
+
+
+def test_polling_rides_out_faults(server: Scripted, client: KolboClient) -> None:
+    faults = (Reply(drop=True), HTML, BROKEN_JSON, Reply(503, {}), Reply(429, {}))
+    server.on_status(
+        *(reply for fault in faults for reply in (running(5), fault)), server.completed()
+    )
+    assert client.generation("lip_1", 0.2).wait(30).state == "completed"
+
+
+def test_a_deadline_tells_the_id(server: Scripted, client: KolboClient) -> None:
+    server.on_status(running(5))
+    started = time.monotonic()
+    with pytest.raises(StillRunningError, match=r"lip_1 .* may still be running") as caught:
+        client.generation("lip_1", 0.2).wait(timeout=0.7)
+    assert 0.6 < time.monotonic() - started < 2
+    assert caught.value.generation_id == "lip_1"
+    assert caught.value.status
+    assert caught.value.status.progress == 5
+
+
+@pytest.mark.parametrize("fault", [Reply(drop=True), Reply(503, {}), HTML, Reply(hang=3)])
+def test_a_deadline_in_the_middle_of_faults(
+    server: Scripted, client: KolboClient, fault: Reply
+) -> None:
+    server.on_status(running(5), fault)
+    started = time.monotonic()
+    with pytest.raises(StillRunningError, match="The last attempt to ask met this"):
+        client.generation("lip_1", 0.2).wait(timeout=1.5)
+    assert 1.4 < time.monotonic() - started < 3
+
+
+def test_no_time_is_still_one_look(server: Scripted, client: KolboClient) -> None:
+    server.on_status(server.completed())
+    assert client.generation("lip_1").wait(timeout=0).state == "completed"
+
+
+def test_an_unknown_id_ends_the_polling(server: Scripted, client: KolboClient) -> None:
+    with pytest.raises(NotFoundError):
+        client.generation("lip_2").wait()
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("bad", ["", "..", "a/b", "a?b", "a b", "é", "x" * 201])
+def test_an_id_that_cannot_be_one(client: KolboClient, bad: str) -> None:
+    with pytest.raises(InputError, match="generation id"):
+        client.generation(bad)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        ({"error": "No face found. Use another."}, "The generation failed: No face found"),
+        ({"failure": {"message": "Flagged", "retryable": False}}, "failed: Flagged."),
+        ({}, "no reason was given"),
+    ],
+)
+def test_failure(
+    server: Scripted, client: KolboClient, status: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    server.on_status({"success": True, "state": "failed", **status})
+    generation = client.generation("lip_1")
+    with pytest.raises(GenerationFailedError, match=message) as caught:
+        generation.wait()
+    assert caught.value.generation_id == "lip_1"
+    assert caught.value.status
+    with pytest.raises(GenerationFailedError, match=message):
+        generation.download(tmp_path / "out.mp4")
+
+
+@pytest.mark.parametrize("result", [None, {}, {"urls": []}, {"urls": None}, {"urls": [""]}, "x"])
+def test_completed_without_a_video_is_a_failure(
+    server: Scripted, client: KolboClient, result: object, tmp_path: Path
+) -> None:
+    server.on_status({"success": True, "state": "completed", "progress": 100, "result": result})
+    with pytest.raises(GenerationFailedError, match="without a video"):
+        client.generation("lip_1").wait()
+    with pytest.raises(DownloadError):
+        client.generation("lip_1").download(tmp_path / "out.mp4")
+
+
+@pytest.mark.parametrize("state", ["cancelled", "Canceled"])
+def test_cancelled_elsewhere(server: Scripted, client: KolboClient, state: str) -> None:
+    server.on_status({"success": True, "state": state})
+    with pytest.raises(GenerationCancelledError):
+        client.generation("lip_1").wait()
+
+
+def test_cancel(server: Scripted, client: KolboClient) -> None:
+    reply = {"success": True, "generation_id": "lip_1", "state": "cancelled", "credits_refunded": 9}
+    server.on("POST /v1/generate/lip_1/cancel", Reply(drop=True), Reply(json=reply))
+    status = client.generation("lip_1").cancel()
+    assert (status.state, status.final) == ("cancelled", True)
+    assert server.seen[-1].json == {}
+
+
+def test_cancel_too_late(server: Scripted, client: KolboClient) -> None:
+    late = {"success": False, "error": "Cannot cancel", "code": "X", "state": "completed"}
+    server.on("POST /v1/generate/lip_1/cancel", Reply(409, late))
+    server.on_status(server.completed())
+    assert client.generation("lip_1").cancel().state == "completed"
+
+
+def test_a_download_carries_no_key_even_after_a_redirect(
+    server: Scripted, client: KolboClient, tmp_path: Path
+) -> None:
+    server.on_status(server.completed(urls=[f"{server.url}/files/moved"]))
+    server.on("GET /files/moved", Reply(302, headers={"Location": "/files/result.mp4"}))
+    seen: list[tuple[int, int | None]] = []
+    client.generation("lip_1").download(tmp_path / "o.mp4", lambda *at: seen.append(at))
+    assert seen[-1] == (len(VIDEO), len(VIDEO))
+    files = [request for request in server.seen if request.path.startswith("/files")]
+    assert len(files) == 2
+    assert not [name for file in files for name in file.headers if name.lower() == "x-api-key"]
+    assert not [file for file in files if file.headers["Authorization"]]
+
+
+def test_a_download_cut_short_is_fetched_again(
+    server: Scripted, client: KolboClient, tmp_path: Path
+) -> None:
+    server.on_status(server.completed())
+    whole = Reply(body=VIDEO)
+    server.on("GET /files/result.mp4", Reply(body=VIDEO, cut=5000), Reply(503), whole)
+    path = client.generation("lip_1").download(tmp_path / "o.mp4")
+    assert path.read_bytes() == VIDEO
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (Reply(404), "HTTP 404"),
+        (HTML, "not a video"),
+        (Reply(body=b"x" * 5000), "not a video"),
+        (Reply(body=b"\x89PNG\r\n\x1a\n" + bytes(500)), "not a video"),
+    ],
+)
+def test_a_download_that_is_no_video_leaves_nothing(
+    server: Scripted, client: KolboClient, tmp_path: Path, reply: Reply, message: str
+) -> None:
+    server.on_status(server.completed())
+    server.on("GET /files/result.mp4", reply)
+    old = tmp_path / "old.mp4"
+    old.write_bytes(b"precious")
+    with pytest.raises(DownloadError, match=message):
+        client.generation("lip_1").download(old)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.mp4"]
+    assert old.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "nonsense", "http://[", "http://"])
+def test_a_result_link_that_cannot_be_opened(
+    server: Scripted, client: KolboClient, tmp_path: Path, url: str
+) -> None:
+    server.on_status(server.completed(urls=[url]))
+    with pytest.raises(DownloadError, match="cannot be opened"):
+        client.generation("lip_1").download(tmp_path / "o.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_that_keeps_breaking_off_leaves_nothing(
+    server: Scripted, client: KolboClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kolbo_demo.client.retry.Retry.pause", lambda *_: 0.01)
+    server.on_status(server.completed())
+    server.on("GET /files/result.mp4", Reply(body=VIDEO, cut=50_000))
+    with pytest.raises(DownloadError, match="could not be downloaded"):
+        client.generation("lip_1").download(tmp_path / "o.mp4")
+    assert list(tmp_path.iterdir()) == []
+    assert sum(seen.path.startswith("/files") for seen in server.seen) == 5
+
+
+def test_where_a_download_cannot_go(server: Scripted, client: KolboClient, tmp_path: Path) -> None:
+    server.on_status(server.completed())
+    generation = client.generation("lip_1")
+    with pytest.raises(InputError, match="does not exist"):
+        generation.download(tmp_path / "missing" / "o.mp4")
+    with pytest.raises(InputError, match="is a folder"):
+        generation.download(tmp_path)
+    assert server.seen == []
+
+
+def test_a_download_before_the_end(server: Scripted, client: KolboClient, tmp_path: Path) -> None:
+    server.on_status(running(5))
+    with pytest.raises(StillRunningError, match="not finished yet"):
+        client.generation("lip_1").download(tmp_path / "o.mp4")

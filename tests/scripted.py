@@ -1,0 +1,280 @@
+"""A real HTTP server on loopback that answers by script, and small media files to send to it."""
+
+import json
+import math
+import socket
+import struct
+import threading
+import time
+import wave
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from kolbo_demo.client import KolboClient
+
+KEY = "kolbo_live_0123456789abcdef0123456789abcdef01234567"
+VIDEO = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2" + bytes(range(256)) * 400
+"""Looks like an MP4 from outside, which is all that a download asks."""
+
+
+@dataclass
+class Reply:
+    """One answer. `json` or `body`; the faults come on top."""
+
+    status: int = 200
+    json: Any = None
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    drop: bool = False
+    """Close the connection instead of answering."""
+    cut: int | None = None
+    """Close it after this many bytes of the body."""
+    hang: float = 0
+    """Seconds to wait before answering."""
+    drip: float = 0
+    """Seconds between single bytes of the body."""
+    read: int | None = None
+    """Read only so many bytes of the request, then answer or drop."""
+
+
+HTML = Reply(body=b"<html><h1>Just a moment...</h1></html>", headers={"Content-Type": "text/html"})
+BROKEN_JSON = Reply(body=b'{"success": true, "state": "proc')
+
+
+@dataclass
+class Seen:
+    """One request as it came."""
+
+    method: str
+    path: str
+    """With the query."""
+    headers: Message
+    body: bytes
+    """Its first megabyte."""
+    length: int
+    at: float
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def parts(self) -> dict[str, tuple[str | None, str | None, bytes]]:
+        """A multipart body: name -> (file name, content type, content)."""
+        from email.parser import BytesParser
+
+        head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+        message = BytesParser().parsebytes(head + self.body)
+        found = {}
+        for part in message.get_payload():
+            assert isinstance(part, Message)
+            name = part.get_param("name", header="Content-Disposition")
+            typed = part.get_content_type() if part["Content-Type"] else None
+            assert name not in found, f"{name} came twice"
+            found[name] = (part.get_filename(), typed, part.get_payload(decode=True))
+        return found
+
+
+class Scripted(ThreadingHTTPServer):
+    """Answers each `METHOD /path` with its replies in turn; the last one stays."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.script: dict[str, list[Reply]] = {}
+        self.seen: list[Seen] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.base_url = f"{self.url}/api"
+
+    def on(self, what: str, *replies: Reply) -> None:
+        """Sets the replies; a path given without /api is one of the API's."""
+        method, path = what.split(" ")
+        self.script[f"{method} {'/api' if path.startswith('/v1') else ''}{path}"] = list(replies)
+
+    def on_status(self, *documents: dict[str, Any] | Reply, generation: str = "lip_1") -> None:
+        """Sets what the polls of a generation find."""
+        replies = [doc if isinstance(doc, Reply) else Reply(json=doc) for doc in documents]
+        self.on(f"GET /v1/generate/{generation}/status", *replies)
+
+    def count(self, what: str) -> int:
+        """How many requests `METHOD /path...` came."""
+        method, path = what.split(" ")
+        return sum(s.method == method and s.path.startswith(f"/api{path}") for s in self.seen)
+
+    def completed(self, **result: Any) -> dict[str, Any]:
+        """A completed status whose video this server has."""
+        self.script.setdefault("GET /files/result.mp4", [Reply(body=VIDEO)])
+        return {
+            "success": True,
+            "generation_id": "lip_1",
+            "type": "lipsync",
+            "state": "completed",
+            "progress": 100,
+            "result": {"urls": [f"{self.url}/files/result.mp4"], "duration": 1, **result},
+        }
+
+    def starts(self, hint: float = 0.2) -> None:
+        """Accepts generations."""
+        started = {
+            "success": True,
+            "generation_id": "lip_1",
+            "type": "lipsync",
+            "model": "auto",
+            "credits_charged": 20,
+            "poll_url": "/api/v1/generate/lip_1/status",
+            "poll_interval_hint": hint,
+        }
+        self.on("POST /v1/generate/lipsync", Reply(json=started))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Scripted  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def _any(self) -> None:
+        path = self.path.partition("?")[0]
+        replies = self.server.script.get(f"{self.command} {path}")
+        reply = Reply(404, {"success": False, "error": "Not found", "code": "NOT_FOUND"})
+        if replies:
+            reply = replies.pop(0) if len(replies) > 1 else replies[0]
+        length = int(self.headers.get("Content-Length") or 0)
+        kept, left = b"", length if reply.read is None else reply.read
+        while left > 0 and (piece := self.rfile.read(min(left, 65536))):
+            left -= len(piece)
+            kept = kept if len(kept) > 1 << 20 else kept + piece
+        self.server.seen.append(
+            Seen(self.command, self.path, self.headers, kept, length, time.monotonic())
+        )
+        time.sleep(reply.hang)
+        self.close_connection = True
+        if reply.drop:
+            # A reset rather than an orderly close: the harder case.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            return
+        body = reply.body if reply.json is None else json.dumps(reply.json).encode()
+        self.send_response(reply.status)
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        for name, value in (headers | reply.headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if reply.drip:
+            for byte in body:
+                self.wfile.write(bytes([byte]))
+                time.sleep(reply.drip)
+        else:
+            self.wfile.write(body[: reply.cut])
+
+    do_GET = do_POST = _any  # noqa: N815 - http.server's names
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
+        pass
+
+    def handle(self) -> None:
+        with suppress(OSError, ValueError):  # the client went away, or the script hung up
+            super().handle()
+
+    def finish(self) -> None:
+        with suppress(OSError, ValueError):
+            super().finish()
+
+
+def sparse_wav(path: Path, megabytes: int) -> Path:
+    """A WAV of silence that takes no room on disk: 44.1 kHz, stereo, 16 bit."""
+    size = megabytes * 2**20
+    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", size - 8, b"WAVE", b"fmt ", 16, 1, 2, 44100,
+                       176400, 4, 16, b"data", size - 44)  # fmt: skip
+    path.write_bytes(head)
+    with path.open("r+b") as file:
+        file.truncate(size)
+    return path
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    """A scripted server, up for one test."""
+    with Scripted() as scripted:
+        thread = threading.Thread(
+            target=scripted.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
+        thread.start()
+        yield scripted
+        scripted.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client(server: Scripted) -> KolboClient:
+    """A client of the scripted server."""
+    return KolboClient(KEY, server.base_url)
+
+
+@pytest.fixture(scope="session")
+def media_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """portrait.png, speech.wav, clip.mp4 and talking.mp4 (with sound): small, real, made here."""
+    folder = tmp_path_factory.mktemp("media")
+    across = np.tile(np.linspace(0, 255, 128, dtype=np.uint8), (128, 1))
+    picture = np.dstack([across, across.T, np.full_like(across, 9)])
+    Image.fromarray(picture).save(folder / "portrait.png")
+    with wave.open(str(folder / "speech.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        tone = (int(9000 * math.sin(i / 12)) for i in range(16000))
+        file.writeframes(b"".join(struct.pack("<h", value) for value in tone))
+    for name, sound in (("clip.mp4", False), ("talking.mp4", True)):
+        _write_clip(folder / name, picture, sound)
+    return folder
+
+
+def _write_clip(path: Path, picture: np.ndarray, sound: bool) -> None:
+    """0.4 s of one picture, with a hum where `sound`."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width = video.height = 128
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("aac", rate=16000, layout="mono") if sound else None
+        for _ in range(10):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode())
+        if audio:
+            hum = np.sin(np.arange(6400, dtype=np.float32) / 12)[None] / 4
+            frame = av.AudioFrame.from_ndarray(hum, format="fltp", layout="mono")
+            frame.sample_rate = 16000
+            container.mux(audio.encode(frame))
+            container.mux(audio.encode())
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key and no address from the machine the tests run on."""
+    for name in ("KOLBO_API_KEY", "KOLBO_API_URL", "KOLBO_LOCAL_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def portrait(media_dir: Path) -> Path:
+    return media_dir / "portrait.png"
+
+
+@pytest.fixture
+def speech(media_dir: Path) -> Path:
+    return media_dir / "speech.wav"
+
+
+@pytest.fixture
+def clip(media_dir: Path) -> Path:
+    return media_dir / "clip.mp4"
+
+
+@pytest.fixture
+def talking(media_dir: Path) -> Path:
+    return media_dir / "talking.mp4"

@@ -1,0 +1,87 @@
+"""README is a valid Space card, opens with the two commands, and says only what is so."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from kolbo_demo.media import inspect_audio, inspect_source
+from kolbo_demo.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+CARD, BODY = re.fullmatch(
+    r"---\n(.*?)\n---\n(.*)", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
+).groups()  # pyright: ignore[reportOptionalMemberAccess]
+COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+
+
+@pytest.fixture(scope="module")
+def card():
+    return yaml.safe_load(CARD)
+
+
+def test_front_matter_is_a_gradio_space(card):
+    assert card["sdk"] == "gradio"
+    assert card["python_version"] == "3.11"
+    assert card["title"]
+    assert card["emoji"]
+    assert {card["colorFrom"], card["colorTo"]} <= COLORS
+    assert len(card["short_description"]) <= 60
+    assert (ROOT / card["app_file"]).is_file()
+
+
+def test_the_space_runs_a_gradio_that_requirements_allow(card):
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    gradio = next(Requirement(line) for line in lines if line.startswith("gradio"))
+    assert card["sdk_version"] in gradio.specifier
+    assert version("gradio") in gradio.specifier
+
+
+def test_opens_with_the_two_commands():
+    blocks = re.findall(r"```sh\n(.*?)```", BODY, re.DOTALL)
+    assert blocks[:2] == ["bash script/run\n", "bash script/test\n"]
+    assert BODY.index(blocks[1]) < BODY.index("\n## ")
+
+
+def test_every_variable_is_in_the_table():
+    table = set(re.findall(r"^\| `(KOLBO_\w+)`", BODY, re.MULTILINE))
+    assert table == {f"KOLBO_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_everything_linked_or_drawn_is_there():
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)\)", BODY)
+    tree = BODY[BODY.index("## What is where") :]
+    drawn = re.findall(r"^([\w./]+) ", tree, re.MULTILINE)
+    inside = [f"kolbo_demo/{name}" for name in re.findall(r"^  ([\w./]+) ", tree, re.MULTILINE)]
+    missing = [name for name in [*linked, *drawn, *inside] if not (ROOT / name).exists()]
+    assert not missing
+
+
+def test_the_python_sample_makes_a_video(live_service, tmp_path):
+    (sample,) = re.findall(r"```python\n(.*?)```", BODY, re.DOTALL)
+    for name in ("portrait.jpg", "speech.wav"):
+        shutil.copy(ROOT / "assets" / name, tmp_path)
+    ours = {
+        "PYTHONPATH": str(ROOT),
+        "KOLBO_API_URL": live_service.base_url,
+        "KOLBO_API_KEY": live_service.api_key.get_secret_value(),
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", sample],
+        cwd=tmp_path,
+        env=os.environ | ours,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.splitlines()[-1] == "completed 100.0"
+    made = inspect_source(tmp_path / "talking.mp4")
+    voice = inspect_audio(tmp_path / "speech.wav")
+    assert made.duration == pytest.approx(voice.duration, abs=0.05)
