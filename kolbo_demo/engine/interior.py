@@ -157,7 +157,7 @@ def _cover(mask: Pixels, fine: float) -> Map:
     edge = np.asarray(cv2.GaussianBlur(edge, (0, 0), 0.5 * fine))
     down = np.arange(rows, dtype=np.float32)[:, None]
     cover = np.clip((edge - down) / (0.5 * fine) + 0.5, 0, 1)
-    side = cv2.GaussianBlur(has.astype(np.float32)[None], (0, 0), 0.8 * fine)
+    side = cv2.GaussianBlur(np.array([has], np.float32), (0, 0), 0.8 * fine)
     return (cover * side).astype(np.float32)
 
 
