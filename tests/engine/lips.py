@@ -29,10 +29,8 @@ def lips(video: Path, point: tuple[float, float] | None = None) -> Lips:
     assert all(faces), "a face is seen in every frame"
     points = np.array([face.points for face in faces if face])
     unit = np.linalg.norm(points[:, 33] - points[:, 263], axis=1)
-    aperture = np.mean(
-        [np.linalg.norm(points[:, a] - points[:, b], axis=1) for a, b in ((13, 14), (82, 87), (312, 317))],
-        axis=0,
-    )  # fmt: skip
+    upper, lower = points[:, [13, 82, 312]], points[:, [14, 87, 317]]
+    aperture = np.linalg.norm(upper - lower, axis=2).mean(axis=1)
     width = np.linalg.norm(points[:, 61] - points[:, 291], axis=1)
     level = loudness(load_voice(video, RATE))
     at_frame = np.interp(np.arange(len(points)) / fps, np.arange(len(level)) * HOP, level)
