@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kolbo_demo.engine.judge import REACH, agreement, evidence, peak
+from kolbo_demo.engine.judge_measures import REACH, Floats, agreement, evidence, peak
 from kolbo_demo.engine.judge_picture import Seen, lips_of
 from kolbo_demo.engine.judge_sound import (
     BANDS,
@@ -77,8 +77,8 @@ class Piece:
         return Seen(whole.fps, whole.lips[self.start : end], None, None, 0.0)
 
     def expected(self, models: list[Model]) -> Array:
-        """What its sound expects, by a model that never heard the speaker: from its first frame
-        on, with what lies before it wrapped to where a lag may look."""
+        """What its sound expects from its first frame on, by a model that never heard the
+        speaker."""
         curves = _expected(self.track, models)
         first = round(self.start / self.track.seen.fps / HOP)
         rows = np.arange(first, first + round(self.seconds / HOP))
@@ -159,12 +159,8 @@ def pieces(all_tracks: list[Track], seconds: int) -> list[Piece]:
     return [
         Piece(track, start, seconds)
         for track in all_tracks
-        if track.seconds >= seconds
-        for start in range(
-            0,
-            len(track.seen.lips) - int(seconds * track.seen.fps) + 1,
-            int(seconds * track.seen.fps),
-        )
+        for length in [int(seconds * track.seen.fps)]
+        for start in range(0, len(track.seen.lips) - length + 1, length)
     ]
 
 
@@ -175,7 +171,7 @@ class Trial:
     right: bool
     seconds: int
     fold: int
-    curve: NDArray[np.float64]
+    curve: Floats
 
 
 def trials(all_tracks: list[Track], models: list[Model]) -> Iterator[Trial]:
@@ -232,7 +228,7 @@ def figures(all_tracks: list[Track], models: list[Model], all_trials: list[Trial
 def told_apart(all_trials: list[Trial], seconds: int) -> dict:
     """AUC of right against wrong sounds, and how far the offset found is from none."""
 
-    def of(right: bool, value: Callable[[NDArray[np.float64]], float]) -> NDArray[np.float64]:
+    def of(right: bool, value: Callable[[Floats], float]) -> Floats:
         chosen = [t for t in all_trials if t.seconds == seconds and t.right == right]
         return np.array([value(t.curve) for t in chosen])
 

@@ -1,8 +1,9 @@
 """Whether lips say what is heard: a verdict on any video, from its pixels and its sound alone.
 
 It knows nothing of how a video was made. What lips ought to do comes from a model of its own
-(`judge_sound.py`), what they do from landmarks (`judge_picture.py`). The limits below are the
-marks of real people talking; `python -m benchmarks judge` prints how well they part good from bad.
+(`judge_sound.py`), what they do from landmarks (`judge_picture.py`); `judge_measures.py` compares
+them. The limits below are set by real people talking; `python -m benchmarks judge` prints how well
+they part good from bad.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -10,20 +11,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from kolbo_demo.container import MediaError
+from kolbo_demo.container import (
+    MediaError,
+    audio_stream,
+    decode_audio,
+    open_media,
+    read_timeline,
+    video_stream,
+)
+from kolbo_demo.engine.judge_measures import Floats, articulation, sync
 from kolbo_demo.engine.judge_picture import Seen, watch
-from kolbo_demo.engine.judge_sound import CLOSED, ROUND, SPREAD, Array, Model, Sound, hear
+from kolbo_demo.engine.judge_sound import Model, Sound, hear
 from kolbo_demo.engine.speech import HOP, RATE
 from kolbo_demo.engine.video import load_voice
-
-Floats = NDArray[np.float64]
-
-REACH = 50
-"""Hops (10 ms) that sound and lips are tried apart, either way."""
-WEIGHTS = np.array([0.5, 0.3, 0.2])
-"""Of opening, width and height in the agreement of lips and sound."""
 
 FACE_SHARE = 0.3
 """Of the frames: less of a face cannot be judged."""
@@ -39,11 +40,9 @@ TRUST = 0.5
 IN_STEP = 45.0
 """Milliseconds that go unnoticed either way (ITU-R BT.1359-1: sound early by 45 is noticed)."""
 
-SHUT, SHUT_SHARE, AROUND = 0.03, 0.2, 0.05
-"""Lips are closed under so much of the eye distance (2.8 mm), and under this share of their wide
-openings (95th percentile), within so many seconds of where real lips close."""
-PAUSE, EDGE = 0.2, 0.06
-"""Seconds of silence that make a pause, and what of it at either end still belongs to speech."""
+FAR = 10.0
+"""Seconds between the starts of sound and picture that only a damaged time stamp claims."""
+
 BLURRED = 0.62
 UNEASY = 25.0
 RESTLESS = 1.0
@@ -71,6 +70,8 @@ class Report:
     """The same, the sound moved by the offset."""
     follows_loudness: float | None = None
     """Correlation of the opening with the sound's loudness at its best."""
+    follows_sounds: float | None = None
+    """The same with the opening that the sounds spoken ask for."""
     closures: int = 0
     """p, b and m heard while the face is seen."""
     closures_hit: float | None = None
@@ -117,10 +118,12 @@ def judge(
     cv2.setNumThreads(1)  # oversubscribed cores cost far more than threads gain
     seen = watch(video, point)
     try:
-        wave = load_voice(audio or video, RATE)
+        wave = load_voice(video, RATE) if audio is None else load_voice(audio, RATE)
     except MediaError:
-        wave = None
-    return verdict_on(seen, None if wave is None else hear(wave), Model.load())
+        return verdict_on(seen, None, Model.load())
+    late = 0 if audio else round(RATE * _sound_after_picture(video))
+    wave = np.pad(wave, (late, 0)) if late >= 0 else wave[-late:]
+    return verdict_on(seen, hear(wave), Model.load())
 
 
 def verdict_on(seen: Seen, sound: Sound | None, model: Model) -> Report:
@@ -140,14 +143,15 @@ def verdict_on(seen: Seen, sound: Sound | None, model: Model) -> Report:
     still = float(np.subtract(*np.percentile(opening, [95, 5]))) < SPEECHLESS
     speech = sound is not None and sound.speech
     if speech and sound is not None:
-        facts |= _agreement(seen, sound, model) | _articulation(seen, sound)
-    facts["notes"] = tuple(_notes(facts))
+        facts |= sync(seen, sound, model) | articulation(seen, sound)
+        facts["notes"] = tuple(_notes(facts))
     if still:
         moves = seen.motion > MOTIONLESS
         return Report("lips do not move" if moves else "still picture", **facts)
     if not speech or sound is None:
         return Report("no speech found", **facts)
-    if facts.pop("loudness_only"):
+    loud = facts["follows_loudness"]
+    if loud > LOUD and loud > facts["follows_sounds"] + LOUDER:
         return Report("mouth follows loudness only", **facts)
     if min(sound.speaking.sum() * HOP, seen.found.sum() / seen.fps) < SHORT:
         return Report("too short to tell", **facts)
@@ -159,114 +163,16 @@ def verdict_on(seen: Seen, sound: Sound | None, model: Model) -> Report:
     return Report(f"{abs(offset)} ms {'late' if offset > 0 else 'early'}", **facts)
 
 
-def agreement(seen: Seen, expected: Array) -> Floats:
-    """Correlation of lips and expected lips for each of 2 REACH + 1 lags of the lips, 10 ms each,
-    from early to late."""
-    lips, times = seen.lips[seen.found], seen.times[seen.found]
-    return np.array(
-        [
-            WEIGHTS @ _alike(lips, _at(expected, times - lag * HOP))
-            for lag in range(-REACH, REACH + 1)
-        ]
-    )
-
-
-def peak(curve: Floats) -> tuple[float, float]:
-    """Where an agreement is best, in milliseconds (lips late: positive), and how good it is there;
-    finer than its steps by a parabola through the best three."""
-    best = int(curve.argmax())
-    shift = 0.0
-    if 0 < best < len(curve) - 1:
-        before, at, after = curve[best - 1 : best + 2]
-        shift = 0.5 * (before - after) / min(before - 2 * at + after, -1e-9)
-    return 1000 * HOP * (best - REACH + shift), float(curve[best])
-
-
-def evidence(best: float, seconds: float) -> Floats:
-    """What confidence is told from: the strength of the agreement, alone and with length."""
-    strength = np.arctanh(np.clip(best, -0.99, 0.99))
-    return np.array([strength, strength * np.sqrt(min(seconds, 30.0)), 1.0])
-
-
-def _agreement(seen: Seen, sound: Sound, model: Model) -> dict:
-    expected = sound.expected(model)
-    curve = agreement(seen, expected)
-    offset, best = peak(curve)
-    seconds = min(float(seen.found.sum()) / seen.fps, sound.seconds)
-    odds = float(model.trust @ evidence(best, seconds))
-    loud, usual = _follows(seen, sound, expected)
-    return {
-        "offset_ms": round(offset),
-        "confidence": float(1 / (1 + np.exp(-odds))),
-        "sync": float(curve[REACH]),
-        "sync_best": best,
-        "follows_loudness": loud,
-        "loudness_only": loud > LOUD and loud > usual + LOUDER,
-    }
-
-
-def _follows(seen: Seen, sound: Sound, expected: Array) -> tuple[float, float]:
-    """Best correlation of the opening with any usual kind of loudness, and with the expected
-    opening, lags of up to 0.2 s allowed."""
-    opening, times = seen.lips[seen.found, :1], seen.times[seen.found]
-    floor = float(np.percentile(sound.level, 95)) - 40
-    level = np.maximum(sound.level, floor)
-    kinds = [level, 10 ** (level / 20)]
-    loud = np.column_stack([_mean(kind, reach) for kind in kinds for reach in (2, 5, 10)])
-
-    def best(curves: Floats | Array) -> float:
-        lags = range(-20, 21, 2)
-        return float(max(_alike(opening, _at(curves, times - k * HOP)).max() for k in lags))
-
-    return best(loud), best(expected[:, :1])
-
-
-def _articulation(seen: Seen, sound: Sound) -> dict:
-    opening, width = seen.lips[:, 0], seen.lips[:, 1]
-    times, found = seen.times, seen.found
-    shut = found & (opening < min(SHUT, SHUT_SHARE * float(np.nanpercentile(opening, 95))))
-
-    def shown(moments: Floats) -> Floats:
-        near = np.abs(times - moments[:, None]) <= AROUND if len(moments) else np.zeros((0, 1))
-        return moments[(near & found).any(1)] if len(moments) else moments
-
-    def hit(moments: Floats) -> Floats:
-        return (np.abs(times[shut] - moments[:, None]) <= AROUND).any(1)
-
-    closures = shown(sound.moments(CLOSED))
-    others = np.flatnonzero(sound.speaking)[::2] * HOP
-    if len(closures):
-        others = others[np.abs(others[:, None] - closures).min(1) > 0.15]
-    others = shown(others)
-    rounded, spread = (
-        np.array([np.nanmean(width[found & (np.abs(times - t) <= AROUND)]) for t in shown(where)])
-        for where in (sound.moments(ROUND), sound.moments(SPREAD))
-    )
-    narrower = (rounded[:, None] < spread).mean() if len(rounded) and len(spread) else None
-    return {
-        "closures": len(closures),
-        "closures_hit": float(hit(closures).mean()) if len(closures) else None,
-        "closures_chance": float(hit(others).mean()) if len(others) else None,
-        "rounding": None if narrower is None else float(narrower),
-        "pause_motion": _pause_motion(seen, sound),
-    }
-
-
-def _pause_motion(seen: Seen, sound: Sound) -> float | None:
-    speed = np.linalg.norm(np.diff(seen.lips, axis=0), axis=1)
-    middle = seen.times[:-1] + 0.5 / seen.fps
-    known = ~np.isnan(speed) & (middle < sound.seconds)
-    speed, middle = speed[known], middle[known]
-    edges = np.flatnonzero(np.diff(np.r_[0, (~sound.speaking).astype(int), 0])) * HOP
-    quiet = np.zeros(len(middle), bool)
-    for start, end in zip(edges[::2], edges[1::2], strict=True):
-        if end - start >= PAUSE:
-            quiet |= (middle > start + EDGE) & (middle < end - EDGE)
-    last = len(sound.speaking) - 1
-    spoken = sound.speaking[np.minimum((middle / HOP).astype(int), last)]
-    if quiet.sum() < 5 or spoken.sum() < 10:
-        return None
-    return float(speed[quiet].mean() / max(speed[spoken].mean(), 1e-9))
+def _sound_after_picture(video: Path) -> float:
+    """Seconds from the first frame to the first sample, as the file's time stamps have it."""
+    with open_media(video) as container:
+        timeline = read_timeline(container, video_stream(container))
+    with open_media(video) as container:
+        first = next(decode_audio(container, audio_stream(container)), None)
+    if first is None or first.pts is None or first.time_base is None:
+        return 0.0
+    gap = float(first.pts * first.time_base - timeline.start * timeline.time_base)
+    return gap if abs(gap) < FAR else 0.0
 
 
 def _notes(facts: dict) -> list[str]:
@@ -281,20 +187,3 @@ def _notes(facts: dict) -> list[str]:
     if facts.get("closures", 0) >= 4 and facts["closures_hit"] < MISSED:
         notes.append("lips stay open at p, b and m")
     return notes
-
-
-def _alike(one: Floats | Array, other: Floats | Array) -> Floats:
-    """Correlation of columns with columns, (columns,)."""
-    a, b = one - one.mean(0), other - other.mean(0)
-    return (a * b).mean(0) / (a.std(0) * b.std(0) + 1e-9)
-
-
-def _at(curves: Floats | Array, seconds: Floats) -> Floats | Array:
-    """Rows of 10 ms curves at these times, the ends repeated."""
-    return curves[np.clip(np.round(seconds / HOP).astype(int), 0, len(curves) - 1)]
-
-
-def _mean(values: Array, reach: int) -> Floats:
-    """Running mean over `reach` values either way."""
-    total = np.cumsum(np.pad(values.astype(np.float64), (reach + 1, reach), "edge"))
-    return (total[2 * reach + 1 :] - total[: -2 * reach - 1]) / (2 * reach + 1)

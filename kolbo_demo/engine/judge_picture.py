@@ -26,6 +26,8 @@ UPPER_FACE = (10, 151, 9, 168, 6, 197, 195, 4, 33, 133, 263, 362, 67, 297, 103, 
 EVERY, AT_MOST = 0.2, 160.0
 """Seconds between two looks at sharpness; pixels between the eyes to which large faces are
 reduced for it, where what is finer is grain."""
+FINE, COARSE = 0.7, 4.0
+"""Sigmas in pixels of the blurs between which detail is measured."""
 LEAST = 36.0
 """Pixels between the eyes of a face whose sharpness can be told."""
 
@@ -79,7 +81,7 @@ def watch(video: Path, point: tuple[float, float] | None = None) -> Seen:
                 continue
             notes.lips.append(lips_of(face.points))
             notes.upper.append(face.points[list(UPPER_FACE), :2])
-            if index % look == 0 and (ratio := _mouth_sharpness(rgb, face)) is not None:
+            if index % look == 0 and (ratio := mouth_sharpness(rgb, face)) is not None:
                 notes.sharp.append(ratio)
     upper = np.array(notes.upper, np.float64).reshape(-1, len(UPPER_FACE), 2)
     shake, motion = _shake(upper)
@@ -116,7 +118,7 @@ def _shake(upper: Array) -> tuple[float | None, float]:
     return float(np.sqrt(np.mean(np.abs(jerk) ** 2))) / unit, float(np.median(moved)) / unit
 
 
-def _mouth_sharpness(rgb: Pixels, face: Face) -> float | None:
+def mouth_sharpness(rgb: Pixels, face: Face) -> float | None:
     """Sharpness of the mouth over that of eyes and nose; None where a face is too small or cut."""
     xy = face.points[:, :2]
     eyes = float(np.linalg.norm(xy[EYES[0]] - xy[EYES[1]]))
@@ -134,8 +136,8 @@ def _mouth_sharpness(rgb: Pixels, face: Face) -> float | None:
 
 
 def _fineness(rgb: Pixels, box: tuple[float, ...], scale: float) -> float | None:
-    """How much of a region's detail is fine: energy of details under about 1 pixel over that of
-    details of 1 to 4 pixels, which its contrast cancels out of."""
+    """How much of a region's detail is fine: details finer than `FINE` over those up to `COARSE`,
+    so that its contrast cancels out."""
     height, width = rgb.shape[:2]
     left, top, right, bottom = (round(float(edge)) for edge in box)
     if left < 0 or top < 0 or right > width or bottom > height or right - left < 12:
@@ -145,6 +147,6 @@ def _fineness(rgb: Pixels, box: tuple[float, ...], scale: float) -> float | None
     grey = cv2.cvtColor(rgb[top:bottom, left:right], cv2.COLOR_RGB2GRAY).astype(np.float32)
     if scale < 1:
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    near, far = cv2.GaussianBlur(grey, (0, 0), 1.0), cv2.GaussianBlur(grey, (0, 0), 4.0)
+    near, far = (cv2.GaussianBlur(grey, (0, 0), sigma) for sigma in (FINE, COARSE))
     coarse = float(np.mean((near - far) ** 2))
     return float(np.sqrt(np.mean((grey - near) ** 2) / (coarse + 1.0)))

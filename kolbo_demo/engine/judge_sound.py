@@ -4,7 +4,7 @@ A ridge regression from the sound (log-mel bands and the recogniser's posteriors
 to how far real people's lips are open, how wide, and how high over all. `fitting/judge.py` fits it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -44,7 +44,7 @@ LEAST_SOUNDS, LEAST_RATE = 4, 1.2
 
 CLOSED = {"p": -0.11, "pʰ": -0.11, "b": -0.12, "m": -0.095}
 ROUND = {"w": -0.11, "u": -0.05, "ʊ": -0.05, "ju": -0.05, "o": -0.07, "oʊ": -0.07}
-SPREAD = {symbol: -0.07 for symbol in ("i", "ɪ", "e", "eɪ", "ɛ", "æ")}
+SPREAD: Mapping[str, float] = dict.fromkeys(("i", "ɪ", "e", "eɪ", "ɛ", "æ"), -0.07)
 """Seconds from the recogniser's peak to the extreme of real people's lips, means over 82 speakers:
 a closure is over when it is recognised."""
 
@@ -99,7 +99,7 @@ class Sound:
         count = int((sure[1:] & ~sure[:-1]).sum())
         return count >= LEAST_SOUNDS and count >= LEAST_RATE * HOP * float(self.speaking.sum())
 
-    def moments(self, sounds: dict[str, float]) -> NDArray[np.float64]:
+    def moments(self, sounds: Mapping[str, float]) -> NDArray[np.float64]:
         """Seconds, in order, at which real lips would be where these sounds take them."""
         times: list[float] = []
         for lag in sorted(set(sounds.values())):
@@ -114,7 +114,7 @@ class Sound:
 
     def expected(self, model: Model) -> Array:
         """(n, 3): what real lips would do, every 10 ms, in standard deviations (see CHANNELS)."""
-        out = np.tile(model.bias, (len(self.mel), 1))
+        out: Array = np.tile(model.bias, (len(self.mel), 1)).astype(np.float32)
         for weights, hop in zip(model.mel, MEL_REACH, strict=True):
             out += _shifted(self.mel @ weights, hop)
         heard = self.token_inputs(model.symbols)
@@ -128,9 +128,9 @@ class Sound:
         at = np.arange(len(self.mel)) / STEPS
         low = np.minimum(at.astype(int), len(chosen) - 1)
         high = np.minimum(low + 1, len(chosen) - 1)
-        part = (at - np.floor(at))[:, None].astype(np.float32)
+        part = (at - np.floor(at))[:, None]
         smooth = _smoothed(chosen)
-        return smooth[low] * (1 - part) + smooth[high] * part
+        return (smooth[low] * (1 - part) + smooth[high] * part).astype(np.float32)
 
 
 def hear(wave: Array) -> Sound:
@@ -159,14 +159,14 @@ def _log_mel(wave: Array) -> Iterator[Array]:
 
 
 @cache
-def _bank() -> NDArray[np.float64]:
+def _bank() -> Array:
     """Triangles even on the mel scale (O'Shaughnessy's formula), (points / 2 + 1, bands)."""
     low, high = (2595 * np.log10(1 + hz / 700) for hz in (LOWEST, HIGHEST))
     edges = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
     hz = np.fft.rfftfreq(POINTS, 1 / RATE)[:, None]
     rise = (hz - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - hz) / (edges[2:] - edges[1:-1])
-    return np.maximum(0, np.minimum(rise, fall))
+    return np.maximum(0, np.minimum(rise, fall)).astype(np.float32)
 
 
 @cache
