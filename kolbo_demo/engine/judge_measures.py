@@ -14,9 +14,10 @@ REACH = 50
 WEIGHTS = np.array([0.5, 0.3, 0.2])
 """Of opening, width and height in the agreement of lips and sound."""
 
-SHUT, SHUT_SHARE, AROUND = 0.03, 0.2, 0.05
-"""Lips are closed under so much of the eye distance (2.8 mm), and under this share of their wide
-openings (95th percentile), within so many seconds of where real lips close."""
+SHUT, HARDLY_OPEN, SHUT_SHARE, AROUND = 0.03, 0.012, 0.2, 0.05
+"""Lips are closed under this share of their wide openings (95th percentile), but never over the
+first part of the eye distance (2.8 mm) and always under the second (1.1 mm, what a moustache is
+taken for), within so many seconds of where real lips close."""
 APART = 0.15
 """Seconds from every closure of the moments that tell how often lips are closed by chance."""
 PAUSE, EDGE = 0.2, 0.06
@@ -87,8 +88,8 @@ def _follows(seen: Seen, sound: Sound, expected: Array) -> tuple[float, float]:
 
 def articulation(seen: Seen, sound: Sound) -> dict:
     opening, times = seen.lips[:, 0], seen.times
-    shut = SHUT_SHARE * float(np.nanpercentile(opening, 95))
-    closed = times[seen.found & (opening < min(SHUT, shut))]
+    shut = np.clip(SHUT_SHARE * np.nanpercentile(opening, 95), HARDLY_OPEN, SHUT)
+    closed = times[seen.found & (opening < shut)]
     shown = times[seen.found]
 
     def hit(moments: Floats) -> float | None:
