@@ -25,7 +25,7 @@ CLIP = _ASSETS / "clip.mp4"
 SAMPLES = (PORTRAIT, SPEECH, CLIP)
 CLIP_WORDS = "Good morning! This mouth moves to words that nobody here ever said."
 
-SMART_SELECT = ("Smart Select (recommended)", "")
+SMART_SELECT = ("Smart Select", "")
 _HIDDEN_FILES_SECONDS = (1800, 6 * 3600)
 """Gradio's copies of uploads and results: looked at every half hour, kept for six hours. No
 generation takes that long, so none loses its input."""
@@ -93,15 +93,15 @@ class _Page:
                     elem_id="api-key",
                     visible=True if cloud else "hidden",
                     html_attributes=gr.InputHTMLAttributes(
-                        autocomplete="off", spellcheck=False, autocorrect="off"
+                        autocomplete="new-password", spellcheck=False, autocorrect="off"
                     ),
                 )
 
     def _face_card(self) -> None:
         with gr.Column(elem_classes="card"):
             gr.HTML("<h2>Face</h2>", elem_classes="card-title")
-            with gr.Tabs(elem_id="source-tabs"):
-                with gr.Tab("Image", render_children=True):
+            with gr.Tabs(elem_id="source-tabs") as self.source_tabs:
+                with gr.Tab("Image", id="image"):
                     self.image = gr.Image(
                         label="Portrait",
                         show_label=False,
@@ -113,7 +113,7 @@ class _Page:
                     )
                     # Gradio would open the picture first and fail with a message of its own.
                     self.image.preprocess = _given_file
-                with gr.Tab("Video", render_children=True):
+                with gr.Tab("Video", id="video"):
                     self.video = gr.Video(
                         label="Clip",
                         show_label=False,
@@ -122,7 +122,7 @@ class _Page:
                         buttons=[],
                         elem_id="source-video",
                     )
-                with gr.Tab("Link", render_children=True):
+                with gr.Tab("Link", id="link"):
                     self.source_url = gr.Textbox(
                         label="Link to a picture or a clip",
                         placeholder="https://example.com/portrait.jpg",
@@ -134,8 +134,8 @@ class _Page:
     def _voice_card(self) -> None:
         with gr.Column(elem_classes="card"):
             gr.HTML("<h2>Voice</h2>", elem_classes="card-title")
-            with gr.Tabs(elem_id="voice-tabs"):
-                with gr.Tab("Audio", render_children=True):
+            with gr.Tabs(elem_id="voice-tabs") as self.voice_tabs:
+                with gr.Tab("Audio", id="audio"):
                     self.audio = gr.Audio(
                         label="Recording",
                         show_label=False,
@@ -144,14 +144,14 @@ class _Page:
                         buttons=[],
                         elem_id="audio",
                     )
-                with gr.Tab("Link", render_children=True):
+                with gr.Tab("Link", id="link"):
                     self.audio_url = gr.Textbox(
                         label="Link to a recording",
                         placeholder="https://example.com/speech.mp3",
                         max_lines=1,
                         elem_id="audio-url",
                     )
-                with gr.Tab("Words", render_children=True):
+                with gr.Tab("Words", id="words"):
                     self.words = gr.Textbox(
                         label="Words to speak, in English",
                         placeholder="Hello! Nice to see you.",
@@ -271,8 +271,9 @@ class _Page:
             **quiet,
         }
         self.generate.click(**run)
-        self.still.click(_portrait_example, None, fields, **quiet).then(**run)
-        self.clip.click(_clip_example, None, fields, **quiet).then(**run)
+        filled = [*fields, self.source_tabs, self.voice_tabs]
+        self.still.click(_portrait_example, None, filled, **quiet).then(**run)
+        self.clip.click(_clip_example, None, filled, **quiet).then(**run)
         self.cancel.click(_cancel, self.run, self.cancel, **quiet)
 
     def _about(self, backend: str) -> str:
@@ -281,7 +282,7 @@ class _Page:
             if problem := access.local.problem():
                 return views.note(problem, bad=True)
             return views.note("Made by the engine on this page's own machine. No key needed.")
-        sentence = f"Made by {access.cloud_host}; it costs credits. The key is kept nowhere."
+        sentence = f"Made by {access.cloud_host} with your key, for credits. The key is not kept."
         if access.withheld:
             sentence += (
                 " This page is open to others, so it does not use the key it was started with."
@@ -310,7 +311,7 @@ class _Page:
 
     def _note(self, model: str, summaries: dict[str, str]) -> str:
         if not model:
-            return views.note("Picks the best model for what you give.")
+            return views.note("Recommended: picks the best model for what you give.")
         return views.note(summaries.get(model, ""))
 
     async def _generate(
@@ -405,8 +406,10 @@ def _thumbnail(sample: Path) -> str:
 
 
 def _portrait_example() -> tuple[Any, ...]:
-    return str(PORTRAIT), None, "", str(SPEECH), "", ""
+    tabs = gr.Tabs(selected="image"), gr.Tabs(selected="audio")
+    return str(PORTRAIT), None, "", str(SPEECH), "", "", *tabs
 
 
 def _clip_example() -> tuple[Any, ...]:
-    return None, str(CLIP), "", None, "", CLIP_WORDS
+    tabs = gr.Tabs(selected="video"), gr.Tabs(selected="words")
+    return None, str(CLIP), "", None, "", CLIP_WORDS, *tabs

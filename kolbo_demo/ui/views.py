@@ -16,6 +16,7 @@ _LABELS = {
     "aspect_ratio": "Shape",
     "prompt_used": "Prompt",
     "created_at": "Made at",
+    "fps": "Frames a second",
     "urls": "Link",
 }
 
@@ -103,8 +104,10 @@ def _cell(label: str, value: Any) -> str:
         if urlsplit(url).scheme in {"http", "https"}:
             shown = escape(url)
             return f'<a href="{shown}" target="_blank" rel="noopener noreferrer">{shown}</a>'
-    if label == "Duration" and isinstance(value, int | float):
-        return f"{value:.2f} s"
+    if isinstance(value, float):
+        value = f"{value:g}"
+    if label == "Duration":
+        value = f"{value} s"
     if label in {"Generation", "Made at"}:
         return f"<code>{escape(str(value))}</code>"
     return escape(str(value))
