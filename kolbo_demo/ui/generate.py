@@ -63,6 +63,7 @@ class Run:
         self._cancel = threading.Event()
         self._lock = threading.Lock()
         self._generation: Generation | None = None
+        self._may_be_accepted = False
         self._stage = Stage("Getting ready")
         self._folder = Path(tempfile.mkdtemp(prefix="kolbo-page-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -94,15 +95,17 @@ class Run:
             await asyncio.sleep(LOOK_SECONDS)
 
     def cancel(self) -> str | None:
-        """Stops the work itself, not only the watching. Blocks for one request.
+        """Stops the work itself, not only the watching. Blocks for one request at most.
 
         Returns a sentence where the API could not be told.
         """
         self._cancel.set()
-        if self._generation is None:
-            self._show(replace(self._stage, headline="Cancelling", percent=None))
-            return None  # the thread notices, whether still uploading or just accepted
-        return self._cancel_generation(self._generation)
+        if self._generation is not None:
+            return self._cancel_generation(self._generation)
+        # Half sent is not accepted. Otherwise the thread cancels it as soon as it knows the id.
+        waiting = replace(self._stage, headline="Cancelling", percent=None)
+        self._show(waiting if self._may_be_accepted else replace(waiting, cancelled=True))
+        return None
 
     def _cancel_generation(self, generation: Generation) -> str | None:
         self._show(replace(self._stage, headline="Cancelling"))
@@ -132,9 +135,12 @@ class Run:
 
     def _generate(self) -> None:
         request = self._request
+        voice = self._voice()
+        self._may_be_accepted = not any(isinstance(x, Path) for x in (request.source, voice))
+        self._stop_here()
         generation = self._client.lipsync(
             request.source,
-            self._voice(),
+            voice,
             prompt=request.prompt,
             model=request.model,
             face=request.face,
@@ -174,11 +180,12 @@ class Run:
         self._show(Stage("Speaking your words"))
         path = self._folder / "words.wav"
         speak(self._request.words, path)
-        self._stop_here()
         return path
 
     def _sent(self, sent: int, total: int) -> None:
-        if sent < total:  # once all is sent it may have been accepted: then cancel it by its id
+        if sent >= total:
+            self._may_be_accepted = True
+        if not self._may_be_accepted:
             self._stop_here()
         self._show(Stage(f"Sending your files ({sent / 1e6:.1f} of {total / 1e6:.1f} MB)"))
 

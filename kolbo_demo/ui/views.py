@@ -46,7 +46,7 @@ def running(
         whole = min(max(round(percent), 0), 100)
         bar = _bar(f'aria-valuenow="{whole}"', "", f"width:{whole}%")
         side = f"{whole} %"
-    return _status("running", headline, bar + _facts(elapsed, generation_id), side)
+    return _status("running", escape(headline), bar + _facts(elapsed, generation_id), side)
 
 
 def done(elapsed: float, generation_id: str | None) -> str:

@@ -1,12 +1,13 @@
-"""What a visitor sees and does."""
+"""What a visitor sees and does, on one portrait and one recording."""
 
 import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+import requests
+from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Site
+from tests.browser.conftest import KEY, Site
 from tests.browser.desk import Desk
 
 FACE = (0.45, 0.27)
@@ -96,48 +97,6 @@ def test_cancel_stops_the_work(desk: Desk, site: Site, portrait: Path, long_spee
     expect(page.locator("#audio").get_by_label("Play", exact=True)).to_be_visible()
 
 
-def test_links(desk: Desk, links: str, tmp_path: Path) -> None:
-    desk.tab("source", "Link")
-    desk.write("source-url", f"{links}/portrait.jpg?size=large&x='\"><b>")
-    desk.click_face(0.44, 0.24)
-    expect(desk.page.locator("#face-point")).to_contain_text("(0.4")
-    desk.tab("voice", "Link")
-    desk.write("audio-url", f"{links}/speech.wav")
-    desk.generate()
-    desk.await_video()
-    assert desk.download(tmp_path).duration == pytest.approx(1.5, abs=0.05)
-
-
-def test_clip_and_words(desk: Desk, clip: Path, tmp_path: Path) -> None:
-    desk.give_video(clip)
-    expect(desk.page.locator("#face-preview img")).to_be_visible()
-    desk.tab("voice", "Words")
-    desk.write("words", "Hello there!")
-    desk.generate()
-    desk.await_video()
-    desk.play()
-    video = desk.download(tmp_path)
-    assert 0.4 < video.sound < 3
-    assert video.duration == pytest.approx(video.sound, abs=0.06)
-    # A new input keeps what stands on the other tabs.
-    desk.tab("voice", "Audio")
-    desk.tab("voice", "Words")
-    expect(desk.page.locator("#words textarea")).to_have_value("Hello there!")
-
-
-def test_microphone(desk: Desk, portrait: Path) -> None:
-    page = desk.page
-    desk.give_image(portrait)
-    page.locator("#audio").get_by_label("Record audio").click()
-    page.locator("#audio").get_by_role("button", name="Record", exact=True).click()
-    page.wait_for_timeout(1500)  # the recording itself
-    page.locator("#audio").get_by_role("button", name="Stop", exact=True).first.click()
-    expect(page.locator("#audio").get_by_label("Play", exact=True)).to_be_visible()
-    desk.generate()
-    desk.await_video()
-    assert 0.5 < desk.play() < 5
-
-
 def test_errors_are_sentences_and_pass(
     desk: Desk, portrait: Path, speech: Path, tmp_path: Path
 ) -> None:
@@ -170,37 +129,6 @@ def test_errors_are_sentences_and_pass(
     expect(page.locator("#status .failed")).to_be_hidden()
 
 
-def test_visitors_do_not_see_each_other(
-    desk: Desk, browser: Browser, site: Site, portrait: Path, speech: Path, tmp_path: Path
-) -> None:
-    other_context = browser.new_context()
-    try:
-        other = Desk.open(other_context.new_page(), site.url)
-        for each in (desk, other):
-            each.give_image(portrait)
-        desk.give_audio(speech)
-        other.tab("voice", "Words")
-        other.write("words", "Nice to see you here again today.")
-        desk.generate()
-        other.generate()
-        desk.await_video()
-        other.await_video()
-        assert desk.generation_id != other.generation_id
-        mine, theirs = (each.download(tmp_path) for each in (desk, other))
-        assert mine.duration == pytest.approx(1.5, abs=0.05)
-        assert theirs.duration > mine.duration
-        assert mine.name != theirs.name
-    finally:
-        other_context.close()
-
-
-@pytest.mark.parametrize("example", ["image", "video"])
-def test_example_runs_with_one_click(desk: Desk, example: str) -> None:
-    desk.page.click(f"#example-{example}")
-    desk.await_video()
-    assert desk.play() > 1
-
-
 def test_elements_keep_their_names(desk: Desk) -> None:
     expected = {
         *("backend", "api-key", "source-image", "source-video", "source-url", "face-preview"),
@@ -228,3 +156,44 @@ def test_nothing_overflows(page: Page, site: Site, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 844})
     Desk.open(page, site.url)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_key_is_used_and_never_kept(desk: Desk, site: Site, portrait: Path, speech: Path) -> None:
+    page = desk.page
+    expect(page.locator("#api-key")).to_be_hidden()
+    page.locator("#backend").get_by_label("Kolbo cloud").check()
+    expect(page.locator("#api-key")).to_be_visible()
+    desk.give_image(portrait)
+    desk.give_audio(speech)
+    desk.generate()
+    expect(page.locator("#status .reason")).to_contain_text("needs a key")
+
+    desk.write("api-key", "kolbo_live_" + "0" * 40)
+    expect(page.locator("#model-note")).to_contain_text("does not accept this API key")
+    desk.write("api-key", KEY)
+    expect(page.locator("#model-note")).to_contain_text("Recommended")
+    page.click("#model input")
+    options = page.locator("#model [role=option]")
+    expect(options.first).to_contain_text("Smart Select")
+    assert options.count() >= 3
+    options.filter(has_text="picture").first.click()
+    expect(page.locator("#model-note")).not_to_contain_text("Recommended")
+    desk.generate()
+    desk.await_video()
+    expect(page.locator("#details a")).to_have_attribute("href", re.compile(r"^http://"))
+
+    kept = page.evaluate(
+        "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
+    )
+    assert KEY not in kept
+    assert KEY not in page.content()
+    for path in ("", "config", "gradio_api/info", "gradio_api/openapi.json"):
+        assert KEY not in requests.get(f"{site.url}/{path}", timeout=10).text
+    session = page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert KEY not in str(session)
+    holding = [
+        path
+        for path in site.home.rglob("*")
+        if path.is_file() and KEY.encode() in path.read_bytes()
+    ]
+    assert holding == []
