@@ -26,7 +26,9 @@ SAMPLES = (PORTRAIT, SPEECH, CLIP)
 CLIP_WORDS = "Good morning! This mouth moves to words that nobody here ever said."
 
 SMART_SELECT = ("Smart Select", "")
-_HIDDEN_FILES_SECONDS = (1800, 6 * 3600)
+_SCROLL = "() => document.querySelector('#stage').scrollIntoView({block: 'nearest'})"
+"""On a phone the result stands below the button."""
+_CACHE_SECONDS = (1800, 6 * 3600)
 """Gradio's copies of uploads and results: looked at every half hour, kept for six hours. No
 generation takes that long, so none loses its input."""
 
@@ -41,7 +43,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> gr.Bloc
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
-        delete_cache=_HIDDEN_FILES_SECONDS,
+        delete_cache=_CACHE_SECONDS,
         fill_width=True,
     ) as page:
         _Page(access).lay_out(page)
@@ -274,6 +276,8 @@ class _Page:
         filled = [*fields, self.source_tabs, self.voice_tabs]
         self.still.click(_portrait_example, None, filled, **quiet).then(**run)
         self.clip.click(_clip_example, None, filled, **quiet).then(**run)
+        for button in (self.generate, self.still, self.clip):
+            button.click(None, js=_SCROLL, **quiet)
         self.cancel.click(_cancel, self.run, self.cancel, **quiet)
 
     def _about(self, backend: str) -> str:
@@ -391,10 +395,9 @@ def _given_file(payload: ImageData | None) -> str | None:
 
 def _cancel(run: Run | None) -> Any:
     """Cancels the work of this visitor's run."""
-    if run is not None and (fault := run.cancel()):
-        gr.Warning(fault)
-        return gr.skip()
-    return gr.Button(interactive=False)
+    if run is not None:
+        run.cancel()
+    return gr.Button(interactive=run is not None and run.fault is not None)
 
 
 def _thumbnail(sample: Path) -> str:

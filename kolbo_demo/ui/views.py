@@ -36,9 +36,14 @@ def idle() -> str:
 
 
 def running(
-    headline: str, percent: float | None, elapsed: float, generation_id: str | None = None
+    headline: str,
+    percent: float | None,
+    elapsed: float,
+    generation_id: str | None = None,
+    fault: str | None = None,
 ) -> str:
-    """While it is being made. `percent` is 0-100; None where nobody can say yet."""
+    """While it is being made. `percent` is 0-100; None where nobody can say yet. `fault` is a
+    sentence on what went wrong without ending it."""
     if percent is None:
         bar = _bar('aria-valuetext="working"', "moving", "")
         side = ""
@@ -46,7 +51,8 @@ def running(
         whole = min(max(round(percent), 0), 100)
         bar = _bar(f'aria-valuenow="{whole}"', "", f"width:{whole}%")
         side = f"{whole} %"
-    return _status("running", escape(headline), bar + _facts(elapsed, generation_id), side)
+    rest = _facts(elapsed, generation_id) + note(fault or "", bad=True)
+    return _status("running", escape(headline), bar + rest, side)
 
 
 def done(elapsed: float, generation_id: str | None) -> str:

@@ -1,120 +1,33 @@
-"""The real page in a real browser: `python app.py` in a process of its own, and Chromium."""
+"""The real page in a real browser."""
 
 import functools
 import http.server
-import os
-import socket
-import subprocess
-import sys
 import threading
-import time
 import wave
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import requests
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.desk import Desk
-
-ROOT = Path(__file__).parents[2]
-KEY = "kolbo_live_" + "5a" * 20
-START_SECONDS = 60
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-]
-
-
-@dataclass(frozen=True)
-class Site:
-    """A running `app.py`."""
-
-    url: str
-    home: Path
-    """All that it writes: its data, Gradio's files, its log."""
-
-    def status(self, generation_id: str) -> dict:
-        """What the service itself says of a generation."""
-        return requests.get(
-            f"{self.url}/api/v1/generate/{generation_id}/status",
-            headers={"X-API-Key": KEY},
-            timeout=10,
-        ).json()
+from tests.browser.site import ROOT, Site, chromium, serve
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The page on a free port, from another working directory than the project's. Its own service
-    plays Kolbo's cloud too, with the same key.
-
-    One a module: the service takes ten generations a minute.
-    """
-    home = tmp_path_factory.mktemp("site")
-    log = home / "app.log"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    found = Site(f"http://127.0.0.1:{port}", home)
-    ours = {name: text for name, text in os.environ.items() if not name.startswith("KOLBO_")}
-    ours |= {
-        "KOLBO_LOCAL_API_KEY": KEY,
-        "KOLBO_API_URL": f"{found.url}/api",
-        "KOLBO_DATA_DIR": str(home / "data"),
-        "KOLBO_FETCH_ALLOW_HOSTS": "localhost",
-        "GRADIO_TEMP_DIR": str(home / "gradio"),
-        "GRADIO_SERVER_NAME": "127.0.0.1",
-        "GRADIO_SERVER_PORT": str(port),
-    }
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "app.py")],
-            env=ours,
-            cwd=home,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        _await(found, process, log)
+    """One a module: the service takes ten generations a minute."""
+    with serve(tmp_path_factory.mktemp("site")) as found:
         yield found
-    finally:
-        process.terminate()
-        process.wait(20)
-    said = log.read_text(errors="replace")
-    assert "Traceback" not in said, said
-
-
-def _await(site: Site, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            requests.get(site.url, timeout=5)
-        except requests.ConnectionError:
-            time.sleep(0.1)
-        else:
-            return
-    pytest.fail(f"app.py did not start:\n{log.read_text(errors='replace')}")
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     expect.set_options(timeout=20_000)
-    with sync_playwright() as playwright:
-        path = str(CHROMIUM) if CHROMIUM.exists() else None
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture

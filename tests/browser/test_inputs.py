@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.conftest import Site
 from tests.browser.desk import Desk
+from tests.browser.site import Site
 
 
 def test_links(desk: Desk, links: str, tmp_path: Path) -> None:

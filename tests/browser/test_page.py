@@ -7,8 +7,8 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import KEY, Site
 from tests.browser.desk import Desk
+from tests.browser.site import KEY, Site
 
 FACE = (0.45, 0.27)
 """Where the face is in `sideways`, seen upright: x and y in 0-1."""

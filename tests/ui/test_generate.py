@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from kolbo_demo.client import KolboClient
-from kolbo_demo.ui.generate import Run, Stage
+from kolbo_demo.ui.generate import Run, Stage, page_of
 from kolbo_demo.ui.inputs import Request
 from tests.scripted import VIDEO, Reply, Scripted, sparse_wav
 
@@ -81,7 +81,8 @@ def test_cancel_reaches_the_api(
     run = Run(client, request(portrait, speech))
     run.start()
     wait_for("GET /v1/generate/lip_1/status", server)
-    assert run.cancel() is None
+    run.cancel()
+    assert run.fault is None
     assert until_over(run).cancelled
     assert server.count("POST /v1/generate/lip_1/cancel") == 1
 
@@ -132,7 +133,9 @@ def test_a_cancel_that_fails_is_told(
     run = Run(client, request(portrait, speech))
     run.start()
     wait_for("GET /v1/generate/lip_1/status", server)
-    assert "goes on" in (run.cancel() or "")
+    run.cancel()
+    assert "goes on" in (run.fault or "")
+    assert "goes on" in page_of(run, run.stage)
     assert not run.stage.final
     server.on_status(server.completed())
     assert until_over(run).video
