@@ -1,6 +1,10 @@
-"""README is a valid Space card, opens with the two commands, and names only what is there."""
+"""README is a valid Space card, opens with the two commands, and says only what is so."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,6 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from kolbo_demo.media import inspect_audio, inspect_source
 from kolbo_demo.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,3 +62,26 @@ def test_everything_linked_or_drawn_is_there():
     inside = [f"kolbo_demo/{name}" for name in re.findall(r"^  ([\w./]+) ", tree, re.MULTILINE)]
     missing = [name for name in [*linked, *drawn, *inside] if not (ROOT / name).exists()]
     assert not missing
+
+
+def test_the_python_sample_makes_a_video(live_service, tmp_path):
+    (sample,) = re.findall(r"```python\n(.*?)```", BODY, re.DOTALL)
+    for name in ("portrait.jpg", "speech.wav"):
+        shutil.copy(ROOT / "assets" / name, tmp_path)
+    ours = {
+        "PYTHONPATH": str(ROOT),
+        "KOLBO_API_URL": live_service.base_url,
+        "KOLBO_API_KEY": live_service.api_key.get_secret_value(),
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", sample],
+        cwd=tmp_path,
+        env=os.environ | ours,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.splitlines()[-1] == "completed 100.0"
+    made = inspect_source(tmp_path / "talking.mp4")
+    voice = inspect_audio(tmp_path / "speech.wav")
+    assert made.duration == pytest.approx(voice.duration, abs=0.05)
