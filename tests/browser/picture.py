@@ -1,9 +1,11 @@
 """Takes the picture of the page for the README: `python -m tests.browser.picture docs/page.png`."""
 
+import io
 import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browser.desk import Desk
@@ -20,7 +22,8 @@ def main(target: str) -> None:
         desk.click_face(0.44, 0.24)
         desk.await_video()
         desk.play()
-        page.screenshot(path=target, full_page=True)
+        taken = io.BytesIO(page.screenshot(full_page=True))
+    Image.open(taken).quantize(256).save(target, optimize=True)
 
 
 if __name__ == "__main__":

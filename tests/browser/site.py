@@ -48,10 +48,12 @@ class Site:
 
 
 @contextmanager
-def serve(home: Path) -> Iterator[Site]:
+def serve(home: Path, **environment: str) -> Iterator[Site]:
     """The page on a free port, from another working directory than the project's. Its own service
-    plays Kolbo's cloud too, with the same key. Raises RuntimeError where it does not start, or
-    where its log shows a traceback in the end."""
+    plays Kolbo's cloud too, with the same key. `environment` is added to what it reads.
+
+    Raises RuntimeError where it does not start, or where its log shows a traceback in the end.
+    """
     log = home / "app.log"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -65,6 +67,7 @@ def serve(home: Path) -> Iterator[Site]:
         "GRADIO_TEMP_DIR": str(home / "gradio"),
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "GRADIO_SERVER_PORT": str(port),
+        **environment,
     }
     with log.open("wb") as out:
         process = subprocess.Popen(
