@@ -4,6 +4,7 @@ Files are hostile. A container is opened only if it is one of `FORMATS`, and onl
 itself is read: a playlist renamed to .mp4 can reach neither the network nor another file.
 """
 
+import math
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ MIN_FPS = 12
 """Lips cannot be followed at fewer frames a second: slower clips get a whole multiple of theirs."""
 
 MAX_FPS = 120
+
+MAX_GAP = 600
+"""Seconds. A longer time between two frames is a damaged time stamp, not a still picture."""
 
 THREADS = 2
 """Threads of one decoder or encoder. More of them slow each other down on small machines."""
@@ -182,12 +186,19 @@ def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
     times = np.unique(np.frombuffer(stamps, np.int64)) if stamps else np.zeros(1, np.int64)
     hint = stream.base_rate or stream.average_rate
     if untimed > len(times):  # formats that tell a rate but no times
-        fps, count = _bounded(hint or Fraction(25)), untimed + len(stamps)
+        own = hint or Fraction(25)
+        duration = (untimed + len(stamps)) / own
     else:
+        times = _longest_run(times, MAX_GAP / float(time_base))
         seconds = (times - times[0]) * float(time_base)
-        fps = steady_rate(seconds, hint)
-        count = round(float(seconds[-1] * fps)) + 1
-    return Timeline(int(times[0]), time_base, fps, count)
+        own = steady_rate(seconds, hint)
+        duration = float(seconds[-1]) + 1 / own
+    fps = usable_rate(own)
+    return Timeline(int(times[0]), time_base, fps, max(1, round(duration * fps)))
+
+
+def _longest_run(times: np.ndarray, gap: float) -> np.ndarray:
+    return max(np.split(times, np.flatnonzero(np.diff(times) > gap) + 1), key=len)
 
 
 def steady_rate(seconds: np.ndarray, hint: Fraction | None = None) -> Fraction:
@@ -197,7 +208,7 @@ def steady_rate(seconds: np.ndarray, hint: Fraction | None = None) -> Fraction:
     the header says: it settles doubts that coarse time stamps leave.
     """
     if len(seconds) < 2:
-        return _bounded(hint or Fraction(25))
+        return hint or Fraction(25)
     interval = float(seconds[-1]) / (len(seconds) - 1)
     drift = seconds - np.arange(len(seconds)) * interval
     tolerance = 0.0015
@@ -205,19 +216,20 @@ def steady_rate(seconds: np.ndarray, hint: Fraction | None = None) -> Fraction:
         interval = float(np.percentile(np.diff(seconds), 25))
         tolerance = 0.03
         if hint and abs(float(hint) * interval - 1) < tolerance:
-            return _bounded(hint)
+            return hint
     nearest = min(STANDARD_RATES, key=lambda rate: abs(float(rate) * interval - 1))
     if abs(float(nearest) * interval - 1) < tolerance:
         return nearest
-    return _bounded(Fraction(1 / interval).limit_denominator(1001))
+    return Fraction(1 / interval).limit_denominator(1001)
 
 
-def _bounded(fps: Fraction) -> Fraction:
+def usable_rate(fps: Fraction) -> Fraction:
+    """`fps`, or the whole multiple or fraction of it that lies in `MIN_FPS` to `MAX_FPS`."""
     if fps <= 0:
         return Fraction(25)
     while fps > MAX_FPS:
         fps /= 2
-    return fps * -(-MIN_FPS // fps) if fps < MIN_FPS else fps
+    return fps * math.ceil(MIN_FPS / fps)
 
 
 @dataclass(frozen=True)

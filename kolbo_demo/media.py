@@ -1,10 +1,9 @@
 """Look at files: what they are, how long and how large, and their first picture, upright.
 
 Nothing is believed but the bytes: a file is recognised by its first bytes, measured before it is
-decoded, and decoded only by the readers listed here and in `container`.
+decoded, and decoded only by the readers that this module and `container` list.
 """
 
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -34,6 +33,7 @@ from kolbo_demo.container import (
     video_stream,
 )
 from kolbo_demo.contract import MAX_FILE_BYTES, VIDEO_EXTENSIONS
+from kolbo_demo.magic import Kind, kind_of, sniff
 
 __all__ = [
     "Kind",
@@ -46,49 +46,11 @@ __all__ = [
     "upright_image",
 ]
 
-Kind = Literal["image", "video", "audio"]
-
 MAX_IMAGE_PIXELS = 50_000_000
 IMAGE_EXTENSIONS = frozenset(
     [".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"]
 )
 _PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
-_HEAD_BYTES = 4096
-
-_MAGIC: tuple[tuple[bytes, Kind, str], ...] = (
-    (rb"\xff\xd8\xff", "image", "jpeg"),
-    (rb"\x89PNG\r\n\x1a\n", "image", "png"),
-    (rb"GIF8[79]a", "image", "gif"),
-    (rb"RIFF.{4}WEBP", "image", "webp"),
-    (rb"BM.{12}[\x0c-\x7c]\0\0\0", "image", "bmp"),
-    (rb"II\*\0|MM\0\*", "image", "tiff"),
-    (rb".{4}ftyp(avi[fs]|mif1.{4}(?:.{4})*?avif)", "image", "avif"),
-    (rb".{4}ftyp(hei[cxms]|hev[cx]|mif1|msf1)", "image", "heic"),
-    (rb".{4}ftypM4[ABP] ", "audio", "m4a"),
-    (rb".{4}ftypqt  |[\0-\x0f].{3}(moov|mdat|wide|free|skip|pnot)", "video", "mov"),
-    (rb".{4}ftyp", "video", "mp4"),
-    (rb"\x1a\x45\xdf\xa3(?!.*V_).*A_", "audio", "webm"),
-    (rb"\x1a\x45\xdf\xa3.{0,60}webm", "video", "webm"),
-    (rb"\x1a\x45\xdf\xa3", "video", "mkv"),
-    (rb"RIFF.{4}AVI ", "video", "avi"),
-    (rb"\0\0\x01[\xba\xb3]", "video", "mpeg"),
-    (rb"(\x47.{187}){3}|(.{4}\x47.{187}){3}", "video", "ts"),
-    (rb"FLV\x01", "video", "flv"),
-    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "video", "asf"),
-    (rb"OggS.*\x80theora", "video", "ogg"),
-    (rb"OggS", "audio", "ogg"),
-    (rb"(RIFF|RIFX|RF64).{4}WAVE|riff\x2e\x91\xcf\x11", "audio", "wav"),
-    (rb"ID3[\x02-\x04]|\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd][\x10-\xef]", "audio", "mp3"),
-    (rb"\xff[\xf0\xf1\xf8\xf9]", "audio", "aac"),
-    (rb"fLaC", "audio", "flac"),
-    (rb"FORM.{4}AIF[FC]", "audio", "aiff"),
-    (rb"caff\0\x01", "audio", "caf"),
-    (rb"#!AMR", "audio", "amr"),
-    (rb"\x0b\x77", "audio", "ac3"),
-)
-"""First bytes, what they mean; the first match counts."""
-
-_PATTERNS = [(re.compile(magic, re.DOTALL), kind, name) for magic, kind, name in _MAGIC]
 
 _BROKEN_PICTURE = (
     "The picture is damaged or cut short: open it in a photo program, save it again "
@@ -103,6 +65,7 @@ _PILLOW_ERRORS = (
     LookupError,
     TypeError,
     OverflowError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )
@@ -123,15 +86,6 @@ class Media:
     """Seconds that can be read, whatever the header promises; None for pictures."""
     fps: float | None = None
     has_audio: bool = False
-
-
-def kind_of(path: Path) -> Kind | None:
-    """What a file is by its first bytes, None if it is nothing known. Raises OSError.
-
-    A container made for video counts as video even if it may hold only sound.
-    """
-    found = _sniff(Path(path))
-    return found[0] if found else None
 
 
 def inspect_source(path: Path) -> Media:
@@ -205,17 +159,39 @@ def first_frame(path: Path, at: float = 0.0) -> Image.Image:
     if found[0] == "image":
         return upright_image(path)
     media = _inspect_video(path, found[1], size)
-    from moviepy import VideoFileClip  # slow to import, and only videos need it
+    return Image.fromarray(_movie_frame(path, media, at))
 
+
+def _movie_frame(path: Path, media: Media, at: float) -> np.ndarray:
+    """RGB (height, width, 3), turned and scaled to the upright size in `media`."""
+    from moviepy.video.io.ffmpeg_reader import FFMPEG_VideoReader  # slow to import
+
+    width, height, duration, fps = media.width, media.height, media.duration or 0, media.fps or 25
+    at = min(at, duration - 1 / fps)
+    reader: Any = None
     try:
-        with VideoFileClip(str(path.absolute()), audio=False) as clip:
-            last = clip.duration - 1 / clip.fps
-            frame = clip.get_frame(min(max(at, 0.0), max(last, 0.0)))
+        reader = FFMPEG_VideoReader(
+            str(path.absolute()),
+            decode_file=False,
+            check_duration=False,  # what a browser's camera records does not tell its duration
+            target_resolution=(width, height),
+        )
+        if at > 0:
+            _kill(reader)
+            reader.initialize(at)
+        return np.array(reader.last_read)
     except (OSError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
         raise MediaError(UNREADABLE) from error
-    image = Image.fromarray(np.ascontiguousarray(frame))
-    upright = (media.width or image.width, media.height or image.height)
-    return image if image.size == upright else image.resize(upright)
+    finally:
+        if reader is not None:
+            _kill(reader)
+            reader.close()
+
+
+def _kill(reader: Any) -> None:
+    """End moviepy's program at once: at damaged time stamps it takes minutes to end politely."""
+    if reader.proc is not None:
+        reader.proc.kill()
 
 
 def _checked(path: Path) -> tuple[int, tuple[Kind, str] | None]:
@@ -231,18 +207,9 @@ def _checked(path: Path) -> tuple[int, tuple[Kind, str] | None]:
                 f"The file is {size / 2**20:.0f} MB, and at most {MAX_FILE_BYTES >> 20} MB "
                 "are taken: shorten or compress it."
             )
-        return size, _sniff(path)
+        return size, sniff(path)
     except OSError as error:
         raise MediaError("The file cannot be opened: check that you may read it.") from error
-
-
-def _sniff(path: Path) -> tuple[Kind, str] | None:
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    for magic, kind, name in _PATTERNS:
-        if magic.match(head):
-            return kind, name
-    return None
 
 
 def _inspect_video(path: Path, name: str, size: int) -> Media:

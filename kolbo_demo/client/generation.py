@@ -118,7 +118,7 @@ class Generation:
             raise GenerationCancelledError(f"Generation {self.id} was cancelled.", self.id, status)
         if status.state == FAILED:
             said = status.error or (status.failure and status.failure.message) or ""
-            said = said.strip().rstrip(".") or "no reason was given; try again"
+            said = said.strip()[:500].rstrip(".") or "no reason was given; try again"
             raise GenerationFailedError(f"The generation failed: {said}.", self.id, status)
 
     def cancel(self) -> Status:

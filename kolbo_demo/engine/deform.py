@@ -9,9 +9,7 @@ inside shows. Pixels outside the lower face are never touched, and none is resam
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from kolbo_demo.engine.head import (
@@ -24,10 +22,8 @@ from kolbo_demo.engine.head import (
     Head,
     Pose,
 )
+from kolbo_demo.engine.warp import Box, Grid, Map, Pixels, Spline, sampled
 
-Pixels = NDArray[np.uint8]
-Map = NDArray[np.floating]
-Box = tuple[int, int, int, int]
 Paint = Callable[[Map, Map], Map]
 
 # Skin that both layers share, so that they meet without a tear beside the mouth.
@@ -53,8 +49,6 @@ TEETH_BIAS = 0.5
 """Millimetres by which an open source's lips are taken thinner, so that no teeth stick to them."""
 REACH_X, REACH_UP, REACH_DOWN = 66.0, 46.0, 84.0
 """Millimetres from the mouth's middle where the warp has faded to nothing."""
-STEP = 2.0
-"""Millimetres between the nodes at which the splines are evaluated."""
 
 
 @dataclass(frozen=True)
@@ -146,32 +140,6 @@ def _helpers(head: Head) -> Array:
     return np.array([*beside, *neck])
 
 
-class Spline:
-    """A thin-plate spline through (n, 2) points with values (n, 2)."""
-
-    def __init__(self, at: Array, values: Array) -> None:
-        self._origin, self._unit = at.mean(0), float(at.std()) or 1.0
-        self._at = (at - self._origin) / self._unit
-        n = len(at)
-        squared = ((self._at[:, None] - self._at[None]) ** 2).sum(-1)
-        system = np.zeros((n + 3, n + 3))
-        system[:n, :n] = squared * np.log(squared + 1e-12) + 1e-4 * np.eye(n)
-        system[:n, n] = system[n, :n] = 1
-        system[:n, n + 1 :] = self._at
-        system[n + 1 :, :n] = self._at.T
-        right = np.concatenate([values, np.zeros((3, values.shape[1]))])
-        weights = np.linalg.solve(system, right).astype(np.float32)
-        self._bend, self._plane = weights[:n], weights[n:]
-
-    def __call__(self, at: Array) -> Map:
-        """Values at (m, 2) points, (m, 2) float32."""
-        p = ((at - self._origin) / self._unit).astype(np.float32)
-        c = self._at.astype(np.float32)
-        squared = (p[:, :1] - c[:, 0]) ** 2 + (p[:, 1:] - c[:, 1]) ** 2
-        squared *= np.log(squared + 1e-12)
-        return squared @ self._bend + self._plane[0] + p @ self._plane[1:]
-
-
 @dataclass(frozen=True)
 class Opening:
     """The lips' inner edges in one output frame, over mouth millimetres."""
@@ -185,10 +153,16 @@ class Opening:
     lower: Array
     """Edge heights (mm, downward) at the places `x` (mm, rightward)."""
 
-    @property
-    def gap(self) -> float:
-        """Widest opening, mm."""
-        return float((self.lower - self.upper).max())
+    def band(self, box: Box, spare: float) -> tuple[int, int]:
+        """First and last row of the box in which the seam or the mouth's inside can lie, `spare`
+        pixels more on either side."""
+        ends = [(-REACH_X, self.upper[0]), (REACH_X, self.upper[-1])]
+        edges = [*zip(self.x, self.upper, strict=True), *zip(self.x, self.lower, strict=True)]
+        mm = np.array([*ends, *edges]) - self.to_mm[:, 2]
+        rows = np.linalg.solve(self.to_mm[:, :2], mm.T)[1] - box[1]
+        height = box[3] - box[1]
+        first = int(np.clip(np.floor(rows.min() - spare - 2), 0, height - 1))
+        return first, int(np.clip(np.ceil(rows.max() + spare + 2), first + 1, height))
 
 
 class MouthWarp:
@@ -220,19 +194,26 @@ class MouthWarp:
         axes = pose.matrix[:2, :2]
         back = np.linalg.inv(axes)
         to_mm = np.column_stack([back, -back @ origin])
-        box = _box(origin, axes, rgb.shape)
-        nodes, grid = _nodes(box, pose.scale)
+        grid = Grid(_box(origin, axes, rgb.shape), pose.scale)
+        nodes = grid.nodes
         offset = np.zeros_like(nodes) if moved is None else moved(nodes)
         at = nodes + offset
         fade = _fade(at @ to_mm[:, :2].T + to_mm[:, 2])[:, None]
+        opening = _opening(target, to_mm, pose.scale)
+        first, last = opening.band(grid.box, float(np.abs(offset[:, 1]).max()))
         maps = []
-        for index in (_UPPER_LAYER, _LOWER_LAYER):
+        for index, rows in (
+            (_UPPER_LAYER, grid.over(0, last)),
+            (_LOWER_LAYER, grid.over(first, grid.height)),
+        ):
             to = np.concatenate([target[index], helpers[0]])
             from_ = np.concatenate([shown[index], helpers[1]])
-            field = Spline(to, from_ - to)(at) * fade
-            maps.append(_upsampled(field + offset, grid, box))
-        head_map = _upsampled(offset, grid, box)
-        return Layers(rgb, box, (maps[0], maps[1]), head_map, _opening(target, to_mm, pose.scale))
+            part = grid.part(rows)
+            field = Spline(to, from_ - to)(at[part]) * fade[part]
+            maps.append(grid.upsampled(field + offset[part], rows))
+        upper, lower = maps[0][:last], maps[1][first - grid.height :]
+        head = grid.upsampled(offset, slice(0, grid.rows))[first:last]
+        return Layers(rgb, grid.box, first, upper, lower, head, opening)
 
     def _skin_targets(
         self, source: Array, pose: Pose, shape: Shape
@@ -303,27 +284,6 @@ def _thinned(points: Array, pose: Pose) -> Array:
     return out
 
 
-def _nodes(box: Box, scale: float) -> tuple[Array, tuple[int, int]]:
-    """Node centres (n, 2) pixels over a box, and their grid's (rows, columns)."""
-    left, top, right, bottom = box
-    columns = max(int((right - left) / (STEP * scale)), 8)
-    rows = max(int((bottom - top) / (STEP * scale)), 8)
-    x = left + (np.arange(columns) + 0.5) * (right - left) / columns - 0.5
-    y = top + (np.arange(rows) + 0.5) * (bottom - top) / rows - 0.5
-    return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2), (rows, columns)
-
-
-def _upsampled(offsets: NDArray[np.floating], grid: tuple[int, int], box: Box) -> Map:
-    """Offsets at the nodes to a map (height, width, 2): the source pixel of each of the box's."""
-    left, top, right, bottom = box
-    size = (right - left, bottom - top)
-    nodes = offsets.reshape(*grid, 2).astype(np.float32)
-    out = np.asarray(cv2.resize(nodes, size, interpolation=cv2.INTER_CUBIC), np.float32)
-    out[..., 0] += np.arange(left, right, dtype=np.float32)
-    out[..., 1] += np.arange(top, bottom, dtype=np.float32)[:, None]
-    return out
-
-
 @dataclass(frozen=True)
 class Layers:
     """The two warped layers of a frame, ready to be laid over it."""
@@ -331,10 +291,14 @@ class Layers:
     rgb: Pixels
     box: Box
     """Left, top, right, bottom: the pixels that the layers cover."""
-    maps: tuple[Map, Map]
-    """Source pixel of each of the box's, upper and lower layer."""
-    head_map: Map
-    """The same for the unmoved mouth: only the head's own motion."""
+    first: int
+    """Row of the box from which on the seam or the mouth's inside can lie."""
+    upper: Map
+    """Source pixel of each of the box's down to where the seam has ended."""
+    lower: Map
+    """The same from row `first` on."""
+    head: Map
+    """Where the unmoved mouth has each pixel of the rows that both layers cover."""
     opening: Opening
 
     def compose(self, paint: Paint) -> Pixels:
@@ -342,17 +306,15 @@ class Layers:
 
         `paint` gets x, y (mouth millimetres) of a patch of pixels and answers its colours.
         """
-        first, last = self._band()
-        upper = sampled(self.rgb, self.maps[0][:last])
-        lower = sampled(self.rgb, self.maps[1][first:])
+        first, last = self.first, len(self.upper)
+        upper, lower = sampled(self.rgb, self.upper), sampled(self.rgb, self.lower)
         out = np.concatenate([upper[:first], lower])
         if last <= first:
             return out
         o = self.opening
         m = o.to_mm.astype(np.float32)
-        at = self.head_map[first:last]
-        x = m[0, 0] * at[..., 0] + m[0, 1] * at[..., 1] + m[0, 2]
-        y = m[1, 0] * at[..., 0] + m[1, 1] * at[..., 1] + m[1, 2]
+        x = m[0, 0] * self.head[..., 0] + m[0, 1] * self.head[..., 1] + m[0, 2]
+        y = m[1, 0] * self.head[..., 0] + m[1, 1] * self.head[..., 1] + m[1, 2]
         up, low = np.interp(x, o.x, o.upper), np.interp(x, o.x, o.lower)
         above = np.clip((up - y) * o.scale + 0.5, 0, 1)[..., None]
         # A closed mouth shows no inside: let the layers meet where the gap is under a pixel.
@@ -368,23 +330,3 @@ class Layers:
         band += above * (upper[first:last] - band)
         out[first:last] = np.clip(band + 0.5, 0, 255).astype(np.uint8)
         return out
-
-    def _band(self) -> tuple[int, int]:
-        """First and last row of the box in which the seam or the mouth's inside can lie."""
-        o = self.opening
-        ends = [(-REACH_X, o.upper[0]), (REACH_X, o.upper[-1])]
-        low = [*ends, *zip(o.x, o.upper, strict=True), *zip(o.x, o.lower, strict=True)]
-        mm = np.array(low) - o.to_mm[:, 2]
-        rows = np.linalg.solve(o.to_mm[:, :2], mm.T)[1] - self.box[1]
-        shift = self.head_map[..., 1] - np.arange(self.box[1], self.box[3])[:, None]
-        spare = 3 + float(np.abs(shift).max())
-        height = self.box[3] - self.box[1]
-        first = int(np.clip(np.floor(rows.min() - spare), 0, height))
-        return first, int(np.clip(np.ceil(rows.max() + spare), first, height))
-
-
-def sampled(rgb: Pixels, at: Map) -> Pixels:
-    """The picture at a map's source pixels, (height, width, 2) float32: the one resampling."""
-    x, y = at[..., 0], at[..., 1]
-    out = cv2.remap(rgb, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(out, np.uint8)

@@ -25,7 +25,9 @@ MODEL = Path(__file__).parents[2] / "assets" / "face_landmarker.task"
 DETECTOR_SIDE = 128
 LANDMARK_SIDE = 256
 REGION_SCALE = 1.5
-MIN_SCORE = 0.5
+MIN_SCORE, MIN_CROP_SCORE = 0.5, 0.65
+"""Of the detector, 0-1: for the whole picture (its makers' own), and for crops, of which so many
+are tried that a coffee cup would pass as a face in one of them."""
 MIN_PRESENCE = 0.5
 NO_FACE = (
     "No face was found in the {what}. Use a clear, front-facing portrait with visible lips, "
@@ -139,36 +141,38 @@ class FaceFinder:
         height, width = rgb.shape[:2]
         longer = max(height, width)
         faces: list[Face] = []
-        self._search(rgb, (0, 0, width, height), faces)
+        self._search(rgb, (0, 0, width, height), faces, MIN_SCORE)
         if near is not None:
             for part in (1 / 2, 1 / 4, 1 / 8):
                 side = max(int(longer * part), 48)
                 left, top = int(near[0] - side / 2), int(near[1] - side / 2)
-                self._search(rgb, (left, top, side, side), faces)
+                self._search(rgb, (left, top, side, side), faces, MIN_CROP_SCORE)
         if not faces:
             for tile in _tiles(width, height):
-                self._search(rgb, tile, faces)
+                self._search(rgb, tile, faces, MIN_CROP_SCORE)
         return sorted(faces, key=lambda face: -face.size)
 
     def follow(self, rgb: Pixels, face: Face) -> Face | None:
         """The same face in the next picture, or None where it is gone."""
         return self._landmarks(rgb, _Region.around(face.points))
 
-    def _search(self, rgb: Pixels, tile: tuple[int, int, int, int], faces: list[Face]) -> None:
+    def _search(
+        self, rgb: Pixels, tile: tuple[int, int, int, int], faces: list[Face], least: float
+    ) -> None:
         """Adds the faces that the detector sees in a tile (left, top, width, height)."""
         left, top, width, height = tile
         x0, y0 = max(left, 0), max(top, 0)
         part = rgb[y0 : top + height, x0 : left + width]
         if part.size == 0:
             return
-        for region in self._detect(part, x0, y0):
+        for region in self._detect(part, (x0, y0), least):
             face = self._landmarks(rgb, region)
             # Once more from its own points: the detector's box is only a guess.
             face = face and self.follow(rgb, face)
             if face and not any(_same(face, other) for other in faces):
                 faces.append(face)
 
-    def _detect(self, part: Pixels, x0: int, y0: int) -> Iterator[_Region]:
+    def _detect(self, part: Pixels, corner: tuple[int, int], least: float) -> Iterator[_Region]:
         height, width = part.shape[:2]
         side = max(height, width)
         scale = DETECTOR_SIDE / side
@@ -181,7 +185,7 @@ class FaceFinder:
         scores = 1 / (1 + np.exp(-np.clip(logits[:, 0], -50, 50)))
         taken: list[NDArray[np.float32]] = []
         for index in np.argsort(-scores):
-            if scores[index] < MIN_SCORE:
+            if scores[index] < least:
                 return
             values = raw[index].reshape(8, 2) / DETECTOR_SIDE
             values[[0, *range(2, 8)]] += self._anchors[index]
@@ -192,8 +196,8 @@ class FaceFinder:
             in_part = (centre * DETECTOR_SIDE - (dx, dy)) / scale
             angle = np.arctan2(*(eyes[1] - eyes[0])[::-1])
             yield _Region(
-                float(in_part[0]) + x0,
-                float(in_part[1]) + y0,
+                float(in_part[0]) + corner[0],
+                float(in_part[1]) + corner[1],
                 REGION_SCALE * float(extent.max()) * side,
                 float(angle),
             )

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kolbo_demo.engine.deform import Map, Opening, Paint, Pixels, Shape
+from kolbo_demo.engine.deform import Opening, Paint, Shape
 from kolbo_demo.engine.head import LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTER, Array
+from kolbo_demo.engine.warp import Map, Pixels
 
 Colour = NDArray[np.floating]
 
@@ -152,11 +153,11 @@ def _cover(mask: Pixels, fine: float) -> Map:
     has = mask.any(0)
     columns = np.flatnonzero(has)
     lowest = rows - 1 - np.argmax(mask[::-1, columns], axis=0)
-    edge = np.interp(np.arange(mask.shape[1]), columns, lowest)[None].astype(np.float32)
+    edge = np.atleast_2d(np.interp(np.arange(mask.shape[1]), columns, lowest).astype(np.float32))
     edge = np.asarray(cv2.GaussianBlur(edge, (0, 0), 0.5 * fine))
     down = np.arange(rows, dtype=np.float32)[:, None]
     cover = np.clip((edge - down) / (0.5 * fine) + 0.5, 0, 1)
-    side = cv2.GaussianBlur(has.astype(np.float32)[None], (0, 0), 0.8 * fine)
+    side = cv2.GaussianBlur(np.array([has], np.float32), (0, 0), 0.8 * fine)
     return (cover * side).astype(np.float32)
 
 

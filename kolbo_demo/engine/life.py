@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from kolbo_demo.engine.deform import Box, Map
 from kolbo_demo.engine.head import Array, Pose
 from kolbo_demo.engine.speech import HOP
+from kolbo_demo.engine.warp import Box, Map
 
 BLINK_EVERY = 2.0, 6.0
 """Seconds between blinks, drawn evenly. People blink 10 to 20 times a minute while talking."""

@@ -70,6 +70,10 @@ class Clip:
             stream = video_stream(container)
             self._stored = square_size(stream)
             self._timeline = read_timeline(container, stream)
+        self.fps = self._timeline.fps
+        self.frame_count = self._timeline.frame_count
+        self.duration = float(self.frame_count / self.fps)
+        """Seconds."""
         _, first = next(self._decoded(0.0), (0.0, None))
         if first is None:
             raise MediaError(UNREADABLE)
@@ -79,10 +83,6 @@ class Clip:
         check_video_size(width, height)
         self.width, self.height = width // 2 * 2, height // 2 * 2
         """Upright pixels, even: what is odd loses its last column or row."""
-        self.fps = self._timeline.fps
-        self.frame_count = self._timeline.frame_count
-        self.duration = float(self.frame_count / self.fps)
-        """Seconds."""
         self._reformatter = VideoReformatter()  # kept: making its tables for HDR takes seconds
         self._playing: Generator[np.ndarray] | None = None
 
@@ -169,10 +169,11 @@ class Clip:
                     container.seek(start + math.floor(seconds / unit), stream=stream)
                 except FFmpegError:
                     return
-            time = -1 / self._timeline.fps
+            time = -1 / self.fps
             for frame in decode_video(container, stream):
                 time = (frame.pts - start) * unit if frame.pts is not None else time + 1 / self.fps
-                yield float(time), frame
+                if -1 < time < self.duration + 1:  # others bear a damaged time stamp
+                    yield float(time), frame
 
     def _rgb(self, frame: VideoFrame) -> np.ndarray:
         width, height = self._stored
@@ -225,6 +226,7 @@ class Writer:
         self._part = self.path.with_name(f".{uuid4().hex}.part")
         self._audio = Path(audio)
         rate, layout = aac_format(self._audio)
+        self._part.touch()  # a folder that takes no file is told now, not after the first frame
         self._container = av.open(
             str(self._part.absolute()), "w", format="mp4", options={"movflags": "+faststart"}
         )
@@ -242,7 +244,7 @@ class Writer:
             context.color_trc = ColorTrc.BT709
             self._voice = self._container.add_stream("aac", rate=rate, layout=layout)
             channels = self._voice.codec_context.layout.nb_channels
-            self._voice.bit_rate = channels * min(128_000, 5 * rate)
+            self._voice.bit_rate = channels * min(160_000, 5 * rate)
             self._pieces = read_samples(self._audio, rate, layout)
             self._spoken = 0
             self._sound_end = round(self.frame_count / self.fps * rate)

@@ -1,6 +1,7 @@
 """The service as an app, to be mounted beside a page or served alone."""
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -41,11 +42,8 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     503 with the reason, which `app.state.api.problem` holds.
     """
     key = settings.local_api_key or new_key()
-    jobs = Jobs(
-        settings.data_dir,
-        Storage(settings.data_dir),
-        Policy(allow_hosts=settings.fetch_allow_hosts),
-    )
+    folder = settings.data_dir.expanduser().absolute()
+    jobs = Jobs(folder, Storage(folder), Policy(allow_hosts=settings.fetch_allow_hosts))
     api = Api(jobs, key, limits or Limits())
 
     @contextlib.asynccontextmanager
@@ -104,13 +102,21 @@ def serving(
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # TCP by its number, which socket.create_server leaves out: asyncio switches Nagle's delay of
+    # 40 ms an answer off for no other.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=family)
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
     except (OSError, OverflowError) as error:
+        listener.close()
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ServiceError(
             f"Cannot listen on {host} port {port} ({reason}); choose another port."
         ) from error
+    return listener
 
 
 def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:

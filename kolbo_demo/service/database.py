@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, error
+from sqlalchemy import URL
 
 from kolbo_demo.service.errors import ServiceError
 
@@ -43,15 +44,15 @@ def launch(folder: Path) -> None:
         # The file remembers: from now on readers and the writer do not wait for each other.
         database.execute("PRAGMA journal_mode=WAL")
     log = logging.getLogger("dbos")
-    if not log.handlers:  # else dbos adds one
-        handler = logging.StreamHandler()
+    log.addFilter(_not_a_cancellation)
+    if not any(isinstance(handler.formatter, _OneLine) for handler in log.handlers):
+        handler = logging.StreamHandler()  # where there is one, dbos adds none of its own
         handler.setFormatter(_OneLine())
-        handler.addFilter(_not_a_cancellation)
         log.addHandler(handler)
         log.propagate = False
     config: DBOSConfig = {
         "name": "kolbo-lipsync",
-        "system_database_url": f"sqlite:///{file}",
+        "system_database_url": URL.create("sqlite", database=str(file)).render_as_string(),
         "application_version": APPLICATION_VERSION,
         "executor_id": "local",
         "serializer": DBOSPortableJSONSerializer(),

@@ -34,3 +34,8 @@ class JobError(Exception):
     def __init__(self, message: str, *, category: str, code: str, retryable: bool = False) -> None:
         super().__init__(message)
         self.failure = Failure(message=message, category=category, code=code, retryable=retryable)
+
+
+def bad_request(code: str, message: str) -> ApiError:
+    """A request that cannot work."""
+    return ApiError(400, code, message)

@@ -23,7 +23,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
 from kolbo_demo.service import database, fetch, process
 from kolbo_demo.service.errors import JobError, ServiceError
-from kolbo_demo.service.storage import INPUTS, RESULTS, Storage
+from kolbo_demo.service.storage import (
+    INPUTS,
+    Storage,
+    input_name,
+    thumbnail_name,
+    video_name,
+)
 
 QUEUE = "lipsync"
 MAX_ATTEMPTS = 10
@@ -188,21 +194,6 @@ class Jobs:
         return status is not None and status.status != "CANCELLED"
 
 
-def video_name(file: str) -> str:
-    """Storage name of a result's video."""
-    return f"{RESULTS}/{file}.mp4"
-
-
-def thumbnail_name(file: str) -> str:
-    """Storage name of a result's first frame."""
-    return f"{RESULTS}/{file}.jpg"
-
-
-def input_name(generation: str, field: str) -> str:
-    """Storage name of a generation's `source` or `audio`."""
-    return f"{INPUTS}/{generation}/{field}"
-
-
 # dbos finds workflows by name in a registry of the process, hence functions, not methods.
 
 _one_a_process = threading.Lock()
@@ -290,10 +281,9 @@ def _percent(generation: str) -> int:
 def _progress(status: WorkflowStatus) -> Progress:
     job = status.input["args"][0] if status.input else {}
     outcome = status.output if status.status == "SUCCESS" and status.output else {}
-    state = _STATES.get(status.status, PROCESSING)
-    failure = Failure.model_validate(outcome["failure"]) if "failure" in outcome else None
-    if failure or state == FAILED:
-        state, failure = FAILED, failure or _LOST
+    state, failure = _STATES.get(status.status, PROCESSING), None
+    if state == FAILED or (state == COMPLETED and "made" not in outcome):
+        state, failure = FAILED, Failure.model_validate(outcome.get("failure") or _LOST)
     return Progress(
         id=status.workflow_id,
         state=state,

@@ -102,3 +102,12 @@ def check_key(given: str | None, expected: SecretStr) -> None:
             "INVALID_API_KEY",
             "The API key is missing or wrong: send this service's key in the X-API-Key header.",
         )
+
+
+def too_large(what: str, limit: int) -> ApiError:
+    """413 for something of more than `limit` bytes."""
+    return ApiError(
+        413,
+        "FILE_TOO_LARGE",
+        f"The {what} is over {limit // (1024 * 1024)} MB; make it smaller.",
+    )

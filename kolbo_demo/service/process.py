@@ -8,28 +8,33 @@ standard output. The input stays open: when it closes, the parent is gone and th
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import kolbo_demo
 from kolbo_demo.service.catalogue import for_kind, kind_of_model
 from kolbo_demo.service.errors import JobError
+
+_log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.2
 """How often a running render looks whether it is still wanted."""
 STALL_SECONDS = 900.0
 """A render that tells nothing for so long is given up: the longest audio takes less to read."""
 _NICENESS = 5
+_CHATTER_BYTES = 8192
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 
@@ -56,17 +61,20 @@ def run(
     `on_progress` gets frames done and frames in all. None means that `wanted` said no and the
     child is dead. Raises JobError. Whatever is raised here, the child does not outlive it.
     """
-    child = subprocess.Popen(  # noqa: S603 - our own module on our own interpreter
-        [sys.executable, "-P", "-m", __name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=_environment(),
-        start_new_session=True,
-    )
-    try:
-        return _follow(child, task, on_progress, wanted)
-    finally:
-        _kill(child)
+    with tempfile.TemporaryFile() as chatter:
+        child = subprocess.Popen(  # noqa: S603 - our own module on our own interpreter
+            [sys.executable, "-P", "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=chatter,
+            env=_environment(),
+            start_new_session=True,
+        )
+        try:
+            return _follow(child, task, on_progress, wanted)
+        finally:
+            _kill(child)
+            _log.info("render %s said: %s", child.pid, _end_of(chatter))
 
 
 def _follow(
@@ -104,6 +112,12 @@ def _follow(
             raise JobError(failure.pop("message"), **failure)
         else:
             return message["result"]
+
+
+def _end_of(chatter: BinaryIO) -> str:
+    """The last of what libraries, or a traceback, wrote: for the log, not for visitors."""
+    chatter.seek(max(0, chatter.seek(0, os.SEEK_END) - _CHATTER_BYTES))
+    return chatter.read().decode(errors="replace").strip()
 
 
 def _pump(child: subprocess.Popen[bytes], lines: "queue.SimpleQueue[bytes]") -> None:
@@ -195,7 +209,7 @@ def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any
             )
         _within("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
         _within("video", source.duration, model.min_video_duration, model.max_video_duration)
-        face = tuple(task.face) if task.face else None
+        face = (task.face[0], task.face[1]) if task.face else None
         made = render_video(
             Path(task.source),
             Path(task.audio),

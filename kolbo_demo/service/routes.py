@@ -35,13 +35,16 @@ from kolbo_demo.contract import (
 )
 from kolbo_demo.service import intake
 from kolbo_demo.service.catalogue import listed
-from kolbo_demo.service.errors import ApiError, ServiceError
-from kolbo_demo.service.jobs import Jobs, Progress, new_id, thumbnail_name, video_name
+from kolbo_demo.service.errors import ApiError
+from kolbo_demo.service.jobs import Jobs, Progress, new_id
 from kolbo_demo.service.limits import Limits, Window, check_key
+from kolbo_demo.service.storage import thumbnail_name, video_name
 
 POLL_SECONDS = 1.0
 """Between polls of a generation that has the engine for itself."""
 MAX_POLL_SECONDS = 8.0
+UPLOAD_SECONDS = 600.0
+"""For a whole start request, files included."""
 _DRAIN_BYTES = MAX_FILE_BYTES + 32 * 1024 * 1024
 _DRAIN_SECONDS = 60
 _HTTP_TEXTS = {
@@ -110,13 +113,24 @@ class Api:
         """`POST /v1/generate/lipsync`."""
         body = aiter(request.stream())
         try:
-            return await self._start(request, body)
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                return await self._start(request, body)
         except ApiError:
             # An answer to a caller who is still sending is lost to most clients.
             await _drain(body)
             raise
         except ClientDisconnect:
             return Response(status_code=400)  # nobody hears it
+        except TimeoutError:
+            raise ApiError(
+                408, "REQUEST_TIMEOUT", "The upload took too long; try a faster line or a link."
+            ) from None
+        except OSError as error:
+            raise ApiError(
+                503,
+                "STORAGE_FAILED",
+                f"The service cannot keep the files ({error.strerror}); try again later.",
+            ) from error
 
     async def _start(self, request: Request, body: AsyncIterator[bytes]) -> Response:
         check_key(request.headers.get("x-api-key"), self._key)
@@ -274,9 +288,7 @@ async def _invalid(_: Request, error: Exception) -> Response:
     return _refusal(ApiError(400, "INVALID_REQUEST", f"{where} is not what it should be."))
 
 
-async def _unexpected(_: Request, error: Exception) -> Response:
-    if isinstance(error, ServiceError):
-        return _refusal(ApiError(503, "SERVICE_UNAVAILABLE", str(error)))
+async def _unexpected(_: Request, __: Exception) -> Response:
     return _refusal(
         ApiError(
             500,

@@ -78,3 +78,18 @@ class Storage:
         if not all(_PART.fullmatch(part) for part in parts):
             raise ValueError(f"not a storage name: {name!r}")
         return self._root.joinpath(*parts)
+
+
+def video_name(file: str) -> str:
+    """Storage name of a result's video."""
+    return f"{RESULTS}/{file}.mp4"
+
+
+def thumbnail_name(file: str) -> str:
+    """Storage name of a result's first frame."""
+    return f"{RESULTS}/{file}.jpg"
+
+
+def input_name(generation: str, field: str) -> str:
+    """Storage name of a generation's `source` or `audio`."""
+    return f"{INPUTS}/{generation}/{field}"

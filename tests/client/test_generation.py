@@ -37,13 +37,13 @@ def test_from_start_to_file(
 def test_polls_follow_the_hint_and_the_first_comes_at_once(
     server: Scripted, client: KolboClient
 ) -> None:
-    server.starts(hint=0.7)
+    server.starts(hint=2)
     server.on_status(running(), server.completed())
     generation = client.lipsync("https://example.com/a.png", "https://example.com/a.mp3")
     generation.wait()
     start, first, second = (seen.at for seen in server.seen)
-    assert first - start < 0.4
-    assert 0.7 <= second - first < 1.5
+    assert first - start < 1.5
+    assert 2 <= second - first < 6
 
 
 @pytest.mark.parametrize(("hint", "used"), [(None, 8), (0, 8), (-3, 8), (0.001, 0.2), (1e9, 60)])
@@ -92,13 +92,13 @@ def test_a_deadline_tells_the_id(server: Scripted, client: KolboClient) -> None:
     started = time.monotonic()
     with pytest.raises(StillRunningError, match=r"lip_1 .* may still be running") as caught:
         client.generation("lip_1", 0.2).wait(timeout=0.7)
-    assert 0.6 < time.monotonic() - started < 2
+    assert 0.6 < time.monotonic() - started < 5
     assert caught.value.generation_id == "lip_1"
     assert caught.value.status
     assert caught.value.status.progress == 5
 
 
-@pytest.mark.parametrize("fault", [Reply(drop=True), Reply(503, {}), HTML, Reply(hang=3)])
+@pytest.mark.parametrize("fault", [Reply(drop=True), Reply(503, {}), HTML, Reply(hang=20)])
 def test_a_deadline_in_the_middle_of_faults(
     server: Scripted, client: KolboClient, fault: Reply
 ) -> None:
@@ -106,7 +106,7 @@ def test_a_deadline_in_the_middle_of_faults(
     started = time.monotonic()
     with pytest.raises(StillRunningError, match="The last attempt to ask met this"):
         client.generation("lip_1", 0.2).wait(timeout=1.5)
-    assert 1.4 < time.monotonic() - started < 3
+    assert 1.4 < time.monotonic() - started < 8
 
 
 def test_no_time_is_still_one_look(server: Scripted, client: KolboClient) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kolbo_demo.client import AuthError, InputError, KolboClient, KolboError
+from kolbo_demo.contract import url_kind
 from tests.scripted import HTML, KEY, Reply, Scripted, sparse_wav
 
 LINK, VOICE = "https://example.com/portrait.jpg", "https://example.com/speech.mp3"
@@ -47,6 +48,20 @@ def test_two_links_go_as_json_without_absent_options(server: Scripted, client: K
     assert seen.headers["Content-Type"] == "application/json"
     assert seen.headers["X-API-Key"] == KEY
     assert seen.json == {"source_url": LINK, "audio_url": VOICE}
+
+
+@pytest.mark.parametrize(
+    ("link", "kind"),
+    [
+        ("https://a.b/clip.mp4", "video"),
+        ("https://a.b/CLIP.M4V?size=1.png#x.jpg", "video"),
+        ("https://a.b/face.png?was=clip.mp4", "image"),
+        ("https://a.b/face", "image"),
+        ("https://a.mp4", "image"),
+    ],
+)
+def test_a_link_is_what_its_path_ends_in(link: str, kind: str) -> None:
+    assert url_kind(link) == kind
 
 
 def test_options_in_json(server: Scripted, client: KolboClient) -> None:
@@ -280,19 +295,23 @@ def test_a_proxy_is_used_for_others_but_not_for_this_machine(
 def test_a_100_mb_upload_adds_little_memory(
     server: Scripted, portrait: Path, speech: Path, tmp_path: Path
 ) -> None:
-    """Measured in a process of its own, against the same upload with a small file."""
+    """The highest resident memory while a long file is looked at and sent, over what the process
+    held after the same with a short one."""
     server.starts()
     long = sparse_wav(tmp_path / "long.wav", 99)
     script = """
-import json, resource, sys
+import re, sys
+from pathlib import Path
 from kolbo_demo.client import KolboClient
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-key, base, portrait, small, long = sys.argv[1:]
+def memory(line):
+    return int(re.search(rf"{line}:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+key, base, portrait, short, long = sys.argv[1:]
 client = KolboClient(key, base)
-client.lipsync(portrait, small, on_upload=lambda *_: None)
-before = peak()
+client.lipsync(portrait, short, on_upload=lambda *_: None)
+Path("/proc/self/clear_refs").write_text("5")  # forget the highest so far
+before = memory("VmRSS")
 client.lipsync(portrait, long, on_upload=lambda *_: None)
-print(peak() - before)
+print(memory("VmHWM") - before)
 """
     run = subprocess.run(
         [sys.executable, "-c", script, KEY, server.base_url, portrait, speech, long],

@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks NAME` prints JSON with ratios measured in the same run."""

@@ -1,0 +1,51 @@
+"""Work of one stage beside the next: decoding, warping and encoding each hold a core at a time."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from queue import Full, Queue
+from threading import Event
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+DEPTH = 4
+"""Items made ahead: enough to even out slow frames, few enough to hold in memory."""
+
+_END = object()
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, made in a thread up to DEPTH before they are asked for.
+
+    An error in the thread is raised at its place; when the consumer leaves, the thread stops.
+    """
+    made: Queue = Queue(DEPTH)
+    left = Event()
+
+    def put(item: object) -> bool:
+        while not left.is_set():
+            try:
+                made.put(item, timeout=0.1)
+            except Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    break
+        finally:
+            put(_END)
+            if hasattr(items, "close"):
+                items.close()  # type: ignore[attr-defined]
+
+    with ThreadPoolExecutor(1, "ahead") as pool:
+        done = pool.submit(work)
+        try:
+            while (item := made.get()) is not _END:
+                yield item
+            done.result()
+        finally:
+            left.set()

@@ -1,0 +1,65 @@
+"""Recognise a file by its first bytes: cheap, and no decoder is let near it."""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["image", "video", "audio"]
+
+_HEAD_BYTES = 4096
+
+_MAGIC: tuple[tuple[bytes, Kind, str], ...] = (
+    (rb"\xff\xd8\xff", "image", "jpeg"),
+    (rb"\x89PNG\r\n\x1a\n", "image", "png"),
+    (rb"GIF8[79]a", "image", "gif"),
+    (rb"RIFF.{4}WEBP", "image", "webp"),
+    (rb"BM.{12}[\x0c-\x7c]\0\0\0", "image", "bmp"),
+    (rb"II\*\0|MM\0\*", "image", "tiff"),
+    (rb".{4}ftyp(avi[fs]|mif1.{4}(?:.{4})*?avif)", "image", "avif"),
+    (rb".{4}ftyp(hei[cxms]|hev[cx]|mif1|msf1)", "image", "heic"),
+    (rb".{4}ftypM4[ABP] ", "audio", "m4a"),
+    (rb".{4}ftypqt  |[\0-\x0f].{3}(moov|mdat|wide|free|skip|pnot)", "video", "mov"),
+    (rb".{4}ftyp", "video", "mp4"),
+    (rb"\x1a\x45\xdf\xa3(?!.*V_).*A_", "audio", "webm"),
+    (rb"\x1a\x45\xdf\xa3.{0,60}webm", "video", "webm"),
+    (rb"\x1a\x45\xdf\xa3", "video", "mkv"),
+    (rb"RIFF.{4}AVI ", "video", "avi"),
+    (rb"\0\0\x01[\xba\xb3]", "video", "mpeg"),
+    (rb"(\x47.{187}){3}|(.{4}\x47.{187}){3}", "video", "ts"),
+    (rb"FLV\x01", "video", "flv"),
+    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "video", "asf"),
+    (rb"OggS.*\x80theora", "video", "ogg"),
+    (rb"OggS", "audio", "ogg"),
+    (rb"(RIFF|RIFX|RF64).{4}WAVE|riff\x2e\x91\xcf\x11", "audio", "wav"),
+    (rb"ID3[\x02-\x04]|\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd][\x10-\xef]", "audio", "mp3"),
+    (rb"\xff[\xf0\xf1\xf8\xf9]", "audio", "aac"),
+    (rb"fLaC", "audio", "flac"),
+    (rb"FORM.{4}AIF[FC]", "audio", "aiff"),
+    (rb"caff\0\x01", "audio", "caf"),
+    (rb"#!AMR", "audio", "amr"),
+    (rb"\x0b\x77", "audio", "ac3"),
+)
+"""First bytes, what they mean; the first match counts."""
+
+_PATTERNS: list[tuple[re.Pattern[bytes], Kind, str]] = [
+    (re.compile(magic, re.DOTALL), kind, name) for magic, kind, name in _MAGIC
+]
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What a file is by its first bytes, None if it is nothing known. Raises OSError.
+
+    A container made for video counts as video even if it may hold only sound.
+    """
+    found = sniff(Path(path))
+    return found[0] if found else None
+
+
+def sniff(path: Path) -> tuple[Kind, str] | None:
+    """Kind and short name of the format, such as `jpeg`; None if unknown. Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    for magic, kind, name in _PATTERNS:
+        if magic.match(head):
+            return kind, name
+    return None

@@ -1,0 +1,102 @@
+"""`--local`: no key, no server, the real engine."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import av
+import pytest
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+PORTRAIT, SPEECH = ASSETS / "portrait.jpg", ASSETS / "speech.wav"
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command puts its temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder
+
+
+def start(*words: object) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "kolbo_demo", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+
+
+def test_a_portrait_says_words(tmp_path: Path, temporary: Path) -> None:
+    out = tmp_path / "it's “me”.mp4"
+    process = start("generate", "--local", "--source", PORTRAIT, "--say", "Hello.", "--output", out)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert stdout == f"{out}\n"
+    assert "Traceback" not in stderr
+    with av.open(str(out)) as video:
+        assert len(video.streams.audio) == 1
+        assert next(video.decode(video=0)).width == 512
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_picture_without_a_face(tmp_path: Path, temporary: Path, portrait: Path) -> None:
+    out = tmp_path / "out.mp4"
+    process = start("generate", "--local", "--source", portrait, "--audio", SPEECH, "--output", out)
+    stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stdout) == (2, "")
+    assert "face" in stderr
+    assert "Traceback" not in stderr
+    assert not out.exists()
+    assert list(temporary.iterdir()) == []
+
+
+def test_an_interruption_ends_the_work(tmp_path: Path, temporary: Path) -> None:
+    out = tmp_path / "out.mp4"
+    process = start("generate", "--local", "--source", PORTRAIT, "--audio", SPEECH, "--output", out)
+    assert process.stderr
+    assert "started." in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (130, "")
+    assert "is cancelled.\n" in stderr
+    assert "Traceback" not in stderr
+    assert not out.exists()
+    assert list(temporary.iterdir()) == []
+
+
+def test_models_of_this_machine() -> None:
+    stdout, stderr = start("models", "--local").communicate(timeout=60)
+    assert "lipsync-image" in stdout
+    assert "lipsync-video" in stdout
+    assert stderr == ""
+
+
+def test_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import requests
+
+    monkeypatch.setenv("KOLBO_DATA_DIR", str(tmp_path))
+    process = start("serve", "--port", "0")
+    try:
+        assert process.stderr
+        url = process.stderr.readline().split(": ", 1)[1].strip()
+        key = process.stderr.readline().removeprefix("X-API-Key: ").strip()
+        assert requests.get(f"{url}/v1/models", timeout=10).status_code == 401
+        reply = requests.get(f"{url}/v1/models", headers={"X-API-Key": key}, timeout=10)
+        assert reply.json()["success"] is True
+        port = url.split(":")[2].split("/")[0]
+        second = start("serve", "--port", port)
+        stderr = second.communicate(timeout=60)[1]
+        assert second.returncode == 2
+        assert "choose another port" in stderr
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 130
+        process.communicate()

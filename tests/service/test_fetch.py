@@ -1,0 +1,266 @@
+"""Other people's links: what is fetched, what is refused, and that nothing private is reached."""
+
+import io
+import ipaddress
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from kolbo_demo.service import fetch
+from kolbo_demo.service.errors import JobError
+
+MEGABYTE = 1024 * 1024
+OPEN = fetch.Policy(allow_hosts=frozenset({"localhost"}))
+
+
+def _fetched(link: str, policy: fetch.Policy = OPEN) -> bytes:
+    file = io.BytesIO()
+    fetch.fetch(link, "source", file, policy, lambda: True)
+    return file.getvalue()
+
+
+def _failure(link: str, policy: fetch.Policy = OPEN) -> tuple[str, str]:
+    with pytest.raises(JobError) as caught:
+        _fetched(link, policy)
+    return caught.value.failure.code or "", str(caught.value)
+
+
+def test_linked_files_make_a_video(api, web, portrait, speech):
+    source = web.serve("/portrait.jpg", portrait, "image/jpeg")
+    audio = web.serve("/speech.wav", speech(0.4), "audio/wav")
+    generation = api.start(json={"source_url": f"{source}?v=a.mp4", "audio_url": audio})
+    status = api.finish(generation)
+    assert status["state"] == "completed", status
+    assert all("X-API-Key" not in headers for _, headers in web.seen)
+
+
+def test_a_file_and_a_link_may_come_together(api, web, portrait, files, speech):
+    audio = web.serve("/speech.wav", speech(0.4))
+    status = api.finish(api.start(files=files(audio=None), data={"audio_url": audio}))
+    assert status["state"] == "completed", status
+
+
+@pytest.mark.parametrize(
+    ("link", "word"),
+    [
+        ("ftp://example.com/a.jpg", "http"),
+        ("file:///etc/passwd", "http"),
+        ("http://", "http"),
+        ("//example.com/a.jpg", "http"),
+        ("http://user:pass@example.com/a.jpg", "password"),
+        ("http://example.com:22/a.jpg", "port"),
+        ("http://[::1", "link"),
+        ("http://exa\0mple.com/", "link"),
+        ("http://example.com/" + "x" * 5000, "long"),
+        ("http://127.0.0.1/a.jpg", "private"),
+        ("http://127.1/a.jpg", "private"),
+        ("http://2130706433/a.jpg", "private"),
+        ("http://0x7f000001/a.jpg", "private"),
+        ("http://0177.0.0.1/a.jpg", "link"),
+        ("http://0.0.0.0/a.jpg", "private"),
+        ("http://10.1.2.3/a.jpg", "private"),
+        ("http://169.254.169.254/latest/meta-data", "private"),
+        ("http://100.64.0.1/a.jpg", "private"),
+        ("http://[::1]/a.jpg", "private"),
+        ("http://[::ffff:127.0.0.1]/a.jpg", "private"),
+        ("http://[fd00::1]/a.jpg", "private"),
+        ("http://metadata.google.internal/", "private"),
+        ("http://printer.local/a.jpg", "private"),
+        ("http://app.localhost/a.jpg", "private"),
+    ],
+)
+def test_what_is_seen_to_be_wrong_is_refused_at_once(api, refused, files, link, word):
+    body = {"source_url": link, "audio_url": "http://files.example.invalid/a.mp3"}
+    assert word in refused(api.lipsync(json=body), 400, "INVALID_SOURCE_URL")
+    form = {"audio_url": link}
+    said = refused(api.lipsync(files=files(audio=None), data=form), 400, "INVALID_AUDIO_URL")
+    assert word in said
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0",
+        "10.0.0.1",
+        "100.64.0.1",
+        "127.0.0.1",
+        "169.254.169.254",
+        "172.16.0.1",
+        "192.0.2.1",
+        "192.168.1.1",
+        "198.18.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::127.0.0.1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+        "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        "2001:db8::1",
+        "fc00::1",
+        "fe80::1",
+        "fec0::1",
+        "ff02::1",
+    ],
+)
+def test_private_addresses_are_told_in_every_dress(address):
+    assert not fetch.is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["8.8.8.8", "93.184.216.34", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"],
+)
+def test_public_addresses_are_let_through(address):
+    assert fetch.is_public(ipaddress.ip_address(address))
+
+
+def test_a_name_is_judged_by_where_it_leads(web):
+    link = web.serve("/a.jpg", b"secret")
+    for policy in (fetch.Policy(), fetch.Policy(allow_hosts=frozenset({"localhost:1"}))):
+        code, said = _failure(link, policy)
+        assert code == "INVALID_SOURCE_URL"
+        assert "private" in said
+    assert web.seen == []
+    named = fetch.Policy(allow_hosts=frozenset({f"localhost:{web.port}"}))
+    assert _fetched(link, named) == b"secret"
+
+
+def test_a_name_that_resolves_to_a_private_address_is_refused(monkeypatch, web):
+    web.serve("/a.jpg", b"secret")
+
+    async def everything_is_here(*_args, **_more):
+        return [(2, 1, 6, "", ("127.0.0.1", web.port))]
+
+    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", everything_is_here)
+    code, _ = _failure(f"http://innocent.example:{web.port}/a.jpg", fetch.Policy())
+    assert code == "INVALID_SOURCE_URL"
+    assert web.seen == []
+
+
+@pytest.mark.parametrize("to", ["http://127.0.0.1:{}/a", "//127.0.0.1:{}/a", "http://[::1]:{}/a"])
+def test_redirects_to_private_addresses_are_refused(web, to):
+    web.serve("/a", b"secret")
+    link = web.redirect("/b", to.format(web.port))
+    assert _failure(link)[0] == "INVALID_SOURCE_URL"
+    assert [path for path, _ in web.seen] == ["/b"]
+
+
+@pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://localhost/a", "http://a:b@localhost/"])
+def test_redirects_to_other_schemes_and_with_passwords_are_refused(web, to):
+    assert _failure(web.redirect("/b", to))[0] == "INVALID_SOURCE_URL"
+
+
+def test_redirects_are_followed_but_not_for_ever(web):
+    web.serve("/folder/end", b"here")
+    web.redirect("/folder/next", "end")
+    assert _fetched(web.redirect("/", "/folder/next")) == b"here"
+    assert _failure(web.redirect("/loop", "/loop"))[0] == "LINK_REDIRECTS"
+
+
+def test_the_host_is_named_to_the_server_with_its_port(web):
+    _fetched(web.serve("/a", b"x"))
+    [(_, headers)] = web.seen
+    assert headers["Host"] == f"localhost:{web.port}"
+
+
+def test_links_that_give_no_file_fail_with_a_sentence(api, web, files, service_folder):
+    links = {
+        "LINK_NOT_A_FILE": web.serve("/page.jpg", b"<html></html>", "text/html; charset=utf-8"),
+        "LINK_STATUS": web.url + "/nowhere.jpg",
+        "INVALID_MEDIA": web.serve("/words.jpg", b"only some words\n" * 99, "image/jpeg"),
+        "LINK_UNREACHABLE": "http://localhost:1/a.jpg",
+    }
+    web.paths["/nowhere.jpg"] = lambda request: request.send_error(404)
+    ids = {
+        code: api.start(files=files(image=None), data={"source_url": link})
+        for code, link in links.items()
+    }
+    for code, generation in ids.items():
+        status = api.finish(generation)
+        assert status["state"] == "failed"
+        assert status["failure"]["code"] == code, status
+        assert status["error"]
+        assert not (service_folder / "inputs" / generation).exists()
+
+
+def test_size_is_bounded_by_what_comes_and_by_what_is_announced(web):
+    small = fetch.Policy(allow_hosts=OPEN.allow_hosts, max_bytes=MEGABYTE)
+    assert len(_fetched(web.serve("/fits", b"x" * MEGABYTE), small)) == MEGABYTE
+    assert _failure(web.serve("/announced", b"x" * (MEGABYTE + 1)), small)[0] == "FILE_TOO_LARGE"
+
+    def endless(request):
+        request.send_response(200)
+        request.end_headers()
+        while True:
+            request.wfile.write(b"x" * 65536)
+
+    web.paths["/endless"] = endless
+    assert _failure(web.url + "/endless", small)[0] == "FILE_TOO_LARGE"
+
+
+def test_compressed_bodies_are_refused_before_they_grow(web):
+    def bomb(request):
+        request.send_response(200)
+        request.send_header("Content-Encoding", "gzip")
+        request.end_headers()
+
+    web.paths["/bomb"] = bomb
+    assert _failure(web.url + "/bomb")[0] == "LINK_NOT_A_FILE"
+
+
+def test_time_is_bounded_overall_and_for_each_answer(web):
+    def dripping(request):
+        request.send_response(200)
+        request.end_headers()
+        while True:
+            request.wfile.write(b"x")
+            request.wfile.flush()
+            time.sleep(0.05)
+
+    def silent(_request):
+        time.sleep(2)
+
+    web.paths |= {"/dripping": dripping, "/silent": silent}
+    hasty = fetch.Policy(allow_hosts=OPEN.allow_hosts, seconds=0.6, idle_seconds=0.3)
+    begun = time.monotonic()
+    assert _failure(web.url + "/dripping", hasty)[0] == "LINK_TIMEOUT"
+    assert _failure(web.url + "/silent", hasty)[0] == "LINK_TIMEOUT"
+    assert time.monotonic() - begun < 2
+
+
+def test_an_endless_link_can_be_cancelled(api, web, files, service_folder):
+    def endless(request):
+        request.send_response(200)
+        request.end_headers()
+        while True:
+            request.wfile.write(b"x" * 10)
+            time.sleep(0.05)
+
+    web.paths["/endless.jpg"] = endless
+    generation = api.start(files=files(image=None), data={"source_url": web.url + "/endless.jpg"})
+    while not web.seen:
+        time.sleep(0.02)
+    assert api.cancel(generation).status_code == 200
+    deadline = time.monotonic() + 3
+    while (service_folder / "inputs" / generation).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_no_proxy_of_the_environment_is_asked(web, monkeypatch):
+    monkeypatch.setitem(os.environ, "HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setitem(os.environ, "ALL_PROXY", "http://127.0.0.1:1")
+    assert _fetched(web.serve("/a", b"x")) == b"x"
+
+
+def test_a_failed_fetch_leaves_no_file(tmp_path: Path, web):
+    web.paths["/gone"] = lambda request: request.send_error(410)
+    with (tmp_path / "file").open("wb") as file, pytest.raises(JobError):
+        fetch.fetch(web.url + "/gone", "audio", file, OPEN, lambda: True)
+    assert (tmp_path / "file").read_bytes() == b""

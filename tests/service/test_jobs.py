@@ -1,0 +1,198 @@
+"""Generations under way: progress, cancelling, crashes, and lives longer than a process."""
+
+import io
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+from PIL import Image
+
+LONG = 30.0
+"""Seconds of speech: enough to be caught rendering."""
+
+
+def _wait(done, seconds: float = 30.0):
+    deadline = time.monotonic() + seconds
+    while not (found := done()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def test_progress_tells_frames_and_rises_to_its_end(api, files):
+    generation = api.start(files=files(4.0))
+    seen = set()
+    status = api.until(generation, lambda s: seen.add(s["progress"]) or s["state"] != "processing")
+    assert status["state"] == "completed", status
+    assert len(seen - {0, 100}) >= 2
+
+
+def test_generations_sent_at_once_each_get_their_own_video(api, files):
+    lengths = [0.4, 0.6, 0.8]
+    with ThreadPoolExecutor() as pool:
+        ids = list(pool.map(lambda seconds: api.start(files=files(seconds)), lengths))
+        done = list(pool.map(api.finish, ids))
+    assert len(set(ids)) == 3
+    assert [round(s["result"]["duration"], 1) for s in done] == lengths
+    assert len({s["result"]["urls"][0] for s in done}) == 3
+
+
+def test_cancelling_frees_the_processor_within_a_second(
+    api, files, refused, renders, service_folder
+):
+    generation = api.start(files=files(LONG))
+    [child] = _wait(lambda: renders(os.getpid()))
+    time.sleep(0.5)
+    reply = api.cancel(generation)
+    cancelled = time.monotonic()
+    assert reply.json() == {
+        "success": True,
+        "generation_id": generation,
+        "state": "cancelled",
+        "credits_refunded": 0,
+    }
+    _wait(lambda: child not in renders(os.getpid()), seconds=1)
+    assert time.monotonic() - cancelled < 1
+    assert api.status(generation)["state"] == "cancelled"
+    refused(api.cancel(generation), 409, "GENERATION_ENDED")
+    _wait(lambda: not (service_folder / "inputs" / generation).exists())
+    _wait(lambda: not (service_folder / "work" / generation).exists())
+
+
+def test_a_waiting_generation_can_be_cancelled(api, files, service_folder):
+    crowd = [api.start(files=files(LONG)) for _ in range(max(1, (os.cpu_count() or 2) // 2))]
+    waiting = api.start(files=files())
+    assert api.cancel(waiting).json()["state"] == "cancelled"
+    assert not (service_folder / "inputs" / waiting).exists()
+    for generation in crowd:
+        api.cancel(generation)
+        assert api.status(generation)["state"] == "cancelled"
+    assert api.status(waiting)["state"] == "cancelled"
+
+
+def test_a_finished_generation_cannot_be_cancelled(api, files, refused):
+    generation = api.start(files=files())
+    assert api.finish(generation)["state"] == "completed"
+    assert "completed" in refused(api.cancel(generation), 409, "GENERATION_ENDED")
+    assert api.status(generation)["state"] == "completed"
+
+
+def _noise(name: str, size: int) -> bytes:
+    out = io.BytesIO()
+    Image.effect_noise((size, size), 50).save(out, name)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"image": _noise("JPEG", 400)[:5000]},
+        {"image": None, "video": b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + b"\0" * 5000},
+        {"image": _noise("PNG", 1)},
+        {"image": _noise("JPEG", 200)},
+    ],
+    ids=["truncated-jpeg", "broken-mp4", "one-pixel", "no-face"],
+)
+def test_a_file_that_cannot_work_fails_with_a_sentence(api, files, service_folder, changed):
+    generation = api.start(files=files(**changed))
+    status = api.finish(generation)
+    assert status["success"] is True
+    assert status["state"] == "failed"
+    assert status["error"] == status["failure"]["message"]
+    assert status["failure"]["category"] == "input"
+    assert status["failure"]["retryable"] is False
+    assert "Traceback" not in status["error"]
+    assert "/" not in status["error"], "a path is nobody's business"
+    assert not (service_folder / "inputs" / generation).exists()
+
+
+@pytest.mark.parametrize("seconds", [0.05, 601.0])
+def test_audio_outside_the_models_limits_fails_with_a_sentence(api, files, speech, seconds):
+    status = api.finish(api.start(files=files(audio=speech(seconds))))
+    assert status["state"] == "failed"
+    assert "audio" in status["error"].lower()
+    assert status["failure"]["category"] == "input"
+
+
+@pytest.mark.parametrize(
+    ("blow", "word"), [(signal.SIGSEGV, "crashed"), (signal.SIGKILL, "memory")]
+)
+def test_a_crash_takes_one_generation_down_and_no_more(
+    api, files, renders, service_folder, blow, word
+):
+    generation = api.start(files=files(LONG))
+    [child] = _wait(lambda: renders(os.getpid()))
+    time.sleep(0.3)
+    os.kill(child, blow)
+    status = api.finish(generation)
+    assert status["state"] == "failed"
+    assert word in status["error"]
+    assert status["failure"]["code"] == "ENGINE_CRASHED"
+    assert list((service_folder / "work").iterdir()) == []
+    assert api.finish(api.start(files=files()))["state"] == "completed"
+
+
+def test_the_service_answers_quickly_while_it_renders(api, files, renders):
+    generation = api.start(files=files(LONG))
+    _wait(lambda: renders(os.getpid()))
+    slowest = 0.0
+    for _ in range(20):
+        begun = time.monotonic()
+        api.status(generation)
+        slowest = max(slowest, time.monotonic() - begun)
+    api.cancel(generation)
+    assert slowest < 1
+
+
+def test_generations_outlive_kill_9(other_process, tmp_path, files, renders):
+    first = other_process(tmp_path)
+    api = first.caller()
+    done = api.start(files=files())
+    before = api.finish(done)
+    assert before["state"] == "completed"
+    running = api.start(files=files(3.0))
+    waiting = api.start(files=files())
+    unwanted = api.start(files=files())
+    api.cancel(unwanted)
+    progress = api.until(running, lambda s: s["progress"] > 0)["progress"]
+    children = renders(first.process.pid)
+    assert children
+    for child in children:
+        assert b"test-key" not in Path(f"/proc/{child}/environ").read_bytes()
+    first.process.kill()
+    first.process.wait()
+    _wait(lambda: not any(Path(f"/proc/{child}").exists() for child in children), seconds=2)
+
+    (tmp_path / "inputs" / "lip_never_accepted").mkdir()
+    (tmp_path / "inputs" / "lip_never_accepted" / "source").write_bytes(b"half an upload")
+
+    second = other_process(tmp_path)
+    api = second.caller()
+    assert api.status(running)["progress"] >= progress
+    assert api.status(done)["result"]["created_at"] == before["result"]["created_at"]
+    [url] = api.status(done)["result"]["urls"]
+    assert url.startswith(api.base)
+    assert requests.get(url, timeout=10).content[4:8] == b"ftyp"
+    for generation in [running, waiting]:
+        assert api.finish(generation)["state"] == "completed"
+    assert api.status(unwanted)["state"] == "cancelled"
+    assert list((tmp_path / "inputs").iterdir()) == []
+    assert list((tmp_path / "work").iterdir()) == []
+    assert len(list((tmp_path / "results").glob("*.mp4"))) == 3
+
+
+def test_generations_outlive_an_orderly_stop(other_process, tmp_path, files):
+    first = other_process(tmp_path)
+    api = first.caller()
+    running = api.start(files=files(3.0))
+    api.until(running, lambda s: s["progress"] > 0)
+    begun = time.monotonic()
+    assert first.stop() == (0, "")
+    assert time.monotonic() - begun < 10
+    assert list((tmp_path / "work").iterdir()) == []
+    api = other_process(tmp_path).caller()
+    assert api.finish(running)["state"] == "completed"

@@ -1,0 +1,68 @@
+"""Rates: exactly so many, then a refusal that says when."""
+
+import pytest
+
+from kolbo_demo.service.limits import TooManyError, Window
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_window_slides():
+    clock = Clock()
+    window = Window(2, 60, clock)
+    window.take("a")
+    clock.now += 20
+    window.take("a")
+    clock.now += 39.5
+    with pytest.raises(TooManyError) as caught:
+        window.take("a")
+    assert caught.value.headers == {"Retry-After": "1"}
+    window.take("b")
+    clock.now += 0.5
+    window.take("a")
+    with pytest.raises(TooManyError) as caught:
+        window.take("a")
+    assert caught.value.headers == {"Retry-After": "20"}
+
+
+def test_what_is_given_back_counts_no_more():
+    window = Window(1, 60, Clock())
+    window.give_back("a", window.take("a"))
+    window.take("a")
+    with pytest.raises(TooManyError):
+        window.take("a")
+
+
+def test_names_that_went_quiet_are_forgotten():
+    clock = Clock()
+    window = Window(1, 60, clock)
+    for number in range(100):
+        window.take(str(number))
+    clock.now += 61
+    window.take("new")
+    assert set(window._events) == {"new"}
+
+
+def test_ten_generations_and_three_hundred_polls_a_minute(other_process, tmp_path, refused):
+    api = other_process(tmp_path).caller()
+    body = {
+        "source_url": "http://files.example.invalid/a.jpg",
+        "audio_url": "http://files.example.invalid/a.mp3",
+    }
+    refused(api.lipsync(json={}), 400, "MISSING_FIELDS")
+    ids = [api.start(json=body) for _ in range(10)]
+    reply = api.lipsync(json=body)
+    said = refused(reply, 429, "RATE_LIMITED")
+    assert said == "Too many requests, please try again later"
+    assert 1 <= int(reply.headers["Retry-After"]) <= 60
+    for number in range(300):
+        assert api.get(f"/v1/generate/{ids[0]}/status").status_code == 200, number
+    reply = api.get(f"/v1/generate/{ids[0]}/status")
+    refused(reply, 429, "RATE_LIMITED")
+    assert 1 <= int(reply.headers["Retry-After"]) <= 60
+    assert api.get("/v1/models").status_code == 200
