@@ -32,7 +32,7 @@ STAGES: dict[str, tuple[object, str]] = {
     "decode": (Clip, "frames"),
     "landmarks": (FaceFinder, "_landmarks"),
     "head": (Sway, "head_map"),
-    "lids": (Eyelids, "close"),
+    "lids": (Eyelids, "draw"),
     "warp": (MouthWarp, "__call__"),
     "mouth": (Layers, "compose"),
     "encode": (Writer, "write"),
