@@ -217,7 +217,10 @@ def page_of(run: Run, stage: Stage) -> str:
         return views.cancelled(stage.generation_id)
     if stage.video is not None:
         return views.done(run.elapsed, stage.generation_id)
-    return views.running(stage.headline, stage.percent, run.elapsed, stage.generation_id, run.fault)
+    state = stage.status.state if stage.status else None
+    return views.running(
+        stage.headline, stage.percent, run.elapsed, stage.generation_id, state, run.fault
+    )
 
 
 def _plain(name: str) -> str:
