@@ -43,8 +43,11 @@ Unit = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 def url_kind(url: str) -> Literal["image", "video"]:
     """What a `source_url` is by Kolbo's rule: its path's extension, whatever the query says."""
-    suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
-    return "video" if suffix in VIDEO_EXTENSIONS else "image"
+    try:
+        path = urlsplit(url).path
+    except ValueError:  # not a link at all; whoever opens it will say so
+        return "image"
+    return "video" if PurePosixPath(path).suffix.lower() in VIDEO_EXTENSIONS else "image"
 
 
 def _percent(value: object) -> float | None:

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 
@@ -167,6 +167,7 @@ def _parse(link: str, field: Field, policy: Policy) -> httpx.URL:
     try:
         url = httpx.URL(link)
         host = url.host
+        urlsplit(link)  # which refuses stray brackets
     except (httpx.InvalidURL, TypeError, ValueError):
         raise _refused(field, "is not a link") from None
     if len(link) > MAX_URL_CHARACTERS:

@@ -53,6 +53,7 @@ def test_a_file_and_a_link_may_come_together(api, web, portrait, files, speech):
         ("http://example.com:22/a.jpg", "port"),
         ("http://[::1", "link"),
         ("http://exa\0mple.com/", "link"),
+        ("http://example.com]/a.mp4", "link"),
         ("http://example.com/" + "x" * 5000, "long"),
         ("http://127.0.0.1/a.jpg", "private"),
         ("http://127.1/a.jpg", "private"),
