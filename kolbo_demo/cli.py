@@ -180,7 +180,7 @@ def _cannot_work(error: Exception) -> bool:
         return error.status is None or (error.status in range(400, 500) and error.status != 429)
     if isinstance(error, GenerationFailedError):  # such as a picture in which no face is found
         failure = error.status and error.status.failure
-        return bool(failure) and failure.category in {"input", "link"}
+        return bool(failure) and failure.category in {"input", "link"} and not failure.retryable
     return isinstance(error, InputError)
 
 

@@ -81,7 +81,10 @@ async def _fetch(link: str, field: Field, file: BinaryIO, policy: Policy) -> Non
                 target = await _get(url, field, file, policy)
                 if target is None:
                     return
-                link = urljoin(str(url), target)
+                try:
+                    link = urljoin(str(url), target)
+                except ValueError:
+                    raise _failed(field, "redirects to no link", "LINK_REDIRECTS") from None
             raise _failed(field, "leads from one redirect to the next", "LINK_REDIRECTS")
     except TimeoutError:
         raise _failed(

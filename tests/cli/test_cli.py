@@ -122,6 +122,19 @@ def test_a_generation_that_fails(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("category", "retryable", "code"),
+    [("input", False, 2), ("link", False, 2), ("link", True, 1), ("engine", True, 1)],
+)
+def test_a_failure_that_would_come_again_is_told_by_its_exit_code(
+    run: Run, server: Scripted, words: list[object], category: str, retryable: bool, code: int
+) -> None:
+    server.starts()
+    failure = {"category": category, "retryable": retryable}
+    server.on_status({"state": "failed", "error": "It failed.", "failure": failure})
+    assert run(*words).returncode == code
+
+
 def test_a_failed_generation_as_json(run: Run, server: Scripted, words: list[object]) -> None:
     server.starts()
     server.on_status({"state": "failed", "error": "No face was found."})

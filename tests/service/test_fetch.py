@@ -162,6 +162,7 @@ def test_redirects_are_followed_but_not_for_ever(web):
     web.redirect("/folder/next", "end")
     assert _fetched(web.redirect("/", "/folder/next")) == b"here"
     assert _failure(web.redirect("/loop", "/loop"))[0] == "LINK_REDIRECTS"
+    assert _failure(web.redirect("/odd", "http://[odd"))[0] == "LINK_REDIRECTS"
 
 
 def test_the_host_is_named_to_the_server_with_its_port(web):
