@@ -115,9 +115,6 @@ def _job(
 
 
 def _validated(fields: dict[str, Any]) -> LipsyncRequest:
-    for name, value in fields.items():
-        if isinstance(value, str) and not _is_text(value):
-            raise bad_request(f"INVALID_{name.upper()}", f"{name} must be UTF-8 text.")
     try:
         asked = LipsyncRequest.model_validate(fields)
     except ValidationError as error:
@@ -128,13 +125,8 @@ def _validated(fields: dict[str, Any]) -> LipsyncRequest:
                 "bounding_box_target must be [x, y], each a number from 0 to 1: "
                 "where the face is in the upright picture.",
             ) from None
-        raise bad_request(f"INVALID_{name.upper()}", f"{name} must be a text.") from None
+        raise bad_request(f"INVALID_{name.upper()}", f"{name} must be UTF-8 text.") from None
     return asked.model_copy(update={"model": None}) if asked.model == "auto" else asked
-
-
-def _is_text(value: str) -> bool:
-    """Whether a text could be sent back: lone surrogates, from JSON or a form, could not."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _check_file(name: str, storage: Storage, generation: str) -> str | None:
