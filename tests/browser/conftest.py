@@ -23,8 +23,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Not one for all: while it is up, this thread has a running event loop that others trip on."""
     expect.set_options(timeout=20_000)
     with chromium() as found:
         yield found

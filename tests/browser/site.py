@@ -1,6 +1,7 @@
 """`python app.py` in a process of its own, and Chromium."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def serve(home: Path, **environment: str) -> Iterator[Site]:
         _await(found, process, log)
         yield found
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         process.wait(20)
     said = log.read_text(errors="replace")
     if "Traceback" in said:
