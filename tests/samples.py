@@ -147,10 +147,10 @@ def truncated_png(path: Path) -> Path:
     return path
 
 
-def blanked_avif(path: Path) -> Path:
-    """An AVIF whose picture was overwritten with zeros: its reader fails in its own way."""
+def itemless_avif(path: Path) -> Path:
+    """An AVIF that does not tell where its picture lies: its reader fails in its own way."""
     content = portrait(path.with_name("whole.avif")).read_bytes()
-    path.write_bytes(content[:1000] + bytes(len(content) - 1000))
+    path.write_bytes(content.replace(b"iloc", b"free"))
     return path
 
 

@@ -88,7 +88,7 @@ BAD_SOURCES = [
     ("noise.jpg", samples.noise, "neither a picture nor a video"),
     ("cut.jpg", samples.truncated_jpeg, "damaged or cut short"),
     ("cut.png", samples.truncated_png, "damaged or cut short"),
-    ("hurt.avif", samples.blanked_avif, "damaged or cut short"),
+    ("hurt.avif", samples.itemless_avif, "damaged or cut short"),
     ("cut.mp4", samples.truncated_mp4, "cut short"),
     ("one.png", samples.tiny_png, "only 1x1 pixels"),
     ("huge.png", samples.huge_png, "50 megapixels"),

@@ -199,8 +199,8 @@ def painter(palette: Palette, shape: Shape, opening: Opening, shown: Teeth | Non
         dark *= 0.6 + 0.4 * _step(side - 0.2, 0.22)
         out = out * dark[..., None]
         # Wet lip turns inward at the rim, and where the lips all but meet there is only lip.
-        rim = 0.55 * (1 - _step(np.minimum(y - up, low - y) - 0.45, 0.55))
-        narrow = 1 - _step(gap - 1.7, 1.6)
+        rim = 0.5 * (1 - _step(np.minimum(y - up, low - y) - 0.35, 0.45))
+        narrow = 1 - _step(gap - 1.0, 0.9)
         return _over(out, np.maximum(rim, narrow), palette.lip * 0.45)
 
     return paint

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from kolbo_demo.engine.speech import HOP, Phoneme, threshold
 
@@ -22,7 +22,7 @@ SMOOTH = 0.014
 LEAD = 0.05
 """Seconds by which people's lips are ahead of the sound they make. Measured with `speech.LAG` on 83
 clips of 39 real speakers: their opening matches these curves best with 110 ms in all."""
-LIVELY = 1.25
+LIVELY = 1.5
 """Real lips open about so much further than the table's targets (same clips)."""
 CLOSURE_HOLD, CLOSURE_RAMP = 0.05, 0.055
 """Seconds that lips stay pressed, and take to get there and away."""
@@ -201,9 +201,8 @@ def _energy(
     if top < -60:
         speaking[:] = 0.0
     # Lips open before the sound and a stop's hold is silent: bridge 120 ms either way.
-    bridge = 2 * int(0.12 / HOP) + 1
-    widened = np.convolve(speaking, np.ones(bridge), "same") > 0
-    active = gaussian_filter1d(widened.astype(np.float64), 3.0)
+    widened = maximum_filter1d(speaking, 2 * int(0.12 / HOP) + 1, mode="constant")
+    active = gaussian_filter1d(widened, 3.0)
     return np.interp(time, at, gain), np.interp(time, at, active, right=0.0)
 
 

@@ -162,6 +162,11 @@ class Jobs:
             self.discard(generation, found.file)
         return found
 
+    def withdraw(self, generation: str) -> None:
+        """Undo a start whose caller will not hear of it, accepted or not."""
+        self.cancel(generation)
+        self.discard(generation)
+
     def waiting(self) -> int:
         """Generations accepted and not ended."""
         return len(

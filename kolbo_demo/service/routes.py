@@ -24,6 +24,7 @@ from kolbo_demo.contract import (
     CANCELLED,
     COMPLETED,
     MAX_FILE_BYTES,
+    PROCESSING,
     CancelReply,
     Credits,
     CreditsReply,
@@ -147,7 +148,7 @@ class Api:
         except BaseException:
             # Refused, broken off, or failed: nothing of it stays, and it does not count.
             self._starts.give_back("", stamp)
-            await run_in_threadpool(self.jobs.discard, generation)
+            await run_in_threadpool(self.jobs.withdraw, generation)
             raise
         return _reply(
             StartReply(
@@ -169,7 +170,7 @@ class Api:
         """`POST /v1/generate/{id}/cancel`."""
         self._check_problem()
         before = _known(self.jobs.find(generation))
-        if before.state != "processing":
+        if before.state != PROCESSING:
             raise _ended(before)
         after = _known(self.jobs.cancel(generation))
         if after.state != CANCELLED:

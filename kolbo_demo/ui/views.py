@@ -16,6 +16,7 @@ _LABELS = {
     "aspect_ratio": "Shape",
     "prompt_used": "Prompt",
     "created_at": "Made at",
+    "fps": "Frames a second",
     "urls": "Link",
 }
 
@@ -35,9 +36,14 @@ def idle() -> str:
 
 
 def running(
-    headline: str, percent: float | None, elapsed: float, generation_id: str | None = None
+    headline: str,
+    percent: float | None,
+    elapsed: float,
+    generation_id: str | None = None,
+    fault: str | None = None,
 ) -> str:
-    """While it is being made. `percent` is 0-100; None where nobody can say yet."""
+    """While it is being made. `percent` is 0-100; None where nobody can say yet. `fault` is a
+    sentence on what went wrong without ending it."""
     if percent is None:
         bar = _bar('aria-valuetext="working"', "moving", "")
         side = ""
@@ -45,7 +51,8 @@ def running(
         whole = min(max(round(percent), 0), 100)
         bar = _bar(f'aria-valuenow="{whole}"', "", f"width:{whole}%")
         side = f"{whole} %"
-    return _status("running", headline, bar + _facts(elapsed, generation_id), side)
+    rest = _facts(elapsed, generation_id) + note(fault or "", bad=True)
+    return _status("running", escape(headline), bar + rest, side)
 
 
 def done(elapsed: float, generation_id: str | None) -> str:
@@ -103,8 +110,10 @@ def _cell(label: str, value: Any) -> str:
         if urlsplit(url).scheme in {"http", "https"}:
             shown = escape(url)
             return f'<a href="{shown}" target="_blank" rel="noopener noreferrer">{shown}</a>'
-    if label == "Duration" and isinstance(value, int | float):
-        return f"{value:.2f} s"
+    if isinstance(value, float):
+        value = f"{value:g}"
+    if label == "Duration":
+        value = f"{value} s"
     if label in {"Generation", "Made at"}:
         return f"<code>{escape(str(value))}</code>"
     return escape(str(value))

@@ -23,6 +23,12 @@ def _wait(done, seconds: float = 30.0):
     return found
 
 
+@pytest.fixture(autouse=True)
+def _nothing_else_renders(live_service, renders):
+    """What an earlier test has cancelled dies a moment later."""
+    _wait(lambda: not renders(os.getpid()))
+
+
 def test_progress_tells_frames_and_rises_to_its_end(api, files):
     generation = api.start(files=files(4.0))
     seen = set()
