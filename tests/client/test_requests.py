@@ -58,6 +58,7 @@ def test_two_links_go_as_json_without_absent_options(server: Scripted, client: K
         ("https://a.b/face.png?was=clip.mp4", "image"),
         ("https://a.b/face", "image"),
         ("https://a.mp4", "image"),
+        ("https://a]/clip.mp4", "image"),
     ],
 )
 def test_a_link_is_what_its_path_ends_in(link: str, kind: str) -> None:
