@@ -93,11 +93,12 @@ def _links(value: object) -> list[str]:
 def _rows(value: object) -> list[object]:
     """The models that can be named: one odd row must not hide the others."""
     rows = value if isinstance(value, list) else []
-    return [
-        row
-        for row in rows
-        if isinstance(row, Model) or (isinstance(row, dict) and row.get("identifier"))
-    ]
+    return [row for row in rows if isinstance(row, Model) or _has_identifier(row)]
+
+
+def _has_identifier(row: object) -> bool:
+    identifier = row.get("identifier") if isinstance(row, dict) else None
+    return isinstance(identifier, str) and bool(identifier)
 
 
 class _Wire(BaseModel):

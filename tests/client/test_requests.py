@@ -26,7 +26,12 @@ def test_models_are_asked_for_every_time(server: Scripted, client: KolboClient) 
 
 
 def test_an_odd_row_hides_no_other_model(server: Scripted, client: KolboClient) -> None:
-    rows = [None, {"name": "nameless"}, {"identifier": "m", "types": "lipsync", "credit": "?"}]
+    rows = [
+        None,
+        {"name": "nameless"},
+        {"identifier": 5},
+        {"identifier": "m", "types": "lipsync", "credit": "?"},
+    ]
     server.on("GET /v1/models", Reply(json={"models": rows}))
     (model,) = client.models()
     assert (model.identifier, model.types, model.credit) == ("m", [], None)
