@@ -187,14 +187,9 @@ class Run:
             return self._request.voice
         self._show(Stage("Speaking your words"))
         path = self._folder / "words.wav"
-        try:
-            with _SPEAKING:
-                self._stop_here()
-                speak(self._request.words, path)
-        except ImportError:
-            raise UnusableError(
-                "Words cannot be spoken on this machine: give a recording instead."
-            ) from None
+        with _SPEAKING:
+            self._stop_here()
+            speak(self._request.words, path)
         return path
 
     def _sent(self, sent: int, total: int) -> None:
