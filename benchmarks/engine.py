@@ -4,19 +4,22 @@ The floor of a still is encoding alone; of a clip decoding, landmarks and encodi
 measured in the same run as the job, since machines are noisy: read the ratios.
 """
 
-import cProfile
 import os
-import pstats
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from kolbo_demo.engine import render as render_module
+from kolbo_demo.engine.deform import Layers, MouthWarp
 from kolbo_demo.engine.face import FaceFinder, track
+from kolbo_demo.engine.life import Eyelids, Sway
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.video import Clip, Writer, load_voice
 from kolbo_demo.media import inspect_audio
@@ -25,16 +28,17 @@ ASSETS = Path(__file__).parents[1] / "assets"
 SIZES = ((512, 512), (1280, 720))
 ROUNDS = 3
 
-STAGES = {
-    "decode": ("video.py", "_rgb"),
-    "landmarks": ("face.py", "_landmarks"),
-    "head and lids": ("life.py", "head_map"),
-    "warp": ("deform.py", "__call__"),
-    "mouth": ("deform.py", "compose"),
-    "encode": ("video.py", "write"),
-    "phonemes": ("speech.py", "phonemes"),
+STAGES: dict[str, tuple[object, str]] = {
+    "decode": (Clip, "frames"),
+    "landmarks": (FaceFinder, "_landmarks"),
+    "head": (Sway, "head_map"),
+    "lids": (Eyelids, "draw"),
+    "warp": (MouthWarp, "__call__"),
+    "mouth": (Layers, "compose"),
+    "encode": (Writer, "write"),
+    "phonemes": (render_module, "phonemes"),
 }
-"""A stage's name and the function whose time, all it calls included, it is."""
+"""A stage's name and the function whose time on the processor, all it calls included, it is."""
 
 
 def measure() -> dict:
@@ -48,8 +52,8 @@ def measure() -> dict:
             still = _still(Path(folder), width, height)
             clip = _clip(Path(folder), width, height)
             for kind, source, floor in (
-                ("still", still, lambda s=still: _encode_only(s, voice, out)),
-                ("clip", clip, lambda s=clip: _decode_find_encode(s, voice, out)),
+                ("still", still, _encode_only),
+                ("clip", clip, _decode_find_encode),
             ):
                 rows.append(_row(kind, (width, height), source, voice, out, floor, seconds))
     return {"cores": os.cpu_count(), "voice_seconds": seconds, "rounds": ROUNDS, "rows": rows}
@@ -61,16 +65,22 @@ def _row(
     source: Path,
     voice: Path,
     out: Path,
-    floor: Callable[[], None],
+    floor_of: Callable[[Path, Path, Path], Callable[[], None]],
     seconds: float,
 ) -> dict:
     render(source, voice, out)  # loads what is loaded once
+    least_of = out.with_name("floor.mp4")
+    floor = floor_of(out if kind == "still" else source, voice, least_of)
     jobs, floors = [], []
     for _ in range(ROUNDS):
         jobs.append(_timed(lambda: render(source, voice, out)))
         floors.append(_timed(floor))
-    profile = cProfile.Profile()
-    frames = profile.runcall(render, source, voice, out).frames
+    stages = dict.fromkeys(STAGES, 0.0)
+    with ExitStack() as stack:
+        for stage, (owner, name) in STAGES.items():
+            timed = _watched(getattr(owner, name), stage, stages)
+            stack.enter_context(patch.object(owner, name, timed))
+        frames = render(source, voice, out).frames
     job, least = min(jobs), min(floors)
     return {
         "kind": kind,
@@ -80,7 +90,7 @@ def _row(
         "of_real_time": round(job / seconds, 2),
         "floor_seconds": round(least, 2),
         "ratio_to_floor": round(job / least, 2),
-        "ms_a_frame_profiled": _stages(profile, frames),
+        "cpu_ms_a_frame": {k: round(1000 * v / frames, 2) for k, v in stages.items()},
     }
 
 
@@ -90,16 +100,25 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _stages(profile: cProfile.Profile, frames: int) -> dict[str, float]:
-    rows = pstats.Stats(profile).stats  # type: ignore[attr-defined]
-    out = {}
-    for stage, (file, function) in STAGES.items():
-        spent = sum(
-            row[3] for (path, _, name), row in rows.items()
-            if name == function and Path(path).name == file and "engine" in path
-        )  # fmt: skip
-        out[stage] = round(1000 * spent / frames, 2)
-    return out
+def _watched(function: Callable, stage: str, spent: dict[str, float]) -> Callable:
+    """The function, its own thread's processor time added up; generators while they run."""
+
+    def each(items: Iterator) -> Iterator:
+        while True:
+            start = time.thread_time()
+            item = next(items, items)
+            spent[stage] += time.thread_time() - start
+            if item is items:
+                return
+            yield item
+
+    def call(*arguments: object, **named: object) -> object:
+        start = time.thread_time()
+        result = function(*arguments, **named)
+        spent[stage] += time.thread_time() - start
+        return each(result) if isinstance(result, Iterator) else result
+
+    return call
 
 
 def _still(folder: Path, width: int, height: int) -> Path:
@@ -123,20 +142,29 @@ def _clip(folder: Path, width: int, height: int) -> Path:
     return path
 
 
-def _encode_only(still: Path, voice: Path, out: Path) -> None:
-    picture = np.asarray(Image.open(still).convert("RGB"))
-    with Writer(out, picture.shape[1], picture.shape[0], 25, voice, _seconds(voice)) as writer:
-        for _ in range(writer.frame_count):
-            writer.write(picture)
+def _encode_only(made: Path, voice: Path, out: Path) -> Callable[[], None]:
+    """Encoding of the frames that the job made: a picture that stands still would cost nothing."""
+    with Clip(made) as clip:
+        frames = list(clip.frames())
+        size = clip.width, clip.height
+
+    def work() -> None:
+        with Writer(out, *size, 25, voice, _seconds(voice)) as writer:
+            for frame in frames:
+                writer.write(frame)
+
+    return work
 
 
-def _decode_find_encode(source: Path, voice: Path, out: Path) -> None:
-    with Clip(source) as clip:
-        writer = Writer(out, clip.width, clip.height, clip.fps, voice, _seconds(voice))
-        with writer:
-            frames: Iterator = track(clip.frames(writer.frame_count), FaceFinder(), None)
-            for rgb, _ in frames:
-                writer.write(rgb)
+def _decode_find_encode(source: Path, voice: Path, out: Path) -> Callable[[], None]:
+    def work() -> None:
+        with Clip(source) as clip:
+            writer = Writer(out, clip.width, clip.height, clip.fps, voice, _seconds(voice))
+            with writer:
+                for rgb, _ in track(clip.frames(writer.frame_count), FaceFinder(), None):
+                    writer.write(rgb)
+
+    return work
 
 
 def _seconds(voice: Path) -> float:

@@ -103,14 +103,14 @@ def still(
     face = find_speaker(picture, FaceFinder(), point)
     points, pose = face.points.astype(np.float64), Pose.of(face.points)
     speaker = _Speaker.learnt([(picture, face)])
-    sway, lids = Sway(pose, picture.shape[:2]), Eyelids(points, pose)
+    sway, lids = Sway(pose, picture.shape[:2]), Eyelids(picture, points, pose)
     left, top, right, bottom = sway.box
     for frame in range(len(curves)):
         shift, roll = life.shift[frame], float(life.roll[frame])
         out = picture.copy()
         at = sway.head_map(shift, roll)
-        lids.close(at, float(life.lids[frame]))
         out[top:bottom, left:right] = sampled(picture, at)
+        lids.draw(out[top:bottom, left:right], at, float(life.lids[frame]))
         speaker.draw(
             out, picture, points, pose, _shape(curves, frame),
             moved=lambda pixels, s=shift, r=roll: sway.offset(pixels, s, r),

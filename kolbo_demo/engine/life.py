@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from kolbo_demo.engine.head import Array, Pose
 from kolbo_demo.engine.speech import HOP
-from kolbo_demo.engine.warp import Box, Map
+from kolbo_demo.engine.warp import Box, Map, Pixels, sampled
 
 BLINK_EVERY = 2.0, 6.0
 """Seconds between blinks, drawn evenly. People blink 10 to 20 times a minute while talking."""
@@ -21,6 +21,8 @@ BLINK_CLOSE, BLINK_HOLD, BLINK_OPEN = 0.08, 0.04, 0.16
 """Seconds a lid takes down, stays, and takes up."""
 MIN_EYE = 3.0
 """Millimetres between the lids under which an eye is left alone."""
+LASHES = 2.2
+"""Millimetres above the lid's edge that lashes and liner take."""
 
 PIVOT = 105.0
 """Millimetres below the nose around which the head turns: the neck."""
@@ -126,41 +128,53 @@ class Sway:
 class Eyelids:
     """Lets the lids of a picture's open eyes fall, by drawing the skin above them down."""
 
-    def __init__(self, points: Array, pose: Pose) -> None:
+    def __init__(self, picture: Pixels, points: Array, pose: Pose) -> None:
         """`points` (478, 2+) are the landmarks in pixels."""
+        self._picture, self._scale = picture, pose.scale
         self._axes = pose.matrix[:2, :2]
         self._back = np.linalg.inv(self._axes)
         self._origin = pose.shift[:2]
         mm = (points[:, :2] - self._origin) @ self._back.T
-        self._eyes = []
-        for upper, lower, brow in _EYES:
-            up, low = mm[list(upper)], mm[list(lower)]
-            height = float((low[:, 1] - up[:, 1]).max())
-            if height > MIN_EYE:
-                self._eyes.append((up, low, mm[list(brow)]))
+        eyes = [(mm[list(up)], mm[list(low)], mm[list(brow)]) for up, low, brow in _EYES]
+        self._eyes = [eye for eye in eyes if float((eye[1] - eye[0])[:, 1].max()) > MIN_EYE]
 
-    def close(self, at: Map, amount: float) -> None:
-        """Changes a map of source pixels (h, w, 2) so that the lids are `amount` (0-1) shut."""
+    def draw(self, onto: Pixels, at: Map, amount: float) -> None:
+        """Shuts the lids by `amount` (0-1) in pixels whose source pixels are `at` (h, w, 2)."""
         if amount < 0.02:
             return
         for up, low, brow in self._eyes:
-            corners = np.array([up[0], up[-1], brow[0], brow[-1], low[4] + (0.0, 3.0)])
-            rim = corners @ self._axes.T + self._origin
-            near = (
-                (at[..., 0] > rim[:, 0].min() - 2) & (at[..., 0] < rim[:, 0].max() + 2)
-                & (at[..., 1] > rim[:, 1].min() - 2) & (at[..., 1] < rim[:, 1].max() + 2)
-            )  # fmt: skip
-            if not near.any():
+            part = self._part(at, np.concatenate([up, low, brow]))
+            if part is None:
                 continue
-            rows, columns = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
-            part = at[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            mm = (part - self._origin) @ self._back.T
+            source = at[part]
+            mm = (source - self._origin) @ self._back.T
             x, y = mm[..., 0], mm[..., 1]
             lid = np.interp(x, up[:, 0], up[:, 1])
-            floor = np.interp(x, low[:, 0], low[:, 1])
-            crease = lid - 0.62 * np.maximum(lid - np.interp(x, brow[:, 0], brow[:, 1]), 1.0)
-            edge = lid + amount * 0.96 * np.maximum(floor - lid, 0)
-            share = np.clip((y - crease) / np.maximum(edge - crease, 1e-3), 0, None)
-            drawn = np.where((y > crease) & (y < edge), crease + share * (lid - crease), y)
-            # Below the lid's edge the eye is as it was; the edge itself stays sharp.
-            part += (drawn - y)[..., None] * self._axes[:, 1]
+            height = np.maximum(np.interp(x, low[:, 0], low[:, 1]) - lid, 0)
+            brows = np.interp(x, brow[:, 0], brow[:, 1])
+            crease = lid - 0.6 * np.maximum(lid - brows, 1.0)
+            # A little further than the landmarks say, or a sliver of the eye stays open.
+            tallest = float((low - up)[:, 1].max())
+            edge = lid + amount * height * (1 + 0.7 / tallest)
+            # Lashes come down as they are; only the skin above them stretches.
+            lashes = np.minimum(LASHES, 0.6 * (lid - crease))
+            skin = (lid - lashes - crease) / np.maximum(edge - lashes - crease, 1e-3)
+            drawn = np.where(y > edge - lashes, y - edge + lid, crease + (y - crease) * skin)
+            drawn = np.where(y < crease, y, drawn)
+            moved = source + ((drawn - y)[..., None] * self._axes[:, 1]).astype(np.float32)
+            cover = np.clip((edge - y) * self._scale + 0.5, 0, 1) * (height > 0)
+            cover = (cover * np.clip((y - crease) / 1.5, 0, 1))[..., None]
+            there = onto[part]
+            there[:] = np.rint(
+                there + cover * (sampled(self._picture, moved) - there.astype(float))
+            )
+
+    def _part(self, at: Map, mm: Array) -> tuple[slice, slice] | None:
+        """Rows and columns of a map in which points of the face lie."""
+        rim = mm @ self._axes.T + self._origin
+        low, high = rim.min(0) - 3, rim.max(0) + 3
+        near = ((at > low) & (at < high)).all(-1)
+        if not near.any():
+            return None
+        rows, columns = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
+        return np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

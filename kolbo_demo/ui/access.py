@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from kolbo_demo.client import KolboClient
-from kolbo_demo.contract import Model
 from kolbo_demo.ui.inputs import UnusableError
 
 Backend = Literal["local", "cloud"]
@@ -78,13 +77,3 @@ class Access:
                 "Kolbo's cloud needs a key: paste yours above, or use the local engine."
             )
         return KolboClient(key, self.cloud_url)
-
-
-def label(model: Model) -> str:
-    """How a model is listed. Names are not unique, so what it takes and costs stands beside it."""
-    kinds = {"lipsync-image": "pictures", "lipsync-video": "clips"}
-    takes = [kinds[kind] for kind in model.types if kind in kinds]
-    parts = [model.name or model.identifier, " and ".join(takes)]
-    if model.credit:
-        parts.append(f"{model.credit:g} credits a second")
-    return " · ".join(part for part in parts if part)

@@ -10,7 +10,7 @@ import io
 import math
 from html import escape
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import gradio as gr
@@ -70,7 +70,7 @@ class FacePicker:
             concurrency_limit=None,
             **quiet,
         )
-        self.preview.select(_pick, None, [self.words, self.point, self.clear], queue=False, **quiet)
+        self.preview.select(_pick, None, outputs, queue=False, **quiet)
         self.clear.click(_clear, None, outputs, queue=False, **quiet)
 
 
@@ -97,7 +97,7 @@ def _show(image: str | None, video: str | None, url: str | None) -> tuple[Any, .
     except MediaError as error:
         words = views.note(str(error), bad=True)
     return (
-        gr.HTML(picture, x=None, y=None, visible=True if picture else "hidden"),
+        gr.HTML(picture, x=None, y=None, visible=_seen(picture)),
         words if picture or "bad" in words else views.note(_FIRST),
         None,
         gr.Button(visible="hidden"),
@@ -123,9 +123,11 @@ def _linked(url: str) -> str:
     return f'<img alt="The linked source" referrerpolicy="no-referrer" src="{escape(url)}">'
 
 
-def _pick(event: gr.SelectData) -> tuple[str, Point | None, gr.Button]:
+def _pick(event: gr.SelectData) -> tuple[Any, ...]:
     point = _point(event.index)
-    return in_words(point), point, gr.Button(visible=True if point else "hidden")
+    x, y = point or (None, None)
+    # The browser has drawn the marker already. Told again, Gradio sees a change when it is cleared.
+    return gr.HTML(x=x, y=y), in_words(point), point, gr.Button(visible=_seen(point))
 
 
 def _point(sent: Any) -> Point | None:
@@ -137,6 +139,10 @@ def _point(sent: Any) -> Point | None:
     if not (math.isfinite(x) and math.isfinite(y)):
         return None
     return min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
+
+
+def _seen(thing: object) -> Literal[True, "hidden"]:
+    return True if thing else "hidden"
 
 
 def _clear() -> tuple[Any, ...]:

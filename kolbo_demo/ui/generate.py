@@ -22,6 +22,9 @@ from kolbo_demo.ui.inputs import Request, UnusableError
 LOOK_SECONDS = 0.2
 """How often a run is looked at. What it shows changes with every poll of the API."""
 
+_SPEAKING = threading.Lock()
+"""Speaking words keeps a core busy: one visitor's at a time."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -63,7 +66,9 @@ class Run:
         self._cancel = threading.Event()
         self._lock = threading.Lock()
         self._generation: Generation | None = None
+        self._may_be_accepted = False
         self._stage = Stage("Getting ready")
+        self._fault: str | None = None
         self._folder = Path(tempfile.mkdtemp(prefix="kolbo-page-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
@@ -71,6 +76,11 @@ class Run:
     def stage(self) -> Stage:
         """Where it stands now."""
         return self._stage
+
+    @property
+    def fault(self) -> str | None:
+        """One sentence where it could not be cancelled and goes on."""
+        return self._fault
 
     @property
     def elapsed(self) -> float:
@@ -83,9 +93,9 @@ class Run:
 
     async def stages(self) -> AsyncIterator[Stage]:
         """Every change, and every second at least, until the end."""
-        seen: tuple[Stage, int] | None = None
+        seen: tuple[Stage, str | None, int] | None = None
         while True:
-            now = (self._stage, int(self.elapsed))
+            now = (self._stage, self._fault, int(self.elapsed))
             if now != seen:
                 seen = now
                 yield now[0]
@@ -93,26 +103,27 @@ class Run:
                 return
             await asyncio.sleep(LOOK_SECONDS)
 
-    def cancel(self) -> str | None:
-        """Stops the work itself, not only the watching. Blocks for one request.
-
-        Returns a sentence where the API could not be told.
-        """
+    def cancel(self) -> None:
+        """Stops the work itself, not only the watching. Blocks for one request at most. `fault`
+        tells where it did not succeed."""
         self._cancel.set()
-        if self._generation is None:
-            self._show(replace(self._stage, headline="Cancelling", percent=None))
-            return None  # the thread notices, whether still uploading or just accepted
-        return self._cancel_generation(self._generation)
+        if self._generation is not None:
+            self._cancel_generation(self._generation)
+            return
+        # Half sent is not accepted. Otherwise the thread cancels it as soon as it knows the id.
+        waiting = replace(self._stage, headline="Cancelling", percent=None)
+        self._show(waiting if self._may_be_accepted else replace(waiting, cancelled=True))
 
-    def _cancel_generation(self, generation: Generation) -> str | None:
+    def _cancel_generation(self, generation: Generation) -> None:
+        self._fault = None
         self._show(replace(self._stage, headline="Cancelling"))
         try:
             status = generation.cancel()
         except KolboError as error:
-            return f"It could not be cancelled, and goes on: {error}"
+            self._fault = f"It could not be cancelled, and goes on: {error}"
+            return
         if status.state == CANCELLED:  # it may have been finished a moment before
             self._show(replace(self._stage, cancelled=True))
-        return None
 
     def _show(self, stage: Stage) -> None:
         with self._lock:  # the first end counts: a late poll does not undo a cancel
@@ -132,9 +143,12 @@ class Run:
 
     def _generate(self) -> None:
         request = self._request
+        voice = self._voice()
+        self._may_be_accepted = not any(isinstance(x, Path) for x in (request.source, voice))
+        self._stop_here()
         generation = self._client.lipsync(
             request.source,
-            self._voice(),
+            voice,
             prompt=request.prompt,
             model=request.model,
             face=request.face,
@@ -142,8 +156,8 @@ class Run:
         )
         self._generation = generation
         self._show(Stage("Accepted", generation_id=generation.id))
-        if self._cancel.is_set() and (fault := self._cancel_generation(generation)):
-            _log.warning(fault)
+        if self._cancel.is_set():
+            self._cancel_generation(generation)
         for status in generation.events():
             self._show(
                 Stage(
@@ -173,12 +187,15 @@ class Run:
             return self._request.voice
         self._show(Stage("Speaking your words"))
         path = self._folder / "words.wav"
-        speak(self._request.words, path)
-        self._stop_here()
+        with _SPEAKING:
+            self._stop_here()
+            speak(self._request.words, path)
         return path
 
     def _sent(self, sent: int, total: int) -> None:
-        if sent < total:  # once all is sent it may have been accepted: then cancel it by its id
+        if sent >= total:
+            self._may_be_accepted = True
+        if not self._may_be_accepted:
             self._stop_here()
         self._show(Stage(f"Sending your files ({sent / 1e6:.1f} of {total / 1e6:.1f} MB)"))
 
@@ -195,7 +212,10 @@ def page_of(run: Run, stage: Stage) -> str:
         return views.cancelled(stage.generation_id)
     if stage.video is not None:
         return views.done(run.elapsed, stage.generation_id)
-    return views.running(stage.headline, stage.percent, run.elapsed, stage.generation_id)
+    state = stage.status.state if stage.status else None
+    return views.running(
+        stage.headline, stage.percent, run.elapsed, stage.generation_id, state, run.fault
+    )
 
 
 def _plain(name: str) -> str:

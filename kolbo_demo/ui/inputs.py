@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 class UnusableError(ValueError):
@@ -48,8 +49,8 @@ def request_of(
         "for the voice",
     )
     return Request(
-        source=chosen if source == "a link" else Path(chosen),
-        voice=None if voice == "words" else spoken if voice == "a link" else Path(spoken),
+        source=_link(chosen) if source == "a link" else Path(chosen),
+        voice=None if voice == "words" else _link(spoken) if voice == "a link" else Path(spoken),
         words=spoken if voice == "words" else None,
         prompt=(prompt or "").strip() or None,
         model=model or None,
@@ -69,3 +70,11 @@ def _only(given: Mapping[str, str | None], nothing: str, where: str) -> tuple[st
             "keep one and clear the rest."
         )
     return filled[0]
+
+
+def _link(text: str) -> str:
+    """The link. Anything else stops here: further on a text that is no link would be a path, and a
+    visitor may not name files of this machine."""
+    if urlsplit(text).scheme not in {"http", "https"}:
+        raise UnusableError("A link starts with http:// or https://. Check it, or upload the file.")
+    return text

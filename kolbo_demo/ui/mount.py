@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.contract import MAX_FILE_BYTES
-from kolbo_demo.ui.page import SAMPLES
+from kolbo_demo.ui import examples
 from kolbo_demo.ui.theme import theme
 
 _HERE = Path(__file__).parent
@@ -43,7 +43,8 @@ def mount(app: FastAPI, page: gr.Blocks) -> FastAPI:
         path="/",
         theme=theme(),
         css_paths=[_HERE / "page.css"],
-        allowed_paths=[str(path) for path in SAMPLES],
+        allowed_paths=[str(path) for path in examples.FILES],
+        favicon_path=str(_HERE / "icon.png"),
         max_file_size=MAX_FILE_BYTES,
         show_error=False,
         run_history=False,

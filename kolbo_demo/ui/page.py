@@ -1,32 +1,24 @@
 """The page: what stands where, and which event reaches which function."""
 
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.data_classes import ImageData
-from PIL import ImageOps
 
 from kolbo_demo.client import KolboError
-from kolbo_demo.media import first_frame
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import views
-from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local, label
+from kolbo_demo.ui import examples, views
+from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.face_picker import FacePicker
 from kolbo_demo.ui.generate import Run, page_of
 from kolbo_demo.ui.inputs import UnusableError, request_of
+from kolbo_demo.ui.models import ModelPicker
 
-_ASSETS = Path(__file__).parents[2] / "assets"
-PORTRAIT = _ASSETS / "portrait.jpg"
-SPEECH = _ASSETS / "speech.wav"
-CLIP = _ASSETS / "clip.mp4"
-SAMPLES = (PORTRAIT, SPEECH, CLIP)
-CLIP_WORDS = "Good morning! This mouth moves to words that nobody here ever said."
-
-SMART_SELECT = ("Smart Select (recommended)", "")
-_HIDDEN_FILES_SECONDS = (1800, 6 * 3600)
+_SCROLL = "() => document.querySelector('#stage').scrollIntoView({block: 'nearest'})"
+"""On a phone the result stands below the button."""
+_CACHE_SECONDS = (1800, 6 * 3600)
 """Gradio's copies of uploads and results: looked at every half hour, kept for six hours. No
 generation takes that long, so none loses its input."""
 
@@ -41,7 +33,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> gr.Bloc
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
-        delete_cache=_HIDDEN_FILES_SECONDS,
+        delete_cache=_CACHE_SECONDS,
         fill_width=True,
     ) as page:
         _Page(access).lay_out(page)
@@ -71,7 +63,8 @@ class _Page:
         cloud = access.default == CLOUD
         with gr.Row(elem_id="top", equal_height=False):
             gr.HTML(
-                "<h1>Kolbo Lipsync</h1><p>Make a portrait or a clip say what a recording says.</p>",
+                "<h1><img src='favicon.ico' alt='' width='34' height='34'>Kolbo Lipsync</h1>"
+                "<p>Make a portrait or a clip say what a recording says.</p>",
                 elem_id="title",
             )
             with gr.Column(elem_id="where", min_width=280):
@@ -93,15 +86,15 @@ class _Page:
                     elem_id="api-key",
                     visible=True if cloud else "hidden",
                     html_attributes=gr.InputHTMLAttributes(
-                        autocomplete="off", spellcheck=False, autocorrect="off"
+                        autocomplete="new-password", spellcheck=False, autocorrect="off"
                     ),
                 )
 
     def _face_card(self) -> None:
         with gr.Column(elem_classes="card"):
             gr.HTML("<h2>Face</h2>", elem_classes="card-title")
-            with gr.Tabs(elem_id="source-tabs"):
-                with gr.Tab("Image", render_children=True):
+            with gr.Tabs(elem_id="source-tabs") as self.source_tabs:
+                with gr.Tab("Image", id="image"):
                     self.image = gr.Image(
                         label="Portrait",
                         show_label=False,
@@ -113,7 +106,7 @@ class _Page:
                     )
                     # Gradio would open the picture first and fail with a message of its own.
                     self.image.preprocess = _given_file
-                with gr.Tab("Video", render_children=True):
+                with gr.Tab("Video", id="video"):
                     self.video = gr.Video(
                         label="Clip",
                         show_label=False,
@@ -122,7 +115,7 @@ class _Page:
                         buttons=[],
                         elem_id="source-video",
                     )
-                with gr.Tab("Link", render_children=True):
+                with gr.Tab("Link", id="link"):
                     self.source_url = gr.Textbox(
                         label="Link to a picture or a clip",
                         placeholder="https://example.com/portrait.jpg",
@@ -134,8 +127,8 @@ class _Page:
     def _voice_card(self) -> None:
         with gr.Column(elem_classes="card"):
             gr.HTML("<h2>Voice</h2>", elem_classes="card-title")
-            with gr.Tabs(elem_id="voice-tabs"):
-                with gr.Tab("Audio", render_children=True):
+            with gr.Tabs(elem_id="voice-tabs") as self.voice_tabs:
+                with gr.Tab("Audio", id="audio"):
                     self.audio = gr.Audio(
                         label="Recording",
                         show_label=False,
@@ -144,14 +137,14 @@ class _Page:
                         buttons=[],
                         elem_id="audio",
                     )
-                with gr.Tab("Link", render_children=True):
+                with gr.Tab("Link", id="link"):
                     self.audio_url = gr.Textbox(
                         label="Link to a recording",
                         placeholder="https://example.com/speech.mp3",
                         max_lines=1,
                         elem_id="audio-url",
                     )
-                with gr.Tab("Words", render_children=True):
+                with gr.Tab("Words", id="words"):
                     self.words = gr.Textbox(
                         label="Words to speak, in English",
                         placeholder="Hello! Nice to see you.",
@@ -163,14 +156,7 @@ class _Page:
     def _options_card(self) -> None:
         with gr.Column(elem_classes="card"):
             with gr.Row(elem_id="options"):
-                self.model = gr.Dropdown(
-                    [SMART_SELECT],
-                    value="",
-                    label="Model",
-                    filterable=False,
-                    min_width=200,
-                    elem_id="model",
-                )
+                self.models = ModelPicker(self._access)
                 self.prompt = gr.Textbox(
                     label="Prompt (optional)",
                     placeholder="A hint for the model",
@@ -178,8 +164,7 @@ class _Page:
                     min_width=200,
                     elem_id="prompt",
                 )
-            self.model_note = gr.HTML("", elem_id="model-note")
-            self.summaries = gr.State({})
+            self.models.lay_out_note()
         with gr.Row(elem_id="actions"):
             self.generate = gr.Button(
                 "Generate", variant="primary", scale=3, min_width=160, elem_id="generate"
@@ -212,20 +197,12 @@ class _Page:
                 elem_classes="card-title",
             )
             with gr.Row():
-                self.still = gr.Button(
-                    "Portrait and recording",
-                    icon=_thumbnail(PORTRAIT),
-                    size="md",
-                    min_width=200,
-                    elem_id="example-image",
-                )
-                self.clip = gr.Button(
-                    "Clip and written words",
-                    icon=_thumbnail(CLIP),
-                    size="md",
-                    min_width=200,
-                    elem_id="example-video",
-                )
+                self.still = self._example("image", "Portrait and recording", examples.PORTRAIT)
+                self.clip = self._example("video", "Clip and written words", examples.CLIP)
+
+    def _example(self, name: str, text: str, sample: Path) -> gr.Button:
+        picture = examples.thumbnail(sample)
+        return gr.Button(text, icon=picture, size="md", min_width=200, elem_id=f"example-{name}")
 
     def _wire(self, page: gr.Blocks) -> None:
         # No event of this page is for other programs: they have the API. None takes part in run
@@ -235,44 +212,34 @@ class _Page:
             "show_progress": "hidden",
             "concurrency_limit": None,
         }
-        fields = [
-            self.image,
-            self.video,
-            self.source_url,
-            self.audio,
-            self.audio_url,
-            self.words,
-        ]
+        source = [self.image, self.video, self.source_url]
+        fields = [*source, self.audio, self.audio_url, self.words]
+        made = [self.result, self.download, self.details]
+        buttons = [self.generate, self.cancel, self.still, self.clip]
         self.picker.follow(self.image, self.video, self.source_url)
 
         asked = [self.backend, self.key]
-        listed = [self.model, self.model_note, self.summaries]
-        for event in (page.load, self.backend.change):
-            event(self._switch, self.backend, [self.about, self.key], **quiet).then(
-                self._models, asked, listed, **quiet
-            )
-        gr.on([self.key.blur, self.key.submit], self._models, asked, listed, **quiet)
-        self.model.change(self._note, [self.model, self.summaries], self.model_note, **quiet)
+        switched = [self.about, self.key]
+        self.models.follow(
+            asked,
+            page.load(self._switch, self.backend, switched, **quiet).then,
+            self.backend.change(self._switch, self.backend, switched, **quiet).then,
+            self.key.blur,
+            self.key.submit,
+        )
 
         run: dict[str, Any] = {
             "fn": self._generate,
-            "inputs": [*asked, *fields, self.prompt, self.model, self.picker.point],
-            "outputs": [
-                self.run,
-                self.status,
-                self.result,
-                self.download,
-                self.details,
-                self.generate,
-                self.cancel,
-                self.still,
-                self.clip,
-            ],
+            "inputs": [*asked, *fields, self.prompt, self.models.choice, self.picker.point],
+            "outputs": [self.run, self.status, *made, *buttons],
             **quiet,
         }
         self.generate.click(**run)
-        self.still.click(_portrait_example, None, fields, **quiet).then(**run)
-        self.clip.click(_clip_example, None, fields, **quiet).then(**run)
+        filled = [*fields, self.source_tabs, self.voice_tabs]
+        self.still.click(examples.portrait, None, filled, **quiet).then(**run)
+        self.clip.click(examples.clip, None, filled, **quiet).then(**run)
+        for button in (self.generate, self.still, self.clip):
+            button.click(None, js=_SCROLL, **quiet)
         self.cancel.click(_cancel, self.run, self.cancel, **quiet)
 
     def _about(self, backend: str) -> str:
@@ -281,7 +248,7 @@ class _Page:
             if problem := access.local.problem():
                 return views.note(problem, bad=True)
             return views.note("Made by the engine on this page's own machine. No key needed.")
-        sentence = f"Made by {access.cloud_host}; it costs credits. The key is kept nowhere."
+        sentence = f"Made by {access.cloud_host} with your key, for credits. The key is not kept."
         if access.withheld:
             sentence += (
                 " This page is open to others, so it does not use the key it was started with."
@@ -294,24 +261,6 @@ class _Page:
 
     def _switch(self, backend: str) -> tuple[str, Any]:
         return self._about(backend), gr.Textbox(visible=True if backend == CLOUD else "hidden")
-
-    def _models(self, backend: str, key: str) -> tuple[Any, str, dict[str, str]]:
-        """The models of the chosen side, Smart Select first."""
-        nothing = gr.Dropdown([SMART_SELECT], value="")
-        if not self._access.ready(backend, key):
-            return nothing, "", {}
-        try:
-            models = self._access.client(backend, key).models()
-        except (KolboError, UnusableError) as error:
-            return nothing, views.note(f"The models could not be listed: {error}", bad=True), {}
-        choices = [SMART_SELECT, *((label(model), model.identifier) for model in models)]
-        summaries = {model.identifier: model.summary or "" for model in models}
-        return gr.Dropdown(choices, value=""), self._note("", summaries), summaries
-
-    def _note(self, model: str, summaries: dict[str, str]) -> str:
-        if not model:
-            return views.note("Picks the best model for what you give.")
-        return views.note(summaries.get(model, ""))
 
     async def _generate(
         self,
@@ -390,23 +339,6 @@ def _given_file(payload: ImageData | None) -> str | None:
 
 def _cancel(run: Run | None) -> Any:
     """Cancels the work of this visitor's run."""
-    if run is not None and (fault := run.cancel()):
-        gr.Warning(fault)
-        return gr.skip()
-    return gr.Button(interactive=False)
-
-
-def _thumbnail(sample: Path) -> str:
-    """A small square picture of a sample, for its button."""
-    picture = ImageOps.fit(first_frame(sample), (112, 112), centering=(0.5, 0.2))
-    path = Path(tempfile.mkdtemp(prefix="kolbo-page-")) / f"{sample.stem}.jpg"
-    picture.save(path, quality=88)
-    return str(path)
-
-
-def _portrait_example() -> tuple[Any, ...]:
-    return str(PORTRAIT), None, "", str(SPEECH), "", ""
-
-
-def _clip_example() -> tuple[Any, ...]:
-    return None, str(CLIP), "", None, "", CLIP_WORDS
+    if run is not None:
+        run.cancel()
+    return gr.Button(interactive=run is not None and run.fault is not None)

@@ -1,0 +1,113 @@
+"""`python app.py` in a process of its own, and Chromium."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from playwright.sync_api import Browser, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+KEY = "kolbo_live_" + "5a" * 20
+START_SECONDS = 60
+STOP_SECONDS = 30
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running `app.py`."""
+
+    url: str
+    home: Path
+    """All that it writes: its data, Gradio's files, its log."""
+
+    def status(self, generation_id: str) -> dict:
+        """What the service itself says of a generation."""
+        return requests.get(
+            f"{self.url}/api/v1/generate/{generation_id}/status",
+            headers={"X-API-Key": KEY},
+            timeout=10,
+        ).json()
+
+
+@contextmanager
+def serve(home: Path, **environment: str) -> Iterator[Site]:
+    """The page on a free port, from another working directory than the project's. Its own service
+    plays Kolbo's cloud too, with the same key. `environment` is added to what it reads.
+
+    Raises RuntimeError where it does not start, or where its log shows a traceback in the end, and
+    TimeoutExpired where an interrupt does not stop it.
+    """
+    log = home / "app.log"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    found = Site(f"http://127.0.0.1:{port}", home)
+    ours = {name: text for name, text in os.environ.items() if not name.startswith("KOLBO_")}
+    ours |= {
+        "KOLBO_LOCAL_API_KEY": KEY,
+        "KOLBO_API_URL": f"{found.url}/api",
+        "KOLBO_DATA_DIR": str(home / "data"),
+        "KOLBO_FETCH_ALLOW_HOSTS": "localhost",
+        "GRADIO_TEMP_DIR": str(home / "gradio"),
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": str(port),
+        **environment,
+    }
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "app.py")],
+            env=ours,
+            cwd=home,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        _await(found, process, log)
+        yield found
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(STOP_SECONDS)
+    said = log.read_text(errors="replace")
+    if "Traceback" in said:
+        raise RuntimeError(f"app.py met an error that nobody expected:\n{said}")
+
+
+def _await(site: Site, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            requests.get(site.url, timeout=5)
+        except requests.ConnectionError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(f"app.py did not start:\n{log.read_text(errors='replace')}")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium where it is installed, else Playwright's own."""
+    with sync_playwright() as playwright:
+        path = str(CHROMIUM) if CHROMIUM.exists() else None
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()

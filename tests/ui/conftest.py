@@ -1,0 +1,55 @@
+"""The page over HTTP, without a browser and with nobody behind it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from kolbo_demo import ui
+from kolbo_demo.settings import Settings
+from tests.scripted import (  # noqa: F401 - fixtures
+    client,
+    clip,
+    media_dir,
+    no_settings,
+    portrait,
+    server,
+    speech,
+    talking,
+)
+
+ENVIRONMENT_KEY = "kolbo_live_" + "e" * 40
+LOCAL_KEY = "kolbo_live_" + "1" * 40
+
+
+@pytest.fixture(scope="session")
+def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A page that uses a key from its environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        settings = Settings(api_key=SecretStr(ENVIRONMENT_KEY), api_url="http://127.0.0.1:9/api")
+        local = ui.Local("http://127.0.0.1:9/api", SecretStr(LOCAL_KEY))
+        app = ui.mount(FastAPI(), ui.build(settings, local, private=True))
+        config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
+        running = uvicorn.Server(config)
+        thread = threading.Thread(target=running.run, daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 30
+        while not running.started and time.monotonic() < deadline:
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+        running.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def secret_picture(tmp_path: Path, portrait: Path) -> Path:  # noqa: F811 - the fixture above
+    """A picture on this machine that no visitor uploaded."""
+    path = tmp_path / "private.png"
+    path.write_bytes(portrait.read_bytes())
+    return path

@@ -1,0 +1,106 @@
+"""What the page's server gives away, and to whom it opens."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.ui.conftest import ENVIRONMENT_KEY, LOCAL_KEY
+
+
+def send(url: str, inputs: list[Any], target: str) -> dict[str, Any]:
+    """Sends an event as the browser does; gives what came of it."""
+    config = requests.get(f"{url}/config", timeout=10).json()
+    ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
+    event = next(
+        each["id"]
+        for each in config["dependencies"]
+        if any(found[0] == ids[target] for found in each["targets"])
+    )
+    session = f"test{event}"
+    requests.post(
+        f"{url}/gradio_api/queue/join",
+        json={"data": inputs, "fn_index": event, "session_hash": session},
+        timeout=10,
+    ).raise_for_status()
+    with requests.get(
+        f"{url}/gradio_api/queue/data", params={"session_hash": session}, stream=True, timeout=30
+    ) as answer:
+        for line in answer.iter_lines():
+            message = json.loads(line.removeprefix(b"data: ") or b"{}")
+            if message.get("msg") == "process_completed":
+                return message
+    raise AssertionError("no answer")
+
+
+def upload(url: str, path: Path) -> str:
+    with path.open("rb") as file:
+        answer = requests.post(f"{url}/gradio_api/upload", files={"files": file}, timeout=30)
+    return answer.json()[0]
+
+
+def file_data(path: object) -> dict[str, Any]:
+    return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+
+
+def test_an_uploaded_picture_is_shown(page_url: str, secret_picture: Path) -> None:
+    path = upload(page_url, secret_picture)
+    answer = send(page_url, [file_data(path), None, ""], "source-image")
+    assert answer["success"]
+    assert "data:image/jpeg" in str(answer["output"])
+
+
+def test_a_forged_path_shows_nothing(page_url: str, secret_picture: Path) -> None:
+    answer = send(page_url, [file_data(secret_picture), None, ""], "source-image")
+    assert not answer["success"]
+    assert "data:image" not in str(answer["output"])
+    assert str(secret_picture) not in str(answer["output"])
+
+
+def test_a_path_typed_as_a_link_is_refused(page_url: str, secret_picture: Path) -> None:
+    for typed in (str(secret_picture), f"file://{secret_picture}", "javascript:alert(1)"):
+        answer = send(page_url, [None, None, typed], "source-url")
+        assert "<img" not in str(answer["output"])
+        assert "starts with http" in str(answer["output"])
+
+
+def test_keys_stay_on_the_server(page_url: str) -> None:
+    for path in ("", "config", "gradio_api/info", "theme.css", "gradio_api/startup-events"):
+        said = requests.get(f"{page_url}/{path}", timeout=10).text
+        assert ENVIRONMENT_KEY not in said
+        assert LOCAL_KEY not in said
+
+
+def test_no_endpoint_is_public(page_url: str) -> None:
+    info = requests.get(f"{page_url}/gradio_api/info", timeout=10).json()
+    assert info == {"named_endpoints": {}, "unnamed_endpoints": {}}
+
+
+def test_doors_that_are_shut(page_url: str) -> None:
+    assert (
+        requests.get(
+            f"{page_url}/gradio_api/deep_link", params={"session_hash": "x"}, timeout=10
+        ).status_code
+        == 404
+    )
+    assert requests.post(f"{page_url}/gradio_api/process_recording", timeout=10).status_code == 404
+    for path in ("app.py", "kolbo_demo/settings.py", "assets/CREDITS.md"):
+        file = Path(__file__).parents[2] / path
+        assert requests.get(f"{page_url}/gradio_api/file={file}", timeout=10).status_code == 403
+
+
+def test_the_page_loads_nothing_from_elsewhere(page_url: str) -> None:
+    policy = requests.get(page_url, timeout=10).headers["Content-Security-Policy"]
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    for kind in ("default-src", "script-src", "style-src"):
+        assert "http" not in rules[kind]
+
+
+def test_a_file_over_the_limit_is_refused(page_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "big.mp4"
+    with path.open("wb") as file:
+        file.truncate(101 * 1024 * 1024)
+    with path.open("rb") as file:
+        answer = requests.post(f"{page_url}/gradio_api/upload", files={"files": file}, timeout=60)
+    assert answer.status_code == 413

@@ -1,0 +1,55 @@
+"""What the page says."""
+
+import pytest
+
+from kolbo_demo.contract import Result, Status
+from kolbo_demo.ui import views
+
+HOSTILE = "<script>alert('x')</script>&\"{{constructor}}${1}"
+
+
+def completed(**more: object) -> Status:
+    result = Result(
+        urls=["https://cdn.example/v.mp4"],
+        duration=12,
+        model="a<b>",
+        prompt_used=HOSTILE,
+        created_at="2026-04-12T10:00:00.000Z",
+    )
+    return Status.model_validate(
+        {"state": "completed", "generation_id": "lip_1", "result": result, **more}
+    )
+
+
+def test_what_comes_from_outside_is_escaped() -> None:
+    pages = [
+        views.failed(HOSTILE, HOSTILE),
+        views.running(HOSTILE, 5, 1, HOSTILE, HOSTILE, HOSTILE),
+        views.note(HOSTILE),
+        views.details(completed(**{"<b>": HOSTILE}), link=True),
+    ]
+    for page in pages:
+        assert "<script" not in page
+        assert "<b>" not in page
+
+
+def test_details_are_a_table() -> None:
+    page = views.details(completed(seed=7), link=True)
+    assert "<th scope='row'>Duration</th><td>12 s</td>" in page
+    assert "<th scope='row'>Seed</th><td>7</td>" in page
+    assert 'href="https://cdn.example/v.mp4"' in page
+    assert "href" not in views.details(completed(), link=False)
+
+
+def test_a_link_that_is_none_is_text() -> None:
+    status = completed(result=Result(urls=["javascript:alert(1)"]))
+    assert "href" not in views.details(status, link=True)
+
+
+@pytest.mark.parametrize(("percent", "shown"), [(0, 0), (41.6, 42), (140, 100), (-3, 0)])
+def test_progress_is_for_every_reader(percent: float, shown: int) -> None:
+    page = views.running("Making your video", percent, 65)
+    assert 'role="progressbar"' in page
+    assert f'aria-valuemax="100" aria-valuenow="{shown}"' in page
+    assert "1:05" in page
+    assert "aria-valuenow" not in views.running("Sending", None, 1)
