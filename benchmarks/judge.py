@@ -123,7 +123,7 @@ def _moved(heard: list[Track], models: list[Model]) -> dict:
             )
             report = verdict_on(track.seen, moved, models[track.fold])
             errors.append(abs(_offset(report) + 1000 * hops * HOP) * track.seen.fps / 1000)
-    found = np.array(errors).reshape(-1, 3)
+    found = np.nan_to_num(np.array(errors), nan=np.inf).reshape(-1, 3)
     return {
         "clips": len(found),
         "within_1_frame": round(float((found[:, [0, 2]] <= 1.001).mean()), 3),
@@ -134,11 +134,8 @@ def _moved(heard: list[Track], models: list[Model]) -> dict:
 
 
 def _articulation(heard: list[Track], models: list[Model]) -> dict:
-    reports = [
-        verdict_on(track.seen, track.sound, models[track.fold])
-        for track in heard
-        if track.seconds >= TALKING
-    ]
+    chosen = [track for track in heard if track.seconds >= TALKING]
+    reports = [verdict_on(track.seen, track.sound, models[track.fold]) for track in chosen]
     spoken = np.array([report.closures for report in reports], float)
     total = max(float(spoken.sum()), 1.0)
 
@@ -157,6 +154,11 @@ def _articulation(heard: list[Track], models: list[Model]) -> dict:
         "rounding_mean": round(float(np.mean(rounding)), 3),
         "pause_motion_median": round(float(np.median(pauses)), 3) if pauses else None,
         "verdicts": _counted([report.verdict for report in reports]),
+        "not in step": [
+            f"{track.name}: {report.verdict}"
+            for track, report in zip(chosen, reports, strict=True)
+            if not report.in_step
+        ],
     }
 
 

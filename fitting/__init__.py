@@ -1,1 +1,1 @@
-"""How the models in assets/ were fitted. Needs material that is not part of this repository."""
+"""Fits what the engine learns from people, and prints how well it does."""

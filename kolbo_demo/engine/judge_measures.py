@@ -11,6 +11,8 @@ Floats = NDArray[np.floating]
 
 REACH = 50
 """Hops (10 ms) that sound and lips are tried apart, either way."""
+FAR_FETCHED = 0.2
+"""Correlation by which lips at the end of that reach must agree better than lips in step."""
 WEIGHTS = np.array([0.5, 0.3, 0.2])
 """Of opening, width and height in the agreement of lips and sound."""
 
@@ -36,29 +38,31 @@ def agreement(seen: Seen, expected: Array) -> Floats:
     )
 
 
-def peak(curve: Floats) -> tuple[float, float]:
-    """Where an agreement is best, in milliseconds (lips late: positive), and how good it is there;
-    finer than its steps by a parabola through the best three."""
-    best = int(curve.argmax())
+def peak(curve: Floats) -> tuple[float, float, float]:
+    """Where an agreement is best, in milliseconds (lips late: positive), finer than its steps by a
+    parabola through the best three; how strong it is with distance held against it; and the
+    correlation there."""
+    held = curve - FAR_FETCHED * (np.arange(-REACH, REACH + 1) / REACH) ** 2
+    best = int(held.argmax())
     shift = 0.0
-    if 0 < best < len(curve) - 1:
-        before, at, after = curve[best - 1 : best + 2]
+    if 0 < best < len(held) - 1:
+        before, at, after = held[best - 1 : best + 2]
         shift = 0.5 * (before - after) / min(before - 2 * at + after, -1e-9)
-    return 1000 * HOP * (best - REACH + shift), float(curve[best])
+    return 1000 * HOP * (best - REACH + shift), float(held[best]), float(curve[best])
 
 
-def evidence(best: float, seconds: float) -> Floats:
+def evidence(strength: float, seconds: float) -> Floats:
     """What confidence is told from: the strength of the agreement, alone and with length."""
-    strength = np.arctanh(np.clip(best, -0.99, 0.99))
-    return np.array([strength, strength * np.sqrt(min(seconds, 30.0)), 1.0])
+    clear = np.arctanh(np.clip(strength, -0.99, 0.99))
+    return np.array([clear, clear * np.sqrt(min(seconds, 30.0)), 1.0])
 
 
 def sync(seen: Seen, sound: Sound, model: Model) -> dict:
     expected = sound.expected(model)
     curve = agreement(seen, expected)
-    offset, best = peak(curve)
+    offset, strength, best = peak(curve)
     seconds = min(float(seen.found.sum()) / seen.fps, sound.seconds)
-    odds = float(model.trust @ evidence(best, seconds))
+    odds = float(model.trust @ evidence(strength, seconds))
     loud, usual = _follows(seen, sound, expected)
     return {
         "offset_ms": round(offset),
