@@ -24,7 +24,7 @@ def still(video: Path, voice: Path, output: Path) -> Path:
         return _write((first for _ in range(count)), count, clip.fps, voice, output)
 
 
-def blurred(video: Path, voice: Path, output: Path, sigma: float = 0.02) -> Path:
+def blurred(video: Path, voice: Path, output: Path, sigma: float = 0.03) -> Path:
     """A video whose mouth is blurred; `sigma` in parts of the eye distance."""
 
     def blur(rgb: Pixels, face: Face) -> Pixels:

@@ -26,8 +26,11 @@ UPPER_FACE = (10, 151, 9, 168, 6, 197, 195, 4, 33, 133, 263, 362, 67, 297, 103, 
 EVERY, AT_MOST = 0.2, 160.0
 """Seconds between two looks at sharpness; pixels between the eyes to which large faces are
 reduced for it, where what is finer is grain."""
-FINE, COARSE = 0.7, 4.0
+FINE, COARSE = 1.0, 4.0
 """Sigmas in pixels of the blurs between which detail is measured."""
+ROUNDING, FLAT = 0.15, 4.0
+"""Squares of grey levels: what rounding and encoding leave of fine detail where there is none, and
+a contrast that flat skin has without any."""
 LEAST = 36.0
 """Pixels between the eyes of a face whose sharpness can be told."""
 
@@ -130,7 +133,7 @@ def mouth_sharpness(rgb: Pixels, face: Face) -> float | None:
     brow, nose = xy[[105, 334]].min(0)[1], xy[2][1]
     rest = (xy[EYES[0]][0], brow, xy[EYES[1]][0], nose)
     values = [_fineness(rgb, box, min(1.0, AT_MOST / eyes)) for box in (mouth, rest)]
-    if values[0] is None or values[1] is None:
+    if values[0] is None or not values[1]:
         return None
     return values[0] / values[1]
 
@@ -148,5 +151,5 @@ def _fineness(rgb: Pixels, box: tuple[float, ...], scale: float) -> float | None
     if scale < 1:
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     near, far = (cv2.GaussianBlur(grey, (0, 0), sigma) for sigma in (FINE, COARSE))
-    coarse = float(np.mean((near - far) ** 2))
-    return float(np.sqrt(np.mean((grey - near) ** 2) / (coarse + 1.0)))
+    fine = max(float(np.mean((grey - near) ** 2)) - ROUNDING, 0.0)
+    return float(np.sqrt(fine / (float(np.mean((near - far) ** 2)) + FLAT)))
