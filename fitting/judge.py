@@ -29,8 +29,8 @@ from kolbo_demo.engine.judge_sound import (
     Array,
     Model,
     Sound,
-    _tokens,
     hear,
+    token_names,
 )
 from kolbo_demo.engine.video import load_voice
 
@@ -103,7 +103,7 @@ def tracks(folder: Path) -> list[Track]:
 def choose_symbols(all_tracks: list[Track]) -> tuple[str, ...]:
     """The tokens with the most mass over all tracks."""
     mass = np.sum([track.sound.posteriors.sum(0) for track in all_tracks], axis=0)
-    return tuple(_tokens()[i] for i in np.argsort(-mass)[:SYMBOLS])
+    return tuple(token_names()[i] for i in np.argsort(-mass)[:SYMBOLS])
 
 
 def solve(all_tracks: list[Track], symbols: tuple[str, ...]) -> list[Model]:

@@ -94,7 +94,7 @@ class Sound:
     @cached_property
     def speech(self) -> bool:
         """Whether somebody speaks: sounds recognised surely, and often enough."""
-        plain = [i for i, symbol in enumerate(_tokens()) if not symbol.startswith("<")]
+        plain = [i for i, symbol in enumerate(token_names()) if not symbol.startswith("<")]
         sure = self.posteriors[:, plain].max(1, initial=0.0) > SURE
         count = int((sure[1:] & ~sure[:-1]).sum())
         return count >= LEAST_SOUNDS and count >= LEAST_RATE * HOP * float(self.speaking.sum())
@@ -103,7 +103,7 @@ class Sound:
         """Seconds, in order, at which real lips would be where these sounds take them."""
         times: list[float] = []
         for lag in sorted(set(sounds.values())):
-            alike = [_tokens().index(symbol) for symbol in sounds if sounds[symbol] == lag]
+            alike = [token_names().index(symbol) for symbol in sounds if sounds[symbol] == lag]
             mass = self.posteriors[:, alike].sum(1)
             wide = np.pad(mass, 1)
             wide = wide[:-2] + wide[1:-1] + wide[2:]
@@ -124,7 +124,7 @@ class Sound:
 
     def token_inputs(self, symbols: tuple[str, ...]) -> Array:
         """(n, symbols): the posteriors of these tokens every 10 ms, a little smoothed."""
-        chosen = self.posteriors[:, [_tokens().index(symbol) for symbol in symbols]]
+        chosen = self.posteriors[:, [token_names().index(symbol) for symbol in symbols]]
         at = np.arange(len(self.mel)) / STEPS
         low = np.minimum(at.astype(int), len(chosen) - 1)
         high = np.minimum(low + 1, len(chosen) - 1)
@@ -177,7 +177,8 @@ def _recogniser() -> Any:
 
 
 @cache
-def _tokens() -> tuple[str, ...]:
+def token_names() -> tuple[str, ...]:
+    """The recogniser's tokens in the order of its posteriors; `<...>` are no sounds."""
     return tuple(_recogniser().decoder_tokens)
 
 
