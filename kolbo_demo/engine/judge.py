@@ -83,7 +83,7 @@ class Report:
     closures_chance: float | None = None
     """Share of other moments of speech at which they are closed all the same, 0-1."""
     rounding: float | None = None
-    """Chance that a rounded vowel is narrower than a spread one (0.5: no rounding; people about 0.8)."""
+    """Chance that a rounded vowel is narrower than a spread one (0.5: no rounding; people 0.8)."""
     pause_motion: float | None = None
     """Speed of the lips in pauses over that in speech (people about 0.5)."""
     shake: float | None = None
