@@ -90,8 +90,12 @@ class Media:
     has_audio: bool = False
 
 
-def inspect_source(path: Path) -> Media:
-    """Measure a picture or a video that is to speak. Raises MediaError."""
+def inspect_source(path: Path, decode: bool = True) -> Media:
+    """Measure a picture or a video that is to speak. Raises MediaError.
+
+    `decode=False` reads a video without decoding any frame, which keeps memory small (a decoder
+    takes 37 MB at 1920x1080); its sides are then as stored, not as shown upright.
+    """
     path = Path(path)
     size, found = _checked(path)
     if found is None:
@@ -116,7 +120,7 @@ def inspect_source(path: Path) -> Media:
             width, height = _upright_size(image)
             _look_through(image)
         return Media(kind, name, size, width, height)
-    return _inspect_video(path, name, size)
+    return _inspect_video(path, name, size, decode)
 
 
 def inspect_audio(path: Path) -> Media:
@@ -159,7 +163,7 @@ def first_frame(path: Path, at: float = 0.0) -> Image.Image:
         raise MediaError(NO_VIDEO)
     if found[0] == "image":
         return upright_image(path)
-    media = _inspect_video(path, found[1], size)
+    media = _inspect_video(path, found[1], size, decode=True)
     return Image.fromarray(_movie_frame(path, media, at))
 
 
@@ -213,13 +217,15 @@ def _checked(path: Path) -> tuple[int, tuple[Kind, str] | None]:
         raise MediaError("The file cannot be opened: check that you may read it.") from error
 
 
-def _inspect_video(path: Path, name: str, size: int) -> Media:
+def _inspect_video(path: Path, name: str, size: int, decode: bool) -> Media:
     with open_media(path) as container:
         stream = video_stream(container)
-        frame = next(decode_video(container, stream), None)
-        if frame is None:
-            raise MediaError(UNREADABLE)
-        width, height = Orientation.of(frame).size(*square_size(stream))
+        width, height = square_size(stream)
+        if decode:
+            frame = next(decode_video(container, stream), None)
+            if frame is None:
+                raise MediaError(UNREADABLE)
+            width, height = Orientation.of(frame).size(width, height)
         check_video_size(width, height)
         has_audio = len(container.streams.audio) > 0
     with open_media(path) as container:

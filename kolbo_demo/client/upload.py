@@ -146,7 +146,10 @@ def _link(given: str | Path) -> str | None:
 
 def _checked_file(role: str, path: Path) -> _File:
     try:
-        look = media.inspect_source(path) if role == "source" else media.inspect_audio(path)
+        if role == "source":
+            look = media.inspect_source(path, decode=False)
+        else:
+            look = media.inspect_audio(path)
     except media.MediaError as error:
         raise InputError(str(error)) from None
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from kolbo_demo.client import AuthError, InputError, KolboClient, KolboError
 from kolbo_demo.contract import url_kind
+from tests import samples
 from tests.scripted import HTML, KEY, Reply, Scripted, sparse_wav
 
 LINK, VOICE = "https://example.com/portrait.jpg", "https://example.com/speech.mp3"
@@ -298,29 +300,36 @@ def test_a_proxy_is_used_for_others_but_not_for_this_machine(
     assert server.seen[-1].path.startswith("http://kolbo.test/api/")
 
 
+@pytest.mark.parametrize("kind", ["voice", "clip"])
 def test_a_100_mb_upload_adds_little_memory(
-    server: Scripted, portrait: Path, speech: Path, tmp_path: Path
+    server: Scripted, portrait: Path, speech: Path, tmp_path: Path, kind: str
 ) -> None:
     """The highest resident memory while a long file is looked at and sent, over what the process
     held after the same with a short one."""
     server.starts()
-    long = sparse_wav(tmp_path / "long.wav", 99)
+    short, long = (portrait, speech), (portrait, sparse_wav(tmp_path / "long.wav", 99))
+    if kind == "clip":
+        heavy = samples.video(tmp_path / "clip.mp4", 3, width=1920, height=1080)
+        with heavy.open("ab") as file:  # an MP4 may end in free space
+            file.write(struct.pack(">I4s", 99 * 2**20, b"free"))
+            file.truncate(file.tell() + 99 * 2**20 - 8)
+        long = (heavy, speech)
     script = """
 import re, sys
 from pathlib import Path
 from kolbo_demo.client import KolboClient
 def memory(line):
     return int(re.search(rf"{line}:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
-key, base, portrait, short, long = sys.argv[1:]
+key, base, *files = sys.argv[1:]
 client = KolboClient(key, base)
-client.lipsync(portrait, short, on_upload=lambda *_: None)
+client.lipsync(*files[:2], on_upload=lambda *_: None)
 Path("/proc/self/clear_refs").write_text("5")  # forget the highest so far
 before = memory("VmRSS")
-client.lipsync(portrait, long, on_upload=lambda *_: None)
+client.lipsync(*files[2:], on_upload=lambda *_: None)
 print(memory("VmHWM") - before)
 """
     run = subprocess.run(
-        [sys.executable, "-c", script, KEY, server.base_url, portrait, speech, long],
+        [sys.executable, "-c", script, KEY, server.base_url, *short, *long],
         capture_output=True,
         text=True,
         check=True,
