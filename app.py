@@ -3,8 +3,6 @@
 import ipaddress
 import os
 
-import uvicorn
-
 from kolbo_demo import engine, ui
 from kolbo_demo.service.app import create_app
 from kolbo_demo.settings import Settings
@@ -34,7 +32,7 @@ def main() -> None:
     )
     ui.mount(app, ui.build(settings, local, private=private))
     print(f"Kolbo Lipsync is at http://{reach}:{port}", flush=True)
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    ui.serve(app, host, port)
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ def _cannot_work(error: Exception) -> bool:
         return error.status is None or (error.status in range(400, 500) and error.status != 429)
     if isinstance(error, GenerationFailedError):  # such as a picture in which no face is found
         failure = error.status and error.status.failure
-        return bool(failure) and failure.category in {"input", "link"}
+        return bool(failure) and failure.category in {"input", "link"} and not failure.retryable
     return isinstance(error, InputError)
 
 
@@ -297,10 +297,9 @@ def _face(text: str | None) -> tuple[float, float] | None:
 
 def _check_output(output: Path, *inputs: str | None) -> None:
     """Before anything is sent, not after minutes of work."""
-    if not output.parent.is_dir():
-        raise _StopError(f"The folder “{output.parent}” does not exist. Make it first.", 2)
-    if output.is_dir():
-        raise _StopError(f"“{output}” is a folder. Give a file name, such as result.mp4.", 2)
+    from kolbo_demo.client.download import check_target
+
+    check_target(output)
     for given in inputs:
         with suppress(OSError):  # where one of the two is no file, they are not the same
             if given and output.samefile(given):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -41,10 +42,22 @@ FINAL_STATES = frozenset({COMPLETED, FAILED, CANCELLED})
 Unit = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
+def _unicode(text: str) -> str:
+    """The text, if it can be sent on: lone surrogates, left by a stray byte, cannot."""
+    text.encode()  # raises a ValueError
+    return text
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+
+
 def url_kind(url: str) -> Literal["image", "video"]:
     """What a `source_url` is by Kolbo's rule: its path's extension, whatever the query says."""
-    suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
-    return "video" if suffix in VIDEO_EXTENSIONS else "image"
+    try:
+        path = urlsplit(url).path
+    except ValueError:  # not a link at all; whoever opens it will say so
+        return "image"
+    return "video" if PurePosixPath(path).suffix.lower() in VIDEO_EXTENSIONS else "image"
 
 
 def _percent(value: object) -> float | None:
@@ -80,11 +93,12 @@ def _links(value: object) -> list[str]:
 def _rows(value: object) -> list[object]:
     """The models that can be named: one odd row must not hide the others."""
     rows = value if isinstance(value, list) else []
-    return [
-        row
-        for row in rows
-        if isinstance(row, Model) or (isinstance(row, dict) and row.get("identifier"))
-    ]
+    return [row for row in rows if isinstance(row, Model) or _has_identifier(row)]
+
+
+def _has_identifier(row: object) -> bool:
+    identifier = row.get("identifier") if isinstance(row, dict) else None
+    return isinstance(identifier, str) and bool(identifier)
 
 
 class _Wire(BaseModel):
@@ -119,10 +133,10 @@ class _Reply(_Wire):
 class LipsyncRequest(_Wire):
     """`POST /v1/generate/lipsync`, the fields that travel as text (files travel beside them)."""
 
-    source_url: str | None = None
-    audio_url: str | None = None
-    prompt: str | None = None
-    model: str | None = None
+    source_url: Text | None = None
+    audio_url: Text | None = None
+    prompt: Text | None = None
+    model: Text | None = None
     bounding_box_target: tuple[Unit, Unit] | None = None
     """Face point, x and y in 0-1 of the upright picture."""
 

@@ -47,6 +47,8 @@ __all__ = [
 ]
 
 MAX_IMAGE_PIXELS = 50_000_000
+MAX_DECODED_PIXELS = 8_000_000
+"""A larger picture is not decoded just to be looked at: an upload takes little memory."""
 IMAGE_EXTENSIONS = frozenset(
     [".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"]
 )
@@ -112,8 +114,7 @@ def inspect_source(path: Path) -> Media:
     if kind == "image":
         with _opened(path) as image:
             width, height = _upright_size(image)
-            image.draft("RGB", (MIN_SIDE, MIN_SIDE))  # JPEG: read all of it, but small
-            image.load()
+            _look_through(image)
         return Media(kind, name, size, width, height)
     return _inspect_video(path, name, size)
 
@@ -247,6 +248,20 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise MediaError(_BROKEN_PICTURE) from error
 
 
+def _look_through(image: Image.Image) -> None:
+    """Find damage without holding a large picture in memory; what Pillow raises is the caller's."""
+    large = _is_large(image)
+    image.draft("RGB", (MIN_SIDE, MIN_SIDE))  # JPEG: read all of it, but small
+    if large and (image.format != "JPEG" or "progressive" in image.info):
+        image.verify()  # PNG by its checksums; others show their damage when they are rendered
+    else:
+        image.load()
+
+
+def _is_large(image: Image.Image) -> bool:
+    return image.width * image.height > MAX_DECODED_PIXELS
+
+
 def _check_image_size(width: int, height: int) -> None:
     if min(width, height) < MIN_SIDE:
         raise MediaError(
@@ -265,7 +280,9 @@ def _too_many_pixels(size: str) -> str:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    lying = image.getexif().get(0x0112) in (5, 6, 7, 8)  # the EXIF orientations of a quarter turn
+    # A PNG's own way to its EXIF decodes all of it.
+    exif = Image.Image.getexif(image) if _is_large(image) else image.getexif()
+    lying = exif.get(0x0112) in (5, 6, 7, 8)  # the EXIF orientations of a quarter turn
     return (image.height, image.width) if lying else image.size
 
 

@@ -45,6 +45,8 @@ class Reply:
     """Seconds between single bytes of the body."""
     read: int | None = None
     """Read only so many bytes of the request, then answer or drop."""
+    endless: bool = False
+    """Send zeros for as long as they are taken."""
 
 
 HTML = Reply(body=b"<html><h1>Just a moment...</h1></html>", headers={"Content-Type": "text/html"})
@@ -165,9 +167,13 @@ class _Handler(BaseHTTPRequestHandler):
         body = reply.body if reply.json is None else json.dumps(reply.json).encode()
         self.send_response(reply.status)
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        if reply.endless:
+            headers = {"Content-Type": "application/octet-stream"}
         for name, value in (headers | reply.headers).items():
             self.send_header(name, value)
         self.end_headers()
+        while reply.endless:
+            self.wfile.write(bytes(1 << 18))
         if reply.drip:
             for byte in body:
                 self.wfile.write(bytes([byte]))

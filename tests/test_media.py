@@ -1,5 +1,7 @@
 """What files are taken, what is said about them, and what is seen of them."""
 
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -148,6 +150,23 @@ def test_huge_picture_is_refused_undecoded(tmp_path):
     path.write_bytes(path.read_bytes()[:2000])  # had it been decoded, it would be called damaged
     with pytest.raises(MediaError, match="9000x9000 pixels"):
         media.upright_image(path)
+
+
+def test_a_large_picture_is_looked_at_in_little_memory(tmp_path):
+    path = samples.blank_png(tmp_path / "large.png", 7000, 7000)
+    program = (
+        "import resource, sys; from pathlib import Path; from kolbo_demo import media;"
+        "from tests import samples; media.inspect_source(samples.PORTRAIT);"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "before = peak(); media.inspect_source(Path(sys.argv[1])); print(peak() - before)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        capture_output=True, text=True, check=True, cwd=samples.ASSETS.parent,
+    )  # fmt: skip
+    assert int(ran.stdout) < 16 * 1024, "kilobytes"
+    with pytest.raises(MediaError, match="damaged or cut short"):
+        media.inspect_source(samples.cut(tmp_path / "cut.png", path))
 
 
 def test_truncated_mp3_is_used_as_far_as_it_goes(tmp_path):

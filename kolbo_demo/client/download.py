@@ -1,8 +1,11 @@
 """Result files: fetched whole, without a key, with the retry policy of everything else."""
 
 import os
+import stat
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import requests
 import urllib3
 
 from kolbo_demo.client.answers import Silence
-from kolbo_demo.client.errors import DownloadError
+from kolbo_demo.client.errors import DownloadError, InputError
 from kolbo_demo.client.retry import Retry, retry_after
 from kolbo_demo.client.transport import CONNECT_SECONDS, READ_SECONDS, bare_session
 
@@ -22,6 +25,23 @@ class _Hitch:
     why: str
     again: bool
     asked: float | None = None
+
+
+def check_target(path: Path) -> None:
+    """Raises `InputError` where no file can be saved under this name, as far as can be told."""
+    try:
+        if not path.parent.is_dir():
+            raise InputError(f"The folder “{path.parent}” does not exist. Make it first.")
+        with tempfile.TemporaryFile(dir=path.parent), suppress(FileNotFoundError):
+            if stat.S_ISDIR(mode := path.stat().st_mode):
+                raise InputError(f"“{path}” is a folder. Give a file name, such as result.mp4.")
+            if not stat.S_ISREG(mode):  # a device, which a result must not replace
+                raise InputError(f"“{path}” is no ordinary file. Give another name.")
+    except OSError as error:
+        raise InputError(
+            f"Nothing can be saved as “{str(path)[:200]}” ({error.strerror}). "
+            "Give another folder or name."
+        ) from None
 
 
 def fetch(url: str, to: Path, on_progress: Callable[[int, int | None], None] | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kolbo_demo import media
-from kolbo_demo.client.download import fetch
+from kolbo_demo.client.download import check_target, fetch
 from kolbo_demo.client.errors import (
     ApiError,
     DownloadError,
@@ -146,10 +146,7 @@ class Generation:
         yet, and what `wait` raises for a generation that failed.
         """
         path = Path(path)
-        if not path.parent.is_dir():
-            raise InputError(f"The folder “{path.parent}” does not exist. Make it first.")
-        if path.is_dir():
-            raise InputError(f"“{path}” is a folder. Give a file name, such as result.mp4.")
+        check_target(path)
         status = self._last if self._last and self._last.final else self.status()
         self.check(status)
         if not status.final:

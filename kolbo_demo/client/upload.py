@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
 from requests_toolbelt import MultipartEncoder
 
 from kolbo_demo import media
 from kolbo_demo.client.errors import InputError
 from kolbo_demo.client.transport import START_SECONDS, UPLOAD_SECONDS, Body
+from kolbo_demo.contract import LipsyncRequest
 
 _MIME = {
     "jpeg": "image/jpeg",
@@ -81,7 +83,14 @@ class Request:
                 fields[name] = text.strip()
         if face is not None:
             fields["bounding_box_target"] = _checked_face(face)
-        return cls(fields, tuple(files))
+        try:
+            request = LipsyncRequest.model_validate(fields)
+        except ValidationError as error:  # what is no Unicode, such as a stray byte from a terminal
+            name = str(error.errors()[0]["loc"][0]).replace("_", " ")
+            raise InputError(
+                f"The {name} holds characters that cannot be sent. Type it again."
+            ) from None
+        return cls(request.model_dump(mode="json", exclude_none=True), tuple(files))
 
     @property
     def seconds(self) -> float:

@@ -6,7 +6,6 @@ square region 1.5 times the box turned upright by the eyes, 478 points inside it
 smoothed in time here: a tracker that smooths makes late, shy lips.
 """
 
-import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,8 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kolbo_demo.media import MediaError
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 MODEL = Path(__file__).parents[2] / "assets" / "face_landmarker.task"
 DETECTOR_SIDE = 128

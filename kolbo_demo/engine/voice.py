@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from kolbo_demo.engine import EngineError
 from kolbo_demo.media import MediaError
 
 RATE = 24_000
@@ -18,15 +19,22 @@ LONGEST = 4000
 
 @cache
 def _voice() -> Any:
-    from hibari import Hibari  # loads a model: only when words are spoken
+    try:
+        from hibari import Hibari  # loads a model: only when words are spoken
 
-    return Hibari()
+        return Hibari()
+    except (ImportError, OSError) as error:
+        raise EngineError(
+            "Words cannot be spoken on this machine because a library is missing "
+            f"({getattr(error, 'name', None) or error}); give a recording instead."
+        ) from error
 
 
 def speak(text: str, output: Path) -> None:
     """Speak English `text` into a mono 16-bit WAV of RATE. The same text gives the same audio.
 
-    Raises MediaError where the text cannot be spoken. The file appears when it is whole.
+    Raises MediaError where the text cannot be spoken, EngineError where this machine cannot speak.
+    The file appears when it is whole.
     """
     words = " ".join(text.split())
     if not any(character.isalnum() for character in words):

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 
@@ -81,7 +81,10 @@ async def _fetch(link: str, field: Field, file: BinaryIO, policy: Policy) -> Non
                 target = await _get(url, field, file, policy)
                 if target is None:
                     return
-                link = urljoin(str(url), target)
+                try:
+                    link = urljoin(str(url), target)
+                except ValueError:
+                    raise _failed(field, "redirects to no link", "LINK_REDIRECTS") from None
             raise _failed(field, "leads from one redirect to the next", "LINK_REDIRECTS")
     except TimeoutError:
         raise _failed(
@@ -167,6 +170,7 @@ def _parse(link: str, field: Field, policy: Policy) -> httpx.URL:
     try:
         url = httpx.URL(link)
         host = url.host
+        urlsplit(link)  # which refuses stray brackets
     except (httpx.InvalidURL, TypeError, ValueError):
         raise _refused(field, "is not a link") from None
     if len(link) > MAX_URL_CHARACTERS:

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from kolbo_demo import media
-from kolbo_demo.contract import VIDEO_EXTENSIONS, LipsyncRequest
+from kolbo_demo.contract import LipsyncRequest, url_kind
 from kolbo_demo.service import fetch
 from kolbo_demo.service.catalogue import kind_of_model
 from kolbo_demo.service.errors import ApiError, JobError, bad_request
@@ -101,7 +101,7 @@ def _job(
         raise bad_request(
             "INVALID_PROMPT", f"The prompt is over {MAX_PROMPT_CHARACTERS} characters; shorten it."
         )
-    kind = _source_kind(asked.source_url) if asked.source_url else None
+    kind = url_kind(asked.source_url) if asked.source_url else None
     for name in files:
         kind = _check_file(name, storage, generation) or kind
     _check_model(asked.model, kind)
@@ -115,9 +115,6 @@ def _job(
 
 
 def _validated(fields: dict[str, Any]) -> LipsyncRequest:
-    for name, value in fields.items():
-        if isinstance(value, str) and not _is_text(value):
-            raise bad_request(f"INVALID_{name.upper()}", f"{name} must be UTF-8 text.")
     try:
         asked = LipsyncRequest.model_validate(fields)
     except ValidationError as error:
@@ -128,13 +125,8 @@ def _validated(fields: dict[str, Any]) -> LipsyncRequest:
                 "bounding_box_target must be [x, y], each a number from 0 to 1: "
                 "where the face is in the upright picture.",
             ) from None
-        raise bad_request(f"INVALID_{name.upper()}", f"{name} must be a text.") from None
+        raise bad_request(f"INVALID_{name.upper()}", f"{name} must be UTF-8 text.") from None
     return asked.model_copy(update={"model": None}) if asked.model == "auto" else asked
-
-
-def _is_text(value: str) -> bool:
-    """Whether a text could be sent back: lone surrogates, from JSON or a form, could not."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _check_file(name: str, storage: Storage, generation: str) -> str | None:
@@ -165,18 +157,14 @@ def _check_file(name: str, storage: Storage, generation: str) -> str | None:
     return kind
 
 
-def _source_kind(link: str) -> str:
-    """What Kolbo takes a link for: the path's extension decides, whatever the query says."""
-    path = link.split("#")[0].split("?")[0].lower()
-    return "video" if path.endswith(tuple(VIDEO_EXTENSIONS)) else "image"
-
-
 def _check_model(model: str | None, kind: str | None) -> None:
     if model is None:
         return
     takes = kind_of_model(model)
     if takes is None:
-        raise bad_request("MODEL_NOT_FOUND", "Model not found")
+        raise bad_request(
+            "MODEL_NOT_FOUND", "Model not found. Choose one of the models that the API lists."
+        )
     if takes != kind:
         raise bad_request(
             "WRONG_MODEL_TYPE",

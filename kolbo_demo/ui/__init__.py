@@ -12,5 +12,6 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 from kolbo_demo.ui.access import Local
 from kolbo_demo.ui.mount import mount
 from kolbo_demo.ui.page import build
+from kolbo_demo.ui.server import serve
 
-__all__ = ["Local", "build", "mount"]
+__all__ = ["Local", "build", "mount", "serve"]

@@ -9,13 +9,12 @@ import base64
 import io
 import math
 from html import escape
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import gradio as gr
 
-from kolbo_demo.contract import VIDEO_EXTENSIONS
+from kolbo_demo.contract import url_kind
 from kolbo_demo.media import MediaError, first_frame
 from kolbo_demo.ui import views
 
@@ -115,10 +114,9 @@ def _picture(path: Path) -> str:
 
 def _linked(url: str) -> str:
     """A link's picture, fetched by the visitor's browser: this server does not follow it."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"}:
+    if not url.lower().startswith(("http://", "https://")):
         raise MediaError("A link starts with http:// or https://. Check it, or upload the file.")
-    if PurePosixPath(parts.path).suffix.lower() in VIDEO_EXTENSIONS:
+    if url_kind(url) == "video":
         return f'<video muted playsinline preload="auto" src="{escape(url)}"></video>'
     return f'<img alt="The linked source" referrerpolicy="no-referrer" src="{escape(url)}">'
 

@@ -187,14 +187,9 @@ class Run:
             return self._request.voice
         self._show(Stage("Speaking your words"))
         path = self._folder / "words.wav"
-        try:
-            with _SPEAKING:
-                self._stop_here()
-                speak(self._request.words, path)
-        except ImportError:
-            raise UnusableError(
-                "Words cannot be spoken on this machine: give a recording instead."
-            ) from None
+        with _SPEAKING:
+            self._stop_here()
+            speak(self._request.words, path)
         return path
 
     def _sent(self, sent: int, total: int) -> None:
@@ -217,7 +212,10 @@ def page_of(run: Run, stage: Stage) -> str:
         return views.cancelled(stage.generation_id)
     if stage.video is not None:
         return views.done(run.elapsed, stage.generation_id)
-    return views.running(stage.headline, stage.percent, run.elapsed, stage.generation_id, run.fault)
+    state = stage.status.state if stage.status else None
+    return views.running(
+        stage.headline, stage.percent, run.elapsed, stage.generation_id, state, run.fault
+    )
 
 
 def _plain(name: str) -> str:

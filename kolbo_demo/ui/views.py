@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 from urllib.parse import urlsplit
 
-from kolbo_demo.contract import Status
+from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status
 
 _LABELS = {
     "generation_id": "Generation",
@@ -40,10 +40,11 @@ def running(
     percent: float | None,
     elapsed: float,
     generation_id: str | None = None,
+    state: str | None = None,
     fault: str | None = None,
 ) -> str:
-    """While it is being made. `percent` is 0-100; None where nobody can say yet. `fault` is a
-    sentence on what went wrong without ending it."""
+    """While it is being made. `percent` is 0-100; None where nobody can say yet. `state` is the
+    API's own word; `fault` is a sentence on what went wrong without ending it."""
     if percent is None:
         bar = _bar('aria-valuetext="working"', "moving", "")
         side = ""
@@ -51,13 +52,13 @@ def running(
         whole = min(max(round(percent), 0), 100)
         bar = _bar(f'aria-valuenow="{whole}"', "", f"width:{whole}%")
         side = f"{whole} %"
-    rest = _facts(elapsed, generation_id) + note(fault or "", bad=True)
+    rest = _facts(generation_id, state, elapsed) + note(fault or "", bad=True)
     return _status("running", escape(headline), bar + rest, side)
 
 
 def done(elapsed: float, generation_id: str | None) -> str:
     """The video is there."""
-    return _status("done", "Your video is ready", _facts(elapsed, generation_id))
+    return _status("done", "Your video is ready", _facts(generation_id, COMPLETED, elapsed))
 
 
 def failed(sentence: str, generation_id: str | None = None) -> str:
@@ -65,7 +66,7 @@ def failed(sentence: str, generation_id: str | None = None) -> str:
     return _status(
         "failed",
         "That did not work",
-        f'<p class="reason">{escape(sentence)}</p>{_facts(None, generation_id)}',
+        f'<p class="reason">{escape(sentence)}</p>{_facts(generation_id, FAILED)}',
     )
 
 
@@ -75,7 +76,7 @@ def cancelled(generation_id: str | None) -> str:
         "cancelled",
         "Cancelled",
         '<p class="reason">Nothing more is being made. What you filled in is still here.</p>'
-        + _facts(None, generation_id),
+        + _facts(generation_id, CANCELLED),
     )
 
 
@@ -139,10 +140,13 @@ def _bar(value: str, kind: str, style: str) -> str:
     )
 
 
-def _facts(elapsed: float | None, generation_id: str | None) -> str:
+def _facts(
+    generation_id: str | None, state: str | None = None, elapsed: float | None = None
+) -> str:
     facts = ""
     if elapsed is not None:
         facts += f'<span class="elapsed">{clock(elapsed)}</span>'
     if generation_id:
+        facts += f"<span>{escape(state or '')}</span>"
         facts += f'<code class="generation-id">{escape(generation_id)}</code>'
     return f'<p class="facts">{facts}</p>' if facts else ""

@@ -23,8 +23,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Not one for all: while it is up, this thread has a running event loop that others trip on."""
     expect.set_options(timeout=20_000)
     with chromium() as found:
         yield found
@@ -69,8 +70,8 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def long_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Long enough to be stopped on the way."""
-    return _speech(tmp_path_factory.mktemp("voice") / "long.wav", 12)
+    """10 seconds: long enough to be watched, and to be stopped on the way."""
+    return _speech(tmp_path_factory.mktemp("voice") / "long.wav", 10)
 
 
 def _speech(path: Path, seconds: float) -> Path:

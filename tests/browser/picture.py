@@ -1,15 +1,16 @@
 """Takes the picture of the page for the README: `python -m tests.browser.picture docs/page.png`."""
 
-import io
 import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browser.desk import Desk
 from tests.browser.site import chromium, serve
+
+AT = 0.86
+"""Seconds into the result: on an open vowel."""
 
 
 def main(target: str) -> None:
@@ -22,8 +23,11 @@ def main(target: str) -> None:
         desk.click_face(0.44, 0.24)
         desk.await_video()
         desk.play()
-        taken = io.BytesIO(page.screenshot(full_page=True))
-    Image.open(taken).quantize(256).save(target, optimize=True)
+        page.evaluate(
+            f"v = document.querySelector('#result video'); v.pause(); v.currentTime = {AT}"
+        )
+        page.wait_for_function("!document.querySelector('#result video').seeking")
+        page.screenshot(path=target, full_page=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`python app.py` in a process of its own, and Chromium."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from playwright.sync_api import Browser, sync_playwright
 ROOT = Path(__file__).parents[2]
 KEY = "kolbo_live_" + "5a" * 20
 START_SECONDS = 60
+STOP_SECONDS = 30
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
     "--no-sandbox",
@@ -52,7 +54,8 @@ def serve(home: Path, **environment: str) -> Iterator[Site]:
     """The page on a free port, from another working directory than the project's. Its own service
     plays Kolbo's cloud too, with the same key. `environment` is added to what it reads.
 
-    Raises RuntimeError where it does not start, or where its log shows a traceback in the end.
+    Raises RuntimeError where it does not start, or where its log shows a traceback in the end, and
+    TimeoutExpired where an interrupt does not stop it.
     """
     log = home / "app.log"
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -81,8 +84,8 @@ def serve(home: Path, **environment: str) -> Iterator[Site]:
         _await(found, process, log)
         yield found
     finally:
-        process.terminate()
-        process.wait(20)
+        process.send_signal(signal.SIGINT)
+        process.wait(STOP_SECONDS)
     said = log.read_text(errors="replace")
     if "Traceback" in said:
         raise RuntimeError(f"app.py met an error that nobody expected:\n{said}")

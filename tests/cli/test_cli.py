@@ -122,6 +122,19 @@ def test_a_generation_that_fails(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("category", "retryable", "code"),
+    [("input", False, 2), ("link", False, 2), ("link", True, 1), ("engine", True, 1)],
+)
+def test_a_failure_that_would_come_again_is_told_by_its_exit_code(
+    run: Run, server: Scripted, words: list[object], category: str, retryable: bool, code: int
+) -> None:
+    server.starts()
+    failure = {"category": category, "retryable": retryable}
+    server.on_status({"state": "failed", "error": "It failed.", "failure": failure})
+    assert run(*words).returncode == code
+
+
 def test_a_failed_generation_as_json(run: Run, server: Scripted, words: list[object]) -> None:
     server.starts()
     server.on_status({"state": "failed", "error": "No face was found."})
@@ -178,6 +191,9 @@ MISTAKES = {
     "no folder": (["--output"], "does not exist"),
     "output is a folder": (["--output"], "is a folder"),
     "output is the source": (["--output"], "one of the inputs"),
+    "output where nothing can be": (["--output"], "Nothing can be saved"),
+    "prompt of stray bytes": ([], "prompt holds characters"),
+    "model of stray bytes": ([], "model holds characters"),
     "local with a key": ([], "drop one or the other"),
     "no such file": (["--source"], "no such file"),
     "text as a picture": (["--source"], "neither a picture nor a video"),
@@ -199,6 +215,9 @@ def test_input_that_cannot_work(
         "no folder": ["--output", tmp_path / "missing" / "out.mp4"],
         "output is a folder": ["--output", tmp_path],
         "output is the source": ["--output", portrait],
+        "output where nothing can be": ["--output", "/proc/out.mp4"],
+        "prompt of stray bytes": ["--prompt", "\udcff"],
+        "model of stray bytes": ["--model", "\udcff"],
         "local with a key": ["--local", "--api-key", "x"],
         "no such file": ["--source", tmp_path / "nothing.png"],
         "text as a picture": ["--source", text],

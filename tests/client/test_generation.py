@@ -1,5 +1,6 @@
 """A generation as a handle: polling, ending, cancelling, downloading."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,12 @@ def test_where_a_download_cannot_go(server: Scripted, client: KolboClient, tmp_p
         generation.download(tmp_path / "missing" / "o.mp4")
     with pytest.raises(InputError, match="is a folder"):
         generation.download(tmp_path)
+    with pytest.raises(InputError, match="Nothing can be saved"):
+        generation.download(tmp_path / ("long" * 100))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="no ordinary file"):
+        generation.download(tmp_path / "pipe")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
     assert server.seen == []
 
 

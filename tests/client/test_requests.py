@@ -26,7 +26,12 @@ def test_models_are_asked_for_every_time(server: Scripted, client: KolboClient) 
 
 
 def test_an_odd_row_hides_no_other_model(server: Scripted, client: KolboClient) -> None:
-    rows = [None, {"name": "nameless"}, {"identifier": "m", "types": "lipsync", "credit": "?"}]
+    rows = [
+        None,
+        {"name": "nameless"},
+        {"identifier": 5},
+        {"identifier": "m", "types": "lipsync", "credit": "?"},
+    ]
     server.on("GET /v1/models", Reply(json={"models": rows}))
     (model,) = client.models()
     assert (model.identifier, model.types, model.credit) == ("m", [], None)
@@ -58,6 +63,7 @@ def test_two_links_go_as_json_without_absent_options(server: Scripted, client: K
         ("https://a.b/face.png?was=clip.mp4", "image"),
         ("https://a.b/face", "image"),
         ("https://a.mp4", "image"),
+        ("https://a]/clip.mp4", "image"),
     ],
 )
 def test_a_link_is_what_its_path_ends_in(link: str, kind: str) -> None:

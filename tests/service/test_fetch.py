@@ -53,6 +53,7 @@ def test_a_file_and_a_link_may_come_together(api, web, portrait, files, speech):
         ("http://example.com:22/a.jpg", "port"),
         ("http://[::1", "link"),
         ("http://exa\0mple.com/", "link"),
+        ("http://example.com]/a.mp4", "link"),
         ("http://example.com/" + "x" * 5000, "long"),
         ("http://127.0.0.1/a.jpg", "private"),
         ("http://127.1/a.jpg", "private"),
@@ -161,6 +162,7 @@ def test_redirects_are_followed_but_not_for_ever(web):
     web.redirect("/folder/next", "end")
     assert _fetched(web.redirect("/", "/folder/next")) == b"here"
     assert _failure(web.redirect("/loop", "/loop"))[0] == "LINK_REDIRECTS"
+    assert _failure(web.redirect("/odd", "http://[odd"))[0] == "LINK_REDIRECTS"
 
 
 def test_the_host_is_named_to_the_server_with_its_port(web):

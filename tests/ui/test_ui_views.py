@@ -24,7 +24,7 @@ def completed(**more: object) -> Status:
 def test_what_comes_from_outside_is_escaped() -> None:
     pages = [
         views.failed(HOSTILE, HOSTILE),
-        views.running(HOSTILE, 5, 1, HOSTILE),
+        views.running(HOSTILE, 5, 1, HOSTILE, HOSTILE, HOSTILE),
         views.note(HOSTILE),
         views.details(completed(**{"<b>": HOSTILE}), link=True),
     ]

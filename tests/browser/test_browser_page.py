@@ -23,7 +23,7 @@ new MutationObserver(() => {
 
 
 def test_portrait_and_recording(
-    desk: Desk, site: Site, sideways: Path, speech: Path, tmp_path: Path
+    desk: Desk, site: Site, sideways: Path, long_speech: Path, tmp_path: Path
 ) -> None:
     page = desk.page
     desk.give_image(sideways)
@@ -40,7 +40,7 @@ def test_portrait_and_recording(
         middle = marker[side] + marker[length] / 2 - picture[side]
         assert middle == pytest.approx(part * picture[length], abs=2)
 
-    desk.give_audio(speech)
+    desk.give_audio(long_speech)
     page.evaluate(WATCH_PROGRESS)
     desk.generate()
     expect(page.locator("#cancel")).to_be_enabled()
@@ -50,11 +50,11 @@ def test_portrait_and_recording(
     seen = page.evaluate("progress")
     assert seen == sorted(seen)
     assert any(0 < value < 100 for value in seen), seen
-    assert desk.play() == pytest.approx(1.5, abs=0.1)
+    assert desk.play() == pytest.approx(10, abs=0.1)
     video = desk.download(tmp_path)
     assert (video.width, video.height) == (360, 480)
-    assert video.frames == pytest.approx(1.5 * 25, abs=1)
-    assert video.sound == pytest.approx(1.5, abs=0.05)
+    assert video.frames == pytest.approx(10 * 25, abs=1)
+    assert video.sound == pytest.approx(10, abs=0.05)
     assert video.name == f"{desk.generation_id}.mp4"
     assert site.status(desk.generation_id)["state"] == "completed"
     expect(page.locator("#details")).to_contain_text(desk.generation_id)
@@ -87,6 +87,7 @@ def test_cancel_stops_the_work(desk: Desk, site: Site, portrait: Path, long_spee
     )
     running = desk.generation_id
     assert site.status(running)["state"] == "processing"
+    expect(page.locator("#status")).to_contain_text("processing")
     page.click("#cancel")
     expect(page.locator("#status .cancelled")).to_be_visible()
     assert site.status(running)["state"] == "cancelled"

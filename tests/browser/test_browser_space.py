@@ -1,11 +1,13 @@
 """The page as strangers reach it, and where the local service cannot work."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
 from playwright.sync_api import Page, expect
 
+from tests.browser.desk import Desk
 from tests.browser.site import Site, serve
 
 SECRET = "kolbo_live_" + "7e" * 20
@@ -44,6 +46,11 @@ def test_the_owner_s_key_is_neither_spent_nor_shown(page: Page, space: Site) -> 
     assert SECRET not in page.content()
     for path in ("", "config", "gradio_api/info"):
         assert SECRET not in requests.get(f"{space.url}/{path}", timeout=10).text
+
+
+def test_an_open_page_does_not_keep_it_from_stopping(page: Page, tmp_path: Path) -> None:
+    with serve(tmp_path) as site:
+        Desk.open(page, site.url)  # and it stays open while the server is told to stop
 
 
 def test_without_a_service_the_page_says_so(page: Page, space: Site) -> None:
