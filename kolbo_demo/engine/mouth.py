@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+from scipy.ndimage import gaussian_filter1d, grey_closing, maximum_filter1d
 
 from kolbo_demo.engine.motion import motion
 from kolbo_demo.engine.recogniser import STEP
@@ -49,6 +49,9 @@ ROUNDED = 0.5
 round on every face, and agree with real lips no less."""
 FV_APERTURE = 2.4
 """Millimetres between the lips while the lower one is at the teeth."""
+BRIDGE, EDGE = 12, 6
+"""Tens of milliseconds: half of the longest gap that is no pause, and how far lips move on either
+side of speech."""
 CLOSURE_HOLD, CLOSURE_RAMP = 0.05, 0.055
 """Seconds that lips stay pressed, and take to get there and away."""
 
@@ -232,8 +235,9 @@ def _activity(level: NDArray[np.float32], time: NDArray[np.float64]) -> NDArray[
     speaking = (level > threshold(level)).astype(np.float64)
     if float(np.percentile(level, 95)) < -60:
         speaking[:] = 0.0
-    # Lips open before the sound and a stop's hold is silent: bridge 120 ms either way.
-    widened = maximum_filter1d(speaking, 2 * int(0.12 / HOP) + 1, mode="constant")
+    # A stop's hold is silent: gaps are bridged; and lips open before the sound and close after it.
+    bridged = grey_closing(np.pad(speaking, BRIDGE), 2 * BRIDGE + 1)[BRIDGE:-BRIDGE]
+    widened = maximum_filter1d(bridged, 2 * EDGE + 1, mode="constant")
     return np.interp(time, at, gaussian_filter1d(widened, 3.0), right=0.0)
 
 
