@@ -40,16 +40,16 @@ SHOWN = (
 that are a little apart for closed. Measured on pictures with known openings."""
 WIDEST = 20.0
 """Millimetres: no mouth is opened further."""
-CORNER = 0.52
-"""Millimetres that each corner goes for one of width; the landmarker sees a little less of it."""
+CORNER = 0.5
+"""Millimetres that each corner goes out for one of width."""
 POUT = 1.4
 """Protrusion for one of the face model's score "pucker"."""
-ROUNDED = 0.5
+ROUNDED = 0.6
 """How much of the table's width and protrusion comes on top of the learned: u, w, o and sh look
-round on every face, and agree with real lips no less."""
+round on every face. More of it agrees with real lips less."""
 FV_APERTURE = 2.4
 """Millimetres between the lips while the lower one is at the teeth."""
-BRIDGE, EDGE = 12, 6
+BRIDGE, EDGE = 9, 6
 """Tens of milliseconds: half of the longest gap that is no pause, and how far lips move on either
 side of speech."""
 CLOSURE_HOLD, CLOSURE_RAMP = 0.05, 0.055
