@@ -36,7 +36,7 @@ STAGES: dict[str, tuple[object, str]] = {
     "warp": (MouthWarp, "__call__"),
     "mouth": (Layers, "compose"),
     "encode": (Writer, "write"),
-    "phonemes": (render_module, "phonemes"),
+    "hearing": (render_module, "hear"),
 }
 """A stage's name and the function whose time on the processor, all it calls included, it is."""
 

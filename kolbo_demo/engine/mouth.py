@@ -1,19 +1,24 @@
-"""Phonemes to mouth curves: where the lips and the jaw are at each frame.
+"""A voice to mouth curves: where the lips and the jaw are at each frame.
 
-Coarticulation by dominance functions (Cohen and Massaro, 1993: "Modeling coarticulation in
-synthetic visual speech"): each sound pulls the mouth towards its target with a strength that
-fades with distance in time, and the mouth follows the weighted mean. Closures of p, b and m are
-categorical: the lips meet, whatever the neighbours say.
+Curves learned from people (`motion`) say where opening, width, jaw and pout go; here they get the
+reach of real lips back, in millimetres. Phonemes add what is categorical: the lips meet on p, b and
+m, the lower lip meets the teeth on f and v, the tongue rises for t, d, l and th, rounded sounds are
+round. Those targets are coarticulated by dominance functions (Cohen and Massaro, 1993: "Modeling
+coarticulation in synthetic visual speech"): each sound pulls the mouth towards its target with a
+strength that fades with distance in time, and the mouth follows the weighted mean.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+from scipy.ndimage import gaussian_filter1d, grey_closing, maximum_filter1d
 
-from kolbo_demo.engine.speech import HOP, Phoneme, threshold
+from kolbo_demo.engine.motion import motion
+from kolbo_demo.engine.recogniser import STEP
+from kolbo_demo.engine.speech import HOP, Heard, Phoneme, threshold
 
 STEPS = 200
 """Curve samples a second before they are read at the frame times."""
@@ -21,9 +26,32 @@ SMOOTH = 0.014
 """Seconds: spread of the last smoothing, about what lips can do."""
 LEAD = 0.05
 """Seconds by which people's lips are ahead of the sound they make. Measured with `speech.LAG` on 83
-clips of 39 real speakers: their opening matches these curves best with 110 ms in all."""
-LIVELY = 1.5
-"""Real lips open about so much further than the table's targets (same clips)."""
+clips of 39 real speakers; it moves what phonemes give. Learned curves are in step as they are."""
+CRISP, CRISP_REACH = 0.8, 0.04
+"""How much of what is faster than CRISP_REACH (seconds) is added to a learned curve once more: as a
+mean of what people might do, it is a little slower than each of them."""
+ENSEMBLE = 1.03
+"""The mean of several networks moves so much less than one of them."""
+SHOWN = (
+    (0.2, 0.5, 1.5, 3.5, 6.0, 8.0, 10.0, 13.0, 20.0),
+    (0.0, 1.5, 3.2, 4.5, 6.0, 7.8, 9.8, 13.4, 20.5),
+)
+"""Openings as the landmarks of people tell them, and what they are, mm: the landmarker takes lips
+that are a little apart for closed. Measured on pictures with known openings."""
+WIDEST = 20.0
+"""Millimetres: no mouth is opened further."""
+CORNER = 0.5
+"""Millimetres that each corner goes out for one of width."""
+POUT = 1.4
+"""Protrusion for one of the face model's score "pucker"."""
+ROUNDED = 0.6
+"""How much of the table's width and protrusion comes on top of the learned: u, w, o and sh look
+round on every face. More of it agrees with real lips less."""
+FV_APERTURE = 2.4
+"""Millimetres between the lips while the lower one is at the teeth."""
+BRIDGE, EDGE = 9, 6
+"""Tens of milliseconds: half of the longest gap that is no pause, and how far lips move on either
+side of speech."""
 CLOSURE_HOLD, CLOSURE_RAMP = 0.05, 0.055
 """Seconds that lips stay pressed, and take to get there and away."""
 
@@ -31,68 +59,66 @@ Curve = NDArray[np.float32]
 
 
 class Target(NamedTuple):
-    """Where a sound wants the mouth: jaw and aperture in mm, corner pull in mm (outward
-    positive), protrusion, tongue tip and labiodental contact 0-1; and how strongly."""
+    """Where a sound wants the mouth: corner pull in mm (outward positive), protrusion, tongue tip
+    and labiodental contact 0-1; and how strongly. How far the mouth opens is learned."""
 
-    jaw: float
-    aperture: float
     width: float
     protrusion: float
-    pull: tuple[float, float, float, float]
-    """Dominance of jaw, aperture, width, protrusion."""
+    pull: tuple[float, float, float]
+    """Dominance of width, protrusion, and both contacts."""
     tongue: float = 0.0
     teeth: float = 0.0
 
 
 # Set by hand in the feasibility study (millimetres on an average adult face).
-_OPEN = Target(9.0, 11.5, 0.0, 0.0, (1, 1, 0.5, 0.5))
-_SCHWA = Target(3.2, 4.8, 0.0, 0.0, (0.4, 0.4, 0.25, 0.25))
-_RHOTIC = Target(3.2, 4.8, -2.5, 0.5, (0.6, 0.6, 0.7, 0.7))
-_STOP = Target(2.0, 3.8, 0.5, 0.0, (0.55, 0.55, 0.25, 0.25), tongue=0.55)
-_BACK = Target(2.4, 4.0, 0.0, 0.0, (0.45, 0.5, 0.2, 0.2))
-_LIPS = Target(1.4, 0.0, 0.0, 0.1, (0.8, 2.5, 0.25, 0.25))
-_HISS = Target(1.0, 3.0, 1.4, 0.0, (1, 0.9, 0.6, 0.5), tongue=0.4)
-_SHH = Target(1.2, 4.2, -3.0, 0.85, (1, 0.9, 1.1, 1.1))
-_DENTAL = Target(2.2, 4.0, 0.0, 0.0, (0.7, 0.7, 0.3, 0.3), tongue=0.9)
-_FV = Target(1.6, 2.4, 0.6, 0.0, (0.9, 2, 0.4, 0.4), teeth=1.0)
-_REST = Target(0.0, 0.0, 0.0, 0.0, (1, 1, 0.6, 0.6))
-_BREATH = Target(2.5, 4.0, 0.0, 0.0, (0.1, 0.1, 0.1, 0.1))
-_ROUND = Target(2.2, 3.2, -5.5, 1.0, (0.9, 0.9, 1.4, 1.4))
-_HALF_ROUND = Target(3.2, 4.6, -3.5, 0.7, (0.7, 0.7, 1, 1))
+_OPEN = Target(0.0, 0.0, (0.5, 0.5, 1))
+_SCHWA = Target(0.0, 0.0, (0.25, 0.25, 0.4))
+_RHOTIC = Target(-2.5, 0.5, (0.7, 0.7, 0.6))
+_STOP = Target(0.5, 0.0, (0.25, 0.25, 0.55), tongue=0.55)
+_BACK = Target(0.0, 0.0, (0.2, 0.2, 0.5))
+_LIPS = Target(0.0, 0.1, (0.25, 0.25, 2.5))
+_HISS = Target(1.4, 0.0, (0.6, 0.5, 0.9), tongue=0.4)
+_SHH = Target(-3.0, 0.85, (1.1, 1.1, 0.9))
+_DENTAL = Target(0.0, 0.0, (0.3, 0.3, 0.7), tongue=0.9)
+_FV = Target(0.6, 0.0, (0.4, 0.4, 2), teeth=1.0)
+_REST = Target(0.0, 0.0, (0.6, 0.6, 1))
+_BREATH = Target(0.0, 0.0, (0.1, 0.1, 0.1))
+_ROUND = Target(-5.5, 1.0, (1.4, 1.4, 0.9))
+_HALF_ROUND = Target(-3.5, 0.7, (1, 1, 0.7))
 
 TARGETS: dict[str, Target] = {
     **dict.fromkeys("aɑäàãåɐɒ", _OPEN),
-    "æ": Target(8.0, 10.5, 1.5, 0.0, (1, 1, 0.7, 0.5)),
-    **dict.fromkeys("ʌɤ", Target(5.5, 7.5, 0.0, 0.0, (0.8, 0.8, 0.4, 0.4))),
+    "æ": Target(1.5, 0.0, (0.7, 0.5, 1)),
+    **dict.fromkeys("ʌɤ", Target(0.0, 0.0, (0.4, 0.4, 0.8))),
     **dict.fromkeys("əɘᵊ", _SCHWA),
     **dict.fromkeys("ɚɝɜ", _RHOTIC),
-    "ɛ": Target(5.5, 8.0, 1.0, 0.0, (0.9, 0.9, 0.6, 0.4)),
-    **dict.fromkeys("eẽ", Target(4.2, 6.5, 2.0, 0.0, (0.9, 0.9, 0.8, 0.5))),
-    **dict.fromkeys("ɪɨ", Target(3.2, 5.0, 1.2, 0.0, (0.7, 0.7, 0.6, 0.4))),
-    **dict.fromkeys("iìĩǐɯ", Target(2.2, 4.6, 2.8, 0.0, (0.8, 0.8, 1, 0.6))),
-    "ɔ": Target(7.0, 9.0, -3.0, 0.6, (1, 1, 1, 1)),
-    **dict.fromkeys("oõøœ", Target(5.0, 6.5, -4.2, 0.8, (1, 1, 1.2, 1.2))),
+    "ɛ": Target(1.0, 0.0, (0.6, 0.4, 0.9)),
+    **dict.fromkeys("eẽ", Target(2.0, 0.0, (0.8, 0.5, 0.9))),
+    **dict.fromkeys("ɪɨ", Target(1.2, 0.0, (0.6, 0.4, 0.7))),
+    **dict.fromkeys("iìĩǐɯ", Target(2.8, 0.0, (1, 0.6, 0.8))),
+    "ɔ": Target(-3.0, 0.6, (1, 1, 1)),
+    **dict.fromkeys("oõøœ", Target(-4.2, 0.8, (1.2, 1.2, 1))),
     **dict.fromkeys("ʊʏɵ", _HALF_ROUND),
     **dict.fromkeys("uũyʉ", _ROUND),
-    **dict.fromkeys("wɥɰ", Target(1.8, 2.2, -6.0, 1.0, (0.9, 1.2, 1.4, 1.4))),
-    **dict.fromkeys("ɹrɻʁʀ", Target(2.4, 3.8, -2.5, 0.5, (0.6, 0.7, 0.7, 0.7))),
+    **dict.fromkeys("wɥɰ", Target(-6.0, 1.0, (1.4, 1.4, 1.2))),
+    **dict.fromkeys("ɹrɻʁʀ", Target(-2.5, 0.5, (0.7, 0.7, 0.7))),
     **dict.fromkeys(["p", "b", "m", "pʰ", "p͈", "ɓ", "β", "ɸ", "ʙ"], _LIPS),
     **dict.fromkeys("fvʋɱ", _FV),
     **dict.fromkeys("θð", _DENTAL),
     **dict.fromkeys(["t", "d", "n", "tʰ", "t͈", "ɖ", "ɗ", "ʈ", "ɾ", "ɽ", "ɲ"], _STOP),
-    **dict.fromkeys("lɫʎ", Target(2.6, 4.6, 0.3, 0.0, (0.55, 0.6, 0.25, 0.25), tongue=0.8)),
+    **dict.fromkeys("lɫʎ", Target(0.3, 0.0, (0.25, 0.25, 0.6), tongue=0.8)),
     **dict.fromkeys(["s", "z", "s͈", "ɮ"], _HISS),
     **dict.fromkeys(["ʃ", "ʒ", "t͡ʃ", "d͡ʒ", "ɕ", "ʑ", "ʂ", "ʐ", "t͡ɕ", "t͡ɕʰ", "t͡ɕ͈"], _SHH),
     **dict.fromkeys(["k", "g", "ɡ", "ŋ", "x", "kʰ", "k͈", "ɣ", "χ", "c", "ɟ", "ç", "ɴ"], _BACK),
     **dict.fromkeys("hɦħʔ", _BREATH),
-    **dict.fromkeys("jʝ", Target(2.0, 4.0, 2.0, 0.0, (0.6, 0.6, 0.7, 0.5))),
+    **dict.fromkeys("jʝ", Target(2.0, 0.0, (0.7, 0.5, 0.6))),
 }
 
 BILABIALS = frozenset(symbol for symbol, target in TARGETS.items() if target is _LIPS)
 NASALS = frozenset({"m"})
 
-# Reach of a target in time (theta), seconds: jaw, aperture, width, protrusion, tongue, teeth.
-REACH = (0.045, 0.040, 0.065, 0.065, 0.045, 0.035)
+# Reach of a target in time (theta), seconds: width, protrusion, tongue, teeth.
+REACH = (0.065, 0.065, 0.045, 0.035)
 
 
 @dataclass(frozen=True)
@@ -124,28 +150,25 @@ class MouthCurves:
         return MouthCurves(*(getattr(self, field.name)[start:stop] for field in fields(self)))
 
 
-def mouth_curves(
-    sounds: list[Phoneme], level: NDArray[np.float32], fps: float, frames: int
-) -> MouthCurves:
-    """The mouth at `frames` frames; frame i is shown at i / fps seconds, as a camera would.
-
-    `level` is the loudness in decibels of each 10 ms (`speech.loudness`).
-    """
+def mouth_curves(heard: Heard, fps: float, frames: int) -> MouthCurves:
+    """The mouth at `frames` frames; frame i is shown at i / fps seconds, as a camera would."""
     count = max(int(np.ceil(frames / fps * STEPS)) + STEPS // 2, 1)
     time = (np.arange(count) + 0.5) / STEPS
-    values = _coarticulated(sounds, count)
-    gain, active = _energy(level, time)
-    closure, exact = _closures(sounds, time)
-    spread = SMOOTH * STEPS
-    values = gaussian_filter1d(values * active, spread, axis=1, mode="nearest")
+    values = _coarticulated(heard.sounds, count)
+    active = _activity(heard.level, time)
+    closure, exact = _closures(heard.sounds, time)
+    learned = {name: _lifelike(name, heard, time - LEAD) for name in motion().names}
+    width, protrusion, tongue, teeth = values
+    teeth = np.clip(teeth, 0, 1)
+    aperture = learned["opening"] + 0.8 * teeth * (FV_APERTURE - learned["opening"])
+    width = learned["width"] + ROUNDED * width
+    protrusion = np.clip(learned["pout"] + ROUNDED * protrusion, 0, 1)
+    values = np.array([learned["jaw"], aperture, width, protrusion, tongue, teeth]) * active
+    values = gaussian_filter1d(values, SMOOTH * STEPS, axis=1, mode="nearest")
     jaw, aperture, width, protrusion, tongue, teeth = values
-    gain = gaussian_filter1d(gain, spread)
-    open_share = 1 - closure
-    gain = LIVELY * gain
     curves = (
-        jaw * gain * (1 - 0.25 * closure), aperture * gain * open_share, width, protrusion,
-        tongue, np.clip(teeth, 0, 1) * open_share, closure,
-        gaussian_filter1d(active, 2 * spread),
+        jaw * (1 - 0.25 * closure), aperture * (1 - closure), width, protrusion, tongue,
+        teeth * (1 - closure), closure, gaussian_filter1d(active, 2 * SMOOTH * STEPS),
     )  # fmt: skip
     at = np.arange(frames) / fps + LEAD
     sampled = [np.interp(at, time, curve).astype(np.float32) for curve in curves]
@@ -157,11 +180,31 @@ def mouth_curves(
     return MouthCurves(*sampled)
 
 
+def _lifelike(name: str, heard: Heard, time: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A learned curve at `time` (seconds) with the spread and the speed of real lips: mm, or 0-1
+    for the pout. Quantiles of what is predicted for people are laid on those of the people."""
+    if name not in heard.curves:
+        return np.zeros(len(time))
+    curve = ENSEMBLE * heard.curves[name].astype(np.float64)
+    curve = curve + CRISP * (curve - gaussian_filter1d(curve, CRISP_REACH / STEP, mode="nearest"))
+    predicted, real = motion().quantiles[name]
+    shaped = np.interp(curve, predicted, _SHAPED[name](real))
+    return np.interp(time, np.arange(len(curve)) * STEP, shaped)
+
+
+_SHAPED: dict[str, Callable[[Curve], Curve]] = {
+    "opening": lambda mm: np.minimum(np.interp(mm, *SHOWN), WIDEST),
+    "width": lambda mm: mm * CORNER,
+    "jaw": lambda mm: np.maximum(mm, 0),
+    "pout": lambda score: np.minimum(score * POUT, 1),
+}
+"""From what is seen of real lips to the units of `MouthCurves`."""
+
+
 def _coarticulated(sounds: list[Phoneme], count: int) -> NDArray[np.float64]:
-    """Dominance-weighted mean of the targets, (6, count): jaw, aperture, width, protrusion,
-    tongue, teeth."""
-    total = np.zeros((6, count))
-    weight = np.full((6, count), 1e-4)  # a faint pull towards rest, for the time in between
+    """Dominance-weighted mean of the targets, (4, count): width, protrusion, tongue, teeth."""
+    total = np.zeros((4, count))
+    weight = np.full((4, count), 1e-4)  # a faint pull towards rest, for the time in between
     reach = np.array(REACH)[:, None]
     for sound in [*sounds, *_silences(sounds, count / STEPS)]:
         target = _REST if sound.symbol == "" else TARGETS.get(sound.symbol[:1] if
@@ -171,13 +214,10 @@ def _coarticulated(sounds: list[Phoneme], count: int) -> NDArray[np.float64]:
         last = min(int((sound.end + 0.5) * STEPS) + 1, count)
         time = (np.arange(first, last) + 0.5) / STEPS
         distance = np.maximum(np.abs(time - sound.centre) - 0.6 * half, 0.0)
-        strength = np.array([*target.pull, target.pull[1], target.pull[1]])[:, None]
+        strength = np.array([*target.pull, target.pull[2]])[:, None]
         fade = strength * np.exp(-((distance / reach) ** 1.3))
-        aim = (
-            target.jaw, target.aperture, target.width, target.protrusion,
-            target.tongue, target.teeth,
-        )  # fmt: skip
-        total[:, first:last] += fade * np.array(aim)[:, None]
+        aim = np.array([target.width, target.protrusion, target.tongue, target.teeth])
+        total[:, first:last] += fade * aim[:, None]
         weight[:, first:last] += fade
     return total / weight
 
@@ -189,21 +229,16 @@ def _silences(sounds: list[Phoneme], end: float) -> list[Phoneme]:
     return [Phoneme("", start, stop) for start, stop in pairs if stop - start > 0.08]
 
 
-def _energy(
-    level: NDArray[np.float32], time: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Loudness gain (0.7-1.12) and activity (0-1) at the curve's times."""
+def _activity(level: NDArray[np.float32], time: NDArray[np.float64]) -> NDArray[np.float64]:
+    """0-1: whether someone is speaking, at the curves' times."""
     at = (np.arange(len(level)) + 0.5) * HOP
-    loud = gaussian_filter1d(level.astype(np.float64), 2.0)
-    top = float(np.percentile(level, 95))
-    gain = np.clip(1 + 0.022 * (loud - (top - 6)), 0.7, 1.12)
     speaking = (level > threshold(level)).astype(np.float64)
-    if top < -60:
+    if float(np.percentile(level, 95)) < -60:
         speaking[:] = 0.0
-    # Lips open before the sound and a stop's hold is silent: bridge 120 ms either way.
-    widened = maximum_filter1d(speaking, 2 * int(0.12 / HOP) + 1, mode="constant")
-    active = gaussian_filter1d(widened, 3.0)
-    return np.interp(time, at, gain), np.interp(time, at, active, right=0.0)
+    # A stop's hold is silent: gaps are bridged; and lips open before the sound and close after it.
+    bridged = grey_closing(np.pad(speaking, BRIDGE), 2 * BRIDGE + 1)[BRIDGE:-BRIDGE]
+    widened = maximum_filter1d(bridged, 2 * EDGE + 1, mode="constant")
+    return np.interp(time, at, gaussian_filter1d(widened, 3.0), right=0.0)
 
 
 def _closures(

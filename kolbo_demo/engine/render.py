@@ -14,7 +14,8 @@ from kolbo_demo.engine.animate import still, talking_clip
 from kolbo_demo.engine.life import Life
 from kolbo_demo.engine.mouth import mouth_curves
 from kolbo_demo.engine.pipeline import ahead
-from kolbo_demo.engine.speech import RATE, loudness, phonemes
+from kolbo_demo.engine.recogniser import RATE
+from kolbo_demo.engine.speech import hear
 from kolbo_demo.engine.video import Clip, Writer, frames_for, load_voice
 from kolbo_demo.engine.warp import Pixels
 from kolbo_demo.media import MediaError, inspect_source, upright_image
@@ -64,20 +65,19 @@ def render(
     duration = len(wave) / RATE
     if duration < 0.04:
         raise MediaError("The audio is too short to show: use at least 0.04 seconds.")
-    level = loudness(wave)
-    sounds = phonemes(wave)
+    heard = hear(wave)
     job.check()
     if kind == "image":
         frames = frames_for(duration, Fraction(STILL_FPS))
-        curves = mouth_curves(sounds, level, STILL_FPS, frames)
+        curves = mouth_curves(heard, STILL_FPS, frames)
         picture = _fitted(upright_image(source))
         height, width = picture.shape[:2]
-        pictures = still(picture, face, curves, Life.of(level, STILL_FPS, frames))
+        pictures = still(picture, face, curves, Life.of(heard.level, STILL_FPS, frames))
         job.total, fps = frames, Fraction(STILL_FPS)
         return job.write(pictures, output, (width, height), fps, audio, duration)
     with Clip(source) as clip:
         frames = frames_for(duration, clip.fps)
-        curves = mouth_curves(sounds, level, float(clip.fps), frames)
+        curves = mouth_curves(heard, float(clip.fps), frames)
         job.total = frames + min(frames, clip.frame_count)
         pictures = talking_clip(clip, face, curves, job.step, job.skip)
         return job.write(pictures, output, (clip.width, clip.height), clip.fps, audio, duration)

@@ -1,20 +1,19 @@
-"""Sound to phonemes in time, and to loudness.
+"""Sound to phonemes in time, to loudness, and to what learned mouth curves make of it.
 
 Phonemes come from hama's recogniser (English-minded, yet useful on any language: it says which
 English sound is nearest). Its peaks trail the sound and its spans swallow silence, so both are put
-right here by the sound's own energy.
+right here by the sound's own energy. The same hearing feeds the learned curves.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-RATE = 16_000
-"""Hz, mono, of every waveform here."""
+from kolbo_demo.engine.motion import mean_spectrum, motion, spectrum
+from kolbo_demo.engine.recogniser import RATE, STEP, recogniser
+
 HOP = 0.01
 """Seconds between two values of `loudness`."""
 
@@ -27,8 +26,8 @@ GAP = 0.06
 QUIET = 38.0
 """Decibels under the loud parts (95th percentile) at which nobody is speaking."""
 
-CHUNK, MARGIN = 30.0, 1.0
-"""Seconds recognised at once, and heard on either side of it: memory stays constant."""
+CHUNK, MARGIN = 1500, 60
+"""Frames of 20 ms recognised at once, and heard on either side of it: memory stays constant."""
 
 DIPHTHONGS = {
     "aɪ": ("a", "ɪ"), "aʊ": ("a", "ʊ"), "eɪ": ("e", "ɪ"), "oʊ": ("o", "ʊ"), "ɔɪ": ("ɔ", "ɪ"),
@@ -68,37 +67,52 @@ def threshold(level: NDArray[np.float32]) -> float:
     return max(float(np.percentile(level, 95)) - QUIET, -65.0)
 
 
-def phonemes(wave: NDArray[np.float32]) -> list[Phoneme]:
-    """The sounds spoken in a 16 kHz mono waveform, in order, silences left out."""
+@dataclass(frozen=True)
+class Heard:
+    """What a voice gives the mouth."""
+
+    sounds: list[Phoneme]
+    """The sounds spoken, in order, silences left out."""
+    level: NDArray[np.float32]
+    """`loudness`."""
+    curves: dict[str, NDArray[np.float32]]
+    """Learned curves by name (see `motion.Motion`), a value each 20 ms from 0 on; empty where there
+    is no sound at all."""
+
+
+def hear(wave: NDArray[np.float32]) -> Heard:
+    """All that the mouth follows, out of a 16 kHz mono waveform."""
     level = loudness(wave)
     if float(level.max()) < -65.0:
-        return []
-    spans = list(_spans(wave))
-    return [part for span in _trimmed(spans, level) for part in _parts(span)]
+        return Heard([], level, {})
+    model, learned = recogniser(), motion()
+    mels = model.mels(wave)
+    mean, count = mean_spectrum(mels), (len(mels) + 1) // 2
+    emitted: list[tuple[int, str]] = []
+    curves = []
+    for start in range(0, count, CHUNK):
+        first, last = max(start - MARGIN, 0), start + CHUNK + MARGIN
+        piece = mels[2 * first : 2 * last]
+        layers, odds = model.hear(piece)
+        # Each moment belongs to one chunk: the one in which it is not margin.
+        emitted += [
+            (first + at, symbol)
+            for at, symbol in model.emitted(odds)
+            if start <= first + at < start + CHUNK
+        ]
+        curves.append(learned(spectrum(piece, mean), layers)[:, start - first :][:, :CHUNK])
+    spans = [part for span in _trimmed(_spans(emitted, count), level) for part in _parts(span)]
+    return Heard(spans, level, dict(zip(learned.names, np.concatenate(curves, 1), strict=True)))
 
 
-@cache
-def _recogniser() -> Any:
-    from hama import ASRModel  # a native library that some platforms lack
-
-    return ASRModel()
-
-
-def _spans(wave: NDArray[np.float32]) -> Iterator[Phoneme]:
-    """The recogniser's spans over a waveform of any length, moved onto the sound."""
-    model = _recogniser()
-    step, margin = int(CHUNK * RATE), int(MARGIN * RATE)
-    for start in range(0, len(wave), step):
-        begin = max(start - margin, 0)
-        piece = wave[begin : start + step + margin]
-        if len(piece) < RATE // 10:
-            piece = np.pad(piece, (0, RATE // 10 - len(piece)))
-        for span in model.phoneme_spans(model.transcribe_waveform(piece, RATE)):
-            at = begin / RATE + span.start_ms / 1000
-            # Each moment belongs to one chunk: the one in which it is not margin.
-            if start <= at * RATE < start + step:
-                length = (span.end_ms - span.start_ms) / 1000
-                yield Phoneme(span.phoneme, max(at - LAG, 0.0), max(at + length - LAG, 0.0))
+def _spans(emitted: list[tuple[int, str]], end: int) -> list[Phoneme]:
+    """From each emission to the next, moved onto the sound; word ends left out."""
+    edges = [at for at, _ in emitted] + [end]
+    return [
+        Phoneme(symbol, max(edges[i] * STEP - LAG, 0.0), max(edges[i + 1] * STEP - LAG, 0.0))
+        for i, (_, symbol) in enumerate(emitted)
+        if symbol != "<wb>"
+    ]
 
 
 def _trimmed(spans: list[Phoneme], level: NDArray[np.float32]) -> Iterator[Phoneme]:
