@@ -89,7 +89,7 @@ def displaced(head: Head, shape: Shape) -> Array:
         ids = list(ring)
         t = np.clip((rest[ids, 0] - centre[0]) / half, -1.2, 1.2)
         side = np.clip(np.abs(t), 0, 1)
-        bow = (1 - side**2) ** (1.05 + 0.4 * shape.protrusion)
+        bow = (1 - side**2) ** (1.05 - 0.3 * shape.protrusion)  # a rounded mouth is no wedge
         rim = 1 - side**2  # outer rings round off more slowly
         y = shift[0, 1] * side**2
         if inner:
