@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter
 
 from kolbo_demo.engine.deform import Opening, Paint, Shape
 from kolbo_demo.engine.head import LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTER, Array
@@ -102,22 +103,23 @@ class Teeth:
         opening = np.zeros(size[::-1], np.uint8)
         cv2.fillPoly(opening, [np.rint(np.concatenate([upper, lower[::-1]])).astype(np.int32)], 1)
         opening = cv2.erode(opening, np.ones((max(round(0.7 * fine), 1),) * 2, np.uint8))
-        light = patch.astype(np.float32) @ _LUMA
-        inside = light[opening > 0]
-        if len(inside) < 40:
+        colours = patch.astype(np.float32)
+        light = colours @ _LUMA
+        redness = colours[..., 0] - colours[..., 1:].mean(-1)
+        inside = opening > 0
+        if inside.sum() < 40:
             return None
-        bright = (light > 0.58 * float(np.percentile(inside, 97))) & (opening > 0)
-        if bright.sum() < 0.34 * len(inside):
+        # Teeth are the brightest there, and no redder than half-way to the lips.
+        lightest = inside & (light >= np.percentile(light[inside], 88))
+        red = float(np.median(redness[lightest]))
+        lip = float(np.percentile(redness[inside], 92))
+        bright = inside & (light > 0.58 * float(np.percentile(light[inside], 97)))
+        bright &= redness <= red + 0.5 * max(lip - red, 12.0)
+        if bright.sum() < 0.3 * inside.sum():
             return None
-        bright = cv2.morphologyEx(
-            bright.astype(np.uint8),
-            cv2.MORPH_CLOSE,
-            np.ones((round(1.2 * fine) | 1,) * 2, np.uint8),
-        )
+        upper_row = _uppermost(bright, fine)
         return cls(
-            _filled(np.asarray(patch, np.uint8), np.asarray(bright, np.uint8), fine),
-            _cover(np.asarray(bright, np.uint8), fine),
-            fine,
+            _filled(np.asarray(patch, np.uint8), upper_row, fine), _cover(upper_row, fine), fine
         )
 
     def __call__(self, x: Map, y: Map) -> tuple[Map, Map]:
@@ -147,14 +149,26 @@ def _filled(patch: Pixels, mask: Pixels, fine: float) -> Map:
     return out
 
 
+def _uppermost(mask: NDArray[np.bool_], fine: float) -> Pixels:
+    """Only each column's first run from above: what is under a gap are lower teeth or lip."""
+    close = np.ones((round(0.5 * fine) | 1,) * 2, np.uint8)
+    whole = np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, close), np.uint8)
+    first = np.argmax(whole, axis=0)
+    down = np.arange(len(whole))[:, None]
+    ended = np.maximum.accumulate((down > first) & (whole == 0), axis=0)
+    return np.where(ended, 0, whole).astype(np.uint8)
+
+
 def _cover(mask: Pixels, fine: float) -> Map:
     """1 from each column's lowest tooth upward, soft at the edge and at the sides."""
     rows = mask.shape[0]
     has = mask.any(0)
     columns = np.flatnonzero(has)
     lowest = rows - 1 - np.argmax(mask[::-1, columns], axis=0)
-    edge = np.atleast_2d(np.interp(np.arange(mask.shape[1]), columns, lowest).astype(np.float32))
-    edge = np.asarray(cv2.GaussianBlur(edge, (0, 0), 0.5 * fine))
+    edge = np.interp(np.arange(mask.shape[1]), columns, lowest).astype(np.float32)
+    # A tooth is 5 to 8 mm wide: what is ragged within 3 mm is the mask's doing.
+    edge = median_filter(edge, max(round(3 * fine) | 1, 3), mode="nearest")
+    edge = cv2.GaussianBlur(np.array([edge]), (0, 0), 0.4 * fine)
     down = np.arange(rows, dtype=np.float32)[:, None]
     cover = np.clip((edge - down) / (0.5 * fine) + 0.5, 0, 1)
     side = cv2.GaussianBlur(np.array([has], np.float32), (0, 0), 0.8 * fine)
