@@ -1,5 +1,8 @@
 """Networks from sound to mouth curves: fitted fold by fold, measured on speakers never heard."""
 
+# pyright: reportMissingImports=false
+# Torch is for fitting alone (requirements-fit.txt): the checks run without it.
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
