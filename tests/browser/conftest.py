@@ -70,8 +70,8 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def long_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """10 seconds: long enough to be watched, and to be stopped on the way."""
-    return _speech(tmp_path_factory.mktemp("voice") / "long.wav", 10)
+    """40 seconds: long enough to be watched, and to be stopped on the way."""
+    return _speech(tmp_path_factory.mktemp("voice") / "long.wav", 40)
 
 
 def _speech(path: Path, seconds: float) -> Path:

@@ -50,11 +50,11 @@ def test_portrait_and_recording(
     seen = page.evaluate("progress")
     assert seen == sorted(seen)
     assert any(0 < value < 100 for value in seen), seen
-    assert desk.play() == pytest.approx(10, abs=0.1)
+    assert desk.play() == pytest.approx(40, abs=0.1)
     video = desk.download(tmp_path)
     assert (video.width, video.height) == (360, 480)
-    assert video.frames == pytest.approx(10 * 25, abs=1)
-    assert video.sound == pytest.approx(10, abs=0.05)
+    assert video.frames == pytest.approx(40 * 25, abs=1)
+    assert video.sound == pytest.approx(40, abs=0.05)
     assert video.name == f"{desk.generation_id}.mp4"
     assert site.status(desk.generation_id)["state"] == "completed"
     expect(page.locator("#details")).to_contain_text(desk.generation_id)

@@ -30,7 +30,7 @@ def _nothing_else_renders(live_service, renders):
 
 
 def test_progress_tells_frames_and_rises_to_its_end(api, files):
-    generation = api.start(files=files(4.0))
+    generation = api.start(files=files(30.0))
     seen = set()
     status = api.until(generation, lambda s: seen.add(s["progress"]) or s["state"] != "processing")
     assert status["state"] == "completed", status
