@@ -47,7 +47,7 @@ class _Speaker:
         teeth = None
         for index in np.argsort(gaps)[::-1][:6]:
             pose = Pose.of(seen[index][1].points)
-            teeth = Teeth.shown(seen[index][0], faces[index], _to_mm(head, pose), pose.scale)
+            teeth = Teeth.shown(seen[index][0], faces[index], head.to_mouth_mm(pose), pose.scale)
             if teeth is not None:
                 break
         return cls(head, palette, teeth)
@@ -74,12 +74,6 @@ class _Speaker:
         if strength < 1:
             drawn = cv2.addWeighted(drawn, strength, there, 1 - strength, 0)
         there[:] = drawn
-
-
-def _to_mm(head: Head, pose: Pose) -> Array:
-    origin = pose.project(head.mouth_centre[None])[0]
-    back = np.linalg.inv(pose.matrix[:2, :2])
-    return np.column_stack([back, -back @ origin])
 
 
 def _gap(head: Array) -> float:

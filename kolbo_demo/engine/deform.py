@@ -21,6 +21,7 @@ from kolbo_demo.engine.head import (
     Array,
     Head,
     Pose,
+    smoothstep,
 )
 from kolbo_demo.engine.warp import Box, Grid, Map, Pixels, Spline, sampled
 
@@ -113,8 +114,8 @@ def _skin(at: Array, head: Head, shift: Array, jaw: float) -> Array:
     """How skin points (n, 2) mm move with the mouth's corners (`shift`, (2, 2) mm) and the jaw."""
     corners = head.points[[61, 291], :2]
     level = float(corners[:, 1].mean())
-    down = _smooth((at[:, 1] - level + 2) / (head.points[CHIN, 1] - level - 8))
-    beside = 1 - _smooth((np.abs(at[:, 0]) - 26) / 48)
+    down = smoothstep((at[:, 1] - level + 2) / (head.points[CHIN, 1] - level - 8))
+    beside = 1 - smoothstep((np.abs(at[:, 0]) - 26) / 48)
     move = np.zeros_like(at)
     move[:, 1] = jaw * down * beside
     for corner, by in zip(corners, shift, strict=True):
@@ -122,11 +123,6 @@ def _skin(at: Array, head: Head, shift: Array, jaw: float) -> Array:
         move[:, 0] += near * by[0]
         move[:, 1] += near * by[1] * (1 - down)
     return move
-
-
-def _smooth(value: Array) -> Array:
-    v = np.clip(value, 0.0, 1.0)
-    return v * v * (3 - 2 * v)
 
 
 def _helpers(head: Head) -> Array:
@@ -192,8 +188,7 @@ class MouthWarp:
         target[list(_SHARED)] = shared_to
         origin = pose.project(self.head.mouth_centre[None])[0]
         axes = pose.matrix[:2, :2]
-        back = np.linalg.inv(axes)
-        to_mm = np.column_stack([back, -back @ origin])
+        to_mm = self.head.to_mouth_mm(pose)
         grid = Grid(_box(origin, axes, rgb.shape), pose.scale)
         nodes = grid.nodes
         offset = np.zeros_like(nodes) if moved is None else moved(nodes)
@@ -253,7 +248,7 @@ def _fade(mm: Array) -> Array:
     """1 over the lower face, 0 from the reach on."""
     y = np.where(mm[:, 1] < 0, mm[:, 1] / REACH_UP, mm[:, 1] / REACH_DOWN)
     distance = np.hypot(mm[:, 0] / REACH_X, y)
-    return 1 - _smooth((distance - 0.68) / 0.3)
+    return 1 - smoothstep((distance - 0.68) / 0.3)
 
 
 def _opening(target: Array, to_mm: Array, scale: float) -> Opening:
@@ -278,7 +273,7 @@ def _thinned(points: Array, pose: Pose) -> Array:
     down = pose.matrix[:2, 1]
     upper, lower = list(UPPER_INNER), list(LOWER_INNER)
     gap = ((points[lower] - points[upper]) @ down) / (down @ down)
-    by = (TEETH_BIAS * _smooth((gap - 0.8) / 2.0))[:, None] * down
+    by = (TEETH_BIAS * smoothstep((gap - 0.8) / 2.0))[:, None] * down
     out[upper] -= by
     out[lower] += by
     return out

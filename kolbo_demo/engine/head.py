@@ -98,6 +98,11 @@ class Head:
         """From the mouth's middle to an inner corner, mm."""
         return float(self.points[308, 0] - self.points[78, 0]) / 2
 
+    def to_mouth_mm(self, pose: Pose) -> Array:
+        """(2, 3) affine from a picture's pixels to millimetres around the middle of the mouth."""
+        back = np.linalg.inv(pose.matrix[:2, :2])
+        return np.column_stack([back, -back @ pose.project(self.mouth_centre[None])[0]])
+
     @classmethod
     def at_rest(cls, points: Array) -> "Head":
         """Rest made from any expression: lips brought together, a smile relaxed.
@@ -114,7 +119,7 @@ class Head:
         rest[list(UPPER_OUTER), 1] += 0.3 * 0.85 * gap
         rest[list(LOWER_OUTER), 1] -= 0.7 * 0.9 * gap
         chin_up = 0.35 * float(gap.max())
-        fall = _smooth((points[:, 1] - rest[lower[5], 1] - 8) / 20)
+        fall = smoothstep((points[:, 1] - rest[lower[5], 1] - 8) / 20)
         below = fall > 0
         rest[below, 1] -= (chin_up * fall)[below]
         return cls(_relaxed(rest))
@@ -143,16 +148,7 @@ def _relaxed(points: Array) -> Array:
     return out
 
 
-def _smooth(value: Array) -> Array:
-    """Smoothstep: 0 below 0, 1 above 1."""
+def smoothstep(value: Array) -> Array:
+    """0 below 0, 1 above 1, smooth between."""
     v = np.clip(value, 0.0, 1.0)
     return v * v * (3 - 2 * v)
-
-
-def with_seam(head_points: Array, seam: Array) -> Array:
-    """Points (478, 3) mm whose inner lips lie on a measured seam, (11,) mm from corner to
-    corner."""
-    out = head_points.copy()
-    out[list(UPPER_INNER), 1] = seam
-    out[list(LOWER_INNER), 1] = seam
-    return out

@@ -9,7 +9,7 @@ strength that fades with distance in time, and the mouth follows the weighted me
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -87,6 +87,7 @@ _ROUND = Target(-5.5, 1.0, (1.4, 1.4, 0.9))
 _HALF_ROUND = Target(-3.5, 0.7, (1, 1, 0.7))
 
 TARGETS: dict[str, Target] = {
+    "": _REST,  # a silence
     **dict.fromkeys("aɑäàãåɐɒ", _OPEN),
     "æ": Target(1.5, 0.0, (0.7, 0.5, 1)),
     **dict.fromkeys("ʌɤ", Target(0.0, 0.0, (0.4, 0.4, 0.8))),
@@ -139,15 +140,9 @@ class MouthCurves:
     """0-1: lower lip at the upper teeth (f, v)."""
     closure: Curve
     """0-1: lips pressed together (p, b, m)."""
-    activity: Curve
-    """0-1: someone is speaking."""
 
     def __len__(self) -> int:
         return len(self.jaw)
-
-    def part(self, start: int, stop: int) -> "MouthCurves":
-        """The curves of frames start to stop."""
-        return MouthCurves(*(getattr(self, field.name)[start:stop] for field in fields(self)))
 
 
 def mouth_curves(heard: Heard, fps: float, frames: int) -> MouthCurves:
@@ -168,7 +163,7 @@ def mouth_curves(heard: Heard, fps: float, frames: int) -> MouthCurves:
     jaw, aperture, width, protrusion, tongue, teeth = values
     curves = (
         jaw * (1 - 0.25 * closure), aperture * (1 - closure), width, protrusion, tongue,
-        teeth * (1 - closure), closure, gaussian_filter1d(active, 2 * SMOOTH * STEPS),
+        teeth * (1 - closure), closure,
     )  # fmt: skip
     at = np.arange(frames) / fps + LEAD
     sampled = [np.interp(at, time, curve).astype(np.float32) for curve in curves]
@@ -207,8 +202,7 @@ def _coarticulated(sounds: list[Phoneme], count: int) -> NDArray[np.float64]:
     weight = np.full((4, count), 1e-4)  # a faint pull towards rest, for the time in between
     reach = np.array(REACH)[:, None]
     for sound in [*sounds, *_silences(sounds, count / STEPS)]:
-        target = _REST if sound.symbol == "" else TARGETS.get(sound.symbol[:1] if
-            sound.symbol not in TARGETS else sound.symbol, _SCHWA)  # fmt: skip
+        target = TARGETS.get(sound.symbol) or TARGETS.get(sound.symbol[:1], _SCHWA)
         half = (sound.end - sound.start) / 2
         first = max(int((sound.start - 0.5) * STEPS), 0)
         last = min(int((sound.end + 0.5) * STEPS) + 1, count)
