@@ -68,7 +68,7 @@ def generate(
         str | None, typer.Option(metavar="TEXT", help="English words to speak, instead of --audio.")
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="A wish for the result, if the model can.")
+        str | None, typer.Option(metavar="TEXT", help="How to play it, such as: subtle, smiling.")
     ] = None,
     model: Annotated[
         str | None,

@@ -33,7 +33,7 @@ class _Speaker:
         self._warp, self._palette, self._teeth = MouthWarp(head), palette, teeth
 
     @classmethod
-    def learnt(cls, seen: list[tuple[Pixels, Face]]) -> "_Speaker":
+    def learnt(cls, seen: list[tuple[Pixels, Face]], relax: float | None = None) -> "_Speaker":
         """From some pictures of the person: rest from those with the most closed lips, teeth from
         the one that shows most of them."""
         faces = [face.points.astype(np.float64) for _, face in seen]
@@ -41,7 +41,7 @@ class _Speaker:
                  zip(seen, faces, strict=True)]  # fmt: skip
         gaps = [_gap(head) for head in heads]
         closed = np.argsort(gaps)[: max(len(heads) // 5, 1)]
-        head = Head.at_rest(np.median([heads[i] for i in closed], axis=0))
+        head = Head.at_rest(np.median([heads[i] for i in closed], axis=0), relax)
         best = closed[0]
         palette = Palette.of(seen[best][0], faces[best])
         teeth = None
@@ -85,18 +85,25 @@ def _shape(curves: MouthCurves, frame: int) -> Shape:
     return Shape(
         float(c.jaw[frame]), float(c.aperture[frame]), float(c.width[frame]),
         float(c.protrusion[frame]), float(c.tongue[frame]), float(c.teeth[frame]),
-        float(c.closure[frame]),
+        float(c.closure[frame]), float(c.smile[frame]),
     )  # fmt: skip
 
 
 def still(
-    picture: Pixels, point: Point | None, curves: MouthCurves, life: Life
+    picture: Pixels,
+    point: Point | None,
+    curves: MouthCurves,
+    life: Life,
+    relax: float | None = None,
 ) -> Iterator[Pixels]:
     """A picture that speaks, a frame for each of the curves': head, lids and mouth in one
-    resampling. `point` is 0-1. MediaError where the picture has no face."""
+    resampling.
+
+    `point` is 0-1, `relax` as in `Head.at_rest`. MediaError where the picture has no face.
+    """
     face = find_speaker(picture, FaceFinder(), point)
     points, pose = face.points.astype(np.float64), Pose.of(face.points)
-    speaker = _Speaker.learnt([(picture, face)])
+    speaker = _Speaker.learnt([(picture, face)], relax)
     sway, lids = Sway(pose, picture.shape[:2]), Eyelids(picture, points, pose)
     left, top, right, bottom = sway.box
     for frame in range(len(curves)):
@@ -118,12 +125,13 @@ def talking_clip(
     curves: MouthCurves,
     looked_at: Callable[[], None],
     passed: Callable[[], None],
+    relax: float | None = None,
 ) -> Iterator[Pixels]:
     """A clip that says something else: each frame keeps its own head and background.
 
-    `face` is 0-1. `looked_at` is called for each frame seen while learning the speaker's face,
-    `passed` for each that had no usable face and is handed out unchanged. MediaError where no
-    frame has a face.
+    `face` is 0-1, `relax` as in `Head.at_rest`. `looked_at` is called for each frame seen while
+    learning the speaker's face, `passed` for each that had no usable face and is handed out
+    unchanged. MediaError where no frame has a face.
     """
     finder = FaceFinder()
     point = None if face is None else (face[0] * clip.width, face[1] * clip.height)
@@ -134,7 +142,7 @@ def talking_clip(
     seen = [_cropped(rgb, found) for rgb, found in looked if found is not None]
     if not seen:
         raise MediaError(NO_FACE.format(what="clip"))
-    speaker = _Speaker.learnt(seen)
+    speaker = _Speaker.learnt(seen, relax)
     rigid = speaker.head.points[list(RIGID)]
     frames = ahead(track(clip.frames(len(curves)), finder, point))
     for index, (window, middle) in enumerate(_windows(frames, AHEAD)):

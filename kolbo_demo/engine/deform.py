@@ -48,6 +48,8 @@ UPPER_SHARE = 0.22
 """Of the opening, what the upper lip raises; the lower lip drops the rest."""
 TEETH_BIAS = 0.5
 """Millimetres by which an open source's lips are taken thinner, so that no teeth stick to them."""
+SMILE_WIDE = 0.8
+"""Millimetres that a corner goes out for one that a smile pulls it up."""
 REACH_X, REACH_UP, REACH_DOWN = 66.0, 46.0, 84.0
 """Millimetres from the mouth's middle where the warp has faded to nothing."""
 
@@ -63,6 +65,7 @@ class Shape:
     tongue: float
     teeth: float
     closure: float
+    smile: float = 0.0
 
     @property
     def upper_lift(self) -> float:
@@ -100,14 +103,16 @@ def displaced(head: Head, shape: Shape) -> Array:
         else:
             y += rim * (0.92 * shape.lower_drop - 0.6 * shape.closure + 1.3 * shape.protrusion)
         out[ids, 1] = rest[ids, 1] + y
-        out[ids, 0] = rest[ids, 0] + shape.width * t
+        out[ids, 0] = rest[ids, 0] + shift[1, 0] * t
     return out
 
 
 def _corner_shift(shape: Shape) -> Array:
     """How the picture's left and right mouth corners move from rest, (2, 2) mm."""
-    down = 0.2 * shape.lower_drop * (1 - 0.5 * shape.protrusion)
-    return np.array([[-shape.width, down], [shape.width, down]])
+    smile = shape.smile * (1 - 0.5 * shape.protrusion)
+    out = shape.width + SMILE_WIDE * smile
+    down = 0.2 * shape.lower_drop * (1 - 0.5 * shape.protrusion) - smile
+    return np.array([[-out, down], [out, down]])
 
 
 def _skin(at: Array, head: Head, shift: Array, jaw: float) -> Array:

@@ -104,11 +104,12 @@ class Head:
         return np.column_stack([back, -back @ pose.project(self.mouth_centre[None])[0]])
 
     @classmethod
-    def at_rest(cls, points: Array) -> "Head":
+    def at_rest(cls, points: Array, relax: float | None = None) -> "Head":
         """Rest made from any expression: lips brought together, a smile relaxed.
 
-        `points` (478, 3) head millimetres. The upper lip takes 30 % of the gap, the lower the
-        rest, the outer rings follow most of the way, and the chin some of it.
+        `points` (478, 3) head millimetres; `relax` (0-1) is how much of a smile is taken back. The
+        upper lip takes 30 % of the gap, the lower the rest, the outer rings follow most of the
+        way, and the chin some of it.
         """
         rest = points.copy()
         upper, lower = list(UPPER_INNER), list(LOWER_INNER)
@@ -122,15 +123,15 @@ class Head:
         fall = smoothstep((points[:, 1] - rest[lower[5], 1] - 8) / 20)
         below = fall > 0
         rest[below, 1] -= (chin_up * fall)[below]
-        return cls(_relaxed(rest))
+        return cls(_relaxed(rest, RELAX if relax is None else relax))
 
 
-def _relaxed(points: Array) -> Array:
-    """A smile taken back in part: corners in and down, what lies near them along."""
+def _relaxed(points: Array, relax: float) -> Array:
+    """A smile taken back by a part of it: corners in and down, what lies near them along."""
     left, right = points[61].copy(), points[291].copy()
-    excess = max(float(right[0] - left[0]) - WIDE, 0.0) * RELAX / 2
+    excess = max(float(right[0] - left[0]) - WIDE, 0.0) * relax / 2
     seam = points[UPPER_INNER[5], 1]
-    lift = max(float(seam - (left[1] + right[1]) / 2), 0.0) * RELAX
+    lift = max(float(seam - (left[1] + right[1]) / 2), 0.0) * relax
     if excess == 0.0 and lift == 0.0:
         return points
     out = points.copy()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from kolbo_demo.engine.directions import Directions
 from kolbo_demo.engine.head import Array, Pose
 from kolbo_demo.engine.speech import HOP
 from kolbo_demo.engine.warp import Box, Map, Pixels, sampled
@@ -63,6 +64,14 @@ class Life:
         x = drift(0.8, 0.9)
         y = drift(0.7, 0.5) + 0.9 * nod * np.clip(time / 0.6, 0, 1)
         return cls(np.stack([x, y], 1), drift(0.9, 0.011), _blinks(random, time))
+
+    def directed(self, directions: Directions) -> "Life":
+        """The same life, with the head and the lids as they were told."""
+        return Life(
+            self.shift * directions.head,
+            self.roll * directions.head,
+            self.lids if directions.blinks else np.zeros_like(self.lids),
+        )
 
 
 def _blinks(random: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:

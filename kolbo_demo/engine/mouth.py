@@ -9,13 +9,14 @@ strength that fades with distance in time, and the mouth follows the weighted me
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, grey_closing, maximum_filter1d
 
+from kolbo_demo.engine.directions import Directions
 from kolbo_demo.engine.motion import motion
 from kolbo_demo.engine.recogniser import STEP
 from kolbo_demo.engine.speech import HOP, Heard, Phoneme, threshold
@@ -47,6 +48,8 @@ POUT = 1.4
 ROUNDED = 0.6
 """How much of the table's width and protrusion comes on top of the learned: u, w, o and sh look
 round on every face. More of it agrees with real lips less."""
+SMILE = 3.0
+"""Millimetres that a smile which was asked for pulls the corners up."""
 FV_APERTURE = 2.4
 """Millimetres between the lips while the lower one is at the teeth."""
 BRIDGE, EDGE = 9, 6
@@ -140,9 +143,23 @@ class MouthCurves:
     """0-1: lower lip at the upper teeth (f, v)."""
     closure: Curve
     """0-1: lips pressed together (p, b, m)."""
+    smile: Curve
+    """How far each mouth corner is pulled up, mm, unless a sound rounds it."""
 
     def __len__(self) -> int:
         return len(self.jaw)
+
+    def directed(self, directions: Directions) -> "MouthCurves":
+        """The same mouth, told how to play. What closes still closes."""
+        reach = directions.lips
+        return replace(
+            self,
+            jaw=self.jaw * reach,
+            aperture=np.minimum(self.aperture * reach, WIDEST),
+            width=self.width * reach,
+            protrusion=np.minimum(self.protrusion * reach, 1),
+            smile=self.smile + (SMILE if directions.smile else 0),
+        )
 
 
 def mouth_curves(heard: Heard, fps: float, frames: int) -> MouthCurves:
@@ -172,7 +189,7 @@ def mouth_curves(heard: Heard, fps: float, frames: int) -> MouthCurves:
     sampled[1][hits] = 0.0
     sampled[5][hits] = 0.0
     sampled[6][hits] = 1.0
-    return MouthCurves(*sampled)
+    return MouthCurves(*sampled, smile=np.zeros(frames, np.float32))
 
 
 def _lifelike(name: str, heard: Heard, time: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from kolbo_demo.engine import Cancelled, EngineError, problem
 from kolbo_demo.engine.animate import still, talking_clip
+from kolbo_demo.engine.directions import AS_PEOPLE_DO, Directions
 from kolbo_demo.engine.life import Life
 from kolbo_demo.engine.mouth import mouth_curves
 from kolbo_demo.engine.pipeline import ahead
@@ -45,15 +46,17 @@ def render(
     audio: Path,
     output: Path,
     face: tuple[float, float] | None = None,
+    directions: Directions = AS_PEOPLE_DO,
     on_progress: OnProgress | None = None,
     cancelled: IsCancelled | None = None,
 ) -> Rendered:
     """Make `source` (a picture or a clip) say `audio` and write it to `output` as MP4.
 
     `face` is a point, x and y in 0-1 of the upright picture: the face nearest to it speaks, else
-    the largest. `on_progress` gets frames done and frames in all. `cancelled` is asked at every
-    frame. The output is as long as the voice. Raises MediaError where the input cannot work,
-    Cancelled, or EngineError where this machine cannot render; nothing is left behind then.
+    the largest. `directions` tell how to play. `on_progress` gets frames done and frames in all.
+    `cancelled` is asked at every frame. The output is as long as the voice. Raises MediaError where
+    the input cannot work, Cancelled, or EngineError where this machine cannot render; nothing is
+    left behind then.
     """
     if (missing := problem()) is not None:
         raise EngineError(missing)
@@ -69,17 +72,18 @@ def render(
     job.check()
     if kind == "image":
         frames = frames_for(duration, Fraction(STILL_FPS))
-        curves = mouth_curves(heard, STILL_FPS, frames)
+        curves = mouth_curves(heard, STILL_FPS, frames).directed(directions)
         picture = _fitted(upright_image(source))
         height, width = picture.shape[:2]
-        pictures = still(picture, face, curves, Life.of(heard.level, STILL_FPS, frames))
+        life = Life.of(heard.level, STILL_FPS, frames).directed(directions)
+        pictures = still(picture, face, curves, life, directions.relax)
         job.total, fps = frames, Fraction(STILL_FPS)
         return job.write(pictures, output, (width, height), fps, audio, duration)
     with Clip(source) as clip:
         frames = frames_for(duration, clip.fps)
-        curves = mouth_curves(heard, float(clip.fps), frames)
+        curves = mouth_curves(heard, float(clip.fps), frames).directed(directions)
         job.total = frames + min(frames, clip.frame_count)
-        pictures = talking_clip(clip, face, curves, job.step, job.skip)
+        pictures = talking_clip(clip, face, curves, job.step, job.skip, directions.relax)
         return job.write(pictures, output, (clip.width, clip.height), clip.fps, audio, duration)
 
 

@@ -42,7 +42,8 @@ _MODELS = {
         "Local still",
         "image",
         "Makes a portrait speak on this machine: lips by phoneme, blinks, slight head motion. "
-        "Free. English sounds fit best. A prompt is accepted but changes nothing.",
+        "Free. English sounds fit best. A prompt may tell lips (subtle to exaggerated, "
+        "whispering, singing), head (still to lively), no blinking, smiling or neutral.",
     ),
     "video": _model(
         "clip",
@@ -50,7 +51,8 @@ _MODELS = {
         "video",
         "Gives a clip new lips on this machine and leaves the rest of each frame as it is. "
         "The result is as long as the audio: a shorter clip plays back and forth, a longer one "
-        "is cut. Free. English sounds fit best. A prompt is accepted but changes nothing.",
+        "is cut. Free. English sounds fit best. A prompt may tell lips (subtle to exaggerated, "
+        "whispering, singing) and smiling or neutral.",
         min_video_duration=MIN_SECONDS,
         max_video_duration=MAX_SECONDS,
     ),

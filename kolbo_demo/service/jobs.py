@@ -56,7 +56,6 @@ class Progress:
     percent: int
     created: float
     """Seconds since the epoch."""
-    prompt: str | None = None
     file: str | None = None
     """Stem of the result's names in storage."""
     made: dict[str, Any] | None = None
@@ -267,6 +266,7 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
             thumbnail=str(folder / "thumbnail.jpg"),
             face=job["face"],
             model=job["model"],
+            prompt=job.get("prompt"),
         )
         try:
             made = process.run(task, on_progress, lambda: jobs.wanted(generation))
@@ -294,7 +294,6 @@ def _progress(status: WorkflowStatus) -> Progress:
         state=state,
         percent=100 if state == COMPLETED else _percent(status.workflow_id),
         created=job.get("created", 0.0),
-        prompt=job.get("prompt"),
         file=job.get("file"),
         made=outcome.get("made"),
         failure=failure,

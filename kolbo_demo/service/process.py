@@ -51,6 +51,7 @@ class Task:
     face: tuple[float, float] | None
     model: str | None
     """The model asked for; None lets the source decide."""
+    prompt: str | None = None
 
 
 def run(
@@ -194,6 +195,7 @@ def main() -> None:
 def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
     """Look at the files, render, make the thumbnail. Raises JobError."""
     from kolbo_demo import media  # here, not above: the parent needs no decoder and no engine
+    from kolbo_demo.engine.directions import Directions
     from kolbo_demo.engine.render import render as render_video
 
     with _told():
@@ -209,17 +211,20 @@ def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any
             )
         _within("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
         _within("video", source.duration, model.min_video_duration, model.max_video_duration)
+        directions = Directions.of(task.prompt, clip=source.kind == "video")
         face = (task.face[0], task.face[1]) if task.face else None
         made = render_video(
             Path(task.source),
             Path(task.audio),
             Path(task.video),
             face=face,
+            directions=directions,
             on_progress=on_progress,
         )
         media.first_frame(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
     return {
         "model": model.identifier,
+        "prompt_used": directions.told,
         "duration": round(float(made.duration), 3),
         "width": made.width,
         "height": made.height,

@@ -237,7 +237,7 @@ def _status(progress: Progress, request: Request) -> Status:
             thumbnail_url=f"{base}{thumbnail_name(progress.file or '')}",
             duration=made["duration"],
             aspect_ratio=f"{made['width'] // ratio}:{made['height'] // ratio}",
-            prompt_used=progress.prompt or "",
+            prompt_used=made.get("prompt_used", ""),
             model=made["model"],
             created_at=created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             **{k: made[k] for k in ("width", "height", "fps", "frames", "frames_without_face")},

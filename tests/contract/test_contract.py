@@ -50,7 +50,7 @@ def test_a_portrait_from_file_to_file(client: KolboClient, media: Media, tmp_pat
     assert result
     assert result.duration == pytest.approx(SECONDS, abs=0.15)
     assert result.aspect_ratio == "1:1"
-    assert result.prompt_used == "A smile ☺"
+    assert result.prompt_used == "smiling (not used: ☺)"
     path = reopened.download(tmp_path / "out.mp4")
     assert seconds_of(path) == pytest.approx(SECONDS, abs=0.15)
     assert requests.get(result.urls[0], timeout=10).content == path.read_bytes()

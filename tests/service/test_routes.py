@@ -94,7 +94,8 @@ def test_unknown_addresses_answer_with_the_envelope(api, refused, method, path, 
 
 def test_a_generation_from_upload_to_download(api, files):
     reply = api.lipsync(
-        files=files(0.6), data={"prompt": "a warm smile", "bounding_box_target": "[0.5, 0.4]"}
+        files=files(0.6),
+        data={"prompt": "a warm smile, at dusk", "bounding_box_target": "[0.5, 0.4]"},
     )
     start = reply.json()
     generation = start["generation_id"]
@@ -114,7 +115,7 @@ def test_a_generation_from_upload_to_download(api, files):
     result = status["result"]
     assert result["duration"] == pytest.approx(0.6, abs=0.05)
     assert result["aspect_ratio"] == "1:1"
-    assert result["prompt_used"] == "a warm smile"
+    assert result["prompt_used"] == "smiling (not used: dusk)"
     assert result["model"] in [
         m["identifier"] for m in api.get("/v1/models?type=lipsync-image").json()["models"]
     ]

@@ -1,0 +1,124 @@
+"""Directions: what a prompt asks for is seen in the video, and what it cannot have is said."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kolbo_demo.engine.directions import AS_PEOPLE_DO, Directions
+from kolbo_demo.engine.face import FaceFinder, track
+from kolbo_demo.engine.render import render
+from kolbo_demo.engine.video import Clip
+from kolbo_demo.engine.voice import speak
+from tests import samples
+
+PORTRAIT = samples.SPEECH.parent / "portrait.jpg"
+FOREHEAD, LID, LOW_LID, CORNERS = 10, 159, 145, [61, 291]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        (None, ""),
+        ("", ""),
+        (" \n", ""),
+        ("a warm smile", "smiling"),
+        ("Subtle, still head, no blinking.", "subtle lips, still head, no blinking"),
+        ("Please keep her head still and don't blink", "still head, no blinking"),
+        ("whispering; very expressive", "exaggerated lips (not used: whispering)"),
+        ("Exaggerated mouth movements with a broad smile", "exaggerated lips, smiling"),
+        ("don\u2019t exaggerate the lips", "natural lips"),
+        ("not subtle", "natural lips"),
+        ("no smile", "neutral face"),
+        ("He sings, energetically", "singing, lively head"),
+        ("slight head movement", "calm head"),
+        ("clear articulation", "expressive lips"),
+        ("smiling, cinematic lighting", "smiling (not used: cinematic lighting)"),
+        ("a dragon", "nothing of the prompt (not used: dragon)"),
+        ("subtle, then exaggerated", "exaggerated lips (not used: subtle lips)"),
+        ("\u05d7\u05d9\u05d5\u05da", "nothing of the prompt (not used: \u05d7\u05d9\u05d5\u05da)"),
+        ("blinks smilingly", "nothing of the prompt (not used: blinks smilingly)"),
+    ],
+)
+def test_what_was_understood_and_what_not_is_said(prompt: str | None, told: str):
+    assert Directions.of(prompt).told == told
+
+
+def test_a_clip_keeps_its_own_head_and_eyes_and_says_so():
+    directions = Directions.of("still head, smiling", clip=True)
+    assert directions.told == "smiling (not used: still head (a clip keeps its own))"
+    assert directions.head == 1
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("voice") / "voice.wav"
+    speak("Bob and Papa go far. We map it.", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The portrait's head and shoulders, large in the picture."""
+    path = tmp_path_factory.mktemp("picture") / "head.png"
+    Image.open(PORTRAIT).crop((100, 20, 360, 280)).save(path)
+    return path
+
+
+def played(picture: Path, voice: Path, prompt: str | None, out: Path) -> np.ndarray:
+    """Landmarks (frames, 478, 2) of what a prompt makes, in parts of the eye distance."""
+    directions = Directions.of(prompt) if prompt else AS_PEOPLE_DO
+    render(picture, voice, out, directions=directions)
+    with Clip(out) as clip:
+        faces = [face for _, face in track(clip.frames(), FaceFinder(), None)]
+    points = np.array([face.points[:, :2] for face in faces if face])
+    assert len(points) == len(faces)
+    return points / np.linalg.norm(points[0, 33] - points[0, 263])
+
+
+@pytest.fixture(scope="module")
+def unasked(picture: Path, voice: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    return played(picture, voice, None, tmp_path_factory.mktemp("unasked") / "out.mp4")
+
+
+def openings(points: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(points[:, 13] - points[:, 14], axis=1)
+
+
+def test_lips_reach_as_far_as_told_and_still_close(
+    picture: Path, voice: Path, unasked: np.ndarray, tmp_path: Path
+):
+    large = openings(played(picture, voice, "exaggerated", tmp_path / "large.mp4"))
+    small = openings(played(picture, voice, "whispering", tmp_path / "small.mp4"))
+    plain = openings(unasked)
+    open_frames = plain > np.percentile(plain, 80)
+    assert large[open_frames].mean() > 1.2 * plain[open_frames].mean()
+    assert small[open_frames].mean() < 0.75 * plain[open_frames].mean()
+    closed = plain < 0.006
+    assert closed.any()
+    assert large[closed].max() < 0.05, "what closes still closes"
+
+
+def test_a_head_told_to_be_still_is_and_lids_told_to_stay_open_do(
+    picture: Path, voice: Path, unasked: np.ndarray, tmp_path: Path
+):
+    told = played(picture, voice, "still head, no blinking", tmp_path / "out.mp4")
+    assert told[:, FOREHEAD, 0].std() < 0.25 * unasked[:, FOREHEAD, 0].std()
+    lids = np.linalg.norm(told[:, LID] - told[:, LOW_LID], axis=1)
+    blinked = np.linalg.norm(unasked[:, LID] - unasked[:, LOW_LID], axis=1)
+    assert lids.min() > 0.85 * np.median(lids)
+    assert blinked.min() < 0.6 * np.median(blinked)
+
+
+def test_a_smile_pulls_the_corners_up_and_a_neutral_face_lets_them_down(
+    picture: Path, voice: Path, unasked: np.ndarray, tmp_path: Path
+):
+    def corners(points: np.ndarray) -> float:
+        """How far the corners are under the nose, mean over the video."""
+        return float((points[:, CORNERS, 1].mean(axis=1) - points[:, 2, 1]).mean())
+
+    smiling = corners(played(picture, voice, "smiling", tmp_path / "smile.mp4"))
+    neutral = corners(played(picture, voice, "neutral face", tmp_path / "neutral.mp4"))
+    assert smiling < corners(unasked) - 0.02
+    assert neutral > corners(unasked) + 0.005
