@@ -72,6 +72,13 @@ class Timeline:
     fps: Fraction
     frame_count: int
     """Frames of the grid, not of the file."""
+    keyframes: np.ndarray
+    """Seconds, ascending: where decoding may begin, as the file says."""
+
+    def keyframe_after(self, seconds: float) -> float:
+        """The first keyframe later than `seconds`, in seconds; infinity where there is none."""
+        place = int(np.searchsorted(self.keyframes, seconds, "right"))
+        return float(self.keyframes[place]) if place < len(self.keyframes) else math.inf
 
 
 def open_media(path: Path) -> InputContainer:
@@ -170,7 +177,7 @@ def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
 
     Headers are not trusted: a file that was cut short still promises its whole length.
     """
-    stamps = array("q")
+    stamps, keys = array("q"), array("q")
     untimed = 0
     for packet in _packets(container, stream):
         if packet.size == 0 or packet.is_discard:
@@ -180,6 +187,8 @@ def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
             untimed += 1
         else:
             stamps.append(stamp)
+            if packet.is_keyframe:
+                keys.append(stamp)
     if not stamps and not untimed:
         raise MediaError(UNREADABLE)
     time_base = stream.time_base or Fraction(1, 1000)
@@ -194,7 +203,8 @@ def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
         own = steady_rate(seconds, hint)
         duration = float(seconds[-1]) + 1 / own
     fps = usable_rate(own)
-    return Timeline(int(times[0]), time_base, fps, max(1, round(duration * fps)))
+    keyframes = np.unique((np.frombuffer(keys, np.int64) - times[0]) * float(time_base))
+    return Timeline(int(times[0]), time_base, fps, max(1, round(duration * fps)), keyframes)
 
 
 def _longest_run(times: np.ndarray, gap: float) -> np.ndarray:

@@ -1,26 +1,21 @@
-"""Decode and encode: clips to RGB frames, RGB frames and a voice to MP4, voices to samples.
+"""Decode: a clip's pictures upright, in RGB, at a constant rate, from any place on.
 
 PyAV does the work in this process: as fast as a pipe to the ffmpeg program, exact in time, and
 nothing to start or clean up. Memory stays the same for any length.
 """
 
 import math
-from collections.abc import Generator, Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Self
-from uuid import uuid4
 
-import av
 import numpy as np
-from av.audio.frame import AudioFrame
 from av.error import FFmpegError
+from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import (
     ColorPrimaries,
-    ColorRange,
     Colorspace,
     ColorTrc,
     Interpolation,
@@ -39,19 +34,20 @@ from kolbo_demo.container import (
     square_size,
     video_stream,
 )
-from kolbo_demo.engine.sound import aac_format, load_voice, read_samples
+from kolbo_demo.engine.encode import Writer, frames_for
+from kolbo_demo.engine.sound import load_voice
 
 __all__ = ["Clip", "Writer", "frames_for", "load_voice"]
 
 HELD_BYTES = 128 * 1024 * 1024
 """At most so many bytes of decoded frames are held while a clip is played backwards."""
 
-CRF = 15
-"""x264's quality: an unchanged frame stays over 40 dB, and a minute takes a few MB."""
-
-_CHROMA = Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
-_TO_RGB = Interpolation.BILINEAR | _CHROMA
-_TO_YUV = Interpolation.BICUBIC | _CHROMA
+_TO_RGB = (
+    Interpolation.BILINEAR
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
+    | Interpolation.ACCURATE_RND
+)
 _WIDE = (ColorPrimaries.BT2020, ColorPrimaries.SMPTE431, ColorPrimaries.SMPTE432)
 _HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 _UNTAGGED = 2
@@ -74,7 +70,8 @@ class Clip:
         self.frame_count = self._timeline.frame_count
         self.duration = float(self.frame_count / self.fps)
         """Seconds."""
-        _, first = next(self._decoded(0.0), (0.0, None))
+        self._searchable, self._interlaced = True, False
+        _, first = next(self._decoded(Fraction(0)), (0.0, None))
         if first is None:
             raise MediaError(UNREADABLE)
         self._orientation = Orientation.of(first)
@@ -97,83 +94,137 @@ class Clip:
         if self._playing is not None:
             self._playing.close()
 
-    def frames(self, count: int | None = None) -> Iterator[np.ndarray]:
+    def frames(self, count: int | None = None, first: int = 0) -> Iterator[np.ndarray]:
         """Yield `count` frames (default: `frame_count`), each a new uint8 array (H, W, 3).
 
         More than there are play back and forth, without showing the ends twice; fewer are cut.
+        `first` starts further on, at that place of the back and forth.
         """
         self.close()
-        self._playing = self._play(self.frame_count if count is None else count)
+        self._playing = self._play(first, self.frame_count if count is None else count)
         return self._playing
 
-    def _play(self, count: int) -> Generator[np.ndarray]:
-        yield from self._forth(0, min(count, self.frame_count))
-        left = count - self.frame_count
+    def number_at(self, place: int) -> int:
+        """Which of the clip's frames is shown at a place of the back and forth."""
         last = self.frame_count - 1
-        if left > 0 and last == 0:
+        return last - abs(last - place % (2 * last)) if last else 0
+
+    def frames_at(self, numbers: list[int]) -> Iterator[np.ndarray]:
+        """Yield some frames, (H, W, 3): `numbers` of the clip's own, ascending.
+
+        What lies between is searched over where the file allows it, else decoded and not looked at.
+        """
+        self.close()
+        self._playing = self._pick(numbers)
+        return self._playing
+
+    def _pick(self, numbers: list[int]) -> Generator[np.ndarray]:
+        while numbers:
+            # As far as decoding on is no longer than searching.
+            keyframe = self._timeline.keyframe_after(float(numbers[0] / self.fps))
+            near = keyframe - 1e-6 if self._searchable else math.inf
+            reached = [number for number in numbers if number / self.fps < near]
+            yield from map(self._rgb, self._nearest(reached))
+            numbers = numbers[len(reached) :]
+
+    def _play(self, first: int, count: int) -> Generator[np.ndarray]:
+        last = self.frame_count - 1
+        if last == 0:
             still = next(self._forth(0, 1))
-            for _ in range(left):
+            for _ in range(count):
                 yield still.copy()
             return
-        backwards = True
-        while left > 0:
-            leg = min(left, last)
-            yield from self._back(last - leg, last) if backwards else self._forth(1, 1 + leg)
-            backwards = not backwards
-            left -= leg
+        while count > 0:
+            place = first % (2 * last)
+            if place <= last:
+                leg = min(last + 1 - place, count)
+                yield from self._forth(place, place + leg)
+            else:
+                end = 2 * last - place + 1
+                leg = min(end - 1, count)
+                yield from self._back(end - leg, end)
+            first, count = first + leg, count - leg
 
     def _forth(self, first: int, end: int) -> Iterator[np.ndarray]:
-        yield from map(self._rgb, self._nearest(first, end))
+        yield from map(self._rgb, self._nearest(range(first, end)))
 
     def _back(self, first: int, end: int) -> Iterator[np.ndarray]:
         """Frames end-1 down to first: pieces are decoded forwards, then handed out backwards."""
         piece = max(1, HELD_BYTES // self._frame_bytes)
         while end > first:
             start = max(first, end - piece)
-            yield from map(self._rgb, reversed(list(self._nearest(start, end))))
+            yield from map(self._rgb, reversed(list(self._nearest(range(start, end)))))
             end = start
 
-    def _nearest(self, first: int, end: int) -> Iterator[VideoFrame]:
-        """For each place of the grid the frame whose time is nearest: no drift adds up."""
-        held, held_time, place = None, -math.inf, first
-        for time, frame in self._decoded(float(first / self.fps)):
-            while held is not None and place < end and 2 * place / self.fps < held_time + time:
+    def _nearest(self, places: Sequence[int]) -> Iterator[VideoFrame]:
+        """For each of some places of the grid, ascending, the frame whose time is nearest: no drift
+        adds up."""
+        if not places:
+            return
+        # Deinterlacing wants to have seen the frame before.
+        start = max(places[0] - self._interlaced, 0)
+        held, held_time, done = None, -math.inf, 0
+        for time, frame in self._decoded(start / self.fps):
+            while (
+                held is not None
+                and done < len(places)
+                and 2 * places[done] / self.fps < held_time + time
+            ):
                 yield held
-                place += 1
-            if place >= end:
+                done += 1
+            if done == len(places):
                 return
             if time > held_time:
                 held, held_time = frame, time
-        while held is not None and place < end:
+        while held is not None and done < len(places):
             yield held
-            place += 1
+            done += 1
 
-    def _decoded(self, seconds: float) -> Iterator[tuple[float, VideoFrame]]:
+    def _decoded(self, seconds: Fraction) -> Iterator[tuple[float, VideoFrame]]:
         """Time and frame, from the last keyframe that lies no later than `seconds`."""
-        if seconds > 0:
+        if seconds > 0 and self._searchable:
             decoded = self._decoded_after(seconds)
             first = next(decoded, None)
-            if first is not None and first[0] <= seconds:
+            if first is not None and first[0] <= float(seconds):
                 yield first
                 yield from decoded
                 return
-            # This file cannot be searched: read it from its beginning.
+            self._searchable = False  # it is read from its beginning
         yield from self._decoded_after(None)
 
-    def _decoded_after(self, seconds: float | None) -> Iterator[tuple[float, VideoFrame]]:
-        start, unit = self._timeline.start, self._timeline.time_base
+    def _decoded_after(self, seconds: Fraction | None) -> Iterator[tuple[float, VideoFrame]]:
+        start, unit = self._timeline.start * self._timeline.time_base, self._timeline.time_base
         with open_media(self.path) as container:
             stream = video_stream(container)
             if seconds is not None:
                 try:
-                    container.seek(start + math.floor(seconds / unit), stream=stream)
+                    container.seek(self._timeline.start + math.floor(seconds / unit), stream=stream)
                 except FFmpegError:
                     return
             time = -1 / self.fps
-            for frame in decode_video(container, stream):
-                time = (frame.pts - start) * unit if frame.pts is not None else time + 1 / self.fps
+            for frame in self._deinterlaced(decode_video(container, stream)):
+                if frame.pts is None:
+                    time += 1 / self.fps
+                else:
+                    time = frame.pts * (frame.time_base or unit) - start
                 if -1 < time < self.duration + 1:  # others bear a damaged time stamp
                     yield float(time), frame
+
+    def _deinterlaced(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+        """Frames with both fields of one moment, at the rate they have; others as they are."""
+        graph: Graph | None = None
+        shape = None
+        for frame in frames:
+            self._interlaced |= frame.interlaced_frame
+            if self._interlaced and _shape(frame) != shape:
+                yield from _pulled(graph)
+                shape, graph = _shape(frame), _deinterlacer(frame)
+            if graph is None:
+                yield frame
+                continue
+            graph.vpush(frame)
+            yield from _pulled(graph, more=True)
+        yield from _pulled(graph)
 
     def _rgb(self, frame: VideoFrame) -> np.ndarray:
         width, height = self._stored
@@ -195,147 +246,32 @@ class Clip:
         return rgb.copy() if converted is frame else np.ascontiguousarray(rgb)
 
 
-class Writer:
-    """An MP4 that any browser plays: H.264 and AAC, constant rate, index in front.
+def _shape(frame: VideoFrame) -> tuple[int, int, str]:
+    return frame.width, frame.height, frame.format.name
 
-    Use as a context manager and write `frame_count` frames; fewer are made up by the last one.
-    The file appears under its name when it is whole; after an error nothing is left.
-    Raises MediaError for a voice that cannot be read, OSError if the disk does not take the file.
-    """
 
-    def __init__(
-        self,
-        path: Path,
-        width: int,
-        height: int,
-        fps: Fraction | int,
-        audio: Path,
-        duration: float,
-    ) -> None:
-        """`width` and `height` are even pixels, `duration` is in seconds."""
-        if width % 2 or height % 2:
-            raise ValueError("width and height must be even")
-        self.path = Path(path)
-        self.fps = Fraction(fps)
-        self.frame_count = frames_for(duration, self.fps)
-        """Frames that cover the whole duration."""
-        self._size = (height, width, 3)
-        self._written = 0
-        self._last: VideoFrame | None = None
-        self._reformatter = VideoReformatter()
-        self._part = self.path.with_name(f".{uuid4().hex}.part")
-        self._audio = Path(audio)
-        rate, layout = aac_format(self._audio)
-        self._part.touch()  # a folder that takes no file is told now, not after the first frame
-        self._container = av.open(
-            str(self._part.absolute()), "w", format="mp4", options={"movflags": "+faststart"}
-        )
+def _deinterlacer(frame: VideoFrame) -> Graph:
+    """libavfilter's bwdif, a frame for each frame."""
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+    )
+    graph.link_nodes(
+        source,
+        graph.add("bwdif", f"mode=send_frame:deint=interlaced:threads={THREADS}"),
+        graph.add("buffersink"),
+    ).configure()
+    return graph
+
+
+def _pulled(graph: Graph | None, more: bool = False) -> Iterator[VideoFrame]:
+    """What a graph has ready; all it has unless there will be `more`."""
+    if graph is None:
+        return
+    if not more:
+        graph.vpush(None)
+    while True:
         try:
-            self._video = self._container.add_stream(
-                "libx264", rate=self.fps, options={"preset": "veryfast", "crf": str(CRF)}
-            )
-            context = self._video.codec_context
-            context.width, context.height, context.pix_fmt = width, height, "yuv420p"
-            context.time_base = 1 / self.fps
-            context.thread_count = THREADS
-            context.colorspace = Colorspace.ITU709
-            context.color_range = ColorRange.MPEG
-            context.color_primaries = ColorPrimaries.BT709
-            context.color_trc = ColorTrc.BT709
-            self._voice = self._container.add_stream("aac", rate=rate, layout=layout)
-            channels = self._voice.codec_context.layout.nb_channels
-            self._voice.bit_rate = channels * min(160_000, 5 * rate)
-            self._pieces = read_samples(self._audio, rate, layout)
-            self._spoken = 0
-            self._sound_end = round(self.frame_count / self.fps * rate)
-        except BaseException:
-            self._abandon()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self._abandon()
+            yield graph.vpull()
+        except (BlockingIOError, EOFError):
             return
-        try:
-            self._finish()
-        except BaseException:
-            self._abandon()
-            raise
-
-    def write(self, rgb: np.ndarray) -> None:
-        """Add one frame: uint8, (height, width, 3)."""
-        if rgb.shape != self._size or rgb.dtype != np.uint8:
-            raise ValueError(f"a frame must be uint8 of shape {self._size}")
-        if self._written == self.frame_count:
-            raise ValueError(f"{self.frame_count} frames cover the duration: one too many")
-        frame = self._reformatter.reformat(
-            VideoFrame.from_numpy_buffer(np.ascontiguousarray(rgb), "rgb24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=_TO_YUV,
-            threads=THREADS,
-        )
-        self._encode(frame)
-        self._last = frame
-
-    def _encode(self, frame: VideoFrame) -> None:
-        frame.pts = self._written
-        frame.time_base = 1 / self.fps
-        self._written += 1
-        self._mux(self._video.encode(frame))
-        self._speak(round(self._written / self.fps * self._voice.rate))
-
-    def _speak(self, until: int) -> None:
-        """Encode the voice up to sample `until`, so that neither stream waits for the other."""
-        while self._spoken < until:
-            samples = next(self._pieces, None)
-            if samples is None:
-                return
-            samples = samples[:, : self._sound_end - self._spoken]
-            piece = AudioFrame.from_ndarray(samples, "fltp", self._voice.layout.name)
-            piece.rate = self._voice.rate
-            piece.time_base = Fraction(1, self._voice.rate)
-            piece.pts = self._spoken
-            self._spoken += samples.shape[1]
-            self._mux(self._voice.encode(piece))
-
-    def _mux(self, packets: list) -> None:
-        try:
-            self._container.mux(packets)
-        except FFmpegError as error:
-            raise OSError(error.errno, _NOT_WRITTEN) from error
-
-    def _finish(self) -> None:
-        if self._last is None:
-            raise ValueError("no frame was written")
-        while self._written < self.frame_count:
-            self._encode(self._last)
-        self._mux(self._video.encode(None))
-        self._mux(self._voice.encode(None))
-        try:
-            self._container.close()
-        except FFmpegError as error:
-            raise OSError(error.errno, _NOT_WRITTEN) from error
-        self._part.replace(self.path)
-
-    def _abandon(self) -> None:
-        with suppress(FFmpegError):
-            self._container.close()
-        self._part.unlink(missing_ok=True)
-
-
-_NOT_WRITTEN = "The video could not be written: free some disk space and try again."
-
-
-def frames_for(duration: float, fps: Fraction) -> int:
-    """How many frames cover `duration` seconds, at least one."""
-    return max(1, math.ceil(duration * fps - 1e-3))
