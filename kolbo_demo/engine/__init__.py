@@ -11,6 +11,15 @@ class Cancelled(EngineError):  # noqa: N818 - a state by its name on the wire, n
     """The caller asked the engine to stop."""
 
 
+class EngineCrashError(EngineError):
+    """A process that rendered ended in the middle of it."""
+
+    def __init__(self, how: str) -> None:
+        """`how` it ended, as a sentence about the engine goes on."""
+        super().__init__(f"The engine {how}. Try again.")
+        self.how = how
+
+
 @cache
 def problem() -> str | None:
     """One sentence that names what is missing for the engine to run here; None if it can."""

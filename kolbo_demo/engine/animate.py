@@ -2,13 +2,15 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from kolbo_demo.engine.deform import MouthWarp, Shape
-from kolbo_demo.engine.face import NO_FACE, Face, FaceFinder, find_speaker, track
+from kolbo_demo.engine.face import NO_FACE, Face, FaceFinder, track
 from kolbo_demo.engine.head import LOWER_INNER, RIGID, UPPER_INNER, Array, Head, Pose
 from kolbo_demo.engine.interior import Palette, Teeth, painter
 from kolbo_demo.engine.life import Eyelids, Life, Sway
@@ -22,20 +24,27 @@ LEARN_FROM = 32
 """Frames of a clip from which the speaker's resting face and teeth are learnt."""
 AHEAD = 3
 """Frames looked ahead in a clip, to smooth without delay and to fade round lost faces."""
+WARM_UP = 12
+"""Frames of a clip in which a face is followed before the first that is shown: more than AHEAD, and
+enough for landmarks to forget where following began."""
+UNSEEN = "face not seen"
+"""Why a frame has the lips it had."""
 
 Point = tuple[float, float]
 
 
-class _Speaker:
+@dataclass(frozen=True)
+class Speaker:
     """One person's face, mouth colours and teeth: all that is known before the first frame."""
 
-    def __init__(self, head: Head, palette: Palette, teeth: Teeth | None) -> None:
-        self._warp, self._palette, self._teeth = MouthWarp(head), palette, teeth
+    head: Head
+    palette: Palette
+    teeth: Teeth | None
 
     @classmethod
-    def learnt(cls, seen: list[tuple[Pixels, Face]], relax: float | None = None) -> "_Speaker":
+    def learnt(cls, seen: list[tuple[Pixels, Face]], relax: float | None = None) -> "Speaker":
         """From some pictures of the person: rest from those with the most closed lips, teeth from
-        the one that shows most of them."""
+        the one that shows most of them. `relax` as in `Head.at_rest`."""
         faces = [face.points.astype(np.float64) for _, face in seen]
         heads = [Pose.of(face.points).unproject(points) for (_, face), points in
                  zip(seen, faces, strict=True)]  # fmt: skip
@@ -52,9 +61,12 @@ class _Speaker:
                 break
         return cls(head, palette, teeth)
 
-    @property
-    def head(self) -> Head:
-        return self._warp.head
+
+class _Mouth:
+    """Draws a speaker's mouth."""
+
+    def __init__(self, speaker: Speaker) -> None:
+        self._warp, self._speaker = MouthWarp(speaker.head), speaker
 
     def draw(
         self,
@@ -68,7 +80,8 @@ class _Speaker:
     ) -> None:
         """Lays the mouth over `onto`; `strength` below 1 lets what is there show through."""
         layers = self._warp(rgb, source, pose, shape, moved)
-        drawn = layers.compose(painter(self._palette, shape, layers.opening, self._teeth))
+        teeth = self._speaker.teeth
+        drawn = layers.compose(painter(self._speaker.palette, shape, layers.opening, teeth))
         left, top, right, bottom = layers.box
         there = onto[top:bottom, left:right]
         if strength < 1:
@@ -91,83 +104,105 @@ def _shape(curves: MouthCurves, frame: int) -> Shape:
 
 def still(
     picture: Pixels,
-    point: Point | None,
+    points: Array,
+    speaker: Speaker,
     curves: MouthCurves,
     life: Life,
-    relax: float | None = None,
+    shown: range,
 ) -> Iterator[Pixels]:
-    """A picture that speaks, a frame for each of the curves': head, lids and mouth in one
-    resampling.
+    """A picture that speaks, the frames of a range: head, lids and mouth in one resampling.
 
-    `point` is 0-1, `relax` as in `Head.at_rest`. MediaError where the picture has no face.
+    `points` (478, 3) are the landmarks in it, pixels.
     """
-    face = find_speaker(picture, FaceFinder(), point)
-    points, pose = face.points.astype(np.float64), Pose.of(face.points)
-    speaker = _Speaker.learnt([(picture, face)], relax)
+    pose = Pose.of(points.astype(np.float32))
+    mouth = _Mouth(speaker)
     sway, lids = Sway(pose, picture.shape[:2]), Eyelids(picture, points, pose)
     left, top, right, bottom = sway.box
-    for frame in range(len(curves)):
+    for frame in shown:
         shift, roll = life.shift[frame], float(life.roll[frame])
         out = picture.copy()
         at = sway.head_map(shift, roll)
         out[top:bottom, left:right] = sampled(picture, at)
         lids.draw(out[top:bottom, left:right], at, float(life.lids[frame]))
-        speaker.draw(
+        mouth.draw(
             out, picture, points, pose, _shape(curves, frame),
             moved=lambda pixels, s=shift, r=roll: sway.offset(pixels, s, r),
         )  # fmt: skip
         yield out
 
 
-def talking_clip(
-    clip: Clip,
-    face: Point | None,
-    curves: MouthCurves,
-    looked_at: Callable[[], None],
-    passed: Callable[[], None],
-    relax: float | None = None,
-) -> Iterator[Pixels]:
-    """A clip that says something else: each frame keeps its own head and background.
+class View(NamedTuple):
+    """What was seen of the speaker in one frame: the face's part of the picture, the landmarks in
+    it, and those in the whole picture."""
 
-    `face` is 0-1, `relax` as in `Head.at_rest`. `looked_at` is called for each frame seen while
-    learning the speaker's face, `passed` for each that had no usable face and is handed out
-    unchanged. MediaError where no frame has a face.
+    rgb: Pixels
+    face: Face
+    whole: Face
+
+
+def look(
+    clip: Clip, numbers: list[int], point: Point | None, looked_at: Callable[[], None]
+) -> dict[int, View]:
+    """The speaker in some of a clip's frames: those of `numbers` (ascending) that show the face.
+
+    `point` is 0-1. `looked_at` is called for each frame. MediaError where none has a face.
     """
-    finder = FaceFinder()
-    point = None if face is None else (face[0] * clip.width, face[1] * clip.height)
-    used = min(len(curves), clip.frame_count)
-    looked = track(
-        _watched(clip.frames(used), max(used // LEARN_FROM, 1), looked_at), finder, point
-    )
-    seen = [_cropped(rgb, found) for rgb, found in looked if found is not None]
+    at = None if point is None else (point[0] * clip.width, point[1] * clip.height)
+    tracked = track(_watched(clip.frames_at(numbers), looked_at), FaceFinder(), at)
+    seen = {
+        number: View(*_cropped(rgb, found), found)
+        for number, (rgb, found) in zip(numbers, tracked, strict=False)
+        if found is not None
+    }
     if not seen:
         raise MediaError(NO_FACE.format(what="clip"))
-    speaker = _Speaker.learnt(seen, relax)
+    return seen
+
+
+def _watched(frames: Iterator[Pixels], looked_at: Callable[[], None]) -> Iterator[Pixels]:
+    for rgb in frames:
+        looked_at()
+        yield rgb
+
+
+def talking_clip(
+    clip: Clip,
+    anchor: Face,
+    speaker: Speaker,
+    curves: MouthCurves,
+    shown: range,
+    passed: Callable[[int, str], None],
+    threaded: bool = True,
+) -> Iterator[Pixels]:
+    """A clip that says something else, the frames of a range: each keeps its own head and
+    background.
+
+    The face is followed from WARM_UP frames earlier on, from `anchor`: where it was or will be.
+    `passed` gets the number of each frame that had no usable face and is handed out unchanged, and
+    why. `threaded` follows the face in a thread of its own.
+    """
+    mouth = _Mouth(speaker)
     rigid = speaker.head.points[list(RIGID)]
-    frames = ahead(track(clip.frames(len(curves)), finder, point))
-    for index, (window, middle) in enumerate(_windows(frames, AHEAD)):
-        rgb, found = window[middle]
+    start, stop = max(shown.start - WARM_UP, 0), min(shown.stop + AHEAD, len(curves))
+    frames = track(clip.frames(stop - start, start), FaceFinder(), None, anchor)
+    windows = _windows(ahead(frames) if threaded else frames, AHEAD)
+    for index, (rgb, faces, middle) in enumerate(windows, start):
+        if index < shown.start:
+            continue
+        if index == shown.stop:
+            return
+        found = faces[middle]
         if found is None:
-            passed()
+            passed(index, UNSEEN)
             yield rgb
             continue
-        lost = [abs(i - middle) for i, (_, other) in enumerate(window) if other is None]
+        lost = [abs(i - middle) for i, other in enumerate(faces) if other is None]
         strength = min(lost, default=AHEAD + 1) / (AHEAD + 1)
-        pose = _steady_pose([other for _, other in window], middle, rigid)
+        pose = _steady_pose(faces, middle, rigid)
         out = rgb.copy()
         points = found.points.astype(np.float64)
-        speaker.draw(out, rgb, points, pose, _shape(curves, index), strength=strength)
+        mouth.draw(out, rgb, points, pose, _shape(curves, index), strength=strength)
         yield out
-
-
-def _watched(
-    frames: Iterator[Pixels], every: int, looked_at: Callable[[], None]
-) -> Iterator[Pixels]:
-    """Every so many frames, each one counted."""
-    for index, rgb in enumerate(frames):
-        looked_at()
-        if index % every == 0:
-            yield rgb
 
 
 def _cropped(rgb: Pixels, face: Face) -> tuple[Pixels, Face]:
@@ -179,20 +214,28 @@ def _cropped(rgb: Pixels, face: Face) -> tuple[Pixels, Face]:
     return part, Face(face.points - np.array([x, y, 0], np.float32), face.presence)
 
 
-_Seen = tuple[Pixels, Face | None]
+def _windows(
+    items: Iterator[tuple[Pixels, Face | None]], reach: int
+) -> Iterator[tuple[Pixels, list[Face | None], int]]:
+    """Each picture with the faces from up to `reach` before it to as many after it, and the place
+    of its own among them."""
+    pictures: deque[Pixels] = deque()
+    faces: deque[Face | None] = deque()
 
+    def take(count: int) -> None:
+        for rgb, face in islice(items, count):
+            pictures.append(rgb)
+            faces.append(face)
 
-def _windows(items: Iterator[_Seen], reach: int) -> Iterator[tuple[deque[_Seen], int]]:
-    """Each item with up to `reach` before and after it, and its place among them."""
-    held = deque(islice(items, reach + 1))
+    take(reach + 1)
     middle = 0
-    while middle < len(held):
-        yield held, middle
-        held.extend(islice(items, 1))
+    while pictures:
+        yield pictures.popleft(), list(faces), middle
+        take(1)
         if middle < reach:
             middle += 1
         else:
-            held.popleft()
+            faces.popleft()
 
 
 def _steady_pose(faces: list[Face | None], middle: int, rigid: Array) -> Pose:

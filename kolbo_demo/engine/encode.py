@@ -214,6 +214,8 @@ def _opened(piece: Path) -> Iterator[tuple[VideoStream, Iterator[Packet]]]:
 
 def _retime(packet: Packet, first: int, fps: Fraction) -> None:
     """A piece's own times to those of the whole, counted in frames: exact at any rate."""
+    if packet.pts is None or packet.dts is None:
+        raise EngineError(_NOT_JOINED)
     unit = packet.time_base * fps
     packet.pts, packet.dts = round(packet.pts * unit) + first, round(packet.dts * unit) + first
     packet.duration = 1

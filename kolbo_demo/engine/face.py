@@ -275,15 +275,18 @@ def _distance(face: Face, point: tuple[float, float]) -> tuple[float, float]:
 
 
 def track(
-    frames: Iterable[Pixels], finder: FaceFinder, point: tuple[float, float] | None
+    frames: Iterable[Pixels],
+    finder: FaceFinder,
+    point: tuple[float, float] | None,
+    before: Face | None = None,
 ) -> Iterator[tuple[Pixels, Face | None]]:
     """Each frame with the speaker's face in it; None where it is not to be seen.
 
-    `point` (pixels, upright) chooses among the faces of the first frame that has one. After a
-    frame without the face it is looked for again near where it was last seen.
+    `point` (pixels, upright) chooses among the faces of the first frame that has one, unless the
+    speaker is known already: `before` is where the face was seen last. After a frame without the
+    face it is looked for again near where it was last seen.
     """
-    last: Face | None = None
-    seen: Face | None = None
+    last = seen = before
     for rgb in frames:
         if last is not None:
             last = finder.follow(rgb, last)

@@ -5,6 +5,7 @@ with the lips. Colours are taken from the face itself: a grey photograph gets gr
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -67,16 +68,24 @@ def _step(value: Map, soft: float | Map) -> Map:
     return v * v * (3 - 2 * v)
 
 
+@dataclass(frozen=True)
 class Teeth:
     """The upper teeth that a picture shows, straightened onto mouth millimetres.
 
     Above what is seen they go on under the lip; below their edges there is nothing.
     """
 
-    LEFT, TOP, RIGHT, BOTTOM = -34.0, -16.0, 34.0, 18.0
+    LEFT: ClassVar = -34.0
+    TOP: ClassVar = -16.0
+    RIGHT: ClassVar = 34.0
+    BOTTOM: ClassVar = 18.0
 
-    def __init__(self, colours: Map, cover: Map, scale: float) -> None:
-        self._colours, self._cover, self._scale = colours, cover, scale
+    colours: Map
+    """RGB 0-255, (rows, columns, 3), from LEFT, TOP on."""
+    cover: Map
+    """0-1, (rows, columns)."""
+    scale: float
+    """Rows and columns a millimetre."""
 
     @classmethod
     def shown(cls, rgb: Pixels, points: Array, to_mm: Array, scale: float) -> "Teeth | None":
@@ -125,12 +134,12 @@ class Teeth:
     def __call__(self, x: Map, y: Map) -> tuple[Map, Map]:
         """Colours (..., 3) and cover 0-1 (...) at mouth millimetres."""
         at = (
-            ((x - self.LEFT) * self._scale).astype(np.float32),
-            ((y - self.TOP) * self._scale).astype(np.float32),
+            ((x - self.LEFT) * self.scale).astype(np.float32),
+            ((y - self.TOP) * self.scale).astype(np.float32),
         )
         flags = cv2.INTER_LINEAR
-        colours = cv2.remap(self._colours, *at, flags, borderMode=cv2.BORDER_REPLICATE)
-        cover = cv2.remap(self._cover, *at, flags, borderMode=cv2.BORDER_CONSTANT)
+        colours = cv2.remap(self.colours, *at, flags, borderMode=cv2.BORDER_REPLICATE)
+        cover = cv2.remap(self.cover, *at, flags, borderMode=cv2.BORDER_CONSTANT)
         return np.asarray(colours, np.float32), np.asarray(cover, np.float32)
 
 

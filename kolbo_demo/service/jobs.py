@@ -79,6 +79,11 @@ def default_concurrency() -> int:
     return max(1, (os.cpu_count() or 2) // 2)
 
 
+def _share(concurrency: int) -> int:
+    """Processes for one of so many renders: together as many as there are cores."""
+    return max(1, (os.cpu_count() or 2) // concurrency)
+
+
 class Jobs:
     """The queue of generations and the files they use."""
 
@@ -88,7 +93,7 @@ class Jobs:
         self._folder = folder
         self.storage = storage
         self.policy = policy
-        self._concurrency = concurrency or default_concurrency()
+        self.concurrency = concurrency or default_concurrency()
         self._stopping = threading.Event()
         self._running: set[threading.Event] = set()
         self._lock: sqlite3.Connection | None = None
@@ -105,7 +110,7 @@ class Jobs:
             database.launch(self._folder)
             self._sweep()
             DBOS.register_queue(
-                QUEUE, worker_concurrency=self._concurrency, polling_interval_sec=0.2
+                QUEUE, worker_concurrency=self.concurrency, polling_interval_sec=0.2
             )
         except (OSError, sqlite3.Error, SQLAlchemyError) as error:
             self._release()
@@ -267,6 +272,7 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
             face=job["face"],
             model=job["model"],
             prompt=job.get("prompt"),
+            workers=_share(jobs.concurrency),
         )
         try:
             made = process.run(task, on_progress, lambda: jobs.wanted(generation))

@@ -1,29 +1,21 @@
 """One render in a process of its own.
 
 A decoder that crashes on a hostile file takes one generation down, not the service; a cancelled
-render is killed at once; the page stays quick while pixels are made. Parent and child speak
-JSON lines: the request on the child's standard input, then progress and the outcome on its
-standard output. The input stays open: when it closes, the parent is gone and the child goes too.
+render is killed at once; the page stays quick while pixels are made. The child tells progress, then
+the outcome; the processes that it starts in turn are of its group and end with it.
 """
 
 import contextlib
-import json
 import logging
 import os
 import queue
-import re
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import kolbo_demo
+from kolbo_demo.child import Child, Message, parent
 from kolbo_demo.service.catalogue import for_kind, kind_of_model
 from kolbo_demo.service.errors import JobError
 
@@ -34,8 +26,6 @@ CHECK_SECONDS = 0.2
 STALL_SECONDS = 900.0
 """A render that tells nothing for so long is given up: the longest audio takes less to read."""
 _NICENESS = 5
-_CHATTER_BYTES = 8192
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -52,6 +42,8 @@ class Task:
     model: str | None
     """The model asked for; None lets the source decide."""
     prompt: str | None = None
+    workers: int | None = None
+    """Processes that may share the render; None: one a core."""
 
 
 def run(
@@ -62,50 +54,36 @@ def run(
     `on_progress` gets frames done and frames in all. None means that `wanted` said no and the
     child is dead. Raises JobError. Whatever is raised here, the child does not outlive it.
     """
-    with tempfile.TemporaryFile() as chatter:
-        child = subprocess.Popen(  # noqa: S603 - our own module on our own interpreter
-            [sys.executable, "-P", "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=chatter,
-            env=_environment(),
-            start_new_session=True,
-        )
-        try:
-            return _follow(child, task, on_progress, wanted)
-        finally:
-            _kill(child)
-            _log.info("render %s said: %s", child.pid, _end_of(chatter))
+    heard: queue.SimpleQueue[tuple[Child, Message | None]] = queue.SimpleQueue()
+    child = Child(__name__, heard, leader=True)
+    try:
+        child.ask(**asdict(task))
+        return _follow(child, heard, on_progress, wanted)
+    finally:
+        _log.info("render %s said: %s", child.pid, child.kill())
 
 
 def _follow(
-    child: subprocess.Popen[bytes],
-    task: Task,
+    child: Child,
+    heard: "queue.SimpleQueue[tuple[Child, Message | None]]",
     on_progress: Callable[[int, int], None],
     wanted: Callable[[], bool],
 ) -> dict[str, Any] | None:
-    assert child.stdin
-    with contextlib.suppress(BrokenPipeError):  # a child dead at birth is told below
-        child.stdin.write(json.dumps(asdict(task)).encode() + b"\n")
-        child.stdin.flush()
-    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_pump, args=(child, lines), daemon=True).start()
-    heard, look = time.monotonic(), 0.0
+    told, look = time.monotonic(), 0.0
     while True:
         if time.monotonic() >= look:
             if not wanted():
                 return None
             look = time.monotonic() + CHECK_SECONDS
         try:
-            line = lines.get(timeout=CHECK_SECONDS)
+            _, message = heard.get(timeout=CHECK_SECONDS)
         except queue.Empty:
-            if time.monotonic() - heard > STALL_SECONDS:
+            if time.monotonic() - told > STALL_SECONDS:
                 raise _broken("made no progress for a quarter of an hour") from None
             continue
-        heard = time.monotonic()
-        if not line:
-            raise _broken(_last_words(child.wait()))
-        message = json.loads(line)
+        told = time.monotonic()
+        if message is None:
+            raise _broken(child.last_words())
         if "progress" in message:
             on_progress(*message["progress"])
         elif "failure" in message:
@@ -113,50 +91,6 @@ def _follow(
             raise JobError(failure.pop("message"), **failure)
         else:
             return message["result"]
-
-
-def _end_of(chatter: BinaryIO) -> str:
-    """The last of what libraries, or a traceback, wrote: for the log, not for visitors."""
-    chatter.seek(max(0, chatter.seek(0, os.SEEK_END) - _CHATTER_BYTES))
-    return chatter.read().decode(errors="replace").strip()
-
-
-def _pump(child: subprocess.Popen[bytes], lines: "queue.SimpleQueue[bytes]") -> None:
-    """Carry the child's lines over; an empty one says that it has ended."""
-    assert child.stdout
-    for line in child.stdout:
-        lines.put(line)
-    lines.put(b"")
-
-
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    if os.name == "posix":
-        # The group: an encoder that the child started goes with it.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-    else:
-        child.kill()
-    child.wait()
-    assert child.stdin
-    with contextlib.suppress(BrokenPipeError):
-        child.stdin.close()
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment, finding this very package, without anybody's keys."""
-    kept = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
-    root = str(Path(kolbo_demo.__file__).parent.parent)
-    kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, kept.get("PYTHONPATH")]))
-    return kept
-
-
-def _last_words(code: int) -> str:
-    if code >= 0:
-        return f"ended without a result (exit code {code})"
-    name = signal.Signals(-code).name
-    if name == "SIGKILL":
-        return "was killed, most likely because the machine ran out of memory"
-    return f"crashed ({name})"
 
 
 def _broken(what: str) -> JobError:
@@ -173,17 +107,10 @@ def _broken(what: str) -> JobError:
 
 def main() -> None:
     """Read one task from standard input, render it, tell the outcome on standard output."""
-    task = Task(**json.loads(_request()))
-    # Libraries chatter on standard output; only our lines may go there.
-    with os.fdopen(os.dup(1), "w", buffering=1) as out:
-        os.dup2(2, 1)
-        threading.Thread(target=_die_with_parent, daemon=True).start()
-        if hasattr(os, "nice"):
-            os.nice(_NICENESS)
-
-        def tell(**message: object) -> None:
-            out.write(json.dumps(message) + "\n")
-
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
+    with parent() as (requests, tell):
+        task = Task(**next(requests))
         try:
             result = render(task, lambda done, total: tell(progress=[done, total]))
         except JobError as error:
@@ -220,6 +147,7 @@ def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any
             face=face,
             directions=directions,
             on_progress=on_progress,
+            workers=task.workers,
         )
         media.first_frame(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
     return {
@@ -237,13 +165,15 @@ def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     """Turn what files and engine raise into JobError; the rest is a bug and ends the child."""
-    from kolbo_demo.engine import EngineError
+    from kolbo_demo.engine import EngineCrashError, EngineError
     from kolbo_demo.media import MediaError
 
     try:
         yield
     except MediaError as error:
         raise JobError(str(error), category="input", code="INVALID_MEDIA") from error
+    except EngineCrashError as error:
+        raise _broken(error.how) from error
     except EngineError as error:
         raise JobError(str(error), category="engine", code="ENGINE_ERROR") from error
     except MemoryError as error:
@@ -262,25 +192,6 @@ def _within(what: str, seconds: float | None, low: float | None, high: float | N
     else:
         return
     raise JobError(problem, category="input", code=f"INVALID_{what.upper()}_DURATION")
-
-
-def _request() -> bytes:
-    """The first line of standard input, read without a buffer that a thread could hold locked."""
-    line = bytearray()
-    while not line.endswith(b"\n"):
-        chunk = os.read(0, 1)
-        if not chunk:
-            sys.exit(1)
-        line += chunk
-    return bytes(line)
-
-
-def _die_with_parent() -> None:
-    while os.read(0, 1):
-        pass
-    if os.name == "posix" and os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,309 @@
+"""One render in parts that know of each other only what a small file tells: any process, on any
+machine, in any order.
+
+`prepare` looks at the source and listens to the voice, once; `render_segment` makes some seconds of
+the picture; `join` puts these one after another, without encoding them again, and the voice beside
+them. Who makes which segment changes nothing: lengths are fixed, and all that a segment needs of
+those before it (where the face was) is in the plan.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from kolbo_demo.engine import Cancelled, EngineError, encode, problem, stored
+from kolbo_demo.engine.animate import (
+    LEARN_FROM,
+    WARM_UP,
+    Point,
+    Speaker,
+    look,
+    still,
+    talking_clip,
+)
+from kolbo_demo.engine.directions import AS_PEOPLE_DO, Directions
+from kolbo_demo.engine.encode import PieceWriter, frames_for
+from kolbo_demo.engine.face import Face, FaceFinder, find_speaker
+from kolbo_demo.engine.head import Array
+from kolbo_demo.engine.life import Life
+from kolbo_demo.engine.mouth import MouthCurves, mouth_curves
+from kolbo_demo.engine.pipeline import ahead
+from kolbo_demo.engine.recogniser import RATE
+from kolbo_demo.engine.sound import load_voice
+from kolbo_demo.engine.speech import Heard, hear
+from kolbo_demo.engine.video import Clip
+from kolbo_demo.engine.warp import Pixels
+from kolbo_demo.media import MediaError, inspect_source, upright_image
+
+SEGMENT_SECONDS = 10
+STILL_FPS = 25
+STILL_PIXELS = 1920 * 1088
+"""A larger still is scaled down to about so many pixels."""
+SHORTEST_VOICE = 0.04
+"""Seconds."""
+CANCELLED = "The generation was cancelled."
+
+OnProgress = Callable[[int, int], None]
+IsCancelled = Callable[[], bool]
+
+
+class Unsynced(NamedTuple):
+    """Frames `first` to `end` - 1 of the result that were left as they are, and why."""
+
+    first: int
+    end: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a segment needs to know beside the source: what `prepare` found out."""
+
+    kind: Literal["image", "video"]
+    width: int
+    height: int
+    """Pixels of the result."""
+    fps: Fraction
+    frames: int
+    """Of the result."""
+    duration: float
+    """Seconds of the voice."""
+    looks: int
+    """Frames that were looked at to learn the speaker."""
+    speaker: Speaker
+    curves: MouthCurves
+    life: Life | None
+    """Of a still."""
+    faces: list[Array]
+    """Landmarks, (478, 3) pixels. Of a still: its own. Of a clip: for each segment those from which
+    the face is followed."""
+
+    @property
+    def segments(self) -> list[range]:
+        """Frames of each segment."""
+        return segments_of(self.frames, self.fps)
+
+
+def segments_of(frames: int, fps: Fraction) -> list[range]:
+    """Parts of about SEGMENT_SECONDS, equally long, none under half of that."""
+    count = max(round(frames / fps / SEGMENT_SECONDS), 1)
+    edges = [frames * i // count for i in range(count + 1)]
+    return [range(first, end) for first, end in pairwise(edges)]
+
+
+def prepare(
+    source: Path,
+    audio: Path,
+    plan: Path,
+    face: Point | None = None,
+    directions: Directions = AS_PEOPLE_DO,
+    on_progress: OnProgress | None = None,
+    cancelled: IsCancelled | None = None,
+) -> Plan:
+    """Look at `source`, listen to `audio`, and write what segments need to the file `plan`.
+
+    Arguments and errors are those of `render.render`. `on_progress` gets the frames looked at, and
+    how many there are in the whole job: those, and all that will be shown.
+    """
+    _check_engine()
+    tell, stop = on_progress or _untold, cancelled or _unstopped
+    kind = inspect_source(source).kind
+    _check(stop)
+    wave = load_voice(audio, RATE)
+    duration = len(wave) / RATE
+    if duration < SHORTEST_VOICE:
+        raise MediaError(
+            f"The audio is too short to show: use at least {SHORTEST_VOICE:g} seconds."
+        )
+    if kind == "image":
+        heard = hear(wave)
+        made = _of_still(source, duration, face, heard, directions)
+    else:
+        made = _of_clip(source, duration, face, wave, directions, tell, stop)
+    _check(stop)
+    stored.save(plan, made)
+    return made
+
+
+def _of_still(
+    source: Path, duration: float, face: Point | None, heard: Heard, directions: Directions
+) -> Plan:
+    fps = Fraction(STILL_FPS)
+    frames = frames_for(duration, fps)
+    picture = _fitted(upright_image(source))
+    found = find_speaker(picture, FaceFinder(), face)
+    height, width = picture.shape[:2]
+    return Plan(
+        kind="image",
+        width=width,
+        height=height,
+        fps=fps,
+        frames=frames,
+        duration=duration,
+        looks=0,
+        speaker=Speaker.learnt([(picture, found)], directions.relax),
+        curves=mouth_curves(heard, STILL_FPS, frames).directed(directions),
+        life=Life.of(heard.level, STILL_FPS, frames).directed(directions),
+        faces=[found.points],
+    )
+
+
+def _of_clip(
+    source: Path,
+    duration: float,
+    face: Point | None,
+    wave: np.ndarray,
+    directions: Directions,
+    tell: OnProgress,
+    stop: IsCancelled,
+) -> Plan:
+    with Clip(source) as clip:
+        frames = frames_for(duration, clip.fps)
+        used = min(frames, clip.frame_count)
+        learnt_from = range(0, used, max(used // LEARN_FROM, 1))
+        starts = [
+            clip.number_at(max(shown.start - WARM_UP, 0)) for shown in segments_of(frames, clip.fps)
+        ]
+        numbers = sorted({*learnt_from, *starts})
+        done = 0
+
+        def looked_at() -> None:
+            nonlocal done
+            _check(stop)
+            done += 1
+            tell(done, len(numbers) + frames)
+
+        seen = look(clip, numbers, face, looked_at)
+        views = [seen[number] for number in learnt_from if number in seen] or list(seen.values())
+        heard = hear(wave)
+        return Plan(
+            kind="video",
+            width=clip.width,
+            height=clip.height,
+            fps=clip.fps,
+            frames=frames,
+            duration=duration,
+            looks=len(numbers),
+            speaker=Speaker.learnt([(view.rgb, view.face) for view in views], directions.relax),
+            curves=mouth_curves(heard, float(clip.fps), frames).directed(directions),
+            life=None,
+            faces=[
+                seen[min(seen, key=lambda number: abs(number - start))].whole.points
+                for start in starts
+            ],
+        )
+
+
+def render_segment(
+    plan: Path,
+    source: Path,
+    index: int,
+    output: Path,
+    on_progress: OnProgress | None = None,
+    cancelled: IsCancelled | None = None,
+    threaded: bool = True,
+) -> list[Unsynced]:
+    """Make one segment of what `prepare` planned: a video without sound at `output`.
+
+    `on_progress` gets the segment's frames done, and how many it has. `threaded` overlaps its
+    stages, for a machine with a core to spare; the video is the same. Returns what could not be
+    synced. Raises MediaError, Cancelled, EngineError or OSError; nothing is left behind then.
+    """
+    _check_engine()
+    tell, stop = on_progress or _untold, cancelled or _unstopped
+    given = stored.load(plan, Plan)
+    shown, unseen = given.segments[index], list[Unsynced]()
+
+    def passed(frame: int, reason: str) -> None:
+        unseen.append(Unsynced(frame, frame + 1, reason))
+
+    with ExitStack() as stack:
+        if given.kind == "image":
+            pictures = _still_segment(given, source, shown)
+        else:
+            clip = stack.enter_context(Clip(source))
+            pictures = _clip_segment(given, clip, index, passed, threaded)
+        writer = PieceWriter(output, given.width, given.height, given.fps)
+        with writer:
+            for picture in ahead(pictures) if threaded else pictures:
+                _check(stop)
+                writer.write(picture)
+                tell(writer.written, len(shown))
+    return merged(unseen)
+
+
+def _still_segment(plan: Plan, source: Path, shown: range) -> Iterator[Pixels]:
+    points, life = plan.faces[0], plan.life
+    assert life is not None
+    picture = _fitted(upright_image(source))
+    return still(picture, points.astype(np.float64), plan.speaker, plan.curves, life, shown)
+
+
+def _clip_segment(
+    plan: Plan, clip: Clip, index: int, passed: Callable[[int, str], None], threaded: bool
+) -> Iterator[Pixels]:
+    anchor = Face(plan.faces[index], 1.0)
+    return talking_clip(
+        clip, anchor, plan.speaker, plan.curves, plan.segments[index], passed, threaded
+    )
+
+
+def join(plan: Path, segments: Iterable[Path], audio: Path, output: Path) -> Plan:
+    """Put the segments that `render_segment` made, in order, into one MP4 with the voice.
+
+    `segments` may be still in the making: each is opened when its turn comes. Returns the plan.
+    Raises MediaError, EngineError or OSError; nothing is left behind then.
+    """
+    given = stored.load(plan, Plan)
+    encode.join(segments, audio, output, given.fps, given.frames)
+    return given
+
+
+def merged(spans: Iterable[Unsynced]) -> list[Unsynced]:
+    """Spans in order, with neighbours of one reason made one."""
+    out: list[Unsynced] = []
+    for span in sorted(spans):
+        if out and out[-1].end == span.first and out[-1].reason == span.reason:
+            out[-1] = out[-1]._replace(end=span.end)
+        else:
+            out.append(span)
+    return out
+
+
+def _check_engine() -> None:
+    if (missing := problem()) is not None:
+        raise EngineError(missing)
+    cv2.setNumThreads(1)  # oversubscribed cores cost far more than threads gain
+
+
+def _check(cancelled: IsCancelled) -> None:
+    if cancelled():
+        raise Cancelled(CANCELLED)
+
+
+def _untold(_done: int, _total: int) -> None:
+    pass
+
+
+def _unstopped() -> bool:
+    return False
+
+
+def _fitted(image: Image.Image) -> Pixels:
+    """RGB pixels with even sides, at most STILL_PIXELS of them."""
+    width, height = image.size
+    shrink = min((STILL_PIXELS / (width * height)) ** 0.5, 1.0)
+    size = max(round(width * shrink / 2) * 2, 2), max(round(height * shrink / 2) * 2, 2)
+    if shrink < 1:
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    elif size != image.size:
+        image = image.crop((0, 0, width // 2 * 2, height // 2 * 2))
+    return np.asarray(image)
