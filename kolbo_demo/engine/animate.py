@@ -24,9 +24,9 @@ LEARN_FROM = 32
 """Frames of a clip from which the speaker's resting face and teeth are learnt."""
 AHEAD = 3
 """Frames looked ahead in a clip, to smooth without delay and to fade round lost faces."""
-WARM_UP = 12
-"""Frames of a clip in which a face is followed before the first that is shown: more than AHEAD, and
-enough for landmarks to forget where following began."""
+WARM_UP = 8
+"""Frames of a clip in which a face is followed before the first that is shown: AHEAD, and enough
+for landmarks to forget where following began. More of them bring nothing more."""
 UNSEEN = "face not seen"
 """Why a frame has the lips it had."""
 

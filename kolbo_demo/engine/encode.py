@@ -191,7 +191,7 @@ def join(pieces: Iterable[Path], audio: Path, path: Path, fps: Fraction, frame_c
                     raise EngineError(_NOT_JOINED)
                 first = shown
                 for packet in packets:
-                    _retime(packet, first, fps)
+                    _retime(packet, first, shown, fps)
                     packet.stream = video
                     with _told():
                         out.mux(packet)
@@ -212,12 +212,13 @@ def _opened(piece: Path) -> Iterator[tuple[VideoStream, Iterator[Packet]]]:
         raise EngineError(_NOT_JOINED) from error
 
 
-def _retime(packet: Packet, first: int, fps: Fraction) -> None:
-    """A piece's own times to those of the whole, counted in frames: exact at any rate."""
-    if packet.pts is None or packet.dts is None:
+def _retime(packet: Packet, first: int, place: int, fps: Fraction) -> None:
+    """Times of the whole, counted in frames: exact at any rate. `first` is the piece's first frame,
+    `place` the packet's among all; decoding runs ahead of showing by as much everywhere."""
+    if packet.pts is None or packet.is_corrupt:
         raise EngineError(_NOT_JOINED)
-    unit = packet.time_base * fps
-    packet.pts, packet.dts = round(packet.pts * unit) + first, round(packet.dts * unit) + first
+    packet.pts = round(packet.pts * packet.time_base * fps) + first
+    packet.dts = place - packet.stream.codec_context.reorder_depth
     packet.duration = 1
     packet.time_base = 1 / fps
 

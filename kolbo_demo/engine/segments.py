@@ -82,6 +82,8 @@ class Plan:
     curves: MouthCurves
     life: Life | None
     """Of a still."""
+    edges: list[int]
+    """The first frame of each segment, and at last the number of frames."""
     faces: list[Array]
     """Landmarks, (478, 3) pixels. Of a still: its own. Of a clip: for each segment those from which
     the face is followed."""
@@ -89,14 +91,13 @@ class Plan:
     @property
     def segments(self) -> list[range]:
         """Frames of each segment."""
-        return segments_of(self.frames, self.fps)
+        return [range(first, end) for first, end in pairwise(self.edges)]
 
 
-def segments_of(frames: int, fps: Fraction) -> list[range]:
-    """Parts of about SEGMENT_SECONDS, equally long, none under half of that."""
+def _edges(frames: int, fps: Fraction) -> list[int]:
+    """Of segments of about SEGMENT_SECONDS, equally long."""
     count = max(round(frames / fps / SEGMENT_SECONDS), 1)
-    edges = [frames * i // count for i in range(count + 1)]
-    return [range(first, end) for first, end in pairwise(edges)]
+    return [frames * i // count for i in range(count + 1)]
 
 
 def prepare(
@@ -152,6 +153,7 @@ def _of_still(
         speaker=Speaker.learnt([(picture, found)], directions.relax),
         curves=mouth_curves(heard, STILL_FPS, frames).directed(directions),
         life=Life.of(heard.level, STILL_FPS, frames).directed(directions),
+        edges=_edges(frames, fps),
         faces=[found.points],
     )
 
@@ -169,9 +171,8 @@ def _of_clip(
         frames = frames_for(duration, clip.fps)
         used = min(frames, clip.frame_count)
         learnt_from = range(0, used, max(used // LEARN_FROM, 1))
-        starts = [
-            clip.number_at(max(shown.start - WARM_UP, 0)) for shown in segments_of(frames, clip.fps)
-        ]
+        edges = _edges(frames, clip.fps)
+        starts = [clip.number_at(max(edge - WARM_UP, 0)) for edge in edges[:-1]]
         numbers = sorted({*learnt_from, *starts})
         done = 0
 
@@ -195,6 +196,7 @@ def _of_clip(
             speaker=Speaker.learnt([(view.rgb, view.face) for view in views], directions.relax),
             curves=mouth_curves(heard, float(clip.fps), frames).directed(directions),
             life=None,
+            edges=edges,
             faces=[
                 seen[min(seen, key=lambda number: abs(number - start))].whole.points
                 for start in starts

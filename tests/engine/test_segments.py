@@ -1,0 +1,311 @@
+"""A render in parts: the parts fit, whoever makes them, and nothing of them is left behind."""
+
+import os
+import signal
+import threading
+import time
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError, segments
+from kolbo_demo.engine.encode import PieceWriter, join
+from kolbo_demo.engine.render import Rendered, render
+from kolbo_demo.engine.segments import Unsynced, merged, prepare, render_segment
+from kolbo_demo.engine.video import Clip, Writer, load_voice
+from kolbo_demo.media import MediaError
+from tests import samples
+from tests.engine.lips import lips
+
+ASSETS = samples.SPEECH.parent
+SIDE = 256
+LEGS = 32
+"""Frames of the short clip."""
+
+
+# Pieces
+
+
+def piece(path: Path, numbers: range, fps: Fraction = Fraction(25), width: int = 160) -> Path:
+    with PieceWriter(path, width, 120, fps) as writer:
+        for number in numbers:
+            writer.write(samples.card(number, width, 120))
+    return path
+
+
+def packets(path: Path) -> list[tuple[bytes, bool]]:
+    """What is encoded, as it is decoded one after another, and whether decoding may begin there."""
+    with av.open(str(path)) as container:
+        return [(bytes(p), p.is_keyframe) for p in container.demux(video=0) if p.size]
+
+
+@pytest.mark.parametrize("fps", ["24000/1001", "25", "30000/1001", "50", "60", "22131/1000"])
+def test_joined_pieces_show_every_frame_once_at_its_time(tmp_path, fps):
+    rate, lengths = Fraction(fps), [1, 25, 2, 3, 60, 7]
+    edges = np.cumsum([0, *lengths])
+    spans = [range(a, b) for a, b in pairwise(edges.tolist())]
+    pieces = [piece(tmp_path / f"{i}.mp4", span, rate) for i, span in enumerate(spans)]
+    voice = samples.recording(tmp_path / "v.wav", float(edges[-1] / rate), 44100)
+    out = tmp_path / "out.mp4"
+    join(iter(pieces), voice, out, rate, int(edges[-1]))
+    with av.open(str(out)) as container:
+        stream = container.streams.video[0]
+        assert stream.average_rate == stream.base_rate == rate
+        decoded = list(container.decode(stream))
+        assert [(frame.pts or 0) * stream.time_base for frame in decoded] == [
+            number / rate for number in range(edges[-1])
+        ]
+    with av.open(str(out)) as container:
+        order = [packet.dts for packet in container.demux(video=0) if packet.dts is not None]
+    assert len({later - earlier for earlier, later in pairwise(order)}) == 1
+    shown = [samples.number_on(frame.to_ndarray(format="rgb24")) for frame in decoded]
+    assert shown == list(range(edges[-1]))
+    # Nothing was encoded again, and a player may begin at each piece.
+    joined = packets(out)
+    assert joined == [packet for path in pieces for packet in packets(path)]
+    assert all(joined[edge][1] for edge in edges[:-1])
+    content = out.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+def test_the_sound_of_joined_pieces_is_one(tmp_path):
+    pieces = [piece(tmp_path / f"{i}.mp4", range(7 * i, 7 * i + 7)) for i in range(5)]
+    voice = samples.recording(tmp_path / "v.wav", 1.4, 16000)
+    join(pieces, voice, tmp_path / "out.mp4", Fraction(25), 35)
+    heard, meant = load_voice(tmp_path / "out.mp4"), load_voice(voice)
+    assert 0 <= len(heard) - len(meant) < 1024
+    heard = heard[: len(meant)]
+    assert np.corrcoef(heard, meant)[0, 1] > 0.99
+    for start in range(0, len(meant) - 1600, 1600):  # nowhere does it slip or drop out
+        part = np.s_[start : start + 1600]
+        assert np.corrcoef(heard[part], meant[part])[0, 1] > 0.97
+
+
+def test_pieces_that_do_not_fit_are_an_error_and_leave_nothing(tmp_path):
+    whole = piece(tmp_path / "whole.mp4", range(9))
+    for others, count in (
+        ([piece(tmp_path / "wide.mp4", range(9), width=320)], 18),
+        ([samples.cut(tmp_path / "cut.mp4", whole)], 18),
+        ([], 10),
+        ([whole], 17),
+    ):
+        with pytest.raises(EngineError, match="do not fit"):
+            join([whole, *others], samples.SPEECH, tmp_path / "out.mp4", Fraction(25), count)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.mp4", "whole.mp4", "wide.mp4"]
+
+
+# Segments
+
+
+def numbered(rgb: np.ndarray, number: int) -> np.ndarray:
+    """A picture with ten cells along its upper edge that tell a number."""
+    out, cell = rgb.copy(), rgb.shape[1] // 10
+    for bit in range(10):
+        out[:16, bit * cell : (bit + 1) * cell] = 230 if number >> bit & 1 else 20
+    return out
+
+
+def number_of(rgb: np.ndarray) -> int:
+    cell = rgb.shape[1] // 10
+    return sum(
+        1 << i for i in range(10) if rgb[4:12, i * cell + 6 : (i + 1) * cell - 6].mean() > 125
+    )
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LEGS numbered frames of the sample clip, small, with several keyframes."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    with Clip(ASSETS / "clip.mp4") as source:
+        pictures = [
+            numbered(np.ascontiguousarray(frame[:SIDE, 96 : 96 + SIDE]), number)
+            for number, frame in enumerate(source.frames(LEGS))
+        ]
+    return samples.video(path, pictures=pictures, matrix=1, options={"g": "12", "bf": "2"})
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """4.5 s."""
+    said = load_voice(samples.SPEECH)[: int(4.5 * 16000)]
+    return samples.wav(tmp_path_factory.mktemp("voice") / "voice.wav", said[None], 16000)
+
+
+@pytest.fixture
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_SECONDS", 1)
+
+
+def bounce(count: int) -> list[int]:
+    period = [*range(LEGS), *range(LEGS - 2, 0, -1)]
+    return [period[place % len(period)] for place in range(count)]
+
+
+def shown_in(path: Path) -> list[np.ndarray]:
+    with Clip(path) as result:
+        return list(result.frames())
+
+
+def psnr(one: np.ndarray, two: np.ndarray) -> float:
+    error = np.mean((one.astype(float) - two) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def test_segments_join_to_what_an_undivided_render_shows(tmp_path, clip, voice, monkeypatch):
+    """The voice is longer than the clip: segments begin on the way there and on the way back."""
+    whole = render(clip, voice, tmp_path / "whole.mp4")
+    monkeypatch.setattr(segments, "SEGMENT_SECONDS", 1)
+    parts = render(clip, voice, tmp_path / "parts.mp4", workers=2)
+    assert parts == whole
+    assert whole.frames == 113
+    one, two = shown_in(tmp_path / "whole.mp4"), shown_in(tmp_path / "parts.mp4")
+    assert [number_of(frame) for frame in two] == bounce(113)
+    # What encoding costs apart, a join cannot be seen: not in the picture, not in the lips.
+    assert min(psnr(a, b) for a, b in zip(one, two, strict=True)) > 40
+    same = [lips(tmp_path / name).aperture for name in ("whole.mp4", "parts.mp4")]
+    assert np.abs(same[0] - same[1]).max() < 0.02
+
+
+@pytest.mark.usefixtures("short_segments")
+@pytest.mark.parametrize("kind", ["still", "clip"])
+def test_any_number_of_workers_makes_the_same_video(tmp_path, clip, voice, kind):
+    source = clip
+    if kind == "still":
+        source = tmp_path / "still.png"
+        Image.open(samples.PORTRAIT).crop((96, 0, 96 + SIDE, SIDE)).save(source)
+    results: list[Rendered] = []
+    for workers in (1, 2, 3):
+        told: list[tuple[int, int]] = []
+        results.append(
+            render(source, voice, tmp_path / f"{workers}.mp4", workers=workers,
+                   on_progress=lambda *at, to=told: to.append(at))
+        )  # fmt: skip
+        done, total = zip(*told, strict=True)
+        assert list(done) == list(range(1, total[0] + 1))
+        assert set(total) == {len(told)}
+    assert results[0] == results[1] == results[2]
+    one, two, three = [(tmp_path / f"{n}.mp4").read_bytes() for n in (1, 2, 3)]
+    assert one == two == three
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_segments_need_files_only(tmp_path, clip, voice):
+    """Rendered out of order from a copy of plan and source, as another machine would."""
+    plan = prepare(clip, voice, tmp_path / "plan.npz")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    copied = elsewhere / "plan.npz", elsewhere / "source"
+    copied[0].write_bytes((tmp_path / "plan.npz").read_bytes())
+    copied[1].write_bytes(clip.read_bytes())
+    pieces = {}
+    for index in reversed(range(len(plan.segments))):
+        pieces[index] = elsewhere / f"{index}.mp4"
+        assert render_segment(*copied, index, pieces[index], threaded=index % 2 == 0) == []
+    segments.join(tmp_path / "plan.npz", [pieces[i] for i in sorted(pieces)], voice,
+                  tmp_path / "joined.mp4")  # fmt: skip
+    render(clip, voice, tmp_path / "rendered.mp4", workers=1)
+    assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "rendered.mp4").read_bytes()
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_what_could_not_be_synced_is_told_across_joins(tmp_path, voice):
+    """The speaker is hidden over two joins, and before the first segment has begun."""
+    source, hidden = tmp_path / "hidden.mp4", [*range(5), *range(40, 90)]
+    with Clip(ASSETS / "clip.mp4") as whole, Writer(source, 512, 512, 25, voice, 4.5) as writer:
+        for index, frame in enumerate(whole.frames(writer.frame_count)):
+            writer.write(np.full_like(frame, 90) if index in hidden else frame)
+    made = render(source, voice, tmp_path / "out.mp4", workers=2)
+    assert [span[:2] for span in made.unsynced] == [(0, 5), (40, 90)]
+    assert made.skipped == 55
+    assert all(span.reason for span in made.unsynced)
+    with Clip(source) as before, Clip(tmp_path / "out.mp4") as after:
+        for index, (one, two) in enumerate(zip(before.frames(), after.frames(), strict=True)):
+            if 42 <= index < 88:
+                assert psnr(one, two) > 40
+
+
+def test_spans_are_merged():
+    spans = [Unsynced(5, 8, "a"), Unsynced(0, 5, "a"), Unsynced(8, 9, "b"), Unsynced(11, 12, "b")]
+    assert merged(spans) == [(0, 8, "a"), (8, 9, "b"), (11, 12, "b")]
+
+
+# Ends
+
+
+def workers_now() -> list[int]:
+    """Worker processes of this one."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if parent == os.getpid() and b"kolbo_demo.engine.workers" in command:
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+@pytest.mark.usefixtures("short_segments")
+def test_cancelling_ends_every_worker_and_leaves_nothing(tmp_path, clip):
+    voice = samples.recording(tmp_path / "long.wav", 60)
+    asked: list[float] = []
+
+    def cancelled() -> bool:
+        if len(workers_now()) == 2 and not asked:
+            asked.append(time.monotonic())
+        return bool(asked)
+
+    with pytest.raises(Cancelled):
+        render(clip, voice, tmp_path / "out.mp4", cancelled=cancelled, workers=2)
+    assert time.monotonic() - asked[0] < 1
+    assert workers_now() == []
+    assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+@pytest.mark.usefixtures("short_segments")
+@pytest.mark.parametrize(
+    ("blow", "word"), [(signal.SIGSEGV, "crashed"), (signal.SIGKILL, "killed")]
+)
+def test_a_worker_that_crashes_is_an_error_and_leaves_nothing(tmp_path, clip, blow, word):
+    voice = samples.recording(tmp_path / "long.wav", 60)
+    struck = threading.Event()
+
+    def strike(_done: int, _total: int) -> None:
+        if workers_now() and not struck.is_set():
+            os.kill(workers_now()[0], blow)
+            struck.set()
+
+    with pytest.raises(EngineCrashError, match=word):
+        render(clip, voice, tmp_path / "out.mp4", on_progress=strike, workers=2)
+    assert struck.is_set()
+    assert workers_now() == []
+    assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_what_a_worker_cannot_do_is_told_in_its_words(tmp_path, clip, voice, monkeypatch):
+    """The source vanishes between the plan and the segments."""
+    from kolbo_demo.engine import render as module
+
+    moved = tmp_path / "clip.mp4"
+    moved.write_bytes(clip.read_bytes())
+
+    def prepared(*arguments, **named):
+        plan = prepare(*arguments, **named)
+        moved.write_bytes(b"")
+        return plan
+
+    monkeypatch.setattr(module, "prepare", prepared)
+    with pytest.raises(MediaError, match="cannot be read"):
+        render(moved, voice, tmp_path / "out.mp4", workers=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
