@@ -191,6 +191,8 @@ def join(pieces: Iterable[Path], audio: Path, path: Path, fps: Fraction, frame_c
                     raise EngineError(_NOT_JOINED)
                 first = shown
                 for packet in packets:
+                    if shown == frame_count:
+                        raise EngineError(_NOT_JOINED)
                     _retime(packet, first, shown, fps)
                     packet.stream = video
                     with _told():
