@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +10,15 @@ from kolbo_demo.engine.directions import AS_PEOPLE_DO, Directions
 from kolbo_demo.engine.segments import (
     IsCancelled,
     OnProgress,
-    Plan,
     Unsynced,
     join,
     merged,
     prepare,
     render_segment,
+    segments_in,
 )
 from kolbo_demo.engine.workers import Workers, cores
+from kolbo_demo.media import MediaError, inspect_audio
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,20 @@ def render(
     Raises MediaError where the input cannot work, Cancelled, or EngineError where this machine
     cannot render; nothing is left behind then.
     """
-    output = Path(output)
+    output, share = Path(output), workers or cores()
     tell, unsynced = on_progress or (lambda _done, _total: None), list[Unsynced]()
-    with tempfile.TemporaryDirectory(prefix=".", dir=output.parent) as name:
-        folder = Path(name)
+    with ExitStack() as stack:
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix=".", dir=output.parent))
+        )
+
+        def start(segments: int) -> Workers:
+            count = min(segments, share)
+            return stack.enter_context(Workers(count, threaded=count < share))
+
+        # Workers load what they need while the plan is made.
+        expected = _segments_expected(audio)
+        pool = start(expected) if expected > 1 else None
         plan = folder / "plan.npz"
         made = prepare(source, audio, plan, face, directions, tell, cancelled)
 
@@ -72,17 +84,20 @@ def render(
                 unsynced.extend(render_segment(plan, source, 0, segment, shown, cancelled))
                 yield segment
                 return
-            with Workers(min(workers or cores(), len(made.segments))) as pool:
-                for segment, spans in pool.rendered(plan, made, source, shown, cancelled):
-                    unsynced.extend(spans)
-                    yield segment
-                    segment.unlink()
+            working = pool or start(len(made.segments))
+            for segment, spans in working.rendered(plan, made, source, shown, cancelled):
+                unsynced.extend(spans)
+                yield segment
+                segment.unlink()
 
         join(plan, segments(), audio, output)
-    return _told(made, merged(unsynced))
-
-
-def _told(made: Plan, unsynced: list[Unsynced]) -> Rendered:
     return Rendered(
-        made.frames, float(made.fps), made.duration, made.width, made.height, tuple(unsynced)
-    )
+        made.frames, float(made.fps), made.duration, made.width, made.height,
+        tuple(merged(unsynced)),
+    )  # fmt: skip
+
+
+def _segments_expected(audio: Path) -> int:
+    with suppress(MediaError):
+        return segments_in(inspect_audio(audio).duration or 0.0)
+    return 1  # what is wrong with it is told where it is read

@@ -94,9 +94,13 @@ class Plan:
         return [range(first, end) for first, end in pairwise(self.edges)]
 
 
+def segments_in(duration: float | Fraction) -> int:
+    """How many equally long segments of about SEGMENT_SECONDS so many seconds make."""
+    return max(round(duration / SEGMENT_SECONDS), 1)
+
+
 def _edges(frames: int, fps: Fraction) -> list[int]:
-    """Of segments of about SEGMENT_SECONDS, equally long."""
-    count = max(round(frames / fps / SEGMENT_SECONDS), 1)
+    count = segments_in(frames / fps)
     return [frames * i // count for i in range(count + 1)]
 
 

@@ -39,7 +39,7 @@ from kolbo_demo.engine.sound import load_voice
 
 __all__ = ["Clip", "Writer", "frames_for", "load_voice"]
 
-HELD_BYTES = 128 * 1024 * 1024
+HELD_BYTES = 64 * 1024 * 1024
 """At most so many bytes of decoded frames are held while a clip is played backwards."""
 
 _TO_RGB = (

@@ -1,7 +1,7 @@
 """Segments of one render in processes side by side.
 
-Each process renders one segment after another on one thread: the cores are the processes', and
-nothing in them waits for anything else.
+Each process renders one segment after another. As many of them as cores do without threads: then
+nothing waits for anything else.
 """
 
 import logging
@@ -44,10 +44,11 @@ def cores() -> int:
 class Workers:
     """Processes that render. Use as a context manager: none outlives it."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, threaded: bool) -> None:
+        """`threaded` lets each overlap its stages, where there are cores to spare."""
         self._heard: queue.SimpleQueue[tuple[Child, Message | None]] = queue.SimpleQueue()
         self._children: list[Child] = []
-        self._count = count
+        self._count, self._threaded = count, threaded
 
     def __enter__(self) -> Self:
         try:
@@ -96,7 +97,7 @@ class Workers:
                     source=str(source.absolute()),
                     index=index,
                     output=str(plan.absolute().with_name(f"{index}.mp4")),
-                    threaded=self._count < cores(),
+                    threaded=self._threaded,
                 )
 
         for child in self._children:
