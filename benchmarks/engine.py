@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from kolbo_demo.engine import render as render_module
+from kolbo_demo.engine import segments
 from kolbo_demo.engine.deform import Layers, MouthWarp
+from kolbo_demo.engine.encode import PieceWriter
 from kolbo_demo.engine.face import FaceFinder, track
 from kolbo_demo.engine.life import Eyelids, Sway
 from kolbo_demo.engine.render import render
@@ -35,8 +36,8 @@ STAGES: dict[str, tuple[object, str]] = {
     "lids": (Eyelids, "draw"),
     "warp": (MouthWarp, "__call__"),
     "mouth": (Layers, "compose"),
-    "encode": (Writer, "write"),
-    "hearing": (render_module, "hear"),
+    "encode": (PieceWriter, "write"),
+    "hearing": (segments, "hear"),
 }
 """A stage's name and the function whose time on the processor, all it calls included, it is."""
 

@@ -362,13 +362,15 @@ def video(
     hflip: bool = False,
     vflip: bool = False,
     aspect: Fraction | None = None,
+    interlaced: bool = False,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
     """Numbered cards (or `pictures`) in the container that the name asks for.
 
     `times`: seconds at which each is shown. `matrix`: AVColorSpace, 1 for BT.709, 6 for BT.601,
-    None for untagged. `sound`: seconds. `turn`, `hflip`, `vflip`: the display matrix,
+    None for untagged. `sound`: seconds. `interlaced`: tells that each frame holds two moments,
+    the upper field first. `turn`, `hflip`, `vflip`: the display matrix,
     counter-clockwise degrees.
     """
     if pictures is None:
@@ -380,7 +382,10 @@ def video(
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         if codec == "libx264":
-            stream.codec_context.options = {"preset": "ultrafast", "crf": "4", **(options or {})}
+            fields = {"x264-params": "tff=1"} if interlaced else {}
+            stream.codec_context.options = {
+                "preset": "ultrafast", "crf": "4", **fields, **(options or {})
+            }  # fmt: skip
         stream.thread_count = 1
         time_base = Fraction(1, 90000) if times else 1 / Fraction(fps)
         stream.codec_context.time_base = time_base

@@ -15,7 +15,7 @@ from kolbo_demo.engine.head import LOWER_INNER, RIGID, UPPER_INNER, Array, Head,
 from kolbo_demo.engine.interior import Palette, Teeth, painter
 from kolbo_demo.engine.life import Eyelids, Life, Sway
 from kolbo_demo.engine.mouth import MouthCurves
-from kolbo_demo.engine.pipeline import ahead
+from kolbo_demo.engine.pipeline import ahead, depth
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.engine.warp import Pixels, sampled
 from kolbo_demo.media import MediaError
@@ -185,7 +185,9 @@ def talking_clip(
     rigid = speaker.head.points[list(RIGID)]
     start, stop = max(shown.start - WARM_UP, 0), min(shown.stop + AHEAD, len(curves))
     frames = track(clip.frames(stop - start, start), FaceFinder(), None, anchor)
-    windows = _windows(ahead(frames) if threaded else frames, AHEAD)
+    if threaded:
+        frames = ahead(frames, depth(3 * clip.width * clip.height))
+    windows = _windows(frames, AHEAD)
     for index, (rgb, faces, middle) in enumerate(windows, start):
         if index < shown.start:
             continue

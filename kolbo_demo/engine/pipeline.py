@@ -10,16 +10,24 @@ Item = TypeVar("Item")
 
 DEPTH = 4
 """Items made ahead: enough to even out slow frames, few enough to hold in memory."""
+AHEAD_BYTES = 32 * 1024 * 1024
+"""Large pictures are made ahead by fewer."""
+
+
+def depth(frame_bytes: int) -> int:
+    """How many pictures of so many bytes to make ahead: DEPTH, but for large ones."""
+    return max(1, min(DEPTH, AHEAD_BYTES // frame_bytes))
+
 
 _END = object()
 
 
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, made in a thread up to DEPTH before they are asked for.
+def ahead(items: Iterator[Item], most: int = DEPTH) -> Iterator[Item]:
+    """The same items, made in a thread up to `most` before they are asked for.
 
     An error in the thread is raised at its place; when the consumer leaves, the thread stops.
     """
-    made: Queue = Queue(DEPTH)
+    made: Queue = Queue(most)
     left = Event()
 
     def put(item: object) -> bool:

@@ -35,7 +35,7 @@ from kolbo_demo.engine.face import Face, FaceFinder, find_speaker
 from kolbo_demo.engine.head import Array
 from kolbo_demo.engine.life import Life
 from kolbo_demo.engine.mouth import MouthCurves, mouth_curves
-from kolbo_demo.engine.pipeline import ahead
+from kolbo_demo.engine.pipeline import ahead, depth
 from kolbo_demo.engine.recogniser import RATE
 from kolbo_demo.engine.sound import load_voice
 from kolbo_demo.engine.speech import Heard, hear
@@ -237,9 +237,10 @@ def render_segment(
         else:
             clip = stack.enter_context(Clip(source))
             pictures = _clip_segment(given, clip, index, passed, threaded)
-        writer = PieceWriter(output, given.width, given.height, given.fps)
-        with writer:
-            for picture in ahead(pictures) if threaded else pictures:
+        if threaded:
+            pictures = ahead(pictures, depth(3 * given.width * given.height))
+        with PieceWriter(output, given.width, given.height, given.fps) as writer:
+            for picture in pictures:
                 _check(stop)
                 writer.write(picture)
                 tell(writer.written, len(shown))

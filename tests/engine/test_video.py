@@ -156,6 +156,101 @@ def test_fewer_frames_are_cut(tmp_path):
     assert numbers(path, 0) == []
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts", "mpg"])
+def test_frames_from_any_place_are_those_of_the_whole(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(video, "HELD_BYTES", 100_000)
+    codec = {"avi": "mpeg4", "mpg": "mpeg1video"}.get(suffix, "libx264")
+    options = {"g": "7", "bf": "2"} if codec == "libx264" else None
+    path = samples.video(tmp_path / f"c.{suffix}", 23, codec=codec, options=options)
+    with Clip(path) as clip:
+        shown = [samples.number_on(frame) for frame in clip.frames(70)]
+        assert [clip.number_at(place) for place in range(70)] == shown
+        for first in (0, 1, 6, 7, 20, 22, 23, 30, 43, 44, 45, 60):
+            part = clip.frames(70 - first, first)
+            assert [samples.number_on(frame) for frame in part] == shown[first:]
+        some = [0, 3, 7, 8, 14, clip.frame_count - 1]
+        assert [samples.number_on(frame) for frame in clip.frames_at(some)] == some
+
+
+def test_frames_far_apart_are_searched_not_decoded_through(tmp_path, monkeypatch):
+    path = samples.video(tmp_path / "c.mp4", 200, options={"g": "10"})
+    decoded = []
+
+    def counted(*arguments):
+        for frame in container.decode_video(*arguments):
+            decoded.append(frame.pts)
+            yield frame
+
+    with Clip(path) as clip:
+        monkeypatch.setattr(video, "decode_video", counted)
+        some = [5, 60, 61, 113, 199]
+        assert [samples.number_on(frame) for frame in clip.frames_at(some)] == some
+        assert len(decoded) < 60
+        decoded.clear()
+        assert samples.number_on(next(clip.frames(1, 150))) == 150
+        assert len(decoded) < 20
+
+
+def test_a_file_that_cannot_be_searched_is_read_twice_at_most(tmp_path, monkeypatch):
+    """Raw H.264 tells no times: what is wanted is counted from its beginning."""
+    path = samples.video(tmp_path / "c.mp4", 90, options={"g": "10"})
+    with Clip(path) as clip:
+        clip._searchable = False
+        some = list(range(0, 90, 7))
+        decoded = []
+
+        def counted(*arguments):
+            for frame in container.decode_video(*arguments):
+                decoded.append(frame.pts)
+                yield frame
+
+        monkeypatch.setattr(video, "decode_video", counted)
+        assert [samples.number_on(frame) for frame in clip.frames_at(some)] == some
+        assert len(decoded) <= 90
+
+
+def moving(number: int) -> np.ndarray:
+    """A bright bar on its way over a dark picture: 4 pixels a field."""
+    rgb = np.full((240, 320, 3), 40, np.uint8)
+    rgb[40:200, 20 + 4 * number : 60 + 4 * number] = 220
+    return rgb
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
+def test_interlaced_clips_are_deinterlaced(tmp_path, fps):
+    """Two moments a frame, as from a television camera: the comb goes, the first moment stays."""
+    woven = []
+    for number in range(24):
+        frame = moving(2 * number)
+        frame[1::2] = moving(2 * number + 1)[1::2]
+        woven.append(frame)
+    path = samples.video(tmp_path / "c.mp4", 1, fps, pictures=woven, interlaced=True)
+    with Clip(path) as clip:
+        assert (clip.fps, clip.frame_count) == (fps, 24)
+        frames = list(clip.frames())
+        assert len(frames) == 24
+        for number, frame in enumerate(frames):
+            middle = frame[100:140].mean(2)
+            assert np.abs(middle[::2].mean(0) - middle[1::2].mean(0)).max() < 40, "no comb"
+            where = np.flatnonzero(middle.mean(0) > 130).mean()
+            assert abs(where - (39.5 + 8 * number)) < 5, "nor a jump in time: a field is 4 pixels"
+        for first in (5, 12, 20, 30, 40):
+            for place, frame in enumerate(clip.frames(4, first), first):
+                assert psnr(frame, frames[clip.number_at(place)]) > 60, "from any place on"
+    plain = samples.video(tmp_path / "p.mp4", 1, fps, pictures=woven)
+    with Clip(plain) as clip:
+        middle = next(clip.frames(1, 12))[100:140].mean(2)
+    assert np.abs(middle[::2].mean(0) - middle[1::2].mean(0)).max() > 100, "what is not told stays"
+
+
+def test_a_turned_interlaced_clip_stands_upright(tmp_path):
+    path = samples.video(tmp_path / "c.mp4", 3, turn=90, interlaced=True)
+    with Clip(path) as clip:
+        assert (clip.width, clip.height) == (120, 160)
+        expected = [samples.GREEN, samples.WHITE, samples.RED, samples.BLUE]
+        assert all(samples.corners_of(frame) == expected for frame in clip.frames())
+
+
 def test_frames_belong_to_the_caller(tmp_path):
     path = samples.video(tmp_path / "c.mp4", 1)
     with Clip(path) as clip:
