@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kolbo_demo.engine.directions import AS_PEOPLE_DO, Directions
 from kolbo_demo.engine.segments import (
+    STILL_PIXELS,
     IsCancelled,
     OnProgress,
     Unsynced,
@@ -18,7 +19,10 @@ from kolbo_demo.engine.segments import (
     segments_in,
 )
 from kolbo_demo.engine.workers import Workers, cores
-from kolbo_demo.media import MediaError, inspect_audio
+from kolbo_demo.media import MediaError, inspect_audio, inspect_source
+
+PIXELS_AT_ONCE = 4096 * 2304
+"""Of the frames that all workers have in hand: a 4K render takes more than a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,13 @@ def render(
             stack.enter_context(tempfile.TemporaryDirectory(prefix=".", dir=output.parent))
         )
 
-        def start(segments: int) -> Workers:
-            count = min(segments, share)
+        def start(segments: int, pixels: int) -> Workers:
+            count = max(min(segments, share, PIXELS_AT_ONCE // pixels), 1)
             return stack.enter_context(Workers(count, threaded=count < share))
 
         # Workers load what they need while the plan is made.
-        expected = _segments_expected(audio)
-        pool = start(expected) if expected > 1 else None
+        expected, pixels = _expected(source, audio)
+        pool = start(expected, pixels) if expected > 1 else None
         plan = folder / "plan.npz"
         made = prepare(source, audio, plan, face, directions, tell, cancelled)
 
@@ -84,7 +88,7 @@ def render(
                 unsynced.extend(render_segment(plan, source, 0, segment, shown, cancelled))
                 yield segment
                 return
-            working = pool or start(len(made.segments))
+            working = pool or start(len(made.segments), made.width * made.height)
             for segment, spans in working.rendered(plan, made, source, shown, cancelled):
                 unsynced.extend(spans)
                 yield segment
@@ -97,7 +101,12 @@ def render(
     )  # fmt: skip
 
 
-def _segments_expected(audio: Path) -> int:
+def _expected(source: Path, audio: Path) -> tuple[int, int]:
+    """How many segments there will be, and the pixels of a frame."""
     with suppress(MediaError):
-        return segments_in(inspect_audio(audio).duration or 0.0)
-    return 1  # what is wrong with it is told where it is read
+        seen = inspect_source(source, decode=False)
+        pixels = (seen.width or 1) * (seen.height or 1)
+        if seen.kind == "image":
+            pixels = min(pixels, STILL_PIXELS)
+        return segments_in(inspect_audio(audio).duration or 0.0), pixels
+    return 1, 1  # what is wrong with a file is told where it is read

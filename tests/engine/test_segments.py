@@ -57,6 +57,7 @@ def test_joined_pieces_show_every_frame_once_at_its_time(tmp_path, fps):
         stream = container.streams.video[0]
         assert stream.average_rate == stream.base_rate == rate
         decoded = list(container.decode(stream))
+        assert stream.time_base
         assert [(frame.pts or 0) * stream.time_base for frame in decoded] == [
             number / rate for number in range(edges[-1])
         ]
