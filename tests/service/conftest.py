@@ -250,16 +250,17 @@ def other_process() -> Iterator[Callable[..., OtherProcess]]:
 
 
 @pytest.fixture
-def renders() -> Callable[[int], list[int]]:
-    """The process ids of the renders that a process has started and that run still."""
+def renders() -> Callable[..., list[int]]:
+    """The process ids of the renders that a process has started and that run still, or of what
+    another command line tells."""
 
-    def find(parent: int) -> list[int]:
+    def find(parent: int, told: bytes = _RENDER) -> list[int]:
         found = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
                 state, ppid = stat.read_text().rpartition(")")[2].split()[:2]
                 command = (stat.parent / "cmdline").read_bytes()
-                if int(ppid) == parent and state != "Z" and _RENDER in command:
+                if int(ppid) == parent and state != "Z" and told in command:
                     found.append(int(stat.parent.name))
         return found
 

@@ -69,6 +69,20 @@ def test_cancelling_frees_the_processor_within_a_second(
     _wait(lambda: not (service_folder / "work" / generation).exists())
 
 
+@pytest.mark.parametrize("end", ["cancelled", "killed"])
+def test_the_workers_of_a_long_render_are_as_nice_and_end_with_it(api, files, renders, end):
+    generation = api.start(files=files(LONG))
+    [child] = _wait(lambda: renders(os.getpid()))
+    workers = _wait(lambda: renders(child, b"kolbo_demo.engine.workers"))
+    assert os.getpriority(os.PRIO_PROCESS, workers[0]) > os.getpriority(os.PRIO_PROCESS, 0)
+    if end == "cancelled":
+        api.cancel(generation)
+    else:
+        os.kill(child, signal.SIGKILL)
+    _wait(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), seconds=2)
+    assert api.finish(generation)["state"] == ("cancelled" if end == "cancelled" else "failed")
+
+
 def test_a_waiting_generation_can_be_cancelled(api, files, service_folder):
     crowd = [api.start(files=files(LONG)) for _ in range(max(1, (os.cpu_count() or 2) // 2))]
     waiting = api.start(files=files())
