@@ -15,13 +15,14 @@ from kolbo_demo.engine.head import LOWER_INNER, RIGID, UPPER_INNER, Array, Head,
 from kolbo_demo.engine.interior import Palette, Teeth, painter
 from kolbo_demo.engine.life import Eyelids, Life, Sway
 from kolbo_demo.engine.mouth import MouthCurves
+from kolbo_demo.engine.mouths import Cast, Mouths, covers, tones, unseen
 from kolbo_demo.engine.pipeline import ahead, depth
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.engine.warp import Pixels, sampled
 from kolbo_demo.media import MediaError
 
-LEARN_FROM = 32
-"""Frames of a clip from which the speaker's resting face and teeth are learnt."""
+LEARN_FROM = 64
+"""Frames of a clip from which the speaker's resting face, teeth and mouths are learnt."""
 AHEAD = 3
 """Frames looked ahead in a clip, to smooth without delay and to fade round lost faces."""
 WARM_UP = 8
@@ -40,6 +41,8 @@ class Speaker:
     head: Head
     palette: Palette
     teeth: Teeth | None
+    mouths: Mouths | None = None
+    """Those that a clip shows."""
 
     @classmethod
     def learnt(cls, seen: list[tuple[Pixels, Face]], relax: float | None = None) -> "Speaker":
@@ -77,11 +80,17 @@ class _Mouth:
         shape: Shape,
         moved: Callable[[Array], Array] | None = None,
         strength: float = 1.0,
+        cast: Cast | None = None,
     ) -> None:
-        """Lays the mouth over `onto`; `strength` below 1 lets what is there show through."""
+        """Lays the mouth over `onto`; `strength` below 1 lets what is there show through.
+
+        `cast` are the clip's own mouths to show instead of a painted one."""
         layers = self._warp(rgb, source, pose, shape, moved)
         teeth = self._speaker.teeth
-        drawn = layers.compose(painter(self._speaker.palette, shape, layers.opening, teeth))
+        paint = painter(self._speaker.palette, shape, layers.opening, teeth)
+        drawn = layers.compose(unseen if cast and covers(cast) else paint)
+        if cast and self._speaker.mouths is not None:
+            self._speaker.mouths.lay(layers, drawn, cast, tones(rgb, source, pose.scale))
         left, top, right, bottom = layers.box
         there = onto[top:bottom, left:right]
         if strength < 1:
@@ -100,6 +109,14 @@ def _shape(curves: MouthCurves, frame: int) -> Shape:
         float(c.protrusion[frame]), float(c.tongue[frame]), float(c.teeth[frame]),
         float(c.closure[frame]), float(c.smile[frame]),
     )  # fmt: skip
+
+
+def planned(
+    speaker: Speaker, mouths: Mouths, curves: MouthCurves, numbers: list[int]
+) -> list[Cast]:
+    """Which of a clip's mouths to show in each frame; `numbers` are the clip's frames behind."""
+    shapes = [_shape(curves, frame) for frame in range(len(curves))]
+    return mouths.planned(speaker.head, shapes, np.array(numbers, np.float64))
 
 
 def still(
@@ -170,6 +187,7 @@ def talking_clip(
     anchor: Face,
     speaker: Speaker,
     curves: MouthCurves,
+    casts: list[Cast],
     shown: range,
     passed: Callable[[int, str], None],
     threaded: bool = True,
@@ -203,7 +221,9 @@ def talking_clip(
         pose = _steady_pose(faces, middle, rigid)
         out = rgb.copy()
         points = found.points.astype(np.float64)
-        mouth.draw(out, rgb, points, pose, _shape(curves, index), strength=strength)
+        mouth.draw(
+            out, rgb, points, pose, _shape(curves, index), strength=strength, cast=casts[index]
+        )
         yield out
 
 

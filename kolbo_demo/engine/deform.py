@@ -37,8 +37,8 @@ _BELOW = (
     18, 83, 313, 200, 201, 421, 199, 175, 152, 148, 377, 176, 400, 149, 378, 150, 379, 182, 406,
     204, 424, 194, 418,
 )  # fmt: skip
-_UPPER_LAYER = [*UPPER_OUTER, *UPPER_INNER, *_ABOVE, *_SHARED]
-_LOWER_LAYER = [*LOWER_OUTER, *LOWER_INNER, *_BELOW, *_SHARED]
+UPPER_LAYER = [*UPPER_OUTER, *UPPER_INNER, *_ABOVE, *_SHARED]
+LOWER_LAYER = [*LOWER_OUTER, *LOWER_INNER, *_BELOW, *_SHARED]
 _BESIDE = (4.0, 10.0)
 """Millimetres outward of each mouth corner where helper points hold the layers together."""
 _NECK = ((0.0, 42.0), (-45.0, 34.0), (45.0, 34.0))
@@ -203,8 +203,8 @@ class MouthWarp:
         first, last = opening.band(grid.box, float(np.abs(offset[:, 1]).max()))
         maps = []
         for index, rows in (
-            (_UPPER_LAYER, grid.over(0, last)),
-            (_LOWER_LAYER, grid.over(first, grid.height)),
+            (UPPER_LAYER, grid.over(0, last)),
+            (LOWER_LAYER, grid.over(first, grid.height)),
         ):
             to = np.concatenate([target[index], helpers[0]])
             from_ = np.concatenate([shown[index], helpers[1]])
@@ -213,7 +213,7 @@ class MouthWarp:
             maps.append(grid.upsampled(field + offset[part], rows))
         upper, lower = maps[0][:last], maps[1][first - grid.height :]
         head = grid.upsampled(offset, slice(0, grid.rows))[first:last]
-        return Layers(rgb, grid.box, first, upper, lower, head, opening)
+        return Layers(rgb, grid.box, first, upper, lower, head, opening, target)
 
     def _skin_targets(
         self, source: Array, pose: Pose, shape: Shape
@@ -300,6 +300,8 @@ class Layers:
     head: Map
     """Where the unmoved mouth has each pixel of the rows that both layers cover."""
     opening: Opening
+    target: Array
+    """Where the landmarks of the lower face are to be, (478, 2) pixels."""
 
     def compose(self, paint: Paint) -> Pixels:
         """The box's pixels: upper layer, inside of the mouth, lower layer.

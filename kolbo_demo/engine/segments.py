@@ -9,7 +9,7 @@ those before it (where the face was) is in the plan.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +26,7 @@ from kolbo_demo.engine.animate import (
     Point,
     Speaker,
     look,
+    planned,
     still,
     talking_clip,
 )
@@ -35,6 +36,7 @@ from kolbo_demo.engine.face import Face, FaceFinder, find_speaker
 from kolbo_demo.engine.head import Array
 from kolbo_demo.engine.life import Life
 from kolbo_demo.engine.mouth import MouthCurves, mouth_curves
+from kolbo_demo.engine.mouths import Cast, Mouths
 from kolbo_demo.engine.pipeline import ahead, depth
 from kolbo_demo.engine.recogniser import RATE
 from kolbo_demo.engine.sound import load_voice
@@ -84,6 +86,8 @@ class Plan:
     """Of a still."""
     edges: list[int]
     """The first frame of each segment, and at last the number of frames."""
+    casts: list[Cast]
+    """Of a clip: the mouths shown in each frame."""
     faces: list[Array]
     """Landmarks, (478, 3) pixels. Of a still: its own. Of a clip: for each segment those from which
     the face is followed."""
@@ -158,6 +162,7 @@ def _of_still(
         curves=mouth_curves(heard, STILL_FPS, frames).directed(directions),
         life=Life.of(heard.level, STILL_FPS, frames).directed(directions),
         edges=_edges(frames, fps),
+        casts=[],
         faces=[found.points],
     )
 
@@ -187,8 +192,12 @@ def _of_clip(
             tell(done, len(numbers) + frames)
 
         seen = look(clip, numbers, face, looked_at)
-        views = [seen[number] for number in learnt_from if number in seen] or list(seen.values())
-        heard = hear(wave)
+        views = {number: seen[number] for number in learnt_from if number in seen} or seen
+        pictures = [(view.rgb, view.face) for view in views.values()]
+        speaker = Speaker.learnt(pictures, directions.relax)
+        mouths = Mouths.learnt(speaker.head, pictures, list(views))
+        curves = mouth_curves(hear(wave), float(clip.fps), frames).directed(directions)
+        shown = [clip.number_at(frame) for frame in range(frames)]
         return Plan(
             kind="video",
             width=clip.width,
@@ -197,10 +206,11 @@ def _of_clip(
             frames=frames,
             duration=duration,
             looks=len(numbers),
-            speaker=Speaker.learnt([(view.rgb, view.face) for view in views], directions.relax),
-            curves=mouth_curves(heard, float(clip.fps), frames).directed(directions),
+            speaker=replace(speaker, mouths=mouths),
+            curves=curves,
             life=None,
             edges=edges,
+            casts=planned(speaker, mouths, curves, shown),
             faces=[
                 seen[min(seen, key=lambda number: abs(number - start))].whole.points
                 for start in starts
@@ -259,7 +269,7 @@ def _clip_segment(
 ) -> Iterator[Pixels]:
     anchor = Face(plan.faces[index], 1.0)
     return talking_clip(
-        clip, anchor, plan.speaker, plan.curves, plan.segments[index], passed, threaded
+        clip, anchor, plan.speaker, plan.curves, plan.casts, plan.segments[index], passed, threaded
     )
 
 
