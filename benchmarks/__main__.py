@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-NAMES = ("engine", "judge")
+NAMES = ("engine", "judge", "lips")
 
 
 def main() -> int:
