@@ -85,7 +85,7 @@ def displaced(head: Head, shape: Shape) -> Array:
     centre, half = head.mouth_centre, head.half_width
     shift = _corner_shift(shape)
     out[:, :2] += _skin(rest[:, :2], head, shift, shape.jaw)
-    out[list(_ABOVE), 1] -= 0.5 * shape.upper_lift
+    out[list(_ABOVE), 1] -= 0.5 * (shape.upper_lift + shape.protrusion)
     for ring, inner, upper in (
         (UPPER_OUTER, False, True), (UPPER_INNER, True, True),
         (LOWER_OUTER, False, False), (LOWER_INNER, True, False),
@@ -104,7 +104,22 @@ def displaced(head: Head, shape: Shape) -> Array:
             y += rim * (0.92 * shape.lower_drop - 0.6 * shape.closure + 1.3 * shape.protrusion)
         out[ids, 1] = rest[ids, 1] + y
         out[ids, 0] = rest[ids, 0] + shift[1, 0] * t
+    _pushed(out, head, shape.jaw)
     return out
+
+
+def _pushed(out: Array, head: Head, jaw: float) -> None:
+    """Skin between lower lip and chin goes with both, in `out`: a lip that drops further than the
+    jaw pushes it together and never overtakes it."""
+    ring, below = list(LOWER_OUTER), list(_BELOW)
+    rest = head.points
+    x, y = rest[below, 0], rest[below, 1]
+    edge = np.interp(x, rest[ring, 0], rest[ring, 1])
+    drop = np.interp(x, rest[ring, 0], out[ring, 1] - rest[ring, 1])
+    part = np.clip((y - edge) / (rest[CHIN, 1] - edge), 0, 1)
+    beside = smoothstep((np.abs(x - head.mouth_centre[0]) / head.half_width - 0.6) / 0.8)
+    pushed = y + drop + (jaw - drop) * part
+    out[below, 1] = pushed + beside * (out[below, 1] - pushed)
 
 
 def _corner_shift(shape: Shape) -> Array:
