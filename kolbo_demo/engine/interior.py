@@ -21,6 +21,10 @@ Colour = NDArray[np.floating]
 # Millimetres from the middle of the tooth row to each gap between upper teeth, as seen from the
 # front (the arch turns away, so they get narrower).
 _TOOTH_GAPS = np.array([0.0, 8.4, 14.6, 20.4, 24.4, 27.2])
+_LOWER_TOOTH = 5.3
+"""Millimetres across a lower front tooth."""
+_EYES = ((33, 468), (133, 468), (362, 473), (263, 473))
+"""Corner and iris of each eye: white lies between them."""
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _EDGE = 1.5
 """Millimetres from the seam at rest down to the upper front teeth's edge."""
@@ -44,8 +48,14 @@ class Palette:
         lip = (lip + upper) / 2
         skin = _median(rgb, p[[50, 280, 205, 425, 36, 266, 101, 330]])
         light = max(float(skin @ _LUMA), 1.0)
-        # White under the light that falls on the skin: as bright as it, half as tinted.
-        white = np.clip(0.62 * light + 66, 35, 222) * np.sqrt(np.maximum(skin, 1) / light)
+        # White under the light that falls on the skin: as bright as it, half as tinted; and tinted
+        # as the white of the eyes is.
+        tint = np.sqrt(np.maximum(skin, 1) / light)
+        eyes = np.array([_colour(rgb, at) for at in (p[a] + 0.3 * (p[b] - p[a]) for a, b in _EYES)])
+        eye = np.median(eyes[np.argsort(eyes @ _LUMA)[2:]], axis=0)
+        if float(eye @ _LUMA) > 0.5 * light:
+            tint = 0.5 * (tint + eye / float(eye @ _LUMA))
+        white = np.clip(0.62 * light + 66, 35, 222) * tint
         redder = lip + 0.35 * (lip - float(lip @ _LUMA))
         return cls(
             lip=lip,
@@ -55,11 +65,15 @@ class Palette:
         )
 
 
-def _median(rgb: Pixels, at: Array) -> Colour:
+def _colour(rgb: Pixels, at: Array) -> Colour:
+    """Colours (..., 3) of the pixels nearest to points (..., 2)."""
     height, width = rgb.shape[:2]
-    x = np.clip(np.rint(at[:, 0]).astype(int), 0, width - 1)
-    y = np.clip(np.rint(at[:, 1]).astype(int), 0, height - 1)
-    return np.median(rgb[y, x], axis=0).astype(np.float32)
+    x, y = np.moveaxis(np.clip(np.rint(at).astype(int), 0, (width - 1, height - 1)), -1, 0)
+    return rgb[y, x].astype(np.float32)
+
+
+def _median(rgb: Pixels, at: Array) -> Colour:
+    return np.asarray(np.median(_colour(rgb, at), axis=0), np.float32)
 
 
 def _step(value: Map, soft: float | Map) -> Map:
@@ -79,6 +93,8 @@ class Teeth:
     TOP: ClassVar = -16.0
     RIGHT: ClassVar = 34.0
     BOTTOM: ClassVar = 18.0
+    NARROWEST: ClassVar = 0.45
+    """Of the mouth's width: less is no row of teeth."""
 
     colours: Map
     """RGB 0-255, (rows, columns, 3), from LEFT, TOP on."""
@@ -86,6 +102,20 @@ class Teeth:
     """0-1, (rows, columns)."""
     scale: float
     """Rows and columns a millimetre."""
+    arch: Array
+    """(3,): height (mm, downward) of the row's lower edge as a polynomial of mm from the middle."""
+    tone: Colour
+    """RGB (3,): what teeth beside those that are seen look like."""
+
+    @classmethod
+    def of(cls, colours: Map, mask: Pixels, scale: float) -> "Teeth":
+        """From a patch of colours and a mask of teeth, both `scale` pixels a millimetre."""
+        columns, lowest = _lowest(mask)
+        arch = _arch(columns / scale + cls.LEFT, lowest / scale + cls.TOP)
+        line = np.polyval(arch[::-1], np.arange(mask.shape[1]) / scale + cls.LEFT) - cls.TOP
+        cover = _cover(mask, line * scale, scale)
+        tone = np.median(colours[mask > 0], axis=0).astype(np.float32)
+        return cls(_filled(colours, mask, scale), cover, scale, arch, tone)
 
     @classmethod
     def shown(cls, rgb: Pixels, points: Array, to_mm: Array, scale: float) -> "Teeth | None":
@@ -127,9 +157,15 @@ class Teeth:
         if bright.sum() < 0.3 * inside.sum():
             return None
         upper_row = _uppermost(bright, fine)
-        return cls(
-            _filled(np.asarray(patch, np.uint8), upper_row, fine), _cover(upper_row, fine), fine
-        )
+        if upper_row.any(0).sum() < cls.NARROWEST * np.ptp(upper[:, 0]):
+            return None
+        # White among skin: what is tinted like it is a lip, or a face too small to tell.
+        cheeks = _median(rgb, points[[50, 280, 205, 425], :2])
+        tinted = float(np.ptp(cheeks) / max(cheeks.max(), 1.0))
+        tone = np.median(colours[upper_row > 0], axis=0)
+        if tinted > 0.15 and float(np.ptp(tone) / max(tone.max(), 1.0)) > 0.8 * tinted:
+            return None
+        return cls.of(colours, upper_row, fine)
 
     def __call__(self, x: Map, y: Map) -> tuple[Map, Map]:
         """Colours (..., 3) and cover 0-1 (...) at mouth millimetres."""
@@ -142,11 +178,51 @@ class Teeth:
         cover = cv2.remap(self.cover, *at, flags, borderMode=cv2.BORDER_CONSTANT)
         return np.asarray(colours, np.float32), np.asarray(cover, np.float32)
 
+    def edge(self, x: Map) -> Map:
+        """Height (mm, downward) of the row's lower edge at `x` (mm), seen or not."""
+        a, b, c = self.arch
+        return (a + b * x + c * x * x).astype(np.float32)
 
-def _filled(patch: Pixels, mask: Pixels, fine: float) -> Map:
+
+def _cover(mask: Pixels, arch: Array, fine: float) -> Map:
+    """1 from each column's lowest tooth upward, soft at the edge and at the sides; what strays from
+    the arch (a row for each column) is the mask's doing."""
+    columns, lowest = _lowest(mask)
+    edge = np.interp(np.arange(mask.shape[1]), columns, lowest).astype(np.float32)
+    edge = median_filter(edge, max(round(3 * fine) | 1, 3), mode="nearest")
+    edge = np.clip(edge, arch - 0.5 * fine, arch + 0.4 * fine)
+    edge = cv2.GaussianBlur(np.array([edge], np.float32), (0, 0), 0.6 * fine)
+    down = np.arange(len(mask), dtype=np.float32)[:, None]
+    cover = np.clip((edge - down) / (0.5 * fine) + 0.5, 0, 1)
+    side = cv2.GaussianBlur(np.array([mask.any(0)], np.float32), (0, 0), 0.8 * fine)
+    return (cover * side).astype(np.float32)
+
+
+def _lowest(mask: Pixels) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The columns that show teeth, and the lowest row that does in each."""
+    columns = np.flatnonzero(mask.any(0))
+    return columns, len(mask) - 1 - np.argmax(mask[::-1, columns], axis=0)
+
+
+def _arch(x: Array, y: Array) -> Array:
+    """(3,): the parabola, arched upward at the sides, on which most edges lie; some columns show a
+    lip or a lower tooth."""
+    kept = np.ones(len(x), bool)
+    fit = np.zeros(3)
+    for _ in range(4):
+        bend = float(np.polyfit(x[kept], y[kept], 2)[0]) if kept.sum() > 8 else 0.0
+        bend = float(np.clip(bend, -0.02, 0.0))
+        slope, height = np.polyfit(x[kept], y[kept] - bend * x[kept] ** 2, 1)
+        fit = np.array([height, float(np.clip(slope, -0.15, 0.15)), bend])
+        off = np.abs(y - (fit[0] + fit[1] * x + fit[2] * x * x))
+        kept = off <= max(float(np.percentile(off, 70)), 0.3)
+    return fit
+
+
+def _filled(patch: Map, mask: Pixels, fine: float) -> Map:
     """The masked colours carried on beyond the mask (normalised blurring, coarser and coarser)."""
     weight = mask.astype(np.float32)
-    colour = patch.astype(np.float32) * weight[..., None]
+    colour = patch * weight[..., None]
     out = colour.copy()
     known = weight.copy()
     for spread in (0.6, 1.5, 4.0, 12.0):
@@ -168,22 +244,6 @@ def _uppermost(mask: NDArray[np.bool_], fine: float) -> Pixels:
     return np.where(ended, 0, whole).astype(np.uint8)
 
 
-def _cover(mask: Pixels, fine: float) -> Map:
-    """1 from each column's lowest tooth upward, soft at the edge and at the sides."""
-    rows = mask.shape[0]
-    has = mask.any(0)
-    columns = np.flatnonzero(has)
-    lowest = rows - 1 - np.argmax(mask[::-1, columns], axis=0)
-    edge = np.interp(np.arange(mask.shape[1]), columns, lowest).astype(np.float32)
-    # A tooth is 5 to 8 mm wide: what is ragged within 3 mm is the mask's doing.
-    edge = median_filter(edge, max(round(3 * fine) | 1, 3), mode="nearest")
-    edge = cv2.GaussianBlur(np.array([edge]), (0, 0), 0.4 * fine)
-    down = np.arange(rows, dtype=np.float32)[:, None]
-    cover = np.clip((edge - down) / (0.5 * fine) + 0.5, 0, 1)
-    side = cv2.GaussianBlur(np.array([has], np.float32), (0, 0), 0.8 * fine)
-    return (cover * side).astype(np.float32)
-
-
 def painter(palette: Palette, shape: Shape, opening: Opening, shown: Teeth | None = None) -> Paint:
     """What paints this frame's mouth; `shown` are the person's own teeth, where known."""
     pixel = 0.6 / opening.scale
@@ -197,30 +257,40 @@ def painter(palette: Palette, shape: Shape, opening: Opening, shown: Teeth | Non
         floor = 0.75 + 0.6 * _step(y - up - 0.75 * gap, 0.5 * gap + 0.3)
         out = np.multiply(palette.cavity, floor[..., None])
         jaw = shape.jaw
+        a = np.abs(x)
         # Tongue: a soft mound, its tip rises for t, d, l, th.
-        top = 3.9 + 0.42 * jaw - (2.6 + 0.12 * jaw) * shape.tongue + 0.014 * x * x
-        mound = 0.85 * _step(y - top, max(1.5, pixel)) * _step(18 - np.abs(x), 4.0)
-        shade = np.clip(0.42 + 0.07 * (y - top), 0.36, 0.8)
+        top = 3.4 + 0.42 * jaw - (2.4 + 0.2 * jaw) * shape.tongue + 0.014 * x * x
+        mound = 0.9 * _step(y - top, max(1.5, pixel)) * _step(18 - a, 4.0)
+        shade = np.clip(0.68 + 0.07 * (y - top), 0.5, 1.0)
         out = _over(out, mound, palette.tongue * shade[..., None])
-        # Lower teeth, seldom more than their edges.
-        edge = _EDGE + 1.6 + 0.95 * jaw - 0.006 * x * x
-        lower = 0.9 * _step(y - edge, soft) * _step(20 - np.abs(x), 2.5)
-        out = _over(out, lower, palette.teeth * (0.6 - 0.01 * np.abs(x))[..., None])
+        # Lower teeth go with the jaw: of a wide mouth they show their edges.
+        fine = min(opening.scale / 2, 1.0)
+        edge = _EDGE + 0.5 + 0.95 * jaw - 0.008 * x * x
+        lower = 0.92 * _step(y - edge, soft) * _step(19 - a, 3.0)
+        split = np.abs(a / _LOWER_TOOTH - np.rint(a / _LOWER_TOOTH)) * _LOWER_TOOTH
+        tone = (0.74 - 0.013 * a) * (1 - 0.2 * fine * _step(0.45 - split, max(0.3, pixel)))
+        white = palette.teeth if shown is None else 0.92 * shown.tone
+        out = _over(out, lower, white * tone[..., None])
+        # Upper teeth; where some are seen, the others carry their row on.
+        row = _EDGE - 0.009 * x * x if shown is None else shown.edge(x)
+        upper = _step(row + 0.25 * _scallop(x) - y, soft) * _step(26 - a, 2.0)
+        lines = 1 - 0.16 * _gaps(x, max(0.3, pixel)) * fine
+        # They are round and stand in the lip's light: paler below, deeper towards the gums.
+        tone = (0.97 - 0.0009 * x * x) * lines * (1 - 0.02 * np.clip(row - y, 0, 8))
+        out = _over(out, upper, white * tone[..., None])
         if shown is not None:
             colours, cover = shown(x, y)
             out = _over(out, cover, colours)
-        else:
-            edge = _EDGE - 0.009 * x * x + 0.25 * _scallop(x)
-            upper = _step(edge - y, soft) * _step(26 - np.abs(x), 2.0)
-            lines = 1 - 0.16 * _gaps(x, max(0.3, pixel)) * min(opening.scale / 2, 1.0)
-            tone = (0.95 - 0.0007 * x * x) * lines
-            out = _over(out, upper, palette.teeth * tone[..., None])
-        # Lips shade what lies behind them, the upper one most; so does the turn of the arch.
-        dark = 0.6 + 0.4 * _step(y - up - 1.0, 1.3)
+        # Lips shade what lies behind them, the upper one most, a small gap all of it; so does the
+        # turn of the arch. Where it is dark there is still the red of the lips' inside.
+        dark = 0.62 + 0.38 * _step(y - up - 1.0, 1.3)
         dark *= 0.8 + 0.2 * _step(low - y - 0.7, 0.9)
-        side = 1 - np.abs(x) / max(float(abs(opening.x[0])), 1.0)
-        dark *= 0.6 + 0.4 * _step(side - 0.2, 0.22)
-        out = out * dark[..., None]
+        dark *= 0.74 + 0.26 * _step(gap - 3.0, 2.0)
+        side = 1 - a / max(float(abs(opening.x[0])), 1.0)
+        turned = 1 - _step(side - 0.2, 0.2)
+        dark *= 1 - 0.5 * turned
+        out = out * dark[..., None] + (0.3 * (1 - dark))[..., None] * palette.lip
+        out = _over(out, 0.75 * turned, palette.lip * 0.45)
         # Wet lip turns inward at the rim, and where the lips all but meet there is only lip.
         rim = 0.5 * (1 - _step(np.minimum(y - up, low - y) - 0.35, 0.45))
         narrow = 1 - _step(gap - 1.0, 0.9)
