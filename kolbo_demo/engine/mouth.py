@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d, grey_closing, maximum_filter1d
+from scipy.ndimage import gaussian_filter1d, grey_closing
 
 from kolbo_demo.engine.directions import Directions
 from kolbo_demo.engine.motion import motion
@@ -52,9 +52,9 @@ SMILE = 3.0
 """Millimetres that a smile which was asked for pulls the corners up."""
 FV_APERTURE = 2.4
 """Millimetres between the lips while the lower one is at the teeth."""
-BRIDGE, EDGE = 9, 6
+BRIDGE, BEFORE, AFTER = 18, 2, 5
 """Tens of milliseconds: half of the longest gap that is no pause, and how far lips move on either
-side of speech."""
+side of speech. (What leads the sound opens them LEAD earlier still.)"""
 CLOSURE_HOLD, CLOSURE_RAMP = 0.05, 0.055
 """Seconds that lips stay pressed, and take to get there and away."""
 
@@ -122,7 +122,7 @@ BILABIALS = frozenset(symbol for symbol, target in TARGETS.items() if target is 
 NASALS = frozenset({"m"})
 
 # Reach of a target in time (theta), seconds: width, protrusion, tongue, teeth.
-REACH = (0.065, 0.065, 0.045, 0.035)
+REACH = (0.05, 0.05, 0.045, 0.035)
 
 
 @dataclass(frozen=True)
@@ -246,10 +246,14 @@ def _activity(level: NDArray[np.float32], time: NDArray[np.float64]) -> NDArray[
     speaking = (level > threshold(level)).astype(np.float64)
     if float(np.percentile(level, 95)) < -60:
         speaking[:] = 0.0
-    # A stop's hold is silent: gaps are bridged; and lips open before the sound and close after it.
+    # A stop's hold is silent, and nobody shuts the mouth for a breath: gaps are bridged; lips open
+    # before the sound and close after it.
     bridged = grey_closing(np.pad(speaking, BRIDGE), 2 * BRIDGE + 1)[BRIDGE:-BRIDGE]
-    widened = maximum_filter1d(bridged, 2 * EDGE + 1, mode="constant")
-    return np.interp(time, at, gaussian_filter1d(widened, 3.0), right=0.0)
+    # Where `bridged` is 1 within AFTER before a moment or BEFORE after it.
+    reach = BEFORE + AFTER + 1
+    padded = np.pad(bridged, (AFTER, BEFORE))
+    widened = np.lib.stride_tricks.sliding_window_view(padded, reach).max(1)
+    return np.interp(time, at, gaussian_filter1d(widened, 2.5), right=0.0)
 
 
 def _closures(
