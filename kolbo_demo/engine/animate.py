@@ -133,12 +133,12 @@ def still(
     """
     pose = Pose.of(points.astype(np.float32))
     mouth = _Mouth(speaker)
-    sway, lids = Sway(pose, picture.shape[:2]), Eyelids(picture, points, pose)
+    sway, lids = Sway(pose, picture.shape[:2], points), Eyelids(picture, points, pose)
     left, top, right, bottom = sway.box
     for frame in shown:
         shift, roll = life.shift[frame], float(life.roll[frame])
         out = picture.copy()
-        at = sway.head_map(shift, roll)
+        at = sway.head_map(shift, roll, float(life.brows[frame]))
         out[top:bottom, left:right] = sampled(picture, at)
         lids.draw(out[top:bottom, left:right], at, float(life.lids[frame]))
         mouth.draw(
