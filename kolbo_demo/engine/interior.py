@@ -283,18 +283,19 @@ def painter(palette: Palette, shape: Shape, opening: Opening, shown: Teeth | Non
             out = _over(out, cover, colours)
         # Lips shade what lies behind them, the upper one most, a small gap all of it; so does the
         # turn of the arch. Where it is dark there is still the red of the lips' inside.
-        dark = 0.62 + 0.38 * _step(y - up - 1.0, 1.3)
-        dark *= 0.8 + 0.2 * _step(low - y - 0.7, 0.9)
-        dark *= 0.74 + 0.26 * _step(gap - 3.0, 2.0)
+        dark = 0.68 + 0.32 * _step(y - up - 0.8, 1.2)
+        dark *= 0.85 + 0.15 * _step(low - y - 0.7, 0.9)
+        dark *= 0.82 + 0.18 * _step(gap - 2.6, 1.8)
+        dark += 0.6 * shape.teeth * (1 - dark)  # f and v bare the teeth to the light
         side = 1 - a / max(float(abs(opening.x[0])), 1.0)
         turned = 1 - _step(side - 0.2, 0.2)
         dark *= 1 - 0.5 * turned
-        out = out * dark[..., None] + (0.3 * (1 - dark))[..., None] * palette.lip
+        out = out * dark[..., None] + (0.36 * (1 - dark))[..., None] * palette.lip
         out = _over(out, 0.75 * turned, palette.lip * 0.45)
         # Wet lip turns inward at the rim, and where the lips all but meet there is only lip.
         rim = 0.5 * (1 - _step(np.minimum(y - up, low - y) - 0.35, 0.45))
-        narrow = 1 - _step(gap - 1.0, 0.9)
-        return _over(out, np.maximum(rim, narrow), palette.lip * 0.45)
+        narrow = 1 - _step(gap - 1.0 + 0.5 * shape.teeth, 0.8)
+        return _over(out, np.maximum(rim, narrow), palette.lip * 0.5)
 
     return paint
 
