@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-NAMES = ("engine", "judge", "lips")
+NAMES = ("engine", "gallery", "judge", "lips")
 
 
 def main() -> int:

@@ -50,8 +50,9 @@ TEETH_BIAS = 0.5
 """Millimetres by which an open source's lips are taken thinner, so that no teeth stick to them."""
 SMILE_WIDE = 0.8
 """Millimetres that a corner goes out for one that a smile pulls it up."""
-CHEEK = 18.0
-"""Millimetres over which cheeks follow a corner of the mouth: the fold beside it comes along."""
+CHEEK = (18.0, 14.0)
+"""Millimetres over which cheeks follow a corner of the mouth sideways (the fold beside it comes
+along) and up and down."""
 REACH_X, REACH_UP, REACH_DOWN = 66.0, 46.0, 84.0
 """Millimetres from the mouth's middle where the warp has faded to nothing."""
 
@@ -141,9 +142,9 @@ def _skin(at: Array, head: Head, shift: Array, jaw: float) -> Array:
     move = np.zeros_like(at)
     move[:, 1] = jaw * down * beside
     for corner, by in zip(corners, shift, strict=True):
-        near = 0.85 * np.exp(-((at - corner) ** 2).sum(1) / (2 * CHEEK**2))
-        move[:, 0] += near * by[0]
-        move[:, 1] += near * by[1] * (1 - down)
+        far = -0.5 * ((at - corner) ** 2).sum(1)
+        move[:, 0] += 0.85 * np.exp(far / CHEEK[0] ** 2) * by[0]
+        move[:, 1] += 0.8 * np.exp(far / CHEEK[1] ** 2) * by[1] * (1 - down)
     return move
 
 

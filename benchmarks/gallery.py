@@ -1,0 +1,65 @@
+"""Contact sheets of what the engine makes of the shipped samples, for `docs/gallery.md`.
+
+Twelve frames of the face at twice its size, and twelve one after another of the mouth at four times,
+from the part of the sentence that says "every pop of both lips".
+"""
+
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from kolbo_demo.engine.face import FaceFinder, find_speaker
+from kolbo_demo.engine.render import render
+from kolbo_demo.engine.video import Clip
+from kolbo_demo.engine.warp import Pixels
+
+ASSETS = Path(__file__).parents[1] / "assets"
+DOCS = Path(__file__).parents[1] / "docs"
+FRAMES, COLUMNS = 12, 4
+MOUTH_FROM = 100
+"""Frame of the sentence with which the mouth's sheet begins."""
+QUALITY = 82
+"""Of the JPEG: each sheet stays under 400 kB."""
+
+
+def measure() -> dict:
+    """Writes the sheets into `docs/`; their sizes in kB by name."""
+    sizes = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, source in (("still", "portrait.jpg"), ("clip", "clip.mp4")):
+            out = Path(folder) / "out.mp4"
+            render(ASSETS / source, ASSETS / "speech.wav", out)
+            with Clip(out) as clip:
+                frames = list(clip.frames())
+            spread = np.linspace(0, len(frames) - 1, FRAMES).astype(int)
+            run = range(MOUTH_FROM, MOUTH_FROM + FRAMES)
+            for part, chosen, above, below, aside, zoom in (
+                ("face", spread, 1.35, 1.55, 1.25, 2),
+                ("mouth", run, 0.42, 0.5, 0.6, 4),
+            ):
+                face = find_speaker(frames[0], FaceFinder(), None)
+                eyes = float(np.linalg.norm(face.points[33, :2] - face.points[263, :2]))
+                x, y = face.points[[61, 291], :2].mean(0) if part == "mouth" else face.points[4, :2]
+                left, right = int(x - aside * eyes), int(x + aside * eyes)
+                top, bottom = max(int(y - above * eyes), 0), int(y + below * eyes)
+                tiles = [_tile(frames[i][top:bottom, left:right], zoom, i) for i in chosen]
+                path = DOCS / f"{kind}-{part}.jpg"
+                _write(tiles, path)
+                sizes[path.name] = round(path.stat().st_size / 1000)
+    return sizes
+
+
+def _tile(part: Pixels, zoom: int, number: int) -> Pixels:
+    """A part of a frame, enlarged, with the frame's number in its corner."""
+    big = cv2.resize(part, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
+    cv2.putText(big, str(number), (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 3)
+    cv2.putText(big, str(number), (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1)
+    return np.asarray(big, np.uint8)
+
+
+def _write(tiles: list[Pixels], path: Path) -> None:
+    rows = [np.hstack(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)]
+    sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(path), sheet, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])

@@ -1,0 +1,292 @@
+"""Every kind of picture speaks: lips in step, a mouth of the picture's own colours, the rest left
+alone. All kinds are made of the sample portrait."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from kolbo_demo.engine.deform import MouthWarp, Shape
+from kolbo_demo.engine.face import FaceFinder, find_speaker
+from kolbo_demo.engine.head import LOWER_OUTER, UPPER_OUTER, Head, Pose
+from kolbo_demo.engine.render import render
+from kolbo_demo.engine.video import Clip
+from kolbo_demo.engine.voice import speak
+from kolbo_demo.engine.warp import Spline
+from tests import samples
+from tests.engine.lips import lips
+
+SIDE = 384
+Picture = np.ndarray
+SKIN = (50, 280, 205, 425)
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("voice") / "words.wav"
+    speak("Papa.", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def toothy() -> Picture:
+    """The portrait's head and shoulders."""
+    whole = Image.open(samples.PORTRAIT).convert("RGB").crop((96, 0, 352, 256))
+    return np.asarray(whole.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+
+
+@pytest.fixture(scope="module")
+def closed(toothy: Picture, tmp_path_factory: pytest.TempPathFactory) -> Picture:
+    """The same person with closed lips, as the engine shows them in silence."""
+    folder = tmp_path_factory.mktemp("closed")
+    Image.fromarray(toothy).save(folder / "source.png")
+    render(folder / "source.png", samples.silent_wav(folder / "silent.wav", 0.04), folder / "o.mp4")
+    with Clip(folder / "o.mp4") as clip:
+        return next(clip.frames(1))
+
+
+@pytest.fixture(scope="module")
+def usual(closed: Picture, words: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """How the lips open on the plain picture, each frame."""
+    folder = tmp_path_factory.mktemp("usual")
+    Image.fromarray(closed).save(folder / "source.png")
+    render(folder / "source.png", words, folder / "o.mp4")
+    return lips(folder / "o.mp4").aperture
+
+
+def points_of(picture: Picture) -> np.ndarray:
+    return find_speaker(picture, FaceFinder(), None).points
+
+
+def grey(picture: Picture) -> Picture:
+    return np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+
+
+def lit(gain: float, gamma: float = 1.0) -> Callable[[Picture], Picture]:
+    return lambda p: (np.clip(gain * (p / 255) ** gamma, 0, 1) * 255).astype(np.uint8)
+
+
+def side_light(picture: Picture) -> Picture:
+    ramp = np.clip(np.linspace(-0.5, 1.6, picture.shape[1]), 0.15, 1)[None, :, None]
+    return (picture * ramp).astype(np.uint8)
+
+
+def drawing(picture: Picture) -> Picture:
+    """Flat colours, dark outlines."""
+    flat = cv2.bilateralFilter(picture, 9, 60, 9) // 24 * 24 + 12
+    lines = cv2.Canny(cv2.GaussianBlur(picture, (0, 0), 1.2), 40, 90)
+    return np.where(lines[..., None] > 0, 40, flat).astype(np.uint8)
+
+
+def painting(picture: Picture) -> Picture:
+    """Soft, yellowed, cracked."""
+    soft = cv2.edgePreservingFilter(picture, flags=1, sigma_s=20, sigma_r=0.3)
+    cracks = np.random.default_rng(2).normal(0, 7, (*picture.shape[:2], 1))
+    return np.clip(soft * (0.85, 0.72, 0.42) + cracks, 0, 255).astype(np.uint8)
+
+
+def statue(picture: Picture) -> Picture:
+    """White stone, the eyes' colours gone."""
+    stone = grey(cv2.GaussianBlur(picture, (0, 0), 1)).astype(float)
+    return np.clip(0.55 * stone + 105, 0, 255).astype(np.uint8)
+
+
+def hair(picture: Picture, where: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Picture:
+    """Dark hair over a part of the face that `where` tells from mouth units (eye distance 1)."""
+    points = points_of(picture)
+    unit = np.linalg.norm(points[33, :2] - points[263, :2])
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
+    seam = points[[13, 14], :2].mean(0)
+    part = where((x - seam[0]) / unit, (y - seam[1]) / unit).astype(np.float32)
+    rings = points[[*UPPER_OUTER, *LOWER_OUTER[::-1]], :2]
+    cv2.fillPoly(part, [np.rint(rings).astype(np.int32)], 0)
+    part = cv2.GaussianBlur(part, (0, 0), 1)[..., None]
+    strands = np.random.default_rng(4).normal(45, 16, (*picture.shape[:2], 1))
+    return np.clip(picture * (1 - part) + part * strands, 0, 255).astype(np.uint8)
+
+
+def moustache(picture: Picture) -> Picture:
+    return hair(picture, lambda x, y: (np.abs(x) < 0.33) & (y < 0) & (y > -0.14 + 0.2 * x * x))
+
+
+def beard(picture: Picture) -> Picture:
+    def around(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (np.hypot(x / 0.62, (y - 0.1) / 0.52) < 1) & (y > -0.16) & ((np.abs(x) > 0.3) | (y > 0.05))  # fmt: skip  # noqa: E501
+
+    return hair(picture, around)
+
+
+def lipstick(picture: Picture) -> Picture:
+    points = points_of(picture)
+    mask = np.zeros(picture.shape[:2], np.float32)
+    rings = points[[*UPPER_OUTER, *LOWER_OUTER[::-1]], :2]
+    cv2.fillPoly(mask, [np.rint(rings).astype(np.int32)], 0.7)
+    return (picture * (1 - mask[..., None]) + mask[..., None] * (150, 10, 40)).astype(np.uint8)
+
+
+def glasses(picture: Picture) -> Picture:
+    points = points_of(picture)
+    out = picture.copy()
+    unit = float(np.linalg.norm(points[33, :2] - points[263, :2]))
+    centres = [points[list(pair), :2].mean(0) for pair in ((33, 133), (263, 362))]
+    for centre in centres:
+        cv2.circle(out, tuple(int(v) for v in centre), int(0.27 * unit), (25, 20, 20), 4)
+    return out
+
+
+def old(picture: Picture) -> Picture:
+    """Pale, with deep creases."""
+    deep = picture + 1.6 * (picture.astype(float) - cv2.GaussianBlur(picture, (0, 0), 2.5))
+    pale = deep.mean(2, keepdims=True)
+    return np.clip(0.5 * deep + 0.5 * pale + 12, 0, 255).astype(np.uint8)
+
+
+def child(picture: Picture) -> Picture:
+    """A large forehead over a small, short lower face."""
+    height = picture.shape[0]
+    rows = np.arange(height) / height
+    source = (rows + 0.06 * np.sin(np.pi * rows)) * height
+    y = np.repeat(source[:, None], picture.shape[1], 1).astype(np.float32)
+    x = np.repeat(np.arange(picture.shape[1])[None], height, 0).astype(np.float32)
+    return cv2.remap(picture, x, y, cv2.INTER_CUBIC)
+
+
+def turned(axis: str, degrees: float) -> Callable[[Picture], Picture]:
+    """The head turned about an axis, by the depth that its landmarks have."""
+
+    def turn(picture: Picture) -> Picture:
+        points = points_of(picture).astype(float)
+        middle = points[:, :3].mean(0)
+        c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        about = {
+            "yaw": [[c, 0, s], [0, 1, 0], [-s, 0, c]],
+            "pitch": [[1, 0, 0], [0, c, -s], [0, s, c]],
+        }[axis]
+        to = ((points - middle) @ np.array(about).T + middle)[::3, :2]
+        size = picture.shape[0]
+        rim = [(x, y) for x in (0, size / 2, size) for y in (0, size / 2, size)]
+        rim = np.array([p for p in rim if p != (size / 2, size / 2)])
+        at = np.concatenate([to, rim])
+        field = Spline(at, np.concatenate([points[::3, :2], rim]) - at)
+        nodes = np.stack(np.meshgrid(*[np.arange(4, size, 8)] * 2), -1).reshape(-1, 2)
+        offset = cv2.resize(field(nodes.astype(float)).reshape(size // 8, size // 8, 2), (size,) * 2)
+        grid = np.stack(np.meshgrid(*[np.arange(size, dtype=np.float32)] * 2), -1) + offset
+        return cv2.remap(picture, grid[..., 0], grid[..., 1], cv2.INTER_CUBIC)
+
+    return turn
+
+
+def rolled(picture: Picture) -> Picture:
+    size = picture.shape[0]
+    turn = cv2.getRotationMatrix2D((size / 2, size / 2), 28, 1)
+    return cv2.warpAffine(picture, turn, (size, size), borderMode=cv2.BORDER_REPLICATE)
+
+
+def sized(side: int) -> Callable[[Picture], Picture]:
+    return lambda picture: cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
+
+
+KINDS: dict[str, Callable[[Picture], Picture]] = {
+    "closed": lambda p: p,
+    "black and white": grey,
+    "statue": statue,
+    "drawing": drawing,
+    "painting": painting,
+    "dark skin": lit(0.75, 1.9),
+    "light skin": lit(1.0, 0.6),
+    "side light": side_light,
+    "moustache": moustache,
+    "beard": beard,
+    "lipstick": lipstick,
+    "glasses": glasses,
+    "old": old,
+    "child": child,
+    "yaw": turned("yaw", 35),
+    "pitch": turned("pitch", 18),
+    "roll": rolled,
+    "60 pixels": sized(146),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_of_this_kind_speaks(
+    kind: str, closed: Picture, usual: np.ndarray, words: Path, tmp_path: Path
+):
+    source = np.ascontiguousarray(KINDS[kind](closed))
+    speaks_well(source, usual, words, tmp_path)
+
+
+def test_a_toothy_smile_speaks(
+    toothy: Picture, usual: np.ndarray, words: Path, tmp_path: Path
+):
+    speaks_well(toothy, usual, words, tmp_path)
+
+
+def test_a_face_of_a_thousand_pixels_speaks(closed: Picture, words: Path, tmp_path: Path):
+    """Scaled down to what a still may have, it is drawn without holes."""
+    Image.fromarray(closed[:320, 30:350]).resize((2400, 2400)).save(tmp_path / "source.jpg")
+    short = samples.wav(tmp_path / "a.wav", samples.chirps(0.3, 16_000), 16_000)
+    made = render(tmp_path / "source.jpg", short, tmp_path / "out.mp4")
+    assert made.width > 1400
+    assert lips(tmp_path / "out.mp4").aperture.max() > 0
+
+
+@pytest.mark.parametrize(
+    ("jaw", "aperture", "width", "protrusion"),
+    [(0, 10, 0, 0), (3, 12, 0, 0), (4, 20, 2, 0), (4, 13, -5, 1), (1, 3, -7, 1), (8, 20, 5, 0)],
+)
+def test_skin_is_never_folded(
+    closed: Picture, toothy: Picture, jaw: float, aperture: float, width: float, protrusion: float
+):
+    """However wide or round the mouth, each layer's rows stay in order."""
+    for picture in (closed, toothy):
+        points = points_of(picture).astype(float)
+        pose = Pose.of(points)
+        warp = MouthWarp(Head.at_rest(pose.unproject(points)))
+        shape = Shape(jaw, aperture, width, protrusion, 0, 0, 0)
+        layers = warp(picture, points, pose, shape)
+        for layer in (layers.upper, layers.lower):
+            assert np.diff(layer[..., 1], axis=0).min() > 0
+            assert np.diff(layer[..., 0], axis=1).min() > 0
+
+
+def speaks_well(source: Picture, usual: np.ndarray, words: Path, folder: Path) -> None:
+    Image.fromarray(source).save(folder / "source.png")
+    render(folder / "source.png", words, folder / "out.mp4")
+    shown = lips(folder / "out.mp4").aperture
+    assert np.ptp(shown) > 0.5 * np.ptp(usual), "the mouth opens"
+    assert np.corrcoef(shown, usual)[0, 1] > 0.8, "when it does on a plain picture"
+    with Clip(folder / "out.mp4") as clip:
+        frames = list(clip.frames())
+    wide = frames[int(shown.argmax())]
+    inside = interior(wide)
+    skin = colours_at(wide, SKIN).mean(0)
+    light = inside.mean(1)
+    assert np.percentile(light, 90) > 0.3 * skin.mean(), "no hole, something light in it"
+    assert np.percentile(light, 98) < 1.5 * skin.mean() + 40, "no lamp either"
+    if np.ptp(source.astype(int), axis=2).max() < 3:
+        assert np.ptp(inside, axis=1).max() < 16, "grey stays grey"
+    height = source.shape[0]
+    body = np.s_[: height // 20], np.s_[-height // 12 :]
+    for rows in body:
+        error = np.mean((wide[rows].astype(float) - source[rows][:, : wide.shape[1]]) ** 2)
+        assert error < 120, "what is far from the face stays"
+
+
+def interior(picture: Picture) -> np.ndarray:
+    """Colours (n, 3) between the inner lips."""
+    points = points_of(picture)
+    ring = [78, 81, 13, 311, 308, 402, 14, 178]
+    mask = np.zeros(picture.shape[:2], np.uint8)
+    cv2.fillPoly(mask, [np.rint(points[ring, :2]).astype(np.int32)], 1)
+    colours = picture[mask > 0].astype(float)
+    assert len(colours) > 4
+    return colours
+
+
+def colours_at(picture: Picture, ids: tuple[int, ...]) -> np.ndarray:
+    x, y = np.rint(points_of(picture)[list(ids), :2]).astype(int).T
+    return picture[y, x].astype(float)
