@@ -273,6 +273,7 @@ def painter(palette: Palette, shape: Shape, opening: Opening, shown: Teeth | Non
         out = _over(out, lower, white * tone[..., None])
         # Upper teeth; where some are seen, the others carry their row on.
         row = _EDGE - 0.009 * x * x if shown is None else shown.edge(x)
+        row = np.maximum(row, up + 1.6 * _step(a - 9, 3.0))  # at the sides the lip bares them too
         upper = _step(row + 0.25 * _scallop(x) - y, soft) * _step(26 - a, 2.0)
         lines = 1 - 0.16 * _gaps(x, max(0.3, pixel)) * fine
         # They are round and stand in the lip's light: paler below, deeper towards the gums.

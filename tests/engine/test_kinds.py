@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial import Delaunay
+from scipy.spatial.transform import Rotation
 
 from kolbo_demo.engine.deform import MouthWarp, Shape
 from kolbo_demo.engine.face import FaceFinder, find_speaker
@@ -15,7 +17,6 @@ from kolbo_demo.engine.head import LOWER_OUTER, UPPER_OUTER, Head, Pose
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.engine.voice import speak
-from kolbo_demo.engine.warp import Spline
 from tests import samples
 from tests.engine.lips import lips
 
@@ -154,27 +155,29 @@ def child(picture: Picture) -> Picture:
     return cv2.remap(picture, x, y, cv2.INTER_CUBIC)
 
 
-def turned(axis: str, degrees: float) -> Callable[[Picture], Picture]:
-    """The head turned about an axis, by the depth that its landmarks have."""
+def turned(yaw: float, pitch: float) -> Callable[[Picture], Picture]:
+    """The face alone, turned by so many degrees as its landmarks have depth, before a wall."""
 
     def turn(picture: Picture) -> Picture:
-        points = points_of(picture).astype(float)
-        middle = points[:, :3].mean(0)
-        c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-        about = {
-            "yaw": [[c, 0, s], [0, 1, 0], [-s, 0, c]],
-            "pitch": [[1, 0, 0], [0, c, -s], [0, s, c]],
-        }[axis]
-        to = ((points - middle) @ np.array(about).T + middle)[::3, :2]
-        size = picture.shape[0]
-        rim = [(x, y) for x in (0, size / 2, size) for y in (0, size / 2, size)]
-        rim = np.array([p for p in rim if p != (size / 2, size / 2)])
-        at = np.concatenate([to, rim])
-        field = Spline(at, np.concatenate([points[::3, :2], rim]) - at)
-        nodes = np.stack(np.meshgrid(*[np.arange(4, size, 8)] * 2), -1).reshape(-1, 2)
-        offset = cv2.resize(field(nodes.astype(float)).reshape(size // 8, size // 8, 2), (size,) * 2)
-        grid = np.stack(np.meshgrid(*[np.arange(size, dtype=np.float32)] * 2), -1) + offset
-        return cv2.remap(picture, grid[..., 0], grid[..., 1], cv2.INTER_CUBIC)
+        points = points_of(picture)[:468].astype(np.float32)
+        angle = Rotation.from_euler("yx", [yaw, pitch], degrees=True).as_matrix()
+        middle = points.mean(0)
+        to = ((points - middle) @ angle.T + middle).astype(np.float32)
+        out = np.full_like(picture, 150)
+        corners = Delaunay(points[:, :2]).simplices
+        for three in corners[np.argsort(-to[corners, 2].mean(1))]:  # what is far first
+            # Laid down a little larger, or seams show between neighbours.
+            aim = to[three, :2] + 0.15 * (to[three, :2] - to[three, :2].mean(0))
+            start = points[three, :2] + 0.15 * (points[three, :2] - points[three, :2].mean(0))
+            low = np.floor(aim.min(0)).astype(int) - 1
+            high = np.ceil(aim.max(0)).astype(int) + 2
+            part = out[low[1] : high[1], low[0] : high[0]]
+            affine = cv2.getAffineTransform(start, (aim - low).astype(np.float32))
+            mask = np.zeros(part.shape[:2], np.uint8)
+            cv2.fillConvexPoly(mask, np.rint(aim - low).astype(np.int32), 1)
+            laid = cv2.warpAffine(picture, affine, mask.shape[::-1], borderMode=cv2.BORDER_REFLECT)
+            part[mask > 0] = laid[mask > 0]
+        return out
 
     return turn
 
@@ -204,8 +207,9 @@ KINDS: dict[str, Callable[[Picture], Picture]] = {
     "glasses": glasses,
     "old": old,
     "child": child,
-    "yaw": turned("yaw", 35),
-    "pitch": turned("pitch", 18),
+    "yaw": turned(35, 0),
+    "pitch": turned(0, 18),
+    "yaw and pitch": turned(-25, -15),
     "roll": rolled,
     "60 pixels": sized(146),
 }
