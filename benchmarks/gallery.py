@@ -1,7 +1,7 @@
 """Contact sheets of what the engine makes of the shipped samples, for `docs/gallery.md`.
 
-Twelve frames of the face at twice its size, and twelve one after another of the mouth at four times,
-from the part of the sentence that says "every pop of both lips".
+Twelve frames of the face at twice its size, and twelve one after another of the mouth at four
+times, from the part of the sentence that says "every pop of both lips".
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """How believable the lips are that the engine makes: what an independent judge would measure.
 
 Renders pictures and clips with voices that are not theirs and has `engine.judge` look at them. On
-what ships; with KOLBO_MEDIA naming a folder of `portraits/`, `speech/` and `clips/` on those as well.
+what ships; with KOLBO_MEDIA naming a folder of `portraits/`, `speech/` and `clips/` on those too.
 """
 
 import os

@@ -223,9 +223,7 @@ def test_a_picture_of_this_kind_speaks(
     speaks_well(source, usual, words, tmp_path)
 
 
-def test_a_toothy_smile_speaks(
-    toothy: Picture, usual: np.ndarray, words: Path, tmp_path: Path
-):
+def test_a_toothy_smile_speaks(toothy: Picture, usual: np.ndarray, words: Path, tmp_path: Path):
     speaks_well(toothy, usual, words, tmp_path)
 
 
