@@ -271,11 +271,14 @@ def painter(palette: Palette, shape: Shape, opening: Opening, shown: Teeth | Non
         tone = (0.74 - 0.013 * a) * (1 - 0.2 * fine * _step(0.45 - split, max(0.3, pixel)))
         white = palette.teeth if shown is None else 0.92 * shown.tone
         out = _over(out, lower, white * tone[..., None])
-        # Upper teeth; where some are seen, the others carry their row on.
-        row = _EDGE - 0.009 * x * x if shown is None else shown.edge(x)
+        # Upper teeth; where some are seen, the others carry their row on, too dark to show gaps.
+        if shown is None:
+            row = _EDGE - 0.009 * x * x + 0.25 * _scallop(x)
+            lines = 1 - 0.16 * _gaps(x, max(0.3, pixel)) * fine
+        else:
+            row, lines = shown.edge(x), 1.0
         row = np.maximum(row, up + 1.6 * _step(a - 9, 3.0))  # at the sides the lip bares them too
-        upper = _step(row + 0.25 * _scallop(x) - y, soft) * _step(26 - a, 2.0)
-        lines = 1 - 0.16 * _gaps(x, max(0.3, pixel)) * fine
+        upper = _step(row - y, soft) * _step(26 - a, 2.0)
         # They are round and stand in the lip's light: paler below, deeper towards the gums.
         tone = (0.97 - 0.0009 * x * x) * lines * (1 - 0.02 * np.clip(row - y, 0, 8))
         out = _over(out, upper, white * tone[..., None])
