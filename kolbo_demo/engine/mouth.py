@@ -55,6 +55,8 @@ FV_APERTURE = 2.4
 BRIDGE, BEFORE, AFTER = 18, 2, 5
 """Tens of milliseconds: half of the longest gap that is no pause, and how far lips move on either
 side of speech. (What leads the sound opens them LEAD earlier still.)"""
+ROUND_BEFORE = 4
+"""The same for how wide and round they are: a mouth is round before its w is heard."""
 CLOSURE_HOLD, CLOSURE_RAMP = 0.05, 0.055
 """Seconds that lips stay pressed, and take to get there and away."""
 
@@ -167,7 +169,7 @@ def mouth_curves(heard: Heard, fps: float, frames: int) -> MouthCurves:
     count = max(int(np.ceil(frames / fps * STEPS)) + STEPS // 2, 1)
     time = (np.arange(count) + 0.5) / STEPS
     values = _coarticulated(heard.sounds, count)
-    active = _activity(heard.level, time)
+    active, rounding = (_activity(heard.level, time, before) for before in (BEFORE, ROUND_BEFORE))
     closure, exact = _closures(heard.sounds, time)
     learned = {name: _lifelike(name, heard, time - LEAD) for name in motion().names}
     width, protrusion, tongue, teeth = values
@@ -175,7 +177,8 @@ def mouth_curves(heard: Heard, fps: float, frames: int) -> MouthCurves:
     aperture = learned["opening"] + 0.8 * teeth * (FV_APERTURE - learned["opening"])
     width = learned["width"] + ROUNDED * width
     protrusion = np.clip(learned["pout"] + ROUNDED * protrusion, 0, 1)
-    values = np.array([learned["jaw"], aperture, width, protrusion, tongue, teeth]) * active
+    values = np.array([learned["jaw"], aperture, width, protrusion, tongue, teeth])
+    values *= np.array([active, active, rounding, rounding, active, active])
     values = gaussian_filter1d(values, SMOOTH * STEPS, axis=1, mode="nearest")
     jaw, aperture, width, protrusion, tongue, teeth = values
     curves = (
@@ -240,8 +243,10 @@ def _silences(sounds: list[Phoneme], end: float) -> list[Phoneme]:
     return [Phoneme("", start, stop) for start, stop in pairs if stop - start > 0.08]
 
 
-def _activity(level: NDArray[np.float32], time: NDArray[np.float64]) -> NDArray[np.float64]:
-    """0-1: whether someone is speaking, at the curves' times."""
+def _activity(
+    level: NDArray[np.float32], time: NDArray[np.float64], before: int
+) -> NDArray[np.float64]:
+    """0-1: whether someone is speaking or will within `before`, at the curves' times."""
     at = (np.arange(len(level)) + 0.5) * HOP
     speaking = (level > threshold(level)).astype(np.float64)
     if float(np.percentile(level, 95)) < -60:
@@ -249,9 +254,9 @@ def _activity(level: NDArray[np.float32], time: NDArray[np.float64]) -> NDArray[
     # A stop's hold is silent, and nobody shuts the mouth for a breath: gaps are bridged; lips open
     # before the sound and close after it.
     bridged = grey_closing(np.pad(speaking, BRIDGE), 2 * BRIDGE + 1)[BRIDGE:-BRIDGE]
-    # Where `bridged` is 1 within AFTER before a moment or BEFORE after it.
-    reach = BEFORE + AFTER + 1
-    padded = np.pad(bridged, (AFTER, BEFORE))
+    # Where `bridged` is 1 within AFTER before a moment or `before` after it.
+    reach = before + AFTER + 1
+    padded = np.pad(bridged, (AFTER, before))
     widened = np.lib.stride_tricks.sliding_window_view(padded, reach).max(1)
     return np.interp(time, at, gaussian_filter1d(widened, 2.5), right=0.0)
 
