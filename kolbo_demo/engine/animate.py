@@ -7,7 +7,7 @@ from itertools import islice
 import cv2
 import numpy as np
 
-from kolbo_demo.engine.deform import MouthWarp, Shape
+from kolbo_demo.engine.deform import MouthWarp, Moved, Shape
 from kolbo_demo.engine.face import NO_FACE, Face, FaceFinder, find_speaker, track
 from kolbo_demo.engine.head import LOWER_INNER, RIGID, UPPER_INNER, Array, Head, Pose
 from kolbo_demo.engine.interior import Palette, Teeth, painter
@@ -15,7 +15,7 @@ from kolbo_demo.engine.life import Eyelids, Life, Sway
 from kolbo_demo.engine.mouth import MouthCurves
 from kolbo_demo.engine.pipeline import ahead
 from kolbo_demo.engine.video import Clip
-from kolbo_demo.engine.warp import Pixels, sampled
+from kolbo_demo.engine.warp import Fine, Picture, Pixels, sampled
 from kolbo_demo.media import MediaError
 
 LEARN_FROM = 32
@@ -59,11 +59,11 @@ class _Speaker:
     def draw(
         self,
         onto: Pixels,
-        rgb: Pixels,
+        rgb: Picture,
         source: Array,
         pose: Pose,
         shape: Shape,
-        moved: Callable[[Array], Array] | None = None,
+        moved: Moved | None = None,
         strength: float = 1.0,
     ) -> None:
         """Lays the mouth over `onto`; `strength` below 1 lets what is there show through."""
@@ -104,17 +104,19 @@ def still(
     face = find_speaker(picture, FaceFinder(), point)
     points, pose = face.points.astype(np.float64), Pose.of(face.points)
     speaker = _Speaker.learnt([(picture, face)], relax)
-    sway, lids = Sway(pose, picture.shape[:2]), Eyelids(picture, points, pose)
+    sway = Sway(pose, picture.shape[:2])
+    fine = Fine(picture, sway.box)
+    lids = Eyelids(fine, points, pose)
     left, top, right, bottom = sway.box
     for frame in range(len(curves)):
         shift, roll = life.shift[frame], float(life.roll[frame])
         out = picture.copy()
         at = sway.head_map(shift, roll)
-        out[top:bottom, left:right] = sampled(picture, at)
+        out[top:bottom, left:right] = sampled(fine, at)
         lids.draw(out[top:bottom, left:right], at, float(life.lids[frame]))
         speaker.draw(
-            out, picture, points, pose, _shape(curves, frame),
-            moved=lambda pixels, s=shift, r=roll: sway.offset(pixels, s, r),
+            out, fine, points, pose, _shape(curves, frame),
+            moved=lambda grid, s=shift, r=roll: sway.offset(grid, s, r),
         )  # fmt: skip
         yield out
 

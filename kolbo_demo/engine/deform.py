@@ -8,7 +8,9 @@ inside shows. Pixels outside the lower face are never touched, and none is resam
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
+import cv2
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
@@ -23,9 +25,10 @@ from kolbo_demo.engine.head import (
     Pose,
     smoothstep,
 )
-from kolbo_demo.engine.warp import Box, Grid, Map, Pixels, Spline, sampled
+from kolbo_demo.engine.warp import Box, Grid, Map, Picture, Pixels, Spline, sampled
 
 Paint = Callable[[Map, Map], Map]
+Moved = Callable[[Grid], Array]
 
 # Skin that both layers share, so that they meet without a tear beside the mouth.
 _SHARED = (
@@ -154,6 +157,16 @@ class Opening:
     lower: Array
     """Edge heights (mm, downward) at the places `x` (mm, rightward)."""
 
+    def edges(self, x: Map) -> tuple[Map, Map]:
+        """Upper and lower edge (mm) at places (h, w) float32, as at the ends beyond them."""
+        place = (x - self.x[0]) * ((len(self.x) - 1) / max(self.x[-1] - self.x[0], 1e-6))
+        both = np.stack([self.upper, self.lower], -1)[None].astype(np.float32)
+        place = place.astype(np.float32, copy=False)
+        found = cv2.remap(
+            both, place, np.zeros_like(place), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        return found[..., 0], found[..., 1]
+
     def band(self, box: Box, spare: float) -> tuple[int, int]:
         """First and last row of the box in which the seam or the mouth's inside can lie, `spare`
         pixels more on either side."""
@@ -172,20 +185,21 @@ class MouthWarp:
     def __init__(self, head: Head) -> None:
         self.head = head
         self._helpers = _helpers(head)
+        self._grid = lru_cache(1)(Grid)  # a still's face stays in its place
 
     def __call__(
         self,
-        rgb: Pixels,
+        rgb: Picture,
         source: Array,
         pose: Pose,
         shape: Shape,
-        moved: Callable[[Array], Array] | None = None,
+        moved: Moved | None = None,
     ) -> "Layers":
         """Both layers of one frame.
 
-        `source` (478, 3) are the landmarks (pixels) as `rgb` shows them. `moved` takes output
-        pixels (n, 2) to how far from there the source shows the same point of a head that has
-        moved; None leaves the head in place.
+        `source` (478, 3) are the landmarks (pixels) as `rgb` shows them. `moved` tells how far
+        from a grid's nodes the source shows the same points of a head that has moved, (n, 2)
+        pixels; None leaves the head in place.
         """
         target = pose.project(displaced(self.head, shape))
         shown = _thinned(source[:, :2], pose)
@@ -194,9 +208,9 @@ class MouthWarp:
         origin = pose.project(self.head.mouth_centre[None])[0]
         axes = pose.matrix[:2, :2]
         to_mm = self.head.to_mouth_mm(pose)
-        grid = Grid(_box(origin, axes, rgb.shape), pose.scale)
+        grid = self._grid(_box(origin, axes, rgb.shape), pose.scale)
         nodes = grid.nodes
-        offset = np.zeros_like(nodes) if moved is None else moved(nodes)
+        offset = np.zeros_like(nodes) if moved is None else moved(grid)
         at = nodes + offset
         fade = _fade(at @ to_mm[:, :2].T + to_mm[:, 2])[:, None]
         opening = _opening(target, to_mm, pose.scale)
@@ -209,10 +223,14 @@ class MouthWarp:
             to = np.concatenate([target[index], helpers[0]])
             from_ = np.concatenate([shown[index], helpers[1]])
             part = grid.part(rows)
-            field = Spline(to, from_ - to)(at[part]) * fade[part]
-            maps.append(grid.upsampled(field + offset[part], rows))
-        upper, lower = maps[0][:last], maps[1][first - grid.height :]
-        head = grid.upsampled(offset, slice(0, grid.rows))[first:last]
+            reached = np.flatnonzero(fade[part])
+            by = offset[part].copy()
+            by[reached] += Spline(to, from_ - to)(at[part][reached]) * fade[part][reached]
+            maps.append(grid.upsampled(by, rows))
+        rows = grid.over(first, last)
+        maps.append(grid.upsampled(offset[grid.part(rows)], rows))
+        skipped = first % grid.cell
+        upper, lower, head = maps[0][:last], maps[1][skipped:], maps[2][skipped:][: last - first]
         return Layers(rgb, grid.box, first, upper, lower, head, opening)
 
     def _skin_targets(
@@ -228,14 +246,13 @@ class MouthWarp:
         jaw = float(present[2, 1])
         shift = _corner_shift(shape)
 
-        def motion(at: Array) -> Array:
-            to = _skin(at[:, :2], self.head, shift, shape.jaw)
-            return to - _skin(at[:, :2], self.head, present[:2, :2], jaw)
-
-        axes = pose.matrix[:2, :2].T
-        shared = source[list(_SHARED), :2] + motion(rest[list(_SHARED)]) @ axes
-        from_ = pose.project(self._helpers)
-        return shared, (from_ + motion(self._helpers) @ axes, from_)
+        at = np.concatenate([rest[list(_SHARED)], self._helpers])[:, :2]
+        motion = _skin(at, self.head, shift, shape.jaw)
+        motion -= _skin(at, self.head, present[:2, :2], jaw)
+        from_ = np.concatenate([source[list(_SHARED), :2], pose.project(self._helpers)])
+        to = from_ + motion @ pose.matrix[:2, :2].T
+        count = len(_SHARED)
+        return to[:count], (to[count:], from_[count:])
 
 
 def _box(origin: Array, axes: Array, size: tuple[int, ...]) -> Box:
@@ -288,7 +305,7 @@ def _thinned(points: Array, pose: Pose) -> Array:
 class Layers:
     """The two warped layers of a frame, ready to be laid over it."""
 
-    rgb: Pixels
+    rgb: Picture
     box: Box
     """Left, top, right, bottom: the pixels that the layers cover."""
     first: int
@@ -312,21 +329,20 @@ class Layers:
         if last <= first:
             return out
         o = self.opening
-        m = o.to_mm.astype(np.float32)
-        x = m[0, 0] * self.head[..., 0] + m[0, 1] * self.head[..., 1] + m[0, 2]
-        y = m[1, 0] * self.head[..., 0] + m[1, 1] * self.head[..., 1] + m[1, 2]
-        up, low = np.interp(x, o.x, o.upper), np.interp(x, o.x, o.lower)
-        above = np.clip((up - y) * o.scale + 0.5, 0, 1)[..., None]
-        # A closed mouth shows no inside: let the layers meet where the gap is under a pixel.
-        closed = 1 - np.clip((low - up) * o.scale - 0.2, 0, 1)
-        below = np.maximum(np.clip((y - low) * o.scale + 0.5, 0, 1), closed)[..., None]
-        band = lower[: last - first].astype(np.float32)
-        inside = ((1 - above) * (1 - below))[..., 0] > 0
-        if inside.any():
-            rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-            part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            b = below[part]
-            band[part] = b * band[part] + (1 - b) * paint(x[part], y[part])
-        band += above * (upper[first:last] - band)
-        out[first:last] = np.clip(band + 0.5, 0, 255).astype(np.uint8)
+        x, y = cv2.split(cv2.transform(self.head, o.to_mm))
+        up, low = o.edges(x)
+        above = np.clip((up - y) * o.scale + 0.5, 0, 1)
+        band = out[first:last]
+        if float((o.lower - o.upper).max()) * o.scale > 0.2:
+            # A closed mouth shows no inside: let the layers meet where the gap is under a pixel.
+            closed = 1 - np.clip((low - up) * o.scale - 0.2, 0, 1)
+            below = np.maximum(np.clip((y - low) * o.scale + 0.5, 0, 1), closed)
+            inside = (above < 1) & (below < 1)
+            if inside.any():
+                rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+                part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+                b = below[part][..., None]
+                painted = b * band[part] + (1 - b) * paint(x[part], y[part])
+                band[part] = np.clip(painted + 0.5, 0, 255).astype(np.uint8)
+        band[:] = cv2.blendLinear(upper[first:], band, above, 1 - above)
         return out
