@@ -12,7 +12,6 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from kolbo_demo.engine.head import (
     CHIN,
@@ -162,10 +161,10 @@ class Opening:
         place = (x - self.x[0]) * ((len(self.x) - 1) / max(self.x[-1] - self.x[0], 1e-6))
         both = np.stack([self.upper, self.lower], -1)[None].astype(np.float32)
         place = place.astype(np.float32, copy=False)
-        found = cv2.remap(
-            both, place, np.zeros_like(place), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-        return found[..., 0], found[..., 1]
+        row = np.zeros_like(place)
+        found = cv2.remap(both, place, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        upper, lower = cv2.split(found)
+        return upper, lower
 
     def band(self, box: Box, spare: float) -> tuple[int, int]:
         """First and last row of the box in which the seam or the mouth's inside can lie, `spare`
@@ -274,19 +273,32 @@ def _fade(mm: Array) -> Array:
 
 
 def _opening(target: Array, to_mm: Array, scale: float) -> Opening:
-    edges = []
-    for ring in (UPPER_INNER, LOWER_INNER):
-        mm = target[list(ring)] @ to_mm[:, :2].T + to_mm[:, 2]
-        edges.append(mm)
-    upper, lower = edges
-    order = np.maximum.accumulate(upper[:, 0] + np.arange(11) * 1e-6)
-    order_low = np.maximum.accumulate(lower[:, 0] + np.arange(11) * 1e-6)
-    x = np.linspace(order[0], order[-1], 65)
-    up = PchipInterpolator(order, upper[:, 1])(x)
-    low = PchipInterpolator(order_low, lower[:, 1])(np.clip(x, order_low[0], order_low[-1]))
+    rings = target[[UPPER_INNER, LOWER_INNER]] @ to_mm[:, :2].T + to_mm[:, 2]
+    across = np.maximum.accumulate(rings[..., 0] + np.arange(11) * 1e-6, axis=1)
+    x = np.linspace(across[0, 0], across[0, -1], 65)
+    up, low = (_monotone(a, ring[:, 1], x) for a, ring in zip(across, rings, strict=True))
     middle = (up + low) / 2
     gap = np.maximum(low - up, 0)
     return Opening(to_mm, scale, x, middle - gap / 2, middle + gap / 2)
+
+
+def _monotone(x: Array, y: Array, at: Array) -> Array:
+    """The cubic through points (n,) that overshoots nowhere (Fritsch and Butland, 1984), as flat as
+    at the ends beyond them. scipy's takes four times as long, looking at its arguments."""
+    h = np.diff(x)
+    d = np.diff(y) / h
+    one, two, bent = h[:-1] + 2 * h[1:], 2 * h[:-1] + h[1:], d[:-1] * d[1:]
+    slope = np.zeros_like(y)
+    weighed = one * d[1:] + two * d[:-1]
+    np.divide((one + two) * bent, weighed, out=slope[1:-1], where=bent > 0)
+    for end, a, b in ((0, 0, 1), (-1, -1, -2)):
+        s = ((2 * h[a] + h[b]) * d[a] - h[a] * d[b]) / (h[a] + h[b])
+        steep = d[a] * d[b] < 0 and abs(s) > 3 * abs(d[a])
+        slope[end] = 0 if s * d[a] <= 0 else 3 * d[a] if steep else s
+    i = np.clip(np.searchsorted(x, at, "right") - 1, 0, len(h) - 1)
+    t = np.clip((at - x[i]) / h[i], 0, 1)
+    bend = slope[i] * (1 - t) - slope[i + 1] * t + d[i] * (2 * t - 1)
+    return y[i] + h[i] * t * (d[i] + (1 - t) * bend)
 
 
 def _thinned(points: Array, pose: Pose) -> Array:

@@ -119,8 +119,8 @@ class Fine:
         """See `sampled`."""
         f = self.FACTOR
         # Centre of pixel i: (i + .5) f - .5.
-        shift = ((0.5 - self._left) * f - 0.5, (0.5 - self._top) * f - 0.5)
-        finer = at * np.float32(f) + np.array(shift, np.float32)
+        shift = ((0.5 - self._left) * f - 0.5, (0.5 - self._top) * f - 0.5, 0.0, 0.0)
+        finer = cv2.add(at * np.float32(f), shift)
         maps = cv2.convertMaps(finer, None, cv2.CV_16SC2)
         out = cv2.remap(self._pixels, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(out, np.uint8)
