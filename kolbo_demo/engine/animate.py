@@ -15,7 +15,7 @@ from kolbo_demo.engine.life import Eyelids, Life, Sway
 from kolbo_demo.engine.mouth import MouthCurves
 from kolbo_demo.engine.pipeline import ahead
 from kolbo_demo.engine.video import Clip
-from kolbo_demo.engine.warp import Fine, Picture, Pixels, sampled
+from kolbo_demo.engine.warp import Box, Fine, Picture, Pixels, sampled
 from kolbo_demo.media import MediaError
 
 LEARN_FROM = 32
@@ -55,6 +55,10 @@ class _Speaker:
     @property
     def head(self) -> Head:
         return self._warp.head
+
+    def reach(self, pose: Pose, size: tuple[int, ...]) -> Box:
+        """See `MouthWarp.reach`."""
+        return self._warp.reach(pose, size)
 
     def draw(
         self,
@@ -108,12 +112,14 @@ def still(
     fine = Fine(picture, sway.box)
     lids = Eyelids(fine, points, pose)
     left, top, right, bottom = sway.box
+    strips = list(sway.strips(but=speaker.reach(pose, picture.shape)))
     for frame in range(len(curves)):
         shift, roll = life.shift[frame], float(life.roll[frame])
         out = picture.copy()
-        at = sway.head_map(shift, roll)
-        out[top:bottom, left:right] = sampled(fine, at)
-        lids.draw(out[top:bottom, left:right], at, float(life.lids[frame]))
+        moved, at = out[top:bottom, left:right], sway.head_map(shift, roll)
+        for strip in strips:
+            moved[strip] = sampled(fine, at[strip])
+        lids.draw(moved, at, float(life.lids[frame]))
         speaker.draw(
             out, fine, points, pose, _shape(curves, frame),
             moved=lambda grid, s=shift, r=roll: sway.offset(grid, s, r),

@@ -186,6 +186,15 @@ class MouthWarp:
         self._helpers = _helpers(head)
         self._grid = lru_cache(1)(Grid)  # a still's face stays in its place
 
+    def reach(self, pose: Pose, size: tuple[int, ...]) -> Box:
+        """Left, top, right, bottom (pixels) of what is warped in a picture of (height, width)."""
+        rim = np.array([(x, y) for x in (-REACH_X, REACH_X) for y in (-REACH_UP, REACH_DOWN)])
+        rim = rim @ pose.matrix[:2, :2].T + pose.project(self.head.mouth_centre[None])[0]
+        low, high = np.floor(rim.min(0)), np.ceil(rim.max(0))
+        left, top = max(int(low[0]), 0), max(int(low[1]), 0)
+        right, bottom = min(int(high[0]), size[1]), min(int(high[1]), size[0])
+        return left, top, max(right, left + 1), max(bottom, top + 1)
+
     def __call__(
         self,
         rgb: Picture,
@@ -204,10 +213,8 @@ class MouthWarp:
         shown = _thinned(source[:, :2], pose)
         shared_to, helpers = self._skin_targets(source, pose, shape)
         target[list(_SHARED)] = shared_to
-        origin = pose.project(self.head.mouth_centre[None])[0]
-        axes = pose.matrix[:2, :2]
         to_mm = self.head.to_mouth_mm(pose)
-        grid = self._grid(_box(origin, axes, rgb.shape), pose.scale)
+        grid = self._grid(self.reach(pose, rgb.shape), pose.scale)
         nodes = grid.nodes
         offset = np.zeros_like(nodes) if moved is None else moved(grid)
         at = nodes + offset
@@ -252,17 +259,6 @@ class MouthWarp:
         to = from_ + motion @ pose.matrix[:2, :2].T
         count = len(_SHARED)
         return to[:count], (to[count:], from_[count:])
-
-
-def _box(origin: Array, axes: Array, size: tuple[int, ...]) -> Box:
-    """Left, top, right, bottom (pixels) of what the warp can reach."""
-    rim = np.array(
-        [(x, y) for x in (-REACH_X, REACH_X) for y in (-REACH_UP, REACH_DOWN)]
-    ) @ axes.T + origin  # fmt: skip
-    low, high = np.floor(rim.min(0)), np.ceil(rim.max(0))
-    left, top = max(int(low[0]), 0), max(int(low[1]), 0)
-    right, bottom = min(int(high[0]), size[1]), min(int(high[1]), size[0])
-    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def _fade(mm: Array) -> Array:

@@ -4,8 +4,10 @@ All of it follows from the voice alone, so the same inputs give the same video.
 """
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,8 @@ LASHES = 2.2
 
 STEP = 6.0
 """Millimetres between the places at which the motion is worked out."""
+STRIP = 64
+"""Rows of pixels worked on at once."""
 PIVOT = 105.0
 """Millimetres below the nose around which the head turns: the neck."""
 
@@ -129,10 +133,28 @@ class Sway:
         inner = np.clip(rim / (14 * self._pose.scale), 0, 1)
         return near * near * (3 - 2 * near) * inner * inner * (3 - 2 * inner)
 
+    def strips(self, but: Box) -> Iterator[tuple[slice, slice]]:
+        """Rows and columns of the box that move, less those of another one: in pieces that stay in
+        a processor's cache while they are worked on."""
+        left, top, right, bottom = self.box
+        cell = self._grid.cell
+        moving = (self._held(self._grid)[1] > 0).reshape(self._grid.rows, -1)
+        ends = {min(max(y, top), bottom) for y in (but[1], but[3], bottom)}
+        for first, last in pairwise(sorted({*range(top, bottom, STRIP), *ends})):
+            rows = slice(first - top, last - top)
+            near = np.flatnonzero(moving[rows.start // cell : rows.stop // cell + 5].any(0))
+            if len(near) == 0:
+                continue
+            # A node is two cells further on than the pixels that it lies over.
+            start, stop = max((near[0] - 3) * cell, 0), min((near[-1] + 1) * cell, right - left)
+            if but[1] <= first < but[3]:
+                yield rows, slice(start, max(min(but[0] - left, stop), start))
+                start = min(max(but[2] - left, start), stop)
+            yield rows, slice(start, stop)
+
     def head_map(self, shift: Array, roll: float) -> Map:
         """Source pixel of each of the box's, (height, width, 2)."""
-        grid = self._grid
-        return grid.upsampled(self.offset(grid, shift, roll), slice(0, grid.rows))
+        return self._grid.roughly(self.offset(self._grid, shift, roll))
 
 
 class Eyelids:
