@@ -164,7 +164,7 @@ class Opening:
         row = np.zeros_like(place)
         found = cv2.remap(both, place, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         upper, lower = cv2.split(found)
-        return upper, lower
+        return np.asarray(upper, np.float32), np.asarray(lower, np.float32)
 
     def band(self, box: Box, spare: float) -> tuple[int, int]:
         """First and last row of the box in which the seam or the mouth's inside can lie, `spare`
@@ -337,7 +337,7 @@ class Layers:
         if last <= first:
             return out
         o = self.opening
-        x, y = cv2.split(cv2.transform(self.head, o.to_mm))
+        x, y = (np.asarray(c, np.float32) for c in cv2.split(cv2.transform(self.head, o.to_mm)))
         up, low = o.edges(x)
         above = np.clip((up - y) * o.scale + 0.5, 0, 1)
         band = out[first:last]

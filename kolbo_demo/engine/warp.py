@@ -16,6 +16,9 @@ Box = tuple[int, int, int, int]
 STEP = 2.5
 """Millimetres between the nodes at which the splines are evaluated."""
 
+_BOTH_IN_ONE = np.empty(0, np.float32)
+"""Where OpenCV takes a second map: the first holds x and y."""
+
 
 class Spline:
     """A thin-plate spline through (n, 2) points with values (n, 2)."""
@@ -94,7 +97,7 @@ class Grid:
         return out + self._here[rows.start * self.cell :][: len(out)]
 
     def roughly(self, offsets: Array) -> Map:
-        """The same for all rows, in straight lines from node to node: cheaper, for what is smooth."""
+        """The same for all rows, straight from node to node: cheaper, for what is smooth."""
         return self._resized(self.nodes + offsets, slice(0, self.rows), cv2.INTER_LINEAR)
 
     def _resized(self, values: Array, rows: slice, interpolation: int) -> Map:
@@ -128,10 +131,11 @@ class Fine:
         """See `sampled`."""
         f = self.FACTOR
         # Centre of pixel i: (i + .5) f - .5.
-        shift = ((0.5 - self._left) * f - 0.5, (0.5 - self._top) * f - 0.5, 0.0, 0.0)
-        finer = cv2.add(at * np.float32(f), shift)
-        maps = cv2.convertMaps(finer, None, cv2.CV_16SC2)
-        out = cv2.remap(self._pixels, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        shift = [(0.5 - self._left) * f - 0.5, (0.5 - self._top) * f - 0.5, 0, 0]
+        finer = cv2.add(at * np.float32(f), np.array(shift))
+        whole, parts = cv2.convertMaps(finer, _BOTH_IN_ONE, cv2.CV_16SC2)
+        flags, border = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
+        out = cv2.remap(self._pixels, whole, parts, flags, borderMode=border)
         return np.asarray(out, np.uint8)
 
 
@@ -142,5 +146,5 @@ def sampled(picture: Picture, at: Map) -> Pixels:
     """The picture at a map's source pixels, (height, width, 2) float32: the one resampling."""
     if isinstance(picture, Fine):
         return picture.sampled(at)
-    out = cv2.remap(picture, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    out = cv2.remap(picture, at, _BOTH_IN_ONE, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(out, np.uint8)
