@@ -1,8 +1,8 @@
-"""python -m benchmarks NAME: prints what was measured as JSON."""
+"""python -m benchmarks NAME: prints what was measured, as JSON or with targets beside it."""
 
+import argparse
 import json
 import sys
-from collections.abc import Callable
 from importlib import import_module
 
 NAMES = ("engine", "gallery", "judge", "lips")
@@ -10,11 +10,15 @@ NAMES = ("engine", "gallery", "judge", "lips")
 
 def main() -> int:
     """Run the benchmark that the command line names."""
-    if len(sys.argv) != 2 or sys.argv[1] not in NAMES:
-        print(f"usage: python -m benchmarks {{{','.join(NAMES)}}}", file=sys.stderr)
-        return 2
-    measure: Callable[[], dict] = import_module(f"benchmarks.{sys.argv[1]}").measure
-    print(json.dumps(measure(), indent=2))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--long", action="store_true", help="engine: also 10 minutes against 1")
+    parser.add_argument("--strict", action="store_true", help="engine: fail on a missed target")
+    given = parser.parse_args()
+    module = import_module(f"benchmarks.{given.name}")
+    if given.name == "engine":
+        return module.main(given.long, given.strict)
+    print(json.dumps(module.measure(), indent=2))
     return 0
 
 

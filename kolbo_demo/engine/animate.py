@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from kolbo_demo.engine.deform import MouthWarp, Shape
+from kolbo_demo.engine.deform import MouthWarp, Moved, Shape
 from kolbo_demo.engine.face import NO_FACE, Face, FaceFinder, track
 from kolbo_demo.engine.head import LOWER_INNER, RIGID, UPPER_INNER, Array, Head, Pose
 from kolbo_demo.engine.interior import Palette, Teeth, painter
@@ -18,7 +18,7 @@ from kolbo_demo.engine.mouth import MouthCurves
 from kolbo_demo.engine.mouths import Cast, Mouths, covers, tones, unseen
 from kolbo_demo.engine.pipeline import ahead, depth
 from kolbo_demo.engine.video import Clip
-from kolbo_demo.engine.warp import Pixels, sampled
+from kolbo_demo.engine.warp import Box, Fine, Picture, Pixels, sampled
 from kolbo_demo.media import MediaError
 
 LEARN_FROM = 64
@@ -71,14 +71,18 @@ class _Mouth:
     def __init__(self, speaker: Speaker) -> None:
         self._warp, self._speaker = MouthWarp(speaker.head), speaker
 
+    def reach(self, pose: Pose, size: tuple[int, ...]) -> Box:
+        """See `MouthWarp.reach`."""
+        return self._warp.reach(pose, size)
+
     def draw(
         self,
         onto: Pixels,
-        rgb: Pixels,
+        rgb: Picture,
         source: Array,
         pose: Pose,
         shape: Shape,
-        moved: Callable[[Array], Array] | None = None,
+        moved: Moved | None = None,
         strength: float = 1.0,
         cast: Cast | None = None,
     ) -> None:
@@ -90,6 +94,7 @@ class _Mouth:
         paint = painter(self._speaker.palette, shape, layers.opening, teeth)
         drawn = layers.compose(unseen if cast and covers(cast) else paint)
         if cast and self._speaker.mouths is not None:
+            assert not isinstance(rgb, Fine), "a still has no mouths of its own"
             self._speaker.mouths.lay(layers, drawn, cast, tones(rgb, source, pose.scale))
         left, top, right, bottom = layers.box
         there = onto[top:bottom, left:right]
@@ -132,18 +137,22 @@ def still(
     `points` (478, 3) are the landmarks in it, pixels.
     """
     pose = Pose.of(points.astype(np.float32))
-    mouth = _Mouth(speaker)
-    sway, lids = Sway(pose, picture.shape[:2], points), Eyelids(picture, points, pose)
+    mouth, sway = _Mouth(speaker), Sway(pose, picture.shape[:2], points)
+    fine = Fine(picture, sway.box)
+    lids = Eyelids(fine, points, pose)
     left, top, right, bottom = sway.box
+    strips = list(sway.strips(but=mouth.reach(pose, picture.shape)))
     for frame in shown:
         shift, roll = life.shift[frame], float(life.roll[frame])
         out = picture.copy()
+        moved = out[top:bottom, left:right]
         at = sway.head_map(shift, roll, float(life.brows[frame]))
-        out[top:bottom, left:right] = sampled(picture, at)
-        lids.draw(out[top:bottom, left:right], at, float(life.lids[frame]))
+        for strip in strips:
+            moved[strip] = sampled(fine, at[strip])
+        lids.draw(moved, at, float(life.lids[frame]))
         mouth.draw(
-            out, picture, points, pose, _shape(curves, frame),
-            moved=lambda pixels, s=shift, r=roll: sway.offset(pixels, s, r),
+            out, fine, points, pose, _shape(curves, frame),
+            moved=lambda grid, s=shift, r=roll: sway.offset(grid, s, r),
         )  # fmt: skip
         yield out
 

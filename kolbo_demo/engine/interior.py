@@ -250,8 +250,7 @@ def painter(palette: Palette, shape: Shape, opening: Opening, shown: Teeth | Non
     soft = max(0.35, pixel)
 
     def paint(x: Map, y: Map) -> Map:
-        up = np.interp(x, opening.x, opening.upper).astype(np.float32)
-        low = np.interp(x, opening.x, opening.lower).astype(np.float32)
+        up, low = opening.edges(x)
         gap = np.maximum(low - up, 0.0)
         # The floor of the mouth catches more light than its back.
         floor = 0.75 + 0.6 * _step(y - up - 0.75 * gap, 0.5 * gap + 0.3)

@@ -4,9 +4,11 @@ All of it follows from the voice alone, so the same inputs give the same video.
 """
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
@@ -14,7 +16,7 @@ from scipy.ndimage import gaussian_filter1d
 from kolbo_demo.engine.directions import Directions
 from kolbo_demo.engine.head import Array, Pose
 from kolbo_demo.engine.speech import HOP
-from kolbo_demo.engine.warp import Box, Map, Pixels, sampled
+from kolbo_demo.engine.warp import Box, Grid, Map, Picture, Pixels, sampled
 
 BLINK_EVERY = 2.0, 6.0
 """Seconds between blinks, drawn evenly. People blink 10 to 20 times a minute while talking."""
@@ -36,6 +38,10 @@ BREATH, BREATHE_EVERY = 0.5, 3.9
 BROWS = 1.1
 """Millimetres that brows rise on the most stressed syllables."""
 
+STEP = 6.0
+"""Millimetres between the places at which the motion is worked out."""
+STRIP = 64
+"""Rows of pixels worked on at once."""
 PIVOT = 105.0
 """Millimetres below the nose around which the head turns: the neck."""
 
@@ -128,26 +134,26 @@ class Sway:
         low = np.maximum(np.floor(corners.min(0)), 0).astype(int)
         high = np.minimum(np.ceil(corners.max(0)), (size[1], size[0])).astype(int)
         self.box: Box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+        self._grid = Grid(self.box, pose.scale, STEP)
+        self._held = lru_cache(2)(self._held_by)
         brows = [points[list(brow), :2].mean(0) for _, _, brow in _EYES]
-        mm = [(self._nodes()[2] - brow) @ self._back.T for brow in brows]
-        self._brows = sum(np.exp(-((d[:, 0] / 20) ** 2) - (d[:, 1] / 9) ** 2) for d in mm)
+        mm = [(self._grid.nodes - brow) @ self._back.T for brow in brows]
+        near = sum(np.exp(-((d[:, 0] / 20) ** 2) - (d[:, 1] / 9) ** 2) for d in mm)
+        self._brows = np.outer(near, self._axes[:, 1])
 
-    def _nodes(self) -> tuple[int, int, Array]:
-        """Rows and columns of a grid over the box, and its nodes (n, 2), pixels."""
-        left, top, right, bottom = self.box
-        rows, columns = (max(int((b - a) / (6 * self._pose.scale)), 8) for a, b in
-                         ((top, bottom), (left, right)))  # fmt: skip
-        x = left + (np.arange(columns) + 0.5) * (right - left) / columns - 0.5
-        y = top + (np.arange(rows) + 0.5) * (bottom - top) / rows - 0.5
-        return rows, columns, np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-
-    def offset(self, pixels: Array, shift: Array, roll: float) -> Array:
-        """From output pixels (n, 2) to where the source shows the same point, minus themselves."""
-        mm = (pixels - self._origin) @ self._back.T
-        pivot = np.array([0.0, PIVOT])
+    def offset(self, grid: Grid, shift: Array, roll: float) -> Array:
+        """From a grid's nodes (n, 2) to where the source shows the same point, in pixels."""
+        arm, weight = self._held(grid)
         c, s = np.cos(roll), np.sin(roll)
-        turned = (mm - pivot - shift) @ np.array([[c, -s], [s, c]]) + pivot
-        return ((turned - mm) * self._weight(pixels, mm)[:, None]) @ self._axes.T
+        turn = np.array([[c, -s], [s, c]])
+        turned = arm @ ((turn - np.eye(2)) @ self._axes.T)
+        return (turned - shift @ turn @ self._axes.T) * weight
+
+    def _held_by(self, grid: Grid) -> tuple[Array, Array]:
+        """From the neck to each node, mm; and how much of the head's motion the node takes part in.
+        The same in every frame."""
+        mm = (grid.nodes - self._origin) @ self._back.T
+        return mm - (0.0, PIVOT), self._weight(grid.nodes, mm)[:, None]
 
     def _weight(self, pixels: Array, mm: Array) -> Array:
         distance = np.hypot(mm[:, 0] / 92, (mm[:, 1] + 22) / 118)
@@ -159,24 +165,37 @@ class Sway:
         inner = np.clip(rim / (14 * self._pose.scale), 0, 1)
         return near * near * (3 - 2 * near) * inner * inner * (3 - 2 * inner)
 
-    def head_map(self, shift: Array, roll: float, brows: float = 0.0) -> Map:
-        """Source pixel of each of the box's, (height, width, 2)."""
+    def strips(self, but: Box) -> Iterator[tuple[slice, slice]]:
+        """Rows and columns of the box that move, less those of another one: in pieces that stay in
+        a processor's cache while they are worked on."""
         left, top, right, bottom = self.box
-        rows, columns, nodes = self._nodes()
-        offsets = self.offset(nodes, shift, roll)
+        cell = self._grid.cell
+        moving = (self._held(self._grid)[1] > 0).reshape(self._grid.rows, -1)
+        ends = {min(max(y, top), bottom) for y in (but[1], but[3], bottom)}
+        for first, last in pairwise(sorted({*range(top, bottom, STRIP), *ends})):
+            rows = slice(first - top, last - top)
+            near = np.flatnonzero(moving[rows.start // cell : rows.stop // cell + 5].any(0))
+            if len(near) == 0:
+                continue
+            # A node is two cells further on than the pixels that it lies over.
+            start, stop = max((near[0] - 3) * cell, 0), min((near[-1] + 1) * cell, right - left)
+            if but[1] <= first < but[3]:
+                yield rows, slice(start, max(min(but[0] - left, stop), start))
+                start = min(max(but[2] - left, start), stop)
+            yield rows, slice(start, stop)
+
+    def head_map(self, shift: Array, roll: float, brows: float = 0.0) -> Map:
+        """Source pixel of each of the box's, (height, width, 2). `brows` is millimetres upward."""
+        offsets = self.offset(self._grid, shift, roll)
         if brows:
-            offsets += np.outer(brows * self._brows, self._axes[:, 1])
-        offsets = offsets.astype(np.float32).reshape(rows, columns, 2)
-        out = np.asarray(cv2.resize(offsets, (right - left, bottom - top)), np.float32)
-        out[..., 0] += np.arange(left, right, dtype=np.float32)
-        out[..., 1] += np.arange(top, bottom, dtype=np.float32)[:, None]
-        return out
+            offsets = offsets + brows * self._brows
+        return self._grid.roughly(offsets)
 
 
 class Eyelids:
     """Lets the lids of a picture's open eyes fall, by drawing the skin above them down."""
 
-    def __init__(self, picture: Pixels, points: Array, pose: Pose) -> None:
+    def __init__(self, picture: Picture, points: Array, pose: Pose) -> None:
         """`points` (478, 2+) are the landmarks in pixels."""
         self._picture, self._scale = picture, pose.scale
         self._axes = pose.matrix[:2, :2]
@@ -230,11 +249,12 @@ class Eyelids:
         """Rows and columns of a map in which points of the face lie."""
         rim = mm @ self._axes.T + self._origin
         low, high = rim.min(0) - 3, rim.max(0) + 3
-        near = ((at > low) & (at < high)).all(-1)
+        some = at[::4, ::4]
+        near = ((some > low) & (some < high)).all(-1)
         if not near.any():
             return None
-        rows, columns = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
-        return np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        rows, columns = 4 * np.flatnonzero(near.any(1)), 4 * np.flatnonzero(near.any(0))
+        return np.s_[max(rows[0] - 3, 0) : rows[-1] + 4, max(columns[0] - 3, 0) : columns[-1] + 4]
 
 
 def _lid(x: Map, up: Array, brow: Array) -> tuple[Map, Map]:
