@@ -14,6 +14,7 @@ from kolbo_demo.engine.face import NO_FACE, Face, FaceFinder, track
 from kolbo_demo.engine.head import LOWER_INNER, RIGID, UPPER_INNER, Array, Head, Pose
 from kolbo_demo.engine.interior import Palette, Teeth, painter
 from kolbo_demo.engine.life import Eyelids, Life, Sway
+from kolbo_demo.engine.lips import lips_only
 from kolbo_demo.engine.mouth import MouthCurves
 from kolbo_demo.engine.mouths import Cast, Mouths, covers, tones, unseen
 from kolbo_demo.engine.pipeline import ahead, depth
@@ -138,7 +139,7 @@ def still(
     """
     pose = Pose.of(points.astype(np.float32))
     mouth, sway = _Mouth(speaker), Sway(pose, picture.shape[:2], points)
-    fine = Fine(picture, sway.box)
+    fine = Fine(lips_only(picture, points, pose), sway.box)
     lids = Eyelids(fine, points, pose)
     left, top, right, bottom = sway.box
     strips = list(sway.strips(but=mouth.reach(pose, picture.shape)))

@@ -13,7 +13,14 @@ from scipy.spatial.transform import Rotation
 
 from kolbo_demo.engine.deform import MouthWarp, Shape
 from kolbo_demo.engine.face import FaceFinder, find_speaker
-from kolbo_demo.engine.head import LOWER_OUTER, UPPER_OUTER, Head, Pose
+from kolbo_demo.engine.head import (
+    LOWER_INNER,
+    LOWER_OUTER,
+    UPPER_INNER,
+    UPPER_OUTER,
+    Head,
+    Pose,
+)
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.engine.voice import speak
@@ -225,6 +232,21 @@ def test_a_picture_of_this_kind_speaks(
 
 def test_a_toothy_smile_speaks(toothy: Picture, usual: np.ndarray, words: Path, tmp_path: Path):
     speaks_well(toothy, usual, words, tmp_path)
+
+
+def test_what_lies_between_a_pictures_lips_never_sticks_to_them(
+    toothy: Picture, words: Path, tmp_path: Path
+):
+    """Whatever it is, green here: lips that close leave no line of it."""
+    source = toothy.copy()
+    ring = points_of(source)[[*UPPER_INNER, *LOWER_INNER[::-1]], :2]
+    cv2.fillPoly(source, [np.rint(ring).astype(np.int32)], (20, 230, 20))
+    Image.fromarray(source).save(tmp_path / "source.png")
+    render(tmp_path / "source.png", words, tmp_path / "out.mp4")
+    with Clip(tmp_path / "out.mp4") as clip:
+        for frame in clip.frames():
+            red, green, blue = frame.astype(int).transpose(2, 0, 1)
+            assert int((green - np.maximum(red, blue)).max()) < 8
 
 
 def test_a_face_of_a_thousand_pixels_speaks(closed: Picture, words: Path, tmp_path: Path):
