@@ -25,7 +25,14 @@ class Settings(BaseSettings):
     """Key that the local service accepts. Without it a random one is made at start."""
 
     data_dir: Path = Field(default_factory=lambda: user_data_path("kolbo-lipsync", appauthor=False))
-    """Where the local service keeps its database, inputs and results."""
+    """Where the local service keeps its database, inputs and results, as far as the next two do not
+    say otherwise."""
+
+    database_url: SecretStr | None = None
+    """PostgreSQL that holds the generations of several machines: `postgresql://...`."""
+
+    storage_url: str | None = None
+    """Where inputs and results lie: a folder, or a URL that fsspec knows, such as `s3://bucket`."""
 
     fetch_allow_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
     """Hosts, comma separated, that links may point to although their address is private."""

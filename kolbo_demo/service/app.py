@@ -43,7 +43,8 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     """
     key = settings.local_api_key or new_key()
     folder = settings.data_dir.expanduser().absolute()
-    jobs = Jobs(folder, Storage(folder), Policy(allow_hosts=settings.fetch_allow_hosts))
+    storage = Storage(folder, settings.storage_url)
+    jobs = Jobs(folder, storage, Policy(allow_hosts=settings.fetch_allow_hosts))
     api = Api(jobs, key, limits or Limits())
 
     @contextlib.asynccontextmanager

@@ -265,8 +265,8 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
 
     with storage.workspace(generation) as folder:
         task = process.Task(
-            source=str(storage.local(input_name(generation, "source"))),
-            audio=str(storage.local(input_name(generation, "audio"))),
+            source=str(storage.bring(input_name(generation, "source"), folder)),
+            audio=str(storage.bring(input_name(generation, "audio"), folder)),
             video=str(folder / "video.mp4"),
             thumbnail=str(folder / "thumbnail.jpg"),
             face=job["face"],
