@@ -190,7 +190,7 @@ class _Page:
                 visible="hidden",
             )
             self.download = gr.DownloadButton(
-                shown("result.download"), elem_id="download", visible="hidden"
+                str(shown("result.download")), elem_id="download", visible="hidden"
             )
             self.details = gr.HTML("", elem_id="details", apply_default_css=False)
         self.run = gr.State(None)
