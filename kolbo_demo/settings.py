@@ -1,7 +1,7 @@
 """Environment variables to settings. Read when constructed, never at import."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator
@@ -36,6 +36,9 @@ class Settings(BaseSettings):
 
     fetch_allow_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
     """Hosts, comma separated, that links may point to although their address is private."""
+
+    log: Literal["text", "json"] = "text"
+    """What the log is made of: warnings as text, or every event as a JSON object a line."""
 
     @field_validator("fetch_allow_hosts", mode="before")
     @classmethod

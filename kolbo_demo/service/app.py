@@ -13,8 +13,10 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
 
+from kolbo_demo import engine
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.fetch import Policy
+from kolbo_demo.service.health import Health
 from kolbo_demo.service.jobs import Jobs
 from kolbo_demo.service.limits import Limits, new_key
 from kolbo_demo.service.routes import Api
@@ -63,6 +65,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     app = FastAPI(openapi_url=None, lifespan=lifespan)
     app.state.api_key = key
     app.state.api = api
+    app.include_router(Health(jobs, lambda: api.problem or engine.problem()).router())
     app.mount("/api", api.app())
     return app
 
