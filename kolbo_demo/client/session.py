@@ -116,8 +116,8 @@ class _JudgedTls(_Judged, HTTPSConnection): ...
 
 
 class _PublicPool(HTTPConnectionPool):
-    ConnectionCls = _Judged
+    ConnectionCls = _Judged  # pyright: ignore[reportAssignmentType] - as urllib3 does itself
 
 
 class _PublicTlsPool(HTTPSConnectionPool):
-    ConnectionCls = _JudgedTls
+    ConnectionCls = _JudgedTls  # pyright: ignore[reportAssignmentType]
