@@ -123,14 +123,18 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
 ) -> None:
     """Run the local service alone: Kolbo's API under http://HOST:PORT/api."""
+    from kolbo_demo import logs
     from kolbo_demo.service.app import serving
     from kolbo_demo.service.errors import ServiceError
     from kolbo_demo.settings import Settings
 
     settings = Settings()
+    logs.configure(settings.log)
+    if settings.log == "json" and settings.local_api_key is None:
+        raise _StopError("Set KOLBO_LOCAL_API_KEY: a log for machines does not tell the key.", 2)
     try:
         with serving(settings, host, port) as service:
-            _say(f"Kolbo's API, by this machine: {service.base_url}")
+            logs.announce(f"Kolbo's API, by this machine: {service.base_url}", sys.stderr)
             if settings.local_api_key is None:
                 _say(
                     f"X-API-Key: {service.api_key.get_secret_value()}\n"
@@ -261,6 +265,8 @@ def _run(
                 print(json.dumps(status.model_dump(mode="json", exclude_none=True)))
             generation.check(status)
             generation.download(output, lambda done, total: show("Saving", done, total))
+            for part in status.result.unsynced if status.result else ():
+                _say(part.told)
     except KeyboardInterrupt:
         if generation is None:
             raise _StopError(

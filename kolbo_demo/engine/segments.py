@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -65,6 +65,11 @@ class Unsynced(NamedTuple):
     first: int
     end: int
     reason: str
+
+    def told(self, fps: float) -> dict[str, Any]:
+        """In seconds of the result: `start`, `end` and `reason`."""
+        start, end = (round(frame / fps, 3) for frame in (self.first, self.end))
+        return {"start": start, "end": end, "reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -306,6 +311,16 @@ def merged(spans: Iterable[Unsynced]) -> list[Unsynced]:
         else:
             out.append(span)
     return out
+
+
+def check_synced(unsynced: list[Unsynced], frames: int) -> None:
+    """Raises MediaError where no frame of a result could be synced."""
+    if sum(span.end - span.first for span in unsynced) == frames:
+        longest = max(unsynced, key=lambda span: span.end - span.first)
+        raise MediaError(
+            f"No part of the clip could be synced: {longest.reason}. Use a clip in which the "
+            "speaker's mouth can be seen, or point at another face."
+        )
 
 
 def _check_engine() -> None:

@@ -13,8 +13,10 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
 
+from kolbo_demo import engine
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.fetch import Policy
+from kolbo_demo.service.health import Health
 from kolbo_demo.service.jobs import Jobs
 from kolbo_demo.service.limits import Limits, new_key
 from kolbo_demo.service.routes import Api
@@ -43,7 +45,8 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     """
     key = settings.local_api_key or new_key()
     folder = settings.data_dir.expanduser().absolute()
-    jobs = Jobs(folder, Storage(folder), Policy(allow_hosts=settings.fetch_allow_hosts))
+    storage = Storage(folder, settings.storage_url)
+    jobs = Jobs(folder, storage, Policy(allow_hosts=settings.fetch_allow_hosts))
     api = Api(jobs, key, limits or Limits())
 
     @contextlib.asynccontextmanager
@@ -62,6 +65,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     app = FastAPI(openapi_url=None, lifespan=lifespan)
     app.state.api_key = key
     app.state.api = api
+    app.include_router(Health(jobs, lambda: api.problem or engine.problem()).router())
     app.mount("/api", api.app())
     return app
 

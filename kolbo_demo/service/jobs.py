@@ -20,8 +20,9 @@ from typing import Any
 from dbos import DBOS, SetWorkflowID, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
+from kolbo_demo import logs
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
-from kolbo_demo.service import database, fetch, process
+from kolbo_demo.service import database, fetch, observe, process
 from kolbo_demo.service.errors import JobError, ServiceError
 from kolbo_demo.service.storage import (
     INPUTS,
@@ -164,6 +165,7 @@ class Jobs:
         if found and found.state == CANCELLED:
             # One that runs notices by itself and cleans up after itself again.
             self.discard(generation, found.file)
+            observe.ended(generation, CANCELLED)
         return found
 
     def withdraw(self, generation: str) -> None:
@@ -171,11 +173,13 @@ class Jobs:
         self.cancel(generation)
         self.discard(generation)
 
-    def waiting(self) -> int:
-        """Generations accepted and not ended."""
-        return len(
-            DBOS.list_workflows(status=["ENQUEUED", "PENDING"], load_input=False, load_output=False)
+    def load(self) -> tuple[int, int]:
+        """How many generations wait, and how many run."""
+        found = DBOS.list_workflows(
+            name="lipsync", status=["ENQUEUED", "PENDING"], load_input=False, load_output=False
         )
+        waiting = sum(status.status == "ENQUEUED" for status in found)
+        return waiting, len(found) - waiting
 
     def discard(self, generation: str, file: str | None = None) -> None:
         """Remove a generation's inputs, and its results where `file` names them."""
@@ -217,12 +221,19 @@ def _jobs() -> Jobs:
 
 @DBOS.workflow(name="lipsync", max_recovery_attempts=MAX_ATTEMPTS)
 def _generation(job: dict[str, Any]) -> dict[str, Any]:
+    with logs.about(str(DBOS.workflow_id)):
+        observe.begun(time.time() - job["created"])
+        return _carried_out(job)
+
+
+def _carried_out(job: dict[str, Any]) -> dict[str, Any]:
     jobs, generation = _jobs(), str(DBOS.workflow_id)
     try:
         with jobs.at_work():
             outcome = _fetch(job) or _render(job)
     except Exception:  # a bug: dbos records it as the outcome
         jobs.discard(generation, job["file"])
+        observe.ended(generation, FAILED, _LOST.code)
         raise
     except BaseException:  # cancelled, as dbos tells it, or the process goes down
         with contextlib.suppress(_StoppedError):
@@ -230,6 +241,12 @@ def _generation(job: dict[str, Any]) -> dict[str, Any]:
                 jobs.discard(generation, job["file"])
         raise
     jobs.discard(generation, None if "made" in outcome else job["file"])
+    if outcome:  # else it was cancelled, which is told where that was done
+        observe.ended(
+            generation,
+            COMPLETED if "made" in outcome else FAILED,
+            outcome.get("failure", {}).get("code"),
+        )
     return outcome
 
 
@@ -240,8 +257,12 @@ def _fetch(job: dict[str, Any]) -> dict[str, Any]:
     for field in ("source", "audio"):
         if link := job.get(f"{field}_url"):
             try:
-                with jobs.storage.create(input_name(generation, field)) as file:
+                with (
+                    observe.stage("fetch"),
+                    jobs.storage.create(input_name(generation, field)) as file,
+                ):
                     fetch.fetch(link, field, file, jobs.policy, lambda: jobs.wanted(generation))
+                    observe.moved("fetched", file.tell())
             except JobError as error:
                 return {"failure": error.failure.model_dump()}
     return {}
@@ -265,8 +286,8 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
 
     with storage.workspace(generation) as folder:
         task = process.Task(
-            source=str(storage.local(input_name(generation, "source"))),
-            audio=str(storage.local(input_name(generation, "audio"))),
+            source=str(storage.bring(input_name(generation, "source"), folder)),
+            audio=str(storage.bring(input_name(generation, "audio"), folder)),
             video=str(folder / "video.mp4"),
             thumbnail=str(folder / "thumbnail.jpg"),
             face=job["face"],
@@ -275,13 +296,16 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
             workers=_share(jobs.concurrency),
         )
         try:
-            made = process.run(task, on_progress, lambda: jobs.wanted(generation))
+            with observe.stage("render"):
+                made = process.run(task, on_progress, lambda: jobs.wanted(generation))
         except JobError as error:
             return {"failure": error.failure.model_dump()}
         if made is None:
             return {}
-        storage.publish(folder / "video.mp4", video_name(file))
-        storage.publish(folder / "thumbnail.jpg", thumbnail_name(file))
+        observe.moved("made", Path(task.video).stat().st_size)
+        with observe.stage("store"):
+            storage.publish(folder / "video.mp4", video_name(file))
+            storage.publish(folder / "thumbnail.jpg", thumbnail_name(file))
     return {"made": made}
 
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, SecretStr
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from kolbo_demo import engine
 from kolbo_demo.contract import (
@@ -34,7 +35,7 @@ from kolbo_demo.contract import (
     StartReply,
     Status,
 )
-from kolbo_demo.service import intake
+from kolbo_demo.service import intake, observe
 from kolbo_demo.service.catalogue import listed
 from kolbo_demo.service.errors import ApiError
 from kolbo_demo.service.jobs import Jobs, Progress, new_id
@@ -141,15 +142,28 @@ class Api:
             raise ApiError(503, "ENGINE_UNAVAILABLE", problem)
         stamp = self._starts.take("")
         generation = new_id()
+        received = 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal received
+            async for chunk in body:
+                received += len(chunk)
+                yield chunk
+
         try:
-            job = await intake.read(request, body, self.jobs.storage, generation, self.jobs.policy)
-            waiting = await run_in_threadpool(self.jobs.waiting)
+            job = await intake.read(
+                request, counted(), self.jobs.storage, generation, self.jobs.policy
+            )
+            ahead = sum(await run_in_threadpool(self.jobs.load))
             await run_in_threadpool(self.jobs.submit, generation, job)
+            observe.accepted(generation)
         except BaseException:
             # Refused, broken off, or failed: nothing of it stays, and it does not count.
             self._starts.give_back("", stamp)
             await run_in_threadpool(self.jobs.withdraw, generation)
             raise
+        finally:
+            observe.moved("received", received)
         return _reply(
             StartReply(
                 generation_id=generation,
@@ -157,7 +171,7 @@ class Api:
                 credits_charged=0,
                 poll_url=f"/api{API_PREFIX}/generate/{generation}/status",
                 # Many who wait need not ask often, and share one allowance of polls.
-                poll_interval_hint=min(MAX_POLL_SECONDS, POLL_SECONDS * (1 + waiting)),
+                poll_interval_hint=min(MAX_POLL_SECONDS, POLL_SECONDS * (1 + ahead)),
             )
         )
 
@@ -185,7 +199,7 @@ class Api:
         if ending in _FILES and len(stem) == 32 and stem.isalnum() and stem.isascii():
             media_type, storage_name = _FILES[ending]
             if self.jobs.storage.exists(storage_name(stem)):
-                return FileResponse(
+                return _Sent(
                     self.jobs.storage.local(storage_name(stem)),
                     media_type=media_type,
                     headers={"X-Content-Type-Options": "nosniff"},
@@ -195,6 +209,17 @@ class Api:
     def _check_problem(self) -> None:
         if self.problem:
             raise ApiError(503, "SERVICE_UNAVAILABLE", self.problem)
+
+
+class _Sent(FileResponse):
+    """A result file; what of it goes out is counted."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            await send(message)
+            observe.moved("sent", len(message.get("body", b"")))
+
+        await super().__call__(scope, receive, counted)
 
 
 def _client(request: Request) -> str:
@@ -240,7 +265,8 @@ def _status(progress: Progress, request: Request) -> Status:
             prompt_used=made.get("prompt_used", ""),
             model=made["model"],
             created_at=created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            **{k: made[k] for k in ("width", "height", "fps", "frames", "frames_without_face")},
+            unsynced=made.get("unsynced", []),
+            **{k: made[k] for k in ("width", "height", "fps", "frames")},
         )
     return status
 
@@ -264,6 +290,7 @@ async def _drain(body: AsyncIterator[bytes]) -> None:
 
 
 def _refusal(error: ApiError) -> JSONResponse:
+    observe.refused(error.code, error.status)
     return JSONResponse(
         ErrorReply.of(error.code, error.message).model_dump(),
         status_code=error.status,

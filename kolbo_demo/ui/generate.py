@@ -1,6 +1,7 @@
 """One click on Generate, from the fields to the finished video."""
 
 import asyncio
+import contextvars
 import logging
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from kolbo_demo.engine.voice import speak
 from kolbo_demo.media import MediaError
 from kolbo_demo.ui import views
 from kolbo_demo.ui.inputs import Request, UnusableError
+from kolbo_demo.ui.texts import say
 
 LOOK_SECONDS = 0.2
 """How often a run is looked at. What it shows changes with every poll of the API."""
@@ -67,7 +69,7 @@ class Run:
         self._lock = threading.Lock()
         self._generation: Generation | None = None
         self._may_be_accepted = False
-        self._stage = Stage("Getting ready")
+        self._stage = Stage(say("status.preparing"))
         self._fault: str | None = None
         self._folder = Path(tempfile.mkdtemp(prefix="kolbo-page-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -89,7 +91,10 @@ class Run:
 
     def start(self) -> None:
         """Begins."""
-        threading.Thread(target=self._work, name="kolbo-page-run", daemon=True).start()
+        visitor = contextvars.copy_context()  # whose language is spoken
+        threading.Thread(
+            target=visitor.run, args=(self._work,), name="kolbo-page-run", daemon=True
+        ).start()
 
     async def stages(self) -> AsyncIterator[Stage]:
         """Every change, and every second at least, until the end."""
@@ -111,16 +116,16 @@ class Run:
             self._cancel_generation(self._generation)
             return
         # Half sent is not accepted. Otherwise the thread cancels it as soon as it knows the id.
-        waiting = replace(self._stage, headline="Cancelling", percent=None)
+        waiting = replace(self._stage, headline=say("status.cancelling"), percent=None)
         self._show(waiting if self._may_be_accepted else replace(waiting, cancelled=True))
 
     def _cancel_generation(self, generation: Generation) -> None:
         self._fault = None
-        self._show(replace(self._stage, headline="Cancelling"))
+        self._show(replace(self._stage, headline=say("status.cancelling")))
         try:
             status = generation.cancel()
         except KolboError as error:
-            self._fault = f"It could not be cancelled, and goes on: {error}"
+            self._fault = say("status.not_cancelled", reason=error)
             return
         if status.state == CANCELLED:  # it may have been finished a moment before
             self._show(replace(self._stage, cancelled=True))
@@ -139,7 +144,7 @@ class Run:
             self._show(replace(self._stage, error=str(error)))
         except Exception:  # noqa: BLE001 - a thread that dies in silence leaves its page waiting
             _log.exception("A run of the page failed")
-            self._show(replace(self._stage, error="The page itself failed here. Try again."))
+            self._show(replace(self._stage, error=say("status.page_failed")))
 
     def _generate(self) -> None:
         request = self._request
@@ -155,13 +160,13 @@ class Run:
             on_upload=self._sent,
         )
         self._generation = generation
-        self._show(Stage("Accepted", generation_id=generation.id))
+        self._show(Stage(say("status.accepted"), generation_id=generation.id))
         if self._cancel.is_set():
             self._cancel_generation(generation)
         for status in generation.events():
             self._show(
                 Stage(
-                    "Waiting for its turn" if status.state == PENDING else "Making your video",
+                    say("status.waiting") if status.state == PENDING else say("status.making"),
                     status.progress,
                     generation.id,
                     status,
@@ -176,7 +181,7 @@ class Run:
         if stage.final or stage.status is None:
             return
         generation.check(stage.status)
-        self._show(replace(stage, headline="Fetching your video", percent=100))
+        self._show(replace(stage, headline=say("status.fetching"), percent=100))
         video = self._folder / f"{_plain(generation.id)}.mp4"
         generation.download(video)
         self._show(replace(stage, video=video))
@@ -185,7 +190,7 @@ class Run:
         if self._request.words is None:
             assert self._request.voice is not None
             return self._request.voice
-        self._show(Stage("Speaking your words"))
+        self._show(Stage(say("status.speaking")))
         path = self._folder / "words.wav"
         with _SPEAKING:
             self._stop_here()
@@ -197,7 +202,8 @@ class Run:
             self._may_be_accepted = True
         if not self._may_be_accepted:
             self._stop_here()
-        self._show(Stage(f"Sending your files ({sent / 1e6:.1f} of {total / 1e6:.1f} MB)"))
+        done, whole = f"{sent / 1e6:.1f}", f"{total / 1e6:.1f}"
+        self._show(Stage(say("status.sending", sent=done, total=whole)))
 
     def _stop_here(self) -> None:
         if self._cancel.is_set():

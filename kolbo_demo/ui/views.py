@@ -6,19 +6,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status
+from kolbo_demo.ui.texts import say
 
-_LABELS = {
-    "generation_id": "Generation",
-    "state": "State",
-    "credits_used": "Credits used",
-    "model": "Model",
-    "duration": "Duration",
-    "aspect_ratio": "Shape",
-    "prompt_used": "Prompt",
-    "created_at": "Made at",
-    "fps": "Frames a second",
-    "urls": "Link",
-}
+_LABELED = (
+    "generation_id",
+    "state",
+    "credits_used",
+    "model",
+    "duration",
+    "aspect_ratio",
+    "prompt_used",
+    "created_at",
+    "fps",
+    "urls",
+)
+"""Fields of a status that have a name in the texts, in the order they are told."""
 
 
 def clock(seconds: float) -> str:
@@ -30,8 +32,8 @@ def idle() -> str:
     """Before anything was asked for."""
     return _status(
         "idle",
-        "Your video will appear here",
-        "<p>Choose a face and a voice, then press Generate. Or start with an example below.</p>",
+        say("status.idle"),
+        f"<p>{escape(say('status.idle_hint'))}</p>",
     )
 
 
@@ -46,26 +48,26 @@ def running(
     """While it is being made. `percent` is 0-100; None where nobody can say yet. `state` is the
     API's own word; `fault` is a sentence on what went wrong without ending it."""
     if percent is None:
-        bar = _bar('aria-valuetext="working"', "moving", "")
+        bar = _bar(f'aria-valuetext="{escape(say("status.working"))}"', "moving", "")
         side = ""
     else:
         whole = min(max(round(percent), 0), 100)
         bar = _bar(f'aria-valuenow="{whole}"', "", f"width:{whole}%")
         side = f"{whole} %"
     rest = _facts(generation_id, state, elapsed) + note(fault or "", bad=True)
-    return _status("running", escape(headline), bar + rest, side)
+    return _status("running", headline, bar + rest, side)
 
 
 def done(elapsed: float, generation_id: str | None) -> str:
     """The video is there."""
-    return _status("done", "Your video is ready", _facts(generation_id, COMPLETED, elapsed))
+    return _status("done", say("status.ready"), _facts(generation_id, COMPLETED, elapsed))
 
 
 def failed(sentence: str, generation_id: str | None = None) -> str:
     """What is wrong and what to do, in one sentence."""
     return _status(
         "failed",
-        "That did not work",
+        say("status.failed"),
         f'<p class="reason">{escape(sentence)}</p>{_facts(generation_id, FAILED)}',
     )
 
@@ -74,8 +76,8 @@ def cancelled(generation_id: str | None) -> str:
     """Stopped on the visitor's word."""
     return _status(
         "cancelled",
-        "Cancelled",
-        '<p class="reason">Nothing more is being made. What you filled in is still here.</p>'
+        say("status.cancelled"),
+        f'<p class="reason">{escape(say("status.cancelled_hint"))}</p>'
         + _facts(generation_id, CANCELLED),
     )
 
@@ -87,35 +89,35 @@ def details(status: Status, link: bool) -> str:
     flat = {**document, **document.get("result", {})}
     if not link:
         flat.pop("urls", None)
-    known = [(label, flat[name]) for name, label in _LABELS.items() if flat.get(name)]
-    skip = {*_LABELS, "success", "type", "progress", "result", "thumbnail_url", "error"}
+    known = [(name, say(f"result.{name}"), flat[name]) for name in _LABELED if flat.get(name)]
+    skip = {*_LABELED, "success", "type", "progress", "result", "thumbnail_url", "error"}
     more = [
-        (name.replace("_", " ").capitalize(), value)
+        (name, name.replace("_", " ").capitalize(), value)
         for name, value in flat.items()
         if name not in skip and isinstance(value, str | int | float)
     ]
     rows = "".join(
-        f"<tr><th scope='row'>{escape(label)}</th><td>{_cell(label, value)}</td></tr>"
-        for label, value in known + more
+        f"<tr><th scope='row'>{escape(label)}</th><td>{_cell(name, value)}</td></tr>"
+        for name, label, value in known + more
     )
     text = escape(json.dumps(document, indent=2, ensure_ascii=False))
     return (
-        f"<table><caption>Details</caption><tbody>{rows}</tbody></table>"
-        f"<details><summary>As JSON</summary><pre>{text}</pre></details>"
+        f"<table><caption>{escape(say('result.details'))}</caption><tbody>{rows}</tbody></table>"
+        f"<details><summary>{escape(say('result.as_json'))}</summary><pre>{text}</pre></details>"
     )
 
 
-def _cell(label: str, value: Any) -> str:
-    if label == "Link":
+def _cell(name: str, value: Any) -> str:
+    if name == "urls":
         url = str(value[0])
         if urlsplit(url).scheme in {"http", "https"}:
             shown = escape(url)
             return f'<a href="{shown}" target="_blank" rel="noopener noreferrer">{shown}</a>'
     if isinstance(value, float):
         value = f"{value:g}"
-    if label == "Duration":
-        value = f"{value} s"
-    if label in {"Generation", "Made at"}:
+    if name == "duration":
+        value = say("result.seconds", seconds=value)
+    if name in {"generation_id", "created_at"}:
         return f"<code>{escape(str(value))}</code>"
     return escape(str(value))
 
@@ -127,6 +129,7 @@ def note(sentence: str, *, bad: bool = False) -> str:
 
 def _status(kind: str, headline: str, rest: str, side: str = "") -> str:
     """Only the headline is read out by itself: a screen reader would not stop at numbers."""
+    headline = escape(headline)
     return (
         f'<div class="state {kind}"><header><h2 role="status" aria-live="polite">{headline}</h2>'
         f'<span class="percent">{side}</span></header>{rest}</div>'
@@ -135,8 +138,8 @@ def _status(kind: str, headline: str, rest: str, side: str = "") -> str:
 
 def _bar(value: str, kind: str, style: str) -> str:
     return (
-        f'<div class="bar {kind}" role="progressbar" aria-label="Progress" aria-valuemin="0" '
-        f'aria-valuemax="100" {value}><i style="{style}"></i></div>'
+        f'<div class="bar {kind}" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
+        f'{value} aria-label="{escape(say("status.progress"))}"><i style="{style}"></i></div>'
     )
 
 
