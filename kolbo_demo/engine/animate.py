@@ -9,11 +9,20 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from kolbo_demo.engine.deform import MouthWarp, Moved, Shape
+from kolbo_demo.engine.deform import Ease, MouthWarp, Moved, Shape, corners_in
 from kolbo_demo.engine.face import NO_FACE, Face, FaceFinder, track
-from kolbo_demo.engine.head import LOWER_INNER, RIGID, UPPER_INNER, Array, Head, Pose
+from kolbo_demo.engine.head import (
+    LOWER_INNER,
+    RIGID,
+    UPPER_INNER,
+    Array,
+    Head,
+    Pose,
+    smoothstep,
+)
 from kolbo_demo.engine.interior import Palette, Teeth, painter
 from kolbo_demo.engine.life import Eyelids, Life, Sway
+from kolbo_demo.engine.lips import eased, lips_only
 from kolbo_demo.engine.mouth import MouthCurves
 from kolbo_demo.engine.mouths import Cast, Mouths, covers, tones, unseen
 from kolbo_demo.engine.pipeline import ahead, depth
@@ -28,6 +37,8 @@ AHEAD = 3
 WARM_UP = 8
 """Frames of a clip in which a face is followed before the first that is shown: AHEAD, and enough
 for landmarks to forget where following began. More of them bring nothing more."""
+SMILE_GONE = 7.0
+"""Millimetres that the corners of the mouth come in until a smile has left no crease."""
 UNSEEN = "face not seen"
 """Why a frame has the lips it had."""
 
@@ -85,11 +96,12 @@ class _Mouth:
         moved: Moved | None = None,
         strength: float = 1.0,
         cast: Cast | None = None,
+        ease: Ease | None = None,
     ) -> None:
         """Lays the mouth over `onto`; `strength` below 1 lets what is there show through.
 
         `cast` are the clip's own mouths to show instead of a painted one."""
-        layers = self._warp(rgb, source, pose, shape, moved)
+        layers = self._warp(rgb, source, pose, shape, moved, ease)
         teeth = self._speaker.teeth
         paint = painter(self._speaker.palette, shape, layers.opening, teeth)
         drawn = layers.compose(unseen if cast and covers(cast) else paint)
@@ -138,7 +150,11 @@ def still(
     """
     pose = Pose.of(points.astype(np.float32))
     mouth, sway = _Mouth(speaker), Sway(pose, picture.shape[:2], points)
-    fine = Fine(picture, sway.box)
+    bare = lips_only(picture, points, pose)
+    fine = Fine(bare, sway.box)
+    creaseless, boxes = eased(bare, points, pose)
+    skin = Fine(creaseless, mouth.reach(pose, picture.shape))
+    seen = pose.unproject(points)
     lids = Eyelids(fine, points, pose)
     left, top, right, bottom = sway.box
     strips = list(sway.strips(but=mouth.reach(pose, picture.shape)))
@@ -150,9 +166,12 @@ def still(
         for strip in strips:
             moved[strip] = sampled(fine, at[strip])
         lids.draw(moved, at, float(life.lids[frame]))
+        shape = _shape(curves, frame)
+        smiling = corners_in(speaker.head, seen, shape)
         mouth.draw(
-            out, fine, points, pose, _shape(curves, frame),
+            out, fine, points, pose, shape,
             moved=lambda grid, s=shift, r=roll: sway.offset(grid, s, r),
+            ease=Ease(skin, boxes, float(smoothstep(np.array(smiling / SMILE_GONE)))),
         )  # fmt: skip
         yield out
 
