@@ -102,6 +102,8 @@ class Jobs:
         self._closing = threading.Event()
         self._stopping = threading.Event()
         self._running: set[threading.Event] = set()
+        self.changed = threading.Event()
+        """Set whenever work here comes to an end."""
         self._lock: sqlite3.Connection | None = None
 
     def start(self) -> None:
@@ -213,6 +215,7 @@ class Jobs:
         finally:
             self._running.discard(ended)
             ended.set()
+            self.changed.set()
 
     def wanted(self, generation: str) -> bool:
         """Whether to go on with a generation. Raises _StoppedError when the process goes down."""
