@@ -165,7 +165,6 @@ def still(
         at = sway.head_map(shift, roll, float(life.brows[frame]))
         for strip in strips:
             moved[strip] = sampled(fine, at[strip])
-        lids.draw(moved, at, float(life.lids[frame]))
         shape = _shape(curves, frame)
         smiling = corners_in(speaker.head, seen, shape)
         mouth.draw(
@@ -173,6 +172,8 @@ def still(
             moved=lambda grid, s=shift, r=roll: sway.offset(grid, s, r),
             ease=Ease(skin, boxes, float(smoothstep(np.array(smiling / SMILE_GONE)))),
         )  # fmt: skip
+        # Last: of a tilted head the mouth's box reaches an eye.
+        lids.draw(moved, at, float(life.lids[frame]))
         yield out
 
 

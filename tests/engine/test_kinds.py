@@ -12,7 +12,7 @@ from scipy.spatial import Delaunay
 from scipy.spatial.transform import Rotation
 
 from kolbo_demo.engine.deform import MouthWarp, Shape
-from kolbo_demo.engine.face import FaceFinder, find_speaker
+from kolbo_demo.engine.face import FaceFinder, find_speaker, track
 from kolbo_demo.engine.head import (
     LOWER_INNER,
     LOWER_OUTER,
@@ -247,6 +247,22 @@ def test_what_lies_between_a_pictures_lips_never_sticks_to_them(
         for frame in clip.frames():
             red, green, blue = frame.astype(int).transpose(2, 0, 1)
             assert int((green - np.maximum(red, blue)).max()) < 8
+
+
+def test_both_eyes_of_a_tilted_head_blink(closed: Picture, tmp_path: Path):
+    height, width = closed.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 28, 1.0)
+    tilted = cv2.warpAffine(closed, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    Image.fromarray(np.asarray(tilted, np.uint8)).save(tmp_path / "source.png")
+    quiet = samples.silent_wav(tmp_path / "quiet.wav", 2.4)
+    render(tmp_path / "source.png", quiet, tmp_path / "out.mp4")
+    with Clip(tmp_path / "out.mp4") as clip:
+        points = [
+            face.points[:, :2] for _, face in track(clip.frames(), FaceFinder(), None) if face
+        ]
+    for above, below in ((159, 145), (386, 374)):
+        open_by = np.array([np.linalg.norm(p[above] - p[below]) for p in points])
+        assert open_by.min() < 0.4 * np.median(open_by)
 
 
 def test_a_crease_beside_the_mouth_fades_while_lips_are_round(closed: Picture, tmp_path: Path):
