@@ -267,6 +267,8 @@ def _run(
                 print(json.dumps(status.model_dump(mode="json", exclude_none=True)))
             generation.check(status)
             generation.download(output, lambda done, total: show("Saving", done, total))
+            for part in status.result.unsynced if status.result else ():
+                _say(part.told)
     except KeyboardInterrupt:
         if generation is None:
             raise _StopError(

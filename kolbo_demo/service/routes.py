@@ -286,7 +286,8 @@ def _status(progress: Progress, request: Request) -> Status:
             prompt_used=made.get("prompt_used", ""),
             model=made["model"],
             created_at=created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            **{k: made[k] for k in ("width", "height", "fps", "frames", "frames_without_face")},
+            unsynced=made.get("unsynced", []),
+            **{k: made[k] for k in ("width", "height", "fps", "frames")},
         )
     return status
 
