@@ -68,7 +68,7 @@ class _Page:
         with gr.Row(elem_id="top", equal_height=False):
             gr.HTML(shown(_title), elem_id="title")
             if "SPACE_ID" in os.environ:  # elsewhere the button does nothing
-                gr.DuplicateButton(shown("top.duplicate"), elem_id="duplicate")
+                gr.DuplicateButton(str(shown("top.duplicate")), elem_id="duplicate")
             with gr.Column(elem_id="where", min_width=280):
                 self.backend = gr.Radio(
                     [(shown("top.local"), LOCAL), (shown("top.cloud"), CLOUD)],
