@@ -17,17 +17,15 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
+from kolbo_demo.address import Address, is_local_name, is_public, literal
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.service.errors import JobError
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Field = Literal["source", "audio"]
 
 MAX_REDIRECTS = 5
 MAX_URL_CHARACTERS = 4096
 _CHUNK = 64 * 1024
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_IPV4_COMPATIBLE = ipaddress.ip_network("::/96")
 
 
 @dataclass(frozen=True)
@@ -183,8 +181,8 @@ def _parse(link: str, field: Field, policy: Policy) -> httpx.URL:
         return url
     if _port(url) not in (80, 443) and _port(url) < 1024:
         raise _refused(field, f"uses port {_port(url)}, which is not one for web files")
-    address = _literal(host)
-    if (address and not is_public(address)) or _is_local_name(host):
+    address = literal(host)
+    if (address and not is_public(address)) or is_local_name(host):
         raise _private(field)
     return url
 
@@ -206,39 +204,6 @@ async def _addresses(url: httpx.URL, field: Field, policy: Policy) -> list[Addre
     if not addresses:
         raise _private(field)
     return list(dict.fromkeys(addresses))
-
-
-def is_public(address: Address) -> bool:
-    """Whether an address is one of the public internet, looking through IPv6's wrappings."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.teredo or address.is_site_local:
-            return False
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64 or address in _IPV4_COMPATIBLE:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(inner)
-    return (
-        address.is_global
-        and not address.is_multicast
-        and not address.is_reserved
-        and not address.is_unspecified
-    )
-
-
-def _literal(host: str) -> Address | None:
-    """The address that `host` spells, also in the old short, octal and hexadecimal forms."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host)
-    if host[:1].isdigit():
-        with contextlib.suppress(OSError, UnicodeError):
-            return ipaddress.IPv4Address(socket.inet_aton(host))
-    return None
-
-
-def _is_local_name(host: str) -> bool:
-    name = host.rstrip(".")
-    return name == "localhost" or name.endswith((".localhost", ".local", ".internal"))
 
 
 def _port(url: httpx.URL) -> int:

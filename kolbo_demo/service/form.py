@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any, BinaryIO
+from contextlib import ExitStack
+from typing import Any
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
@@ -34,7 +35,7 @@ class Form:
         self._header = (bytearray(), bytearray())
         self._disposition = b""
         self._take: Callable[[bytes], None] = lambda _: None
-        self._file: BinaryIO | None = None
+        self._file = ExitStack()
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -49,7 +50,7 @@ class Form:
                     "on_header_end": self._header_end,
                     "on_headers_finished": self._headers_finished,
                     "on_part_data": lambda data, start, end: self._take(data[start:end]),
-                    "on_part_end": self._close,
+                    "on_part_end": self._file.close,
                     "on_end": self._end,
                 },
             )
@@ -58,16 +59,15 @@ class Form:
 
     async def read(self, body: AsyncIterator[bytes]) -> tuple[dict[str, Any], dict[str, str]]:
         """The text fields and the file fields; raises ApiError."""
-        try:
-            async for chunk in body:
-                await run_in_threadpool(self._parser.write, chunk)
-            self._parser.finalize()
-        except FormParserError as error:
-            raise self._broken() from error
-        finally:
-            self._close()
-        if not self._ended:
-            raise self._broken()
+        with self._file:
+            try:
+                async for chunk in body:
+                    await run_in_threadpool(self._parser.write, chunk)
+                self._parser.finalize()
+            except FormParserError as error:
+                raise self._broken() from error
+            if not self._ended:
+                raise self._broken()
         return self._fields(), self._files
 
     def _fields(self) -> dict[str, Any]:
@@ -120,7 +120,8 @@ class Form:
             field = FILE_FIELDS[name]
             raise bad_request(f"CONFLICTING_{field.upper()}", f"Give only one {field} file.")
         self._files[name] = FILE_FIELDS[name]
-        file = self._file = self._storage.create(input_name(self._generation, FILE_FIELDS[name]))
+        target = input_name(self._generation, FILE_FIELDS[name])
+        file = self._file.enter_context(self._storage.create(target))
         left = MAX_FILE_BYTES
 
         def take(data: bytes) -> None:
@@ -141,11 +142,6 @@ class Form:
                 raise bad_request(f"INVALID_{name.upper()}", f"{name} is too long.")
 
         self._take = take
-
-    def _close(self) -> None:
-        if self._file:
-            self._file.close()
-            self._file = None
 
     def _end(self) -> None:
         self._ended = True

@@ -1,15 +1,18 @@
-"""The service's files, by name. Outside this module nobody builds a path.
+"""The service's files, by name. Outside this module and `places` nobody builds a path.
 
 A name is made of parts joined by `/`, as in `inputs/lip_0a1b/source` or `results/9f3c.mp4`.
-Today the files lie in a folder; the names are fit for an object store as they are.
+The files lie in a folder, or wherever a URL that fsspec knows leads to, such as `s3://bucket`.
 """
 
 import contextlib
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from kolbo_demo.service.places import File, Folder, Place, place
 
 INPUTS = "inputs"
 RESULTS = "results"
@@ -18,54 +21,79 @@ _PART = re.compile(r"[0-9A-Za-z_-]+(\.[0-9A-Za-z]+)?")
 
 
 class Storage:
-    """Files under one folder, which is made when needed."""
+    """Files by name, and a folder on this machine's disk for those that are in the making."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        """`folder` is this machine's own; what is done lies there too unless `url` says where.
+        Nothing is touched before `prepare`."""
+        self._work = folder / _WORK
+        self._url = url
+        self._place: Place = Folder(folder)
 
     def prepare(self) -> None:
-        """Make the folders and clear what an earlier run left half-made. Raises OSError."""
-        shutil.rmtree(self._root / _WORK, ignore_errors=True)
-        for folder in (INPUTS, RESULTS, _WORK):
-            # Other people's faces and voices: nobody else on this machine has to see them.
-            (self._root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make the folders and clear what an earlier run left half-made.
 
-    def create(self, name: str) -> BinaryIO:
-        """Open a new file for writing, or an old one emptied."""
-        path = self._path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb")
+        Raises OSError, or ServiceError where the URL cannot be used.
+        """
+        shutil.rmtree(self._work, ignore_errors=True)
+        # Other people's faces and voices: nobody else on this machine has to see them.
+        self._work.mkdir(mode=0o700, parents=True)
+        if self._url:
+            self._place = place(self._url, self._work)
+        self._place.prepare([INPUTS, RESULTS])
+
+    @contextlib.contextmanager
+    def create(self, name: str) -> Iterator[BinaryIO]:
+        """A new file to be written. It takes its name, or another's, when the block ends well."""
+        made = self._work / secrets.token_hex(16)
+        try:
+            with made.open("w+b") as file:
+                yield file
+            self.publish(made, name)
+        finally:
+            made.unlink(missing_ok=True)
 
     def local(self, name: str) -> Path:
-        """A file on this machine with the content of `name`, to be read only."""
-        return self._path(name)
+        """A file on this machine with the content of `name`, to be read only. Raises OSError.
+
+        Opened at once it stays readable; one that is read later should be linked with `bring`.
+        """
+        return self._place.local(_checked(name))
+
+    def bring(self, name: str, folder: Path) -> Path:
+        """As `local`, for as long as the workspace `folder` lasts."""
+        return self._place.bring(_checked(name), folder)
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
-        return self._path(name).is_file()
+        return self._place.exists(_checked(name))
 
     def publish(self, path: Path, name: str) -> None:
-        """Move a finished file from a workspace to `name`, whole or not at all."""
-        target = self._path(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
+        """Move a finished file from a workspace to `name`, whole or not at all. Raises OSError."""
+        self._place.put(path, _checked(name))
 
     def delete(self, name: str) -> None:
         """Remove a file, or everything whose name begins with `name/`; nothing there is fine."""
-        path = self._path(name)
-        shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+            self._place.delete(_checked(name))
 
     def under(self, folder: str) -> list[str]:
         """The next part of every name that begins with `folder/`."""
-        path = self._path(folder)
-        return sorted(child.name for child in path.iterdir()) if path.is_dir() else []
+        return self._place.under(_checked(folder))
+
+    def files(self, folder: str) -> list[File]:
+        """Every file whose name begins with `folder/`. Raises OSError."""
+        return self._place.files(_checked(folder))
+
+    def used(self) -> int:
+        """Bytes of all files, those in the making too. Raises OSError."""
+        made = sum(file.size for file in self._place.files(""))
+        return made + sum(file.size for file in Folder(self._work).files(""))
 
     @contextlib.contextmanager
     def workspace(self, name: str) -> Iterator[Path]:
         """An empty folder on this machine's disk, gone afterwards with all that is in it."""
-        path = self._path(f"{_WORK}/{name}")
+        path = self._work / _checked(name)
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
         try:
@@ -73,11 +101,11 @@ class Storage:
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _path(self, name: str) -> Path:
-        parts = name.split("/")
-        if not all(_PART.fullmatch(part) for part in parts):
-            raise ValueError(f"not a storage name: {name!r}")
-        return self._root.joinpath(*parts)
+
+def _checked(name: str) -> str:
+    if not all(_PART.fullmatch(part) for part in name.split("/")):
+        raise ValueError(f"not a storage name: {name!r}")
+    return name
 
 
 def video_name(file: str) -> str:

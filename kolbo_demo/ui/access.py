@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from kolbo_demo.client import KolboClient
+from kolbo_demo.ui import texts
 from kolbo_demo.ui.inputs import UnusableError
 
 Backend = Literal["local", "cloud"]
@@ -73,7 +74,5 @@ class Access:
         typed = (typed_key or "").strip()
         key = SecretStr(typed) if typed else self.own_key
         if key is None:
-            raise UnusableError(
-                "Kolbo's cloud needs a key: paste yours above, or use the local engine."
-            )
+            raise UnusableError(texts.say("top.no_key"))
         return KolboClient(key, self.cloud_url)

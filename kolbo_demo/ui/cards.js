@@ -3,7 +3,7 @@
 // are given by Gradio.
 const STORE = 'kolbo-generations';
 const MOST = 60;
-const texts = props.texts;
+const texts = element.querySelector('.cards').dataset; // in the visitor's language
 const stage = element.querySelector('.runs');
 const dialog = element.querySelector('dialog');
 const history = () => document.querySelector('#history .list');
@@ -175,10 +175,10 @@ function ask(question, yes) {
 
 const actions = {
   async cancel(ticket) {
-    if (await ask(texts.ask_cancel, texts.stop)) take([await post(`cards/${ticket}/cancel`)]);
+    if (await ask(texts.askCancel, texts.stop)) take([await post(`cards/${ticket}/cancel`)]);
   },
   async delete(ticket) {
-    if (!(await ask(texts.ask_delete, texts.delete))) return;
+    if (!(await ask(texts.askDelete, texts.delete))) return;
     await post(`cards/${ticket}/delete`);
     forget(ticket);
   },
@@ -195,7 +195,7 @@ const actions = {
       await navigator.clipboard.writeText(url.href);
       button.textContent = texts.copied;
     } catch {
-      prompt(texts.link, url.href);
+      prompt(texts.linkIs, url.href);
     }
   },
   again: (ticket) => trigger('again', { ticket }),

@@ -9,7 +9,7 @@ import time
 from html import escape
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
 
@@ -19,6 +19,7 @@ from kolbo_demo.ui.access import CLOUD
 from kolbo_demo.ui.generate import Run
 from kolbo_demo.ui.kept import RESULT, SUBTITLES, THUMBNAIL, Record
 from kolbo_demo.ui.runs import Runs, fetchable
+from kolbo_demo.ui.texts import language_of, say, speaking
 
 MOST_TICKETS = 100
 """A request may ask after."""
@@ -44,18 +45,21 @@ def router(runs: Runs) -> APIRouter:
     routes = APIRouter(prefix="/cards", include_in_schema=False)
 
     @routes.post("")
-    def look(asked: Asked) -> list[Card]:
-        return [card(runs, ticket) for ticket in asked.tickets]
+    def look(asked: Asked, request: Request) -> list[Card]:
+        with speaking(language_of(request)):
+            return [card(runs, ticket) for ticket in asked.tickets]
 
     @routes.post("/{ticket}/cancel")
-    def cancel(ticket: str) -> Card:
-        runs.cancel(ticket)
-        return card(runs, ticket)
+    def cancel(ticket: str, request: Request) -> Card:
+        with speaking(language_of(request)):
+            runs.cancel(ticket)
+            return card(runs, ticket)
 
     @routes.post("/{ticket}/delete")
-    def delete(ticket: str) -> Card:
-        runs.delete(ticket)
-        return card(runs, ticket)
+    def delete(ticket: str, request: Request) -> Card:
+        with speaking(language_of(request)):
+            runs.delete(ticket)
+            return card(runs, ticket)
 
     @routes.get("/{ticket}/{name}")
     def file(ticket: str, name: str, download: bool = False) -> Response:
@@ -102,13 +106,13 @@ def card(runs: Runs, ticket: str) -> Card:
 def _announced(record: Record, run: Run | None) -> str:
     """What a screen reader is told: every change of state, and progress in quarters."""
     if record.end == "done":
-        return "Your video is ready"
+        return say("status.ready")
     if record.end == "failed":
-        return f"That did not work. {record.error or ''}"
+        return f"{say('status.failed')}. {record.error or ''}"
     if record.end == "cancelled":
-        return "Cancelled"
+        return say("status.cancelled")
     if run is None:
-        return "Waiting for your key"
+        return say("status.stranded")
     quarter = int((run.stage.percent or 0) // 25 * 25)
     return f"{run.stage.headline}, {quarter} %" if quarter else run.stage.headline
 
@@ -133,13 +137,12 @@ def _elapsed(record: Record) -> float:
 def _actions(record: Record, run: Run | None) -> str:
     buttons = []
     if record.end is None and run is not None:
-        stopping = run.stage.headline == "Cancelling" and run.fault is None
-        more = 'data-id="cancel"' + (" disabled" if stopping else "")
-        buttons.append(_button("cancel", "Cancel", more))
+        more = 'data-id="cancel"' + (" disabled" if run.cancelling else "")
+        buttons.append(_button("cancel", say("options.cancel"), more))
     elif record.end is None:
-        buttons.append(_button("follow", "Follow it"))
+        buttons.append(_button("follow", say("cards.follow")))
     elif fetchable(record):
-        buttons.append(_button("follow", "Fetch it again"))
+        buttons.append(_button("follow", say("cards.fetch")))
     return "".join(buttons)
 
 
@@ -150,15 +153,16 @@ def _media(runs: Runs, record: Record) -> str:
     track = ""
     if runs.kept.file(record.ticket, SUBTITLES):
         track = (
-            f'<track kind="subtitles" label="Words" srclang="en" default src="{base}/{SUBTITLES}">'
+            f'<track kind="subtitles" srclang="en" label="{escape(say("voice.words"))}" default '
+            f'src="{base}/{SUBTITLES}">'
         )
     return (
         f'<div class="player" data-id="result"><video controls playsinline preload="auto" '
         f'aria-label="{escape(title(record))}" src="{base}/{RESULT}">{track}</video></div>'
         f'<p class="buttons"><a class="button" data-id="download" '
-        f'href="{base}/{RESULT}?download=true" download>Download video</a>'
-        f"{_button('again', 'Use these inputs again') if record.source else ''}"
-        f"{_button('link', 'Copy link') if record.generation_id else ''}</p>"
+        f'href="{base}/{RESULT}?download=true" download>{escape(say("result.download"))}</a>'
+        f"{_button('again', say('cards.again')) if record.source else ''}"
+        f"{_button('link', say('cards.link')) if record.generation_id else ''}</p>"
     )
 
 
@@ -171,7 +175,7 @@ def _details(record: Record) -> str:
 def title(record: Record) -> str:
     """A generation in words: who says what."""
     if record.source is None:
-        return record.generation_id or "A generation"
+        return record.generation_id or say("result.generation_id")
     said = record.voice.name if record.voice else f"“{(record.words or '')[:60]}”"
     return f"{record.source.name} · {said}"
 
@@ -185,19 +189,19 @@ def _row(runs: Runs, record: Record) -> str:
         )
     used = record.status.result.model if record.status and record.status.result else record.model
     facts = [
-        {None: "under way", "done": COMPLETED, "failed": FAILED, "cancelled": CANCELLED}[
+        {None: say("cards.under_way"), "done": COMPLETED, "failed": FAILED, "cancelled": CANCELLED}[
             record.end
         ],
         used or "Smart Select",
-        f"{record.credits:g} credits" if record.credits else "",
+        say("cards.credits", credits=f"{record.credits:g}") if record.credits else "",
         views.clock(record.seconds) if record.seconds is not None else "",
     ]
     told = "".join(f"<span>{escape(fact)}</span>" for fact in facts if fact)
-    buttons = _button("open", "Open")
+    buttons = _button("open", say("cards.open"))
     if record.source:
-        buttons += _button("again", "Use again")
+        buttons += _button("again", say("cards.again_short"))
     if record.end is not None:
-        buttons += _button("delete", "Delete")
+        buttons += _button("delete", say("cards.delete"))
     return (
         f'{picture}<div class="what"><strong>{escape(title(record))}</strong>'
         f'<p class="facts"><time data-at="{record.created:.0f}"></time>{told}</p></div>'

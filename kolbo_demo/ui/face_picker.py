@@ -17,19 +17,20 @@ import gradio as gr
 from kolbo_demo.contract import url_kind
 from kolbo_demo.media import MediaError, first_frame
 from kolbo_demo.ui import views
+from kolbo_demo.ui.texts import say, shown
 
 PREVIEW_PIXELS = 720
 """Longer side of the picture that is sent to the browser."""
 
 Point = tuple[float, float]
 
-_FIRST = "With several faces in it, you can then click the one that should speak."
 _SCRIPT = Path(__file__).with_suffix(".js")
 _TEMPLATE = """
 <div class="frame" tabindex="${value ? 0 : -1}" role="group" aria-describedby="face-point"
-  aria-label="Click the face that should speak, or move the marker with the arrow keys">
+  aria-label="${title}">
   ${value}<i class="marker" style="${x === null || x === undefined ? 'display:none' :
   `left:${x * 100}%;top:${y * 100}%`}"></i></div>
+<p class="unseen-note">${description}</p>
 """
 
 
@@ -48,11 +49,18 @@ class FacePicker:
             visible="hidden",
             x=None,
             y=None,
+            title=str(shown("face.frame")),  # Gradio translates properties of these names
+            description=str(shown("face.unseen")),
         )
         with gr.Row(elem_classes="face-row"):
-            self.words = gr.HTML(views.note(_FIRST), elem_id="face-point")
+            self.words = gr.HTML(shown(lambda: views.note(say("face.first"))), elem_id="face-point")
             self.clear = gr.Button(
-                "Clear", elem_id="face-clear", size="sm", min_width=72, scale=0, visible="hidden"
+                shown("face.clear"),
+                elem_id="face-clear",
+                size="sm",
+                min_width=72,
+                scale=0,
+                visible="hidden",
             )
 
     def follow(self, image: gr.Image, video: gr.Video, url: gr.Textbox) -> None:
@@ -76,12 +84,10 @@ class FacePicker:
 def in_words(point: Point | None) -> str:
     """Where the face is, for people and with its numbers."""
     if point is None:
-        return views.note("Click the face that should speak. Without a click the largest one does.")
+        return views.note(say("face.click"))
     x, y = point
-    return (
-        f'<p class="note">Speaking face: {x:.0%} from the left, {y:.0%} from the top '
-        f"<code>({x:.3f}, {y:.3f})</code></p>"
-    )
+    words = escape(say("face.chosen", x=round(x * 100), y=round(y * 100)))
+    return f'<p class="note">{words} <code>({x:.3f}, {y:.3f})</code></p>'
 
 
 def _show(image: str | None, video: str | None, url: str | None) -> tuple[Any, ...]:
@@ -97,7 +103,7 @@ def _show(image: str | None, video: str | None, url: str | None) -> tuple[Any, .
         words = views.note(str(error), bad=True)
     return (
         gr.HTML(picture, x=None, y=None, visible=_seen(picture)),
-        words if picture or "bad" in words else views.note(_FIRST),
+        words if picture or "bad" in words else views.note(say("face.first")),
         None,
         gr.Button(visible="hidden"),
     )
@@ -109,16 +115,18 @@ def _picture(path: Path) -> str:
     data = io.BytesIO()
     frame.convert("RGB").save(data, "JPEG", quality=86)
     code = base64.b64encode(data.getvalue()).decode()
-    return f'<img alt="The source" draggable="false" src="data:image/jpeg;base64,{code}">'
+    words = escape(say("face.source"))
+    return f'<img alt="{words}" draggable="false" src="data:image/jpeg;base64,{code}">'
 
 
 def _linked(url: str) -> str:
     """A link's picture, fetched by the visitor's browser: this server does not follow it."""
     if not url.lower().startswith(("http://", "https://")):
-        raise MediaError("A link starts with http:// or https://. Check it, or upload the file.")
+        raise MediaError(say("inputs.no_link"))
     if url_kind(url) == "video":
         return f'<video muted playsinline preload="auto" src="{escape(url)}"></video>'
-    return f'<img alt="The linked source" referrerpolicy="no-referrer" src="{escape(url)}">'
+    words = escape(say("face.linked"))
+    return f'<img alt="{words}" referrerpolicy="no-referrer" src="{escape(url)}">'
 
 
 def _pick(event: gr.SelectData) -> tuple[Any, ...]:

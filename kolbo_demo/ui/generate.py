@@ -1,5 +1,6 @@
 """One generation, from what was filled in to the finished video."""
 
+import contextvars
 import logging
 import threading
 import time
@@ -14,6 +15,7 @@ from kolbo_demo.engine.voice import speak
 from kolbo_demo.media import MediaError
 from kolbo_demo.ui.inputs import Request, UnusableError
 from kolbo_demo.ui.kept import RESULT
+from kolbo_demo.ui.texts import say
 
 _SPEAKING = threading.Lock()
 """Speaking words keeps a core busy: one visitor's at a time."""
@@ -86,7 +88,7 @@ class Run:
         self._lock = threading.RLock()
         self._generation = work if isinstance(work, Generation) else None
         self._may_be_accepted = False
-        self._stage = Stage("Getting ready", generation_id=getattr(work, "id", None))
+        self._stage = Stage(say("status.preparing"), generation_id=getattr(work, "id", None))
         self._fault: str | None = None
 
     @property
@@ -104,9 +106,17 @@ class Run:
         """One sentence where it could not be cancelled and goes on."""
         return self._fault
 
+    @property
+    def cancelling(self) -> bool:
+        """Whether it was told to stop, and nothing has gone wrong with that."""
+        return self._cancel.is_set() and self._fault is None
+
     def start(self) -> None:
         """Begins."""
-        threading.Thread(target=self._run, name="kolbo-page-run", daemon=True).start()
+        visitor = contextvars.copy_context()  # whose language is spoken
+        threading.Thread(
+            target=visitor.run, args=(self._run,), name="kolbo-page-run", daemon=True
+        ).start()
 
     def cancel(self) -> None:
         """Stops the work itself, not only the watching. Blocks for one request at most. `fault`
@@ -116,16 +126,16 @@ class Run:
             self._cancel_generation(self._generation)
             return
         # Half sent is not accepted. Otherwise the thread cancels it as soon as it knows the id.
-        waiting = replace(self._stage, headline="Cancelling", percent=None)
+        waiting = replace(self._stage, headline=say("status.cancelling"), percent=None)
         self._show(waiting if self._may_be_accepted else replace(waiting, cancelled=True))
 
     def _cancel_generation(self, generation: Generation) -> None:
         self._fault = None
-        self._show(replace(self._stage, headline="Cancelling"))
+        self._show(replace(self._stage, headline=say("status.cancelling")))
         try:
             status = generation.cancel()
         except KolboError as error:
-            self._fault = f"It could not be cancelled, and goes on: {error}"
+            self._fault = say("status.not_cancelled", reason=error)
             return
         if status.state == CANCELLED:  # it may have been finished a moment before
             self._show(replace(self._stage, cancelled=True))
@@ -149,7 +159,7 @@ class Run:
             self._show(replace(self._stage, error=str(error)))
         except Exception:  # noqa: BLE001 - a thread that dies in silence leaves its page waiting
             _log.exception("A run of the page failed")
-            self._show(replace(self._stage, error="The page itself failed here. Try again."))
+            self._show(replace(self._stage, error=say("status.page_failed")))
 
     def _accepted(self) -> Generation:
         request = self._work
@@ -166,7 +176,7 @@ class Run:
             on_upload=self._sent,
         )
         self._generation = generation
-        self._show(Stage("Accepted", generation_id=generation.id))
+        self._show(Stage(say("status.accepted"), generation_id=generation.id))
         return generation
 
     def _follow(self, generation: Generation) -> None:
@@ -175,7 +185,7 @@ class Run:
         for status in generation.events(FOLLOW_SECONDS):
             self._show(
                 Stage(
-                    "Waiting for its turn" if status.state == PENDING else "Making your video",
+                    say("status.waiting") if status.state == PENDING else say("status.making"),
                     status.progress,
                     generation.id,
                     status,
@@ -190,7 +200,7 @@ class Run:
         if stage.final or stage.status is None:
             return
         generation.check(stage.status)
-        self._show(replace(stage, headline="Fetching your video", percent=100))
+        self._show(replace(stage, headline=say("status.fetching"), percent=100))
         video = self._folder / RESULT
         generation.download(video)
         self._show(replace(stage, video=video))
@@ -199,7 +209,7 @@ class Run:
         if request.words is None:
             assert request.voice is not None
             return request.voice
-        self._show(Stage("Speaking your words"))
+        self._show(Stage(say("status.speaking")))
         path = self._folder / "words.wav"
         with _SPEAKING:
             self._stop_here()
@@ -211,7 +221,8 @@ class Run:
             self._may_be_accepted = True
         if not self._may_be_accepted:
             self._stop_here()
-        self._show(Stage(f"Sending your files ({sent / 1e6:.1f} of {total / 1e6:.1f} MB)"))
+        done, whole = f"{sent / 1e6:.1f}", f"{total / 1e6:.1f}"
+        self._show(Stage(say("status.sending", sent=done, total=whole)))
 
     def _stop_here(self) -> None:
         if self._cancel.is_set():

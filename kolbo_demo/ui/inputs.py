@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from kolbo_demo.ui.texts import enumeration, say
+
 
 class UnusableError(ValueError):
     """What was filled in cannot work. The message is one sentence for the visitor."""
@@ -39,18 +41,18 @@ def request_of(
     """Reads the fields of the page. Raises `UnusableError` unless exactly one source and one voice
     are given: guessing which one was meant would surprise."""
     source, chosen = _only(
-        {"an image": image, "a video": video, "a link": source_url},
-        "Nobody to speak yet: give a picture, a video or a link to one.",
-        "for the face",
+        {"image": image, "video": video, "link": source_url},
+        "inputs.no_source",
+        "inputs.several_sources",
     )
     voice, spoken = _only(
-        {"a recording": audio, "a link": audio_url, "words": words},
-        "Nothing to say yet: give a recording, a link to one, or words to speak.",
-        "for the voice",
+        {"recording": audio, "link": audio_url, "words": words},
+        "inputs.no_voice",
+        "inputs.several_voices",
     )
     return Request(
-        source=_link(chosen) if source == "a link" else Path(chosen),
-        voice=None if voice == "words" else _link(spoken) if voice == "a link" else Path(spoken),
+        source=_link(chosen) if source == "link" else Path(chosen),
+        voice=None if voice == "words" else _link(spoken) if voice == "link" else Path(spoken),
         words=spoken if voice == "words" else None,
         prompt=(prompt or "").strip() or None,
         model=model or None,
@@ -58,17 +60,14 @@ def request_of(
     )
 
 
-def _only(given: Mapping[str, str | None], nothing: str, where: str) -> tuple[str, str]:
-    """The one name and value that is given."""
+def _only(given: Mapping[str, str | None], nothing: str, several: str) -> tuple[str, str]:
+    """The one name and value that is given; `nothing` and `several` are the texts otherwise."""
     filled = [(name, text) for name, value in given.items() if (text := (value or "").strip())]
     if not filled:
-        raise UnusableError(nothing)
+        raise UnusableError(say(nothing))
     if len(filled) > 1:
-        names = [name for name, _ in filled]
-        raise UnusableError(
-            f"{' and '.join((', '.join(names[:-1]), names[-1])).capitalize()} are given {where}: "
-            "keep one and clear the rest."
-        )
+        things = enumeration([say(f"inputs.{name}") for name, _ in filled])
+        raise UnusableError(say(several, things=things[:1].upper() + things[1:]))
     return filled[0]
 
 
@@ -76,5 +75,5 @@ def _link(text: str) -> str:
     """The link. Anything else stops here: further on a text that is no link would be a path, and a
     visitor may not name files of this machine."""
     if urlsplit(text).scheme not in {"http", "https"}:
-        raise UnusableError("A link starts with http:// or https://. Check it, or upload the file.")
+        raise UnusableError(say("inputs.no_link"))
     return text

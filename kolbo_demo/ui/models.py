@@ -7,7 +7,7 @@ import gradio as gr
 
 from kolbo_demo.client import KolboError
 from kolbo_demo.contract import Model
-from kolbo_demo.ui import views
+from kolbo_demo.ui import texts, views
 from kolbo_demo.ui.access import Access
 from kolbo_demo.ui.inputs import UnusableError
 
@@ -27,7 +27,7 @@ class ModelPicker:
         self.choice = gr.Dropdown(
             [_SMART_SELECT],
             value="",
-            label="Model",
+            label=texts.shown("options.model"),
             filterable=False,
             min_width=200,
             elem_id="model",
@@ -57,7 +57,8 @@ class ModelPicker:
         try:
             models = self._access.client(backend, key).models()
         except (KolboError, UnusableError) as error:
-            return nothing, views.note(f"The models could not be listed: {error}", bad=True), {}
+            sentence = texts.say("options.not_listed", reason=error)
+            return nothing, views.note(sentence, bad=True), {}
         summaries = {model.identifier: model.summary or "" for model in models}
         chosen = chosen if chosen in summaries else ""
         choices = [_SMART_SELECT, *((label(model), model.identifier) for model in models)]
@@ -66,15 +67,15 @@ class ModelPicker:
 
 def label(model: Model) -> str:
     """How a model is listed. Names are not unique, so what it takes and costs stands beside it."""
-    kinds = {"lipsync-image": "pictures", "lipsync-video": "clips"}
-    takes = [kinds[kind] for kind in model.types if kind in kinds]
-    parts = [model.name or model.identifier, " and ".join(takes)]
+    kinds = {"lipsync-image": "options.pictures", "lipsync-video": "options.clips"}
+    takes = [texts.say(kinds[kind]) for kind in model.types if kind in kinds]
+    parts = [model.name or model.identifier, texts.enumeration(takes) if takes else ""]
     if model.credit:
-        parts.append(f"{model.credit:g} credits a second")
+        parts.append(texts.say("options.credits_a_second", credits=f"{model.credit:g}"))
     return " · ".join(part for part in parts if part)
 
 
 def _about(chosen: str, summaries: dict[str, str]) -> str:
     if not chosen:
-        return views.note("Recommended: picks the best model for what you give.")
+        return views.note(texts.say("options.recommended"))
     return views.note(summaries.get(chosen, ""))

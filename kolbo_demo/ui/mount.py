@@ -9,7 +9,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.contract import MAX_FILE_BYTES
-from kolbo_demo.ui import examples
+from kolbo_demo.ui import examples, texts
+from kolbo_demo.ui.language import InLanguage
 from kolbo_demo.ui.page import Page
 from kolbo_demo.ui.theme import theme
 
@@ -44,6 +45,7 @@ def mount(app: FastAPI, page: Page) -> FastAPI:
         page.blocks,
         path="/",
         theme=theme(),
+        i18n=texts.i18n(),
         css_paths=[_HERE / "page.css"],
         allowed_paths=[str(path) for path in examples.FILES],
         favicon_path=str(_HERE / "icon.png"),
@@ -59,6 +61,7 @@ def mount(app: FastAPI, page: Page) -> FastAPI:
     # Gradio checks which files an event may name only once `launch` has run, and a mounted page
     # never launches. Without this a forged event reads any file of this machine.
     page.blocks.has_launched = True
+    app.add_middleware(InLanguage)
     app.add_middleware(_Headers)
     return app
 

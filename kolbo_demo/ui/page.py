@@ -1,16 +1,18 @@
 """The page: what stands where, and which event reaches which function."""
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from fastapi import APIRouter
 from gradio.data_classes import ImageData
+from gradio.i18n import I18nData
 
 from kolbo_demo.client import KolboError
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import cards, examples, views
+from kolbo_demo.ui import cards, examples, language, views
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.face_picker import FacePicker
 from kolbo_demo.ui.inputs import UnusableError, request_of
@@ -18,6 +20,7 @@ from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.models import ModelPicker
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.stage import Stage, told
+from kolbo_demo.ui.texts import say, shown
 
 _CACHE_SECONDS = (1800, 6 * 3600)
 """Gradio's copies of uploads and results: looked at every half hour, kept for six hours. No
@@ -75,24 +78,22 @@ class _Page:
         access = self._access
         cloud = access.default == CLOUD
         with gr.Row(elem_id="top", equal_height=False):
-            gr.HTML(
-                "<h1><img src='favicon.ico' alt='' width='34' height='34'>Kolbo Lipsync</h1>"
-                "<p>Make a portrait or a clip say what a recording says.</p>",
-                elem_id="title",
-            )
+            gr.HTML(shown(_title), elem_id="title")
             with gr.Column(elem_id="where", min_width=280):
                 self.backend = gr.Radio(
-                    [("Local engine", LOCAL), ("Kolbo cloud", CLOUD)],
+                    [(shown("top.local"), LOCAL), (shown("top.cloud"), CLOUD)],
                     value=access.default,
-                    label="Made by",
+                    label=shown("top.made_by"),
                     show_label=False,
                     container=False,
                     elem_id="backend",
                 )
-                self.about = gr.HTML(self._about(access.default), elem_id="about-backend")
+                self.about = gr.HTML(
+                    shown(lambda: self._about(access.default)), elem_id="about-backend"
+                )
                 self.key = gr.Textbox(
                     type="password",
-                    label="Kolbo API key",
+                    label=shown("top.key"),
                     show_label=False,
                     container=False,
                     placeholder=self._key_hint(),
@@ -105,11 +106,11 @@ class _Page:
 
     def _face_card(self) -> None:
         with gr.Column(elem_classes="card"):
-            gr.HTML("<h2>Face</h2>", elem_classes="card-title")
+            _heading("face.title")
             with gr.Tabs(elem_id="source-tabs") as self.source_tabs:
-                with gr.Tab("Image", id="image"):
+                with gr.Tab(shown("face.image"), id="image"):
                     self.image = gr.Image(
-                        label="Portrait",
+                        label=shown("face.portrait"),
                         show_label=False,
                         sources=["upload", "webcam", "clipboard"],
                         type="filepath",
@@ -119,18 +120,18 @@ class _Page:
                     )
                     # Gradio would open the picture first and fail with a message of its own.
                     self.image.preprocess = _given_file
-                with gr.Tab("Video", id="video"):
+                with gr.Tab(shown("face.video"), id="video"):
                     self.video = gr.Video(
-                        label="Clip",
+                        label=shown("face.clip"),
                         show_label=False,
                         sources=["upload", "webcam"],
                         include_audio=True,
                         buttons=[],
                         elem_id="source-video",
                     )
-                with gr.Tab("Link", id="link"):
+                with gr.Tab(shown("face.link"), id="link"):
                     self.source_url = gr.Textbox(
-                        label="Link to a picture or a clip",
+                        label=shown("face.url"),
                         placeholder="https://example.com/portrait.jpg",
                         max_lines=1,
                         elem_id="source-url",
@@ -139,28 +140,28 @@ class _Page:
 
     def _voice_card(self) -> None:
         with gr.Column(elem_classes="card"):
-            gr.HTML("<h2>Voice</h2>", elem_classes="card-title")
+            _heading("voice.title")
             with gr.Tabs(elem_id="voice-tabs") as self.voice_tabs:
-                with gr.Tab("Audio", id="audio"):
+                with gr.Tab(shown("voice.audio"), id="audio"):
                     self.audio = gr.Audio(
-                        label="Recording",
+                        label=shown("voice.recording"),
                         show_label=False,
                         sources=["upload", "microphone"],
                         type="filepath",
                         buttons=[],
                         elem_id="audio",
                     )
-                with gr.Tab("Link", id="link"):
+                with gr.Tab(shown("voice.link"), id="link"):
                     self.audio_url = gr.Textbox(
-                        label="Link to a recording",
+                        label=shown("voice.url"),
                         placeholder="https://example.com/speech.mp3",
                         max_lines=1,
                         elem_id="audio-url",
                     )
-                with gr.Tab("Words", id="words"):
+                with gr.Tab(shown("voice.words"), id="words"):
                     self.words = gr.Textbox(
-                        label="Words to speak, in English",
-                        placeholder="Hello! Nice to see you.",
+                        label=shown("voice.to_speak"),
+                        placeholder=shown("voice.words_hint"),
                         lines=3,
                         max_lines=8,
                         elem_id="words",
@@ -171,26 +172,23 @@ class _Page:
             with gr.Row(elem_id="options"):
                 self.models = ModelPicker(self._access)
                 self.prompt = gr.Textbox(
-                    label="Prompt (optional)",
-                    placeholder="A hint for the model",
+                    label=shown("options.prompt"),
+                    placeholder=shown("options.prompt_hint"),
                     max_lines=3,
                     min_width=200,
                     elem_id="prompt",
                 )
             self.models.lay_out_note()
-        self.generate = gr.Button("Generate", variant="primary", elem_id="generate")
+        self.generate = gr.Button(shown("options.generate"), variant="primary", elem_id="generate")
 
     def _example_card(self) -> None:
         with gr.Column(elem_classes="card", elem_id="examples"):
-            gr.HTML(
-                "<h2>Examples</h2><p>One click fills in the page and generates.</p>",
-                elem_classes="card-title",
-            )
+            _heading("examples.title", "examples.hint")
             with gr.Row():
-                self.still = self._example("image", "Portrait and recording", examples.PORTRAIT)
-                self.clip = self._example("video", "Clip and written words", examples.CLIP)
+                self.still = self._example("image", shown("examples.image"), examples.PORTRAIT)
+                self.clip = self._example("video", shown("examples.video"), examples.CLIP)
 
-    def _example(self, name: str, text: str, sample: Path) -> gr.Button:
+    def _example(self, name: str, text: I18nData, sample: Path) -> gr.Button:
         picture = examples.thumbnail(sample)
         return gr.Button(text, icon=picture, size="md", min_width=200, elem_id=f"example-{name}")
 
@@ -233,17 +231,14 @@ class _Page:
         if backend == LOCAL:
             if problem := access.local.problem():
                 return views.note(problem, bad=True)
-            return views.note("Made by the engine on this page's own machine. No key needed.")
-        sentence = f"Made by {access.cloud_host} with your key, for credits. The key is not kept."
+            return views.note(say("top.about_local"))
+        sentence = say("top.about_cloud", host=access.cloud_host)
         if access.withheld:
-            sentence += (
-                " This page is open to others, so it does not use the key it was started with."
-            )
+            sentence += " " + say("top.about_withheld")
         return views.note(sentence)
 
-    def _key_hint(self) -> str:
-        own = self._access.own_key is not None
-        return "Using KOLBO_API_KEY; type to use another" if own else "Your Kolbo API key"
+    def _key_hint(self) -> I18nData:
+        return shown("top.key_hint_own" if self._access.own_key else "top.key_hint")
 
     def _switch(self, backend: str) -> tuple[str, Any]:
         return self._about(backend), gr.Textbox(visible=True if backend == CLOUD else "hidden")
@@ -271,6 +266,23 @@ class _Page:
         except (UnusableError, KolboError) as error:
             return told(problem=str(error))
         return told([self._runs.start(client, request, backend)])
+
+
+def _title() -> str:
+    return (
+        "<h1><img src='favicon.ico' alt='' width='34' height='34'>Kolbo Lipsync</h1>"
+        f"<p>{escape(say('top.promise'))}</p>{language.choice()}"
+    )
+
+
+def _heading(title: str, hint: str | None = None) -> gr.HTML:
+    """A card's title; `title` and `hint` are keys of texts."""
+
+    def html() -> str:
+        below = f"<p>{escape(say(hint))}</p>" if hint else ""
+        return f"<h2>{escape(say(title))}</h2>{below}"
+
+    return gr.HTML(shown(html), elem_classes="card-title")
 
 
 def _given_file(payload: ImageData | None) -> str | None:

@@ -11,6 +11,7 @@ from kolbo_demo.ui.access import LOCAL, Access
 from kolbo_demo.ui.generate import Run, Stage
 from kolbo_demo.ui.inputs import Request, UnusableError
 from kolbo_demo.ui.kept import Kept, Record
+from kolbo_demo.ui.texts import say
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Runs:
         if record.generation_id is None:
             if record.end is None:
                 record.end = "failed"
-                record.error = "The page was stopped before this was accepted. Start it again."
+                record.error = say("cards.never_accepted")
                 self.kept.save(record)
             return None
         try:
@@ -138,7 +139,4 @@ def open_by_id(runs: Runs, access: Access, generation_id: str, typed_key: str | 
     try:
         return runs.open(access.client("cloud", typed_key), generation_id, "cloud")
     except UnusableError:
-        raise UnusableError(
-            "The local engine knows no such generation. For one of Kolbo's cloud choose the cloud "
-            "above, paste your key, and open the link again."
-        ) from None
+        raise UnusableError(say("cards.unknown")) from None

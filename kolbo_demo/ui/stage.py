@@ -1,6 +1,7 @@
 """Where generations are shown: their cards, and the history of this browser."""
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,20 +17,22 @@ from kolbo_demo.ui.access import Access
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Record
 from kolbo_demo.ui.runs import Runs, open_by_id
+from kolbo_demo.ui.texts import say, shown
 
 _SCRIPT = Path(__file__).with_name("cards.js")
-_TEXTS = {
-    "ask_cancel": "Stop this generation? What was made so far is lost.",
-    "stop": "Stop it",
-    "ask_delete": "Delete this generation? Its inputs and its video go from this page.",
-    "delete": "Delete",
-    "open": "Open",
-    "copied": "Copied",
-    "link": "The link that opens this result",
-}
-_CARDS = f"""
+_QUESTIONS = ("ask_cancel", "stop", "ask_delete", "delete", "open", "copied", "link_is")
+"""Texts of the cards that the script needs."""
+
+
+def _cards() -> str:
+    """What stands there from the start. The texts lie in the page: it knows its language."""
+    asked = "".join(
+        f' data-{name.replace("_", "-")}="{escape(say(f"cards.{name}"))}"' for name in _QUESTIONS
+    )
+    return f"""
+<div class="cards"{asked}>
 <div class="problem" id="problem" role="alert"></div>
-<p class="note bad offline" hidden>The connection is lost. The work goes on; trying again.</p>
+<p class="note bad offline" hidden>{escape(say("cards.offline"))}</p>
 <div class="card idle-card">{views.idle()}</div>
 <div class="runs"></div>
 <template><article class="card run">
@@ -41,13 +44,18 @@ _CARDS = f"""
 </article></template>
 <dialog class="card" aria-labelledby="ask"><form method="dialog">
   <p id="ask"></p>
-  <div class="buttons"><button class="button" value="no" autofocus>No</button>
+  <div class="buttons">
+  <button class="button" value="no" autofocus>{escape(say("cards.no"))}</button>
   <button class="button strong" value="yes"></button></div>
-</form></dialog>
+</form></dialog></div>
 """
-_HISTORY = """
-<details class="card" id="history"><summary><h2>History</h2> <span class="count"></span></summary>
-<p class="note none">Nothing yet. What you generate in this browser is listed here for a week.</p>
+
+
+def _history() -> str:
+    return f"""
+<details class="card" id="history"><summary><h2>{escape(say("cards.history"))}</h2>
+<span class="count"></span></summary>
+<p class="note none">{escape(say("cards.history_none"))}</p>
 <ul class="list"></ul></details>
 """
 
@@ -58,18 +66,16 @@ class Stage:
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
         self.cards = gr.HTML(
-            "",
-            html_template=_CARDS,
+            shown(_cards),
             js_on_load=_SCRIPT.read_text(encoding="utf-8"),
             apply_default_css=False,
             elem_id="stage",
-            texts=_TEXTS,
             told=None,
         )
 
     def lay_out_history(self) -> None:
         """The list, where the caller stands in the layout."""
-        gr.HTML("", html_template=_HISTORY, js_on_load=None, apply_default_css=False)
+        gr.HTML(shown(_history), js_on_load=None, apply_default_css=False)
 
     def follow(self, access: Access, asked: list[Any], filled: Sequence[Any]) -> None:
         """`asked` are the components with side and key, `filled` those that inputs go into."""
@@ -93,9 +99,9 @@ class Stage:
     def _take_up(self, ticket: str, key: str) -> Any:
         record = self._runs.kept.get(ticket)
         if record is None:
-            raise UnusableError("Nothing of this generation is kept any more.")
+            raise UnusableError(say("cards.gone"))
         if self._runs.follow(record, key) is None:
-            raise UnusableError("Paste the key that it was started with above, then try again.")
+            raise UnusableError(say("cards.key_again"))
         return told([record])
 
     def _again(self, event: gr.EventData) -> tuple[Any, ...]:

@@ -8,19 +8,21 @@ from urllib.parse import urlsplit
 
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status
 from kolbo_demo.ui.generate import Stage
+from kolbo_demo.ui.texts import say
 
-_LABELS = {
-    "generation_id": "Generation",
-    "state": "State",
-    "credits_used": "Credits used",
-    "model": "Model",
-    "duration": "Duration",
-    "aspect_ratio": "Shape",
-    "prompt_used": "Prompt",
-    "created_at": "Made at",
-    "fps": "Frames a second",
-    "urls": "Link",
-}
+_LABELED = (
+    "generation_id",
+    "state",
+    "credits_used",
+    "model",
+    "duration",
+    "aspect_ratio",
+    "prompt_used",
+    "created_at",
+    "fps",
+    "urls",
+)
+"""Fields of a status that have a name in the texts, in the order they are told."""
 
 
 def clock(seconds: float) -> str:
@@ -32,15 +34,15 @@ def idle() -> str:
     """Before anything was asked for."""
     return _status(
         "idle",
-        "Your video will appear here",
-        "<p>Choose a face and a voice, then press Generate. Or start with an example below.</p>",
+        say("status.idle"),
+        f"<p>{escape(say('status.idle_hint'))}</p>",
     )
 
 
 def running(stage: Stage, elapsed: float, fault: str | None = None) -> str:
     """While it is being made. `fault` is a sentence on what went wrong without ending it."""
     if stage.percent is None:
-        bar = _bar('aria-valuetext="working"', "moving", "")
+        bar = _bar(f'aria-valuetext="{escape(say("status.working"))}"', "moving", "")
         side = ""
     else:
         whole = min(max(round(stage.percent), 0), 100)
@@ -51,35 +53,34 @@ def running(stage: Stage, elapsed: float, fault: str | None = None) -> str:
     place, frames = extra.get("queue_position"), extra.get("frames_done")
     more = []
     if isinstance(place, int) and place > 0:
-        more.append(f"{place} before it")
+        more.append(say("status.before_it", count=place))
     if isinstance(frames, int) and isinstance(extra.get("frames"), int):
-        more.append(f"frame {frames} of {extra['frames']}")
+        more.append(say("status.frames", done=frames, all=extra["frames"]))
     if (left := stage.seconds_left) is not None:
-        more.append(f"about {clock(left)} left")
+        more.append(say("status.left", time=clock(left)))
     rest = _facts(stage.generation_id, state, elapsed, more) + note(fault or "", bad=True)
-    return _status("running", escape(stage.headline), bar + rest, side)
+    return _status("running", stage.headline, bar + rest, side)
 
 
 def stranded(generation_id: str | None) -> str:
     """Of Kolbo's cloud, after the page was started anew: it needs a key to be asked after."""
     return _status(
         "stranded",
-        "Waiting for your key",
-        '<p class="reason">It was started on Kolbo\'s cloud. Choose the cloud and paste your key '
-        "above, then follow it.</p>" + _facts(generation_id),
+        say("status.stranded"),
+        f'<p class="reason">{escape(say("status.stranded_hint"))}</p>' + _facts(generation_id),
     )
 
 
 def done(elapsed: float | None, generation_id: str | None) -> str:
     """The video is there."""
-    return _status("done", "Your video is ready", _facts(generation_id, COMPLETED, elapsed))
+    return _status("done", say("status.ready"), _facts(generation_id, COMPLETED, elapsed))
 
 
 def failed(sentence: str, generation_id: str | None = None) -> str:
     """What is wrong and what to do, in one sentence."""
     return _status(
         "failed",
-        "That did not work",
+        say("status.failed"),
         f'<p class="reason">{escape(sentence)}</p>{_facts(generation_id, FAILED)}',
     )
 
@@ -88,8 +89,8 @@ def cancelled(generation_id: str | None) -> str:
     """Stopped on the visitor's word."""
     return _status(
         "cancelled",
-        "Cancelled",
-        '<p class="reason">Nothing more is being made. What you filled in is still here.</p>'
+        say("status.cancelled"),
+        f'<p class="reason">{escape(say("status.cancelled_hint"))}</p>'
         + _facts(generation_id, CANCELLED),
     )
 
@@ -101,36 +102,37 @@ def details(status: Status, link: bool) -> str:
     flat = {**document, **document.get("result", {})}
     if not link:
         flat.pop("urls", None)
-    known = [(label, flat[name]) for name, label in _LABELS.items() if flat.get(name)]
-    skip = {*_LABELS, "success", "type", "progress", "result", "thumbnail_url", "error"}
+    known = [(name, say(f"result.{name}"), flat[name]) for name in _LABELED if flat.get(name)]
+    skip = {*_LABELED, "success", "type", "progress", "result", "thumbnail_url", "error"}
     more = [
-        (name.replace("_", " ").capitalize(), value)
+        (name, name.replace("_", " ").capitalize(), value)
         for name, value in flat.items()
         if name not in skip and isinstance(value, str | int | float)
     ]
     rows = "".join(
-        f"<tr><th scope='row'>{escape(label)}</th><td>{_cell(label, value)}</td></tr>"
-        for label, value in known + more
+        f"<tr><th scope='row'>{escape(label)}</th><td>{_cell(name, value)}</td></tr>"
+        for name, label, value in known + more
     )
     text = escape(json.dumps(document, indent=2, ensure_ascii=False))
     return (
-        '<details class="fold facts-table"><summary>Details</summary>'
+        f'<details class="fold facts-table"><summary>{escape(say("result.details"))}</summary>'
         f"<table><tbody>{rows}</tbody></table>"
-        f"<details><summary>As JSON</summary><pre>{text}</pre></details></details>"
+        f"<details><summary>{escape(say('result.as_json'))}</summary><pre>{text}</pre></details>"
+        "</details>"
     )
 
 
-def _cell(label: str, value: Any) -> str:
-    if label == "Link":
+def _cell(name: str, value: Any) -> str:
+    if name == "urls":
         url = str(value[0])
         if urlsplit(url).scheme in {"http", "https"}:
             shown = escape(url)
             return f'<a href="{shown}" target="_blank" rel="noopener noreferrer">{shown}</a>'
     if isinstance(value, float):
         value = f"{value:g}"
-    if label == "Duration":
-        value = f"{value} s"
-    if label in {"Generation", "Made at"}:
+    if name == "duration":
+        value = say("result.seconds", seconds=value)
+    if name in {"generation_id", "created_at"}:
         return f"<code>{escape(str(value))}</code>"
     return escape(str(value))
 
@@ -142,6 +144,7 @@ def note(sentence: str, *, bad: bool = False) -> str:
 
 def _status(kind: str, headline: str, rest: str, side: str = "") -> str:
     """What is read out by itself stands elsewhere on the card: it would not stop at numbers."""
+    headline = escape(headline)
     return (
         f'<div class="state {kind}"><header><h2>{headline}</h2>'
         f'<span class="percent">{side}</span></header>{rest}</div>'
@@ -150,8 +153,8 @@ def _status(kind: str, headline: str, rest: str, side: str = "") -> str:
 
 def _bar(value: str, kind: str, style: str) -> str:
     return (
-        f'<div class="bar {kind}" role="progressbar" aria-label="Progress" aria-valuemin="0" '
-        f'aria-valuemax="100" {value}><i style="{style}"></i></div>'
+        f'<div class="bar {kind}" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
+        f'{value} aria-label="{escape(say("status.progress"))}"><i style="{style}"></i></div>'
     )
 
 

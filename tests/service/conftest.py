@@ -19,6 +19,9 @@ import requests
 from PIL import Image
 
 from kolbo_demo.service.app import LocalService
+from tests.machines import s3_endpoint
+
+__all__ = ["s3_endpoint"]
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "assets"

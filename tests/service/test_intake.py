@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -215,10 +216,12 @@ def test_a_wrong_key_is_told_to_who_still_sends(api, refused):
 
 
 def test_nothing_of_a_refused_or_broken_off_request_stays(api, refused, files, service_folder):
-    inputs = service_folder / "inputs"
-    before = set(inputs.iterdir())
+    def there() -> set[Path]:
+        return {file for part in ("inputs", "work") for file in (service_folder / part).iterdir()}
+
+    before = there()
     refused(api.lipsync(files=files(audio=b"words")), 400, "INVALID_AUDIO")
-    assert set(inputs.iterdir()) == before
+    assert there() == before
     split = urlsplit(api.base)
     with socket.create_connection((split.hostname, split.port), timeout=10) as link:
         link.sendall(
@@ -229,8 +232,8 @@ def test_nothing_of_a_refused_or_broken_off_request_stays(api, refused, files, s
             + Sparse.head
             + b"\0" * 100_000
         )
-        _wait(lambda: set(inputs.iterdir()) - before)
-    _wait(lambda: set(inputs.iterdir()) == before)
+        _wait(lambda: there() - before)
+    _wait(lambda: there() == before)
 
 
 def _wait(done) -> None:

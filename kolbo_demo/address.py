@@ -1,0 +1,44 @@
+"""Which network addresses are public, and how else people write them."""
+
+import contextlib
+import ipaddress
+import socket
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_IPV4_COMPATIBLE = ipaddress.ip_network("::/96")
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is one of the public internet, looking through IPv6's wrappings."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.teredo or address.is_site_local:
+            return False
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64 or address in _IPV4_COMPATIBLE:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not address.is_reserved
+        and not address.is_unspecified
+    )
+
+
+def literal(host: str) -> Address | None:
+    """The address that `host` spells, also in the old short, octal and hexadecimal forms."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host)
+    if host[:1].isdigit():
+        with contextlib.suppress(OSError, UnicodeError):
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+    return None
+
+
+def is_local_name(host: str) -> bool:
+    """Whether a host name is by convention one of this machine or its network."""
+    name = host.rstrip(".")
+    return name == "localhost" or name.endswith((".localhost", ".local", ".internal"))

@@ -1,0 +1,76 @@
+"""The visitor's language on the page itself: its HTML, and the list to choose from."""
+
+from html import escape
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kolbo_demo.ui import texts
+
+_CHOOSE = (
+    f"document.cookie='{texts.COOKIE}='+this.value+';path=/;max-age=31536000;SameSite=Lax';"
+    "const u=new URL(location);u.searchParams.set('lang',this.value);location=u"
+)
+
+
+def choice() -> str:
+    """A list of the languages, where there are several; choosing one opens the page in it."""
+    if len(texts.languages()) == 1:
+        return ""
+    now = texts.language()
+    options = "".join(
+        f'<option value="{code}" lang="{code}"{" selected" if code == now else ""}>'
+        f"{escape(found['name'])}</option>"
+        for code, found in texts.languages().items()
+    )
+    label = escape(texts.say("top.language"), quote=True)
+    return f'<select aria-label="{label}" onchange="{escape(_CHOOSE)}">{options}</select>'
+
+
+class InLanguage:
+    """Writes the visitor's language into the page's HTML before it leaves.
+
+    Gradio's scripts take the browser's first language and know no other choice, so they are told
+    that it is the one that `texts` chose; a screen reader is told by `lang` and `dir`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].rstrip("/") != scope.get("root_path", ""):
+            await self._app(scope, receive, send)
+            return
+        code = texts.language_of(HTTPConnection(scope))
+        start: Message = {}
+        body = bytearray()
+
+        async def translated(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            body.extend(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            headers = MutableHeaders(scope=start)
+            whole = bytes(body)
+            if headers.get("content-type", "").startswith("text/html"):
+                whole = _translated(whole, code)
+                headers["content-length"] = str(len(whole))
+                headers["content-language"] = code
+                headers.add_vary_header("Accept-Language, Cookie")
+            await send(start)
+            await send({**message, "body": whole})
+
+        await self._app(scope, receive, translated)
+
+
+def _translated(page: bytes, code: str) -> bytes:
+    direction = "rtl" if code in texts.RIGHT_TO_LEFT else "ltr"
+    name = texts.GRADIO_NAMES.get(code, code)
+    told = f"<script>Object.defineProperty(navigator,'language',{{value:'{name}'}})</script>"
+    return page.replace(b'lang="en"', f'lang="{code}" dir="{direction}"'.encode(), 1).replace(
+        b"<head>", b"<head>" + told.encode(), 1
+    )
