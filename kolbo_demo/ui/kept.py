@@ -213,7 +213,9 @@ def _suffix(path: Path) -> str:
 def _thumbnail(source: Path, target: Path) -> None:
     with contextlib.suppress(MediaError, OSError):
         picture = ImageOps.fit(
-            first_frame(source).convert("RGB"), (THUMBNAIL_PIXELS,) * 2, centering=(0.5, 0.3)
+            first_frame(source).convert("RGB"),
+            (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS),
+            centering=(0.5, 0.3),
         )
         picture.save(target, "JPEG", quality=82)
 
