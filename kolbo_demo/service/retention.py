@@ -72,7 +72,7 @@ class Retention:
             self._thread.join()
 
     def expect(self, size: int) -> None:
-        """An upload of `size` bytes is coming; `release` tells that it is over."""
+        """An upload of `size` bytes is coming; `release` all of them in the end."""
         with self._lock:
             self._coming += size
 
@@ -89,7 +89,7 @@ class Retention:
                 )
 
     def release(self, size: int) -> None:
-        """The upload is over: what of it was kept counts as a file now."""
+        """So many bytes are coming no more: they came, or will not."""
         with self._lock:
             self._coming -= size
 

@@ -147,13 +147,15 @@ class Api:
         stamp = self._starts.take("")
         generation = new_id()
         size = min(intake.length(request), MAX_UPLOAD_BYTES)
-        received = 0
+        received, coming = 0, size
 
         async def counted() -> AsyncIterator[bytes]:
-            nonlocal received
+            nonlocal received, coming
             async for chunk in body:
                 received += len(chunk)
                 yield chunk
+                coming -= len(chunk)
+                self._retention.release(len(chunk))  # it is on the disk now, and counts there
 
         self._retention.expect(size)
         try:
@@ -171,7 +173,7 @@ class Api:
             raise
         finally:
             observe.moved("received", received)
-            self._retention.release(size)
+            self._retention.release(coming)
         return _reply(
             StartReply(
                 generation_id=generation,

@@ -109,13 +109,13 @@ def test_a_result_stays_while_it_is_sent_and_shortly_after(kept, tmp_path, files
 
 
 def test_the_disk_is_bounded_by_its_owner(kept, tmp_path, files, refused, portrait):
-    api = kept(KOLBO_MAX_DISK_GB="0.003", FETCH_SECONDS="600")
+    api = kept(KOLBO_MAX_DISK_GB="0.03", FETCH_SECONDS="600")
     ids = [made(api, files) for _ in range(2)]
-    # Each of these videos counts for a megabyte.
+    # Each of these videos counts for 10 MB.
     for _, url in ids:
         with (tmp_path / "results" / url.rpartition("/")[2]).open("ab") as file:
-            file.write(b"\0" * 1_000_000)
-    crowd = files(image=portrait + b"\0" * 1_500_000)
+            file.write(b"\0" * 10_000_000)
+    crowd = files(image=portrait + b"\0" * 15_000_000)
     said = refused(api.lipsync(files=crowd), 503, "STORAGE_FULL")
     assert "no room" in said
     assert api.lipsync(files=crowd).headers["Retry-After"]
@@ -129,4 +129,4 @@ def test_the_disk_is_bounded_by_its_owner(kept, tmp_path, files, refused, portra
     assert not paths[0].exists()
     assert paths[1].exists()
     total = sum(f.stat().st_size for f in (tmp_path / "results").iterdir())
-    assert total < 3_000_000
+    assert total < 30_000_000
