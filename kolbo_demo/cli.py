@@ -1,8 +1,8 @@
 """The command line: generate, models, serve.
 
 Results go to stdout, everything said to people to stderr. Exit codes: 0 done, 2 input that cannot
-work, 1 a generation that failed or anything else, 130 interrupted. Heavy modules are imported where
-they are used, so that `--help` and mistakes answer at once.
+work, 1 a generation that failed or anything else, 130 interrupted; `serve` ends with 0 when told to
+stop. Heavy modules are imported where they are used, so that `--help` and mistakes answer at once.
 """
 
 import json
@@ -140,7 +140,9 @@ def serve(
                     f"X-API-Key: {service.api_key.get_secret_value()}\n"
                     "(made for this run; set KOLBO_LOCAL_API_KEY to choose one)"
                 )
-            threading.Event().wait()  # until Ctrl-C
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+            _say("Stopping. What runs may finish for some seconds; the next start does the rest.")
     except ServiceError as error:
         raise _StopError(str(error), 2) from None
 
@@ -265,6 +267,8 @@ def _run(
                 print(json.dumps(status.model_dump(mode="json", exclude_none=True)))
             generation.check(status)
             generation.download(output, lambda done, total: show("Saving", done, total))
+            for part in status.result.unsynced if status.result else ():
+                _say(part.told)
     except KeyboardInterrupt:
         if generation is None:
             raise _StopError(

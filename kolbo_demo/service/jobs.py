@@ -35,6 +35,10 @@ from kolbo_demo.service.storage import (
 QUEUE = "lipsync"
 MAX_ATTEMPTS = 10
 """A generation that has taken the whole machine down so often is given up."""
+DRAIN_SECONDS = 7.5
+"""What runs when the process is told to stop may finish within so long."""
+KILL_SECONDS = 1.0
+"""For the rest to die."""
 PROGRESS_SECONDS = 0.5
 """Progress is written at most so often."""
 _ID = re.compile(r"lip_[0-9a-f]{20}")
@@ -95,8 +99,11 @@ class Jobs:
         self.storage = storage
         self.policy = policy
         self.concurrency = concurrency or default_concurrency()
+        self._closing = threading.Event()
         self._stopping = threading.Event()
         self._running: set[threading.Event] = set()
+        self.changed = threading.Event()
+        """Set whenever work here comes to an end."""
         self._lock: sqlite3.Connection | None = None
 
     def start(self) -> None:
@@ -104,6 +111,7 @@ class Jobs:
         if not _one_a_process.acquire(blocking=False):
             raise ServiceError("A local service runs in this process already; stop that one first.")
         try:
+            self._closing.clear()
             self._stopping.clear()
             self._lock = database.lock(self._folder)
             self.storage.prepare()
@@ -125,10 +133,17 @@ class Jobs:
             raise
 
     def stop(self) -> None:
-        """Kill running renders, keep their generations for the next start, and close. Blocks."""
+        """Let running renders finish for a while, keep the rest for the next start, and close.
+
+        Blocks, for under 10 s: that is what process managers grant before they kill.
+        """
+        self._closing.set()  # nothing is begun any more
+        deadline = time.monotonic() + DRAIN_SECONDS
+        for ended in list(self._running):
+            ended.wait(timeout=max(0.0, deadline - time.monotonic()))
         self._stopping.set()
         for ended in list(self._running):
-            ended.wait(timeout=10)
+            ended.wait(timeout=KILL_SECONDS)
         self._release()
 
     def _release(self) -> None:
@@ -190,7 +205,9 @@ class Jobs:
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """Mark work that `stop` waits for."""
+        """Mark work that `stop` waits for. Raises _StoppedError where none is begun any more."""
+        if self._closing.is_set():
+            raise _StoppedError
         ended = threading.Event()
         self._running.add(ended)
         try:
@@ -198,6 +215,7 @@ class Jobs:
         finally:
             self._running.discard(ended)
             ended.set()
+            self.changed.set()
 
     def wanted(self, generation: str) -> bool:
         """Whether to go on with a generation. Raises _StoppedError when the process goes down."""

@@ -61,6 +61,7 @@ _now = {
         "queue": "Generations that wait for their turn.",
         "running": "Generations under way.",
         "workers": "Renders side by side that there is room for.",
+        "disk_bytes": "Room that all files take.",
     }.items()
 }
 

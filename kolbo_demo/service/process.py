@@ -169,7 +169,7 @@ def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any
         "height": made.height,
         "frames": made.frames,
         "fps": round(float(made.fps), 3),
-        "frames_without_face": made.skipped,
+        "unsynced": [span.told(made.fps) for span in made.unsynced],
     }
 
 

@@ -8,11 +8,9 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.spatial import Delaunay
-from scipy.spatial.transform import Rotation
 
 from kolbo_demo.engine.deform import MouthWarp, Shape
-from kolbo_demo.engine.face import FaceFinder, find_speaker
+from kolbo_demo.engine.face import FaceFinder, find_speaker, track
 from kolbo_demo.engine.head import (
     LOWER_INNER,
     LOWER_OUTER,
@@ -25,6 +23,7 @@ from kolbo_demo.engine.render import render
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.engine.voice import speak
 from tests import samples
+from tests.engine import people
 from tests.engine.lips import lips
 
 SIDE = 384
@@ -163,30 +162,7 @@ def child(picture: Picture) -> Picture:
 
 
 def turned(yaw: float, pitch: float) -> Callable[[Picture], Picture]:
-    """The face alone, turned by so many degrees as its landmarks have depth, before a wall."""
-
-    def turn(picture: Picture) -> Picture:
-        points = points_of(picture)[:468].astype(np.float32)
-        angle = Rotation.from_euler("yx", [yaw, pitch], degrees=True).as_matrix()
-        middle = points.mean(0)
-        to = ((points - middle) @ angle.T + middle).astype(np.float32)
-        out = np.full_like(picture, 150)
-        corners = Delaunay(points[:, :2]).simplices
-        for three in corners[np.argsort(-to[corners, 2].mean(1))]:  # what is far first
-            # Laid down a little larger, or seams show between neighbours.
-            aim = to[three, :2] + 0.15 * (to[three, :2] - to[three, :2].mean(0))
-            start = points[three, :2] + 0.15 * (points[three, :2] - points[three, :2].mean(0))
-            low = np.floor(aim.min(0)).astype(int) - 1
-            high = np.ceil(aim.max(0)).astype(int) + 2
-            part = out[low[1] : high[1], low[0] : high[0]]
-            affine = cv2.getAffineTransform(start, (aim - low).astype(np.float32))
-            mask = np.zeros(part.shape[:2], np.uint8)
-            cv2.fillConvexPoly(mask, np.rint(aim - low).astype(np.int32), 1)
-            laid = cv2.warpAffine(picture, affine, mask.shape[::-1], borderMode=cv2.BORDER_REFLECT)
-            part[mask > 0] = laid[mask > 0]
-        return out
-
-    return turn
+    return lambda p: people.turned(people.Shot(p, points_of(p)), yaw, pitch)[0]
 
 
 def rolled(picture: Picture) -> Picture:
@@ -247,6 +223,22 @@ def test_what_lies_between_a_pictures_lips_never_sticks_to_them(
         for frame in clip.frames():
             red, green, blue = frame.astype(int).transpose(2, 0, 1)
             assert int((green - np.maximum(red, blue)).max()) < 8
+
+
+def test_both_eyes_of_a_tilted_head_blink(closed: Picture, tmp_path: Path):
+    height, width = closed.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 28, 1.0)
+    tilted = cv2.warpAffine(closed, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    Image.fromarray(np.asarray(tilted, np.uint8)).save(tmp_path / "source.png")
+    quiet = samples.silent_wav(tmp_path / "quiet.wav", 2.4)
+    render(tmp_path / "source.png", quiet, tmp_path / "out.mp4")
+    with Clip(tmp_path / "out.mp4") as clip:
+        points = [
+            face.points[:, :2] for _, face in track(clip.frames(), FaceFinder(), None) if face
+        ]
+    for above, below in ((159, 145), (386, 374)):
+        open_by = np.array([np.linalg.norm(p[above] - p[below]) for p in points])
+        assert open_by.min() < 0.4 * np.median(open_by)
 
 
 def test_a_crease_beside_the_mouth_fades_while_lips_are_round(closed: Picture, tmp_path: Path):
