@@ -5,7 +5,7 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,7 +195,7 @@ class Download:
         return _Hitch(why)
 
 
-def _version(headers: requests.structures.CaseInsensitiveDict[str]) -> str | None:
+def _version(headers: Mapping[str, str]) -> str | None:
     """What `If-Range` may be given: a strong ETag or a date (RFC 9110, 13.1.5)."""
     tag = headers.get("ETag", "")
     return tag if tag.startswith('"') else headers.get("Last-Modified")
