@@ -8,6 +8,7 @@ from pathlib import Path
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, error
 from sqlalchemy import URL
 
+from kolbo_demo import logs
 from kolbo_demo.service.errors import ServiceError
 
 # Jobs of an older release are taken up by a newer one: raise it only when they no longer fit.
@@ -45,11 +46,9 @@ def launch(folder: Path) -> None:
         database.execute("PRAGMA journal_mode=WAL")
     log = logging.getLogger("dbos")
     log.addFilter(_not_a_cancellation)
-    if not any(isinstance(handler.formatter, _OneLine) for handler in log.handlers):
-        handler = logging.StreamHandler()  # where there is one, dbos adds none of its own
-        handler.setFormatter(_OneLine())
-        log.addHandler(handler)
-        log.propagate = False
+    if not log.handlers:  # where there is one, dbos adds none of its own
+        log.propagate = bool(logging.getLogger().handlers)
+        log.addHandler(logging.NullHandler() if log.propagate else logs.text_handler())
     config: DBOSConfig = {
         "name": "kolbo-lipsync",
         "system_database_url": URL.create("sqlite", database=str(file)).render_as_string(),
@@ -57,19 +56,13 @@ def launch(folder: Path) -> None:
         "executor_id": "local",
         "serializer": DBOSPortableJSONSerializer(),
         "log_level": "ERROR",
+        # Else an error of the database quotes what a visitor sent.
+        "db_engine_kwargs": {"hide_parameters": True},
         "enable_otlp": False,
         "notification_listener_polling_interval_sec": 0.2,
     }
     DBOS(config=config)
     DBOS.launch()
-
-
-class _OneLine(logging.Formatter):
-    """dbos's complaints in a line each, without tracebacks."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        cause = record.exc_info[1] if record.exc_info else None
-        return f"jobs: {record.getMessage()} {cause or ''}".rstrip()
 
 
 def _not_a_cancellation(record: logging.LogRecord) -> bool:

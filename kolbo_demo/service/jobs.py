@@ -20,8 +20,9 @@ from typing import Any
 from dbos import DBOS, SetWorkflowID, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
+from kolbo_demo import logs
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
-from kolbo_demo.service import database, fetch, process
+from kolbo_demo.service import database, fetch, observe, process
 from kolbo_demo.service.errors import JobError, ServiceError
 from kolbo_demo.service.storage import (
     INPUTS,
@@ -34,6 +35,10 @@ from kolbo_demo.service.storage import (
 QUEUE = "lipsync"
 MAX_ATTEMPTS = 10
 """A generation that has taken the whole machine down so often is given up."""
+DRAIN_SECONDS = 7.5
+"""What runs when the process is told to stop may finish within so long."""
+KILL_SECONDS = 1.0
+"""For the rest to die."""
 PROGRESS_SECONDS = 0.5
 """Progress is written at most so often."""
 _ID = re.compile(r"lip_[0-9a-f]{20}")
@@ -94,8 +99,11 @@ class Jobs:
         self.storage = storage
         self.policy = policy
         self.concurrency = concurrency or default_concurrency()
+        self._closing = threading.Event()
         self._stopping = threading.Event()
         self._running: set[threading.Event] = set()
+        self.changed = threading.Event()
+        """Set whenever work here comes to an end."""
         self._lock: sqlite3.Connection | None = None
 
     def start(self) -> None:
@@ -103,6 +111,7 @@ class Jobs:
         if not _one_a_process.acquire(blocking=False):
             raise ServiceError("A local service runs in this process already; stop that one first.")
         try:
+            self._closing.clear()
             self._stopping.clear()
             self._lock = database.lock(self._folder)
             self.storage.prepare()
@@ -124,10 +133,17 @@ class Jobs:
             raise
 
     def stop(self) -> None:
-        """Kill running renders, keep their generations for the next start, and close. Blocks."""
+        """Let running renders finish for a while, keep the rest for the next start, and close.
+
+        Blocks, for under 10 s: that is what process managers grant before they kill.
+        """
+        self._closing.set()  # nothing is begun any more
+        deadline = time.monotonic() + DRAIN_SECONDS
+        for ended in list(self._running):
+            ended.wait(timeout=max(0.0, deadline - time.monotonic()))
         self._stopping.set()
         for ended in list(self._running):
-            ended.wait(timeout=10)
+            ended.wait(timeout=KILL_SECONDS)
         self._release()
 
     def _release(self) -> None:
@@ -164,6 +180,7 @@ class Jobs:
         if found and found.state == CANCELLED:
             # One that runs notices by itself and cleans up after itself again.
             self.discard(generation, found.file)
+            observe.ended(generation, CANCELLED)
         return found
 
     def withdraw(self, generation: str) -> None:
@@ -171,11 +188,13 @@ class Jobs:
         self.cancel(generation)
         self.discard(generation)
 
-    def waiting(self) -> int:
-        """Generations accepted and not ended."""
-        return len(
-            DBOS.list_workflows(status=["ENQUEUED", "PENDING"], load_input=False, load_output=False)
+    def load(self) -> tuple[int, int]:
+        """How many generations wait, and how many run."""
+        found = DBOS.list_workflows(
+            name="lipsync", status=["ENQUEUED", "PENDING"], load_input=False, load_output=False
         )
+        waiting = sum(status.status == "ENQUEUED" for status in found)
+        return waiting, len(found) - waiting
 
     def discard(self, generation: str, file: str | None = None) -> None:
         """Remove a generation's inputs, and its results where `file` names them."""
@@ -186,7 +205,9 @@ class Jobs:
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """Mark work that `stop` waits for."""
+        """Mark work that `stop` waits for. Raises _StoppedError where none is begun any more."""
+        if self._closing.is_set():
+            raise _StoppedError
         ended = threading.Event()
         self._running.add(ended)
         try:
@@ -194,6 +215,7 @@ class Jobs:
         finally:
             self._running.discard(ended)
             ended.set()
+            self.changed.set()
 
     def wanted(self, generation: str) -> bool:
         """Whether to go on with a generation. Raises _StoppedError when the process goes down."""
@@ -217,12 +239,19 @@ def _jobs() -> Jobs:
 
 @DBOS.workflow(name="lipsync", max_recovery_attempts=MAX_ATTEMPTS)
 def _generation(job: dict[str, Any]) -> dict[str, Any]:
+    with logs.about(str(DBOS.workflow_id)):
+        observe.begun(time.time() - job["created"])
+        return _carried_out(job)
+
+
+def _carried_out(job: dict[str, Any]) -> dict[str, Any]:
     jobs, generation = _jobs(), str(DBOS.workflow_id)
     try:
         with jobs.at_work():
             outcome = _fetch(job) or _render(job)
     except Exception:  # a bug: dbos records it as the outcome
         jobs.discard(generation, job["file"])
+        observe.ended(generation, FAILED, _LOST.code)
         raise
     except BaseException:  # cancelled, as dbos tells it, or the process goes down
         with contextlib.suppress(_StoppedError):
@@ -230,6 +259,12 @@ def _generation(job: dict[str, Any]) -> dict[str, Any]:
                 jobs.discard(generation, job["file"])
         raise
     jobs.discard(generation, None if "made" in outcome else job["file"])
+    if outcome:  # else it was cancelled, which is told where that was done
+        observe.ended(
+            generation,
+            COMPLETED if "made" in outcome else FAILED,
+            outcome.get("failure", {}).get("code"),
+        )
     return outcome
 
 
@@ -240,8 +275,12 @@ def _fetch(job: dict[str, Any]) -> dict[str, Any]:
     for field in ("source", "audio"):
         if link := job.get(f"{field}_url"):
             try:
-                with jobs.storage.create(input_name(generation, field)) as file:
+                with (
+                    observe.stage("fetch"),
+                    jobs.storage.create(input_name(generation, field)) as file,
+                ):
                     fetch.fetch(link, field, file, jobs.policy, lambda: jobs.wanted(generation))
+                    observe.moved("fetched", file.tell())
             except JobError as error:
                 return {"failure": error.failure.model_dump()}
     return {}
@@ -275,13 +314,16 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
             workers=_share(jobs.concurrency),
         )
         try:
-            made = process.run(task, on_progress, lambda: jobs.wanted(generation))
+            with observe.stage("render"):
+                made = process.run(task, on_progress, lambda: jobs.wanted(generation))
         except JobError as error:
             return {"failure": error.failure.model_dump()}
         if made is None:
             return {}
-        storage.publish(folder / "video.mp4", video_name(file))
-        storage.publish(folder / "thumbnail.jpg", thumbnail_name(file))
+        observe.moved("made", Path(task.video).stat().st_size)
+        with observe.stage("store"):
+            storage.publish(folder / "video.mp4", video_name(file))
+            storage.publish(folder / "thumbnail.jpg", thumbnail_name(file))
     return {"made": made}
 
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kolbo_demo import logs
 from kolbo_demo.child import Child, Message, parent
 from kolbo_demo.service.catalogue import for_kind, kind_of_model
 from kolbo_demo.service.errors import JobError
@@ -26,6 +27,7 @@ CHECK_SECONDS = 0.2
 STALL_SECONDS = 900.0
 """A render that tells nothing for so long is given up: the longest audio takes less to read."""
 _NICENESS = 5
+_CRASHED = "ENGINE_CRASHED"
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,20 @@ def run(
     """
     heard: queue.SimpleQueue[tuple[Child, Message | None]] = queue.SimpleQueue()
     child = Child(__name__, heard, leader=True)
+    crashed = True
     try:
         child.ask(**asdict(task))
-        return _follow(child, heard, on_progress, wanted)
+        made = _follow(child, heard, on_progress, wanted)
+        crashed = False
+    except JobError as error:
+        crashed = error.failure.code == _CRASHED
+        raise
+    else:
+        return made
     finally:
-        _log.info("render %s said: %s", child.pid, child.kill())
+        said = child.kill()
+        if crashed:
+            logs.event(_log, "render crashed", logging.WARNING, where=logs.places(said))
 
 
 def _follow(
@@ -97,7 +108,7 @@ def _broken(what: str) -> JobError:
     return JobError(
         f"The engine {what}. Try again; if it happens again, convert the files and use those.",
         category="engine",
-        code="ENGINE_CRASHED",
+        code=_CRASHED,
         retryable=True,
     )
 
@@ -158,7 +169,7 @@ def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any
         "height": made.height,
         "frames": made.frames,
         "fps": round(float(made.fps), 3),
-        "frames_without_face": made.skipped,
+        "unsynced": [span.told(made.fps) for span in made.unsynced],
     }
 
 

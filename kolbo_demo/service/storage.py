@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from kolbo_demo.service.places import Folder, Place, place
+from kolbo_demo.service.places import File, Folder, Place, place
 
 INPUTS = "inputs"
 RESULTS = "results"
@@ -80,6 +80,15 @@ class Storage:
     def under(self, folder: str) -> list[str]:
         """The next part of every name that begins with `folder/`."""
         return self._place.under(_checked(folder))
+
+    def files(self, folder: str) -> list[File]:
+        """Every file whose name begins with `folder/`. Raises OSError."""
+        return self._place.files(_checked(folder))
+
+    def used(self) -> int:
+        """Bytes of all files, those in the making too. Raises OSError."""
+        made = sum(file.size for file in self._place.files(""))
+        return made + sum(file.size for file in Folder(self._work).files(""))
 
     @contextlib.contextmanager
     def workspace(self, name: str) -> Iterator[Path]:
