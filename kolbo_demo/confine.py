@@ -12,9 +12,9 @@ with contextlib.suppress(ImportError):
     import resource
 
 
-def confine(memory: int, seconds: float) -> None:
-    """Let this process take `memory` bytes more of address space than it has, and `seconds` of
-    processor time from now on. Past the first, allocations fail; past the second it is killed.
+def confine(seconds: float, memory: int | None = None) -> None:
+    """Let this process take `seconds` of processor time from now on, and `memory` bytes more of
+    address space than it has. Past the first it is killed; past the second, allocations fail.
 
     It also leaves no memory dump behind, which would hold a visitor's picture.
     """
@@ -23,7 +23,7 @@ def confine(memory: int, seconds: float) -> None:
     _bound("RLIMIT_CORE", 0)
     used = resource.getrusage(resource.RUSAGE_SELF)
     _bound("RLIMIT_CPU", int(used.ru_utime + used.ru_stime + seconds) + 1)
-    if size := _address_space():
+    if memory is not None and (size := _address_space()):
         _bound("RLIMIT_AS", size + memory)
 
 

@@ -197,7 +197,7 @@ def _begun(request: Message) -> tuple[int, _Look]:
                 os.dup2(nothing.fileno(), descriptor)
         os.closerange(3, writer)  # nothing but the file to come, and its own answer
         os.closerange(writer + 1, 1024)
-        confine(LOOK_MEMORY, LOOK_SECONDS)
+        confine(LOOK_SECONDS, LOOK_MEMORY)
         signal.alarm(int(LOOK_SECONDS) + 2)  # should the child itself have been killed
         answer = memoryview(json.dumps(_look(request)).encode())
         while answer:
