@@ -1,6 +1,7 @@
 """Media that mean harm: playlists in disguise, bombs, and damage by the hundred."""
 
 import random
+import re
 import struct
 import wave
 from collections.abc import Iterator
@@ -126,11 +127,13 @@ def slow_jpeg(path: Path, side: int = 6900, scans: int = 20_000) -> Path:
 
 
 def huge_avi(path: Path) -> Path:
-    """Its header promises 16000x16000 pixels."""
-    data = samples.video(path, 3, codec="mpeg4").read_bytes()
+    """Its header and every frame promise 16000x16000 pixels."""
+    data = bytearray(samples.video(path, 3, codec="mjpeg", pix_fmt="yuvj420p").read_bytes())
     place = data.index(b"strf") + 12
-    side = struct.pack("<ii", 16_000, 16_000)
-    path.write_bytes(data[:place] + side + data[place + 8 :])
+    data[place : place + 8] = struct.pack("<ii", 16_000, 16_000)
+    for found in re.finditer(rb"\xff\xc0\0\x11\x08", bytes(data)):
+        data[found.end() : found.end() + 4] = struct.pack(">HH", 16_000, 16_000)
+    path.write_bytes(data)
     return path
 
 

@@ -93,8 +93,8 @@ def test_a_playlist_in_disguise_reaches_nothing(make, tmp_path, server: Scripted
 
 
 def test_codecs_that_nobody_needs_are_refused(tmp_path):
-    for name, codec in (("a.mov", "qtrle"), ("a.mkv", "cinepak")):
-        path = samples.video(tmp_path / name, 3, codec=codec, pix_fmt="rgb24")
+    for codec in ("qtrle", "cinepak"):
+        path = samples.video(tmp_path / f"{codec}.mov", 3, codec=codec, pix_fmt="rgb24")
         for look in (sandbox.inspect_source, lambda path: sandbox.preview(path, 64)):
             with pytest.raises(MediaError, match="codec that cannot be read"):
                 look(path)
@@ -109,7 +109,7 @@ def test_more_pixels_than_allowed_are_refused_before_they_are_decoded(tmp_path):
     for path in bombs:
         for look in (sandbox.inspect_source, lambda path: sandbox.preview(path, 64)):
             begun = time.monotonic()
-            with pytest.raises(MediaError, match=r"too large|larger than 4K"):
+            with pytest.raises(MediaError, match=r"too large|larger than 4K|0x0 pixels"):
                 look(path)
             assert time.monotonic() - begun < SLOW_SECONDS / 2, path
 
@@ -231,20 +231,19 @@ time.sleep(60)
 
 
 def outcome(path: Path) -> tuple[str, float]:
-    """What became of one file, and the seconds of its slowest look."""
-    slowest, told = 0.0, []
-    looks = (sandbox.inspect_source, sandbox.inspect_audio, lambda path: sandbox.preview(path, 64))
-    wanted = looks[1:2] if path.suffix in hostile.SOUNDS else (looks[0], looks[2])
-    for look in wanted:
-        begun = time.monotonic()
-        try:
-            found = look(path)
-            assert isinstance(found, Media | Image.Image)
-            told.append("read")
-        except MediaError as error:
-            told.append("refused" if str(error).endswith(".") else str(error))
-        slowest = max(slowest, time.monotonic() - begun)
-    return told[-1], slowest
+    """What became of one file, looked at in a way of its kind, and in how many seconds."""
+    number = int(path.stem)
+    if path.suffix in hostile.SOUNDS:
+        look = sandbox.inspect_audio
+    else:
+        look = (sandbox.inspect_source, lambda path: sandbox.preview(path, 64))[number // 20 % 2]
+    begun = time.monotonic()
+    try:
+        assert isinstance(look(path), Media | Image.Image)
+        told = "read"
+    except MediaError as error:
+        told = "refused" if str(error).endswith(".") else str(error)
+    return told, time.monotonic() - begun
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from kolbo_demo.ui.texts import say
 
 LOOK_SECONDS = 0.2
 """How often a run is looked at. What it shows changes with every poll of the API."""
+
+Spending = Callable[[Path | str], AbstractContextManager[object]]
 
 _SPEAKING = threading.Lock()
 """Speaking words keeps a core busy: one visitor's at a time."""
@@ -61,9 +64,13 @@ class Run:
     visitor who leaves does not stop it: only `cancel` does.
     """
 
-    def __init__(self, client: KolboClient, request: Request) -> None:
+    def __init__(
+        self, client: KolboClient, request: Request, spending: Spending | None = None
+    ) -> None:
+        """`spending` goes around the start: it may refuse it, and counts what was started."""
         self._client = client
         self._request = request
+        self._spending: Spending = spending or nullcontext
         self._started = time.monotonic()
         self._cancel = threading.Event()
         self._lock = threading.Lock()
@@ -151,14 +158,15 @@ class Run:
         voice = self._voice()
         self._may_be_accepted = not any(isinstance(x, Path) for x in (request.source, voice))
         self._stop_here()
-        generation = self._client.lipsync(
-            request.source,
-            voice,
-            prompt=request.prompt,
-            model=request.model,
-            face=request.face,
-            on_upload=self._sent,
-        )
+        with self._spending(voice):
+            generation = self._client.lipsync(
+                request.source,
+                voice,
+                prompt=request.prompt,
+                model=request.model,
+                face=request.face,
+                on_upload=self._sent,
+            )
         self._generation = generation
         self._show(Stage(say("status.accepted"), generation_id=generation.id))
         if self._cancel.is_set():

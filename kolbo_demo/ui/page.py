@@ -1,6 +1,7 @@
 """The page: what stands where, and which event reaches which function."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from kolbo_demo.client import KolboError
 from kolbo_demo.settings import Settings
 from kolbo_demo.ui import examples, language, views
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
+from kolbo_demo.ui.allowance import Allowance, visitor_of
 from kolbo_demo.ui.face_picker import FacePicker
-from kolbo_demo.ui.generate import Run, page_of
+from kolbo_demo.ui.generate import Run, Spending, page_of
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.models import ModelPicker
 from kolbo_demo.ui.texts import say, shown
@@ -30,9 +32,10 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> gr.Bloc
     """The page, not yet served.
 
     `private` tells that nobody but this machine's user can reach it. Only then is the key of the
-    environment used; it is never sent to a browser.
+    environment used, or where its owner shares it; it is never sent to a browser.
     """
-    access = Access(local, settings.api_url, settings.api_key, private)
+    shared = Allowance(settings.visitor_limit) if settings.share_key else None
+    access = Access(local, settings.api_url, settings.api_key, private, shared)
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
@@ -250,13 +253,22 @@ class _Page:
             if problem := access.local.problem():
                 return views.note(problem, bad=True)
             return views.note(say("top.about_local"))
+        shared = access.allowance(backend, "")
+        if shared and access.own_key:
+            return views.note(
+                say("shared.about", host=access.cloud_host, limit=f"{shared.limit:g}")
+            )
         sentence = say("top.about_cloud", host=access.cloud_host)
         if access.withheld:
             sentence += " " + say("top.about_withheld")
         return views.note(sentence)
 
     def _key_hint(self) -> I18nData:
-        return shown("top.key_hint_own" if self._access.own_key else "top.key_hint")
+        access = self._access
+        own = access.own_key and access.private
+        return shown(
+            "top.key_hint_own" if own else "shared.key_hint" if access.own_key else "top.key_hint"
+        )
 
     def _switch(self, backend: str) -> tuple[str, Any]:
         return self._about(backend), gr.Textbox(visible=True if backend == CLOUD else "hidden")
@@ -274,13 +286,15 @@ class _Page:
         prompt: str,
         model: str,
         face: tuple[float, float] | None,
+        asked_by: gr.Request,
     ) -> AsyncIterator[tuple[Any, ...]]:
         """Yields what the page shows, at every poll and every second, until the end."""
         try:
             request = request_of(
                 image, video, source_url, audio, audio_url, words, prompt, model, face
             )
-            run = Run(self._access.client(backend, key), request)
+            client = self._access.client(backend, key)
+            run = Run(client, request, self._spending(backend, key, asked_by))
         except (UnusableError, KolboError) as error:
             yield self._ended(views.failed(str(error)))
             return
@@ -298,6 +312,13 @@ class _Page:
                 if stage.video and stage.status
                 else "",
             )
+
+    def _spending(self, backend: str, key: str, asked_by: gr.Request) -> Spending | None:
+        """How the owner's credits are spent, where they are."""
+        allowance = self._access.allowance(backend, key)
+        if allowance is None:
+            return None
+        return partial(allowance.spend, visitor_of(asked_by.client.host))
 
     def _going(self, run: Run, status: str, first: bool) -> tuple[Any, ...]:
         if not first:
