@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import socket
 import threading
 import time
@@ -25,8 +26,6 @@ from tests.ui.test_ui_mount import file_data, upload
 
 OWNER = "kolbo_live_" + "0b" * 20
 OWN = "kolbo_live_" + "77" * 20
-LIMIT = 10.0
-"""Seconds; the voice of these tests takes 1."""
 VISITOR, OTHER = "203.0.113.7", "198.51.100.20"
 
 _sessions = itertools.count()
@@ -44,7 +43,8 @@ def public(server: Scripted, tmp_path: Path) -> Iterator[Callable[..., str]]:
 
         def start(**settings: object) -> str:
             found = Settings.model_validate(
-                {"api_key": OWNER, "api_url": server.base_url, "visitor_limit": LIMIT, **settings}
+                {"api_key": OWNER, "api_url": server.base_url, "data_dir": tmp_path / "data"}
+                | settings
             )
             local = ui.Local("http://127.0.0.1:9/api", SecretStr("kolbo_live_local"))
             app = ui.mount(FastAPI(), ui.build(found, local, private=False))
@@ -109,11 +109,19 @@ def generate(
     ) as answer:
         for line in answer.iter_lines():
             message = json.loads(line.removeprefix(b"data: ") or b"{}")
-            if message.get("msg") in ("process_generating", "process_completed"):
+            if message.get("msg") == "process_completed":
                 said = json.dumps(message["output"])
-                if "state failed" in said:
-                    return said
-    raise AssertionError("no end")
+                break
+    tickets = re.findall(r'"tickets": \["([^"]+)"\]', said)
+    if not tickets:
+        return said
+    deadline = time.monotonic() + 30
+    while (card := requests.post(f"{url}/cards", json={"tickets": tickets}, timeout=10).json()[0])[
+        "running"
+    ]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return card["parts"]["status"]
 
 
 def starts(server: Scripted) -> list[str | None]:
