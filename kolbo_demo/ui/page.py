@@ -1,5 +1,6 @@
 """The page: what stands where, and which event reaches which function."""
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -82,6 +83,8 @@ class _Page:
         cloud = access.default == CLOUD
         with gr.Row(elem_id="top", equal_height=False):
             gr.HTML(shown(_title), elem_id="title")
+            if "SPACE_ID" in os.environ:  # elsewhere the button does nothing
+                gr.DuplicateButton(str(shown("top.duplicate")), elem_id="duplicate")
             with gr.Column(elem_id="where", min_width=280):
                 self.backend = gr.Radio(
                     [(shown("top.local"), LOCAL), (shown("top.cloud"), CLOUD)],
