@@ -8,8 +8,10 @@ import contextlib
 import os
 from pathlib import Path
 
-with contextlib.suppress(ImportError):
+try:
     import resource
+except ImportError:
+    resource = None
 
 
 def confine(seconds: float, memory: int | None = None) -> None:
@@ -18,7 +20,7 @@ def confine(seconds: float, memory: int | None = None) -> None:
 
     It also leaves no memory dump behind, which would hold a visitor's picture.
     """
-    if os.name != "posix":
+    if resource is None:
         return
     _bound("RLIMIT_CORE", 0)
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -29,6 +31,7 @@ def confine(seconds: float, memory: int | None = None) -> None:
 
 def _bound(name: str, limit: int) -> None:
     """The soft limit, as far as the hard one allows, which stays for a later, wider bound."""
+    assert resource
     which = getattr(resource, name)
     hard = resource.getrlimit(which)[1]
     if hard != resource.RLIM_INFINITY:
@@ -43,4 +46,4 @@ def _address_space() -> int | None:
         pages = Path("/proc/self/statm").read_text().split()[0]
     except OSError:
         return None
-    return int(pages) * resource.getpagesize()
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -82,6 +82,7 @@ def generate(
         given["audio-url"] = voice
     else:
         given["audio"] = file_data(upload(url, voice))
+    said = ""
     session = f"shared{next(_sessions)}"
     forwarded = {"X-Forwarded-For": visitor}
     files = ("source-image", "source-video", "audio")
