@@ -56,3 +56,18 @@ def is_local_name(host: str) -> bool:
     """Whether a host name is by convention one of this machine or its network."""
     name = host.rstrip(".")
     return name == "localhost" or name.endswith((".localhost", ".local", ".internal"))
+
+
+def is_private_host(host: str) -> bool:
+    """Whether a host name or address is private, as far as can be told from here: asks the
+    resolver for names. A name that is not found counts as public."""
+    address = literal(host)
+    if address is not None:
+        return not is_public(address)
+    if is_local_name(host):
+        return True
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return not all(is_public(ipaddress.ip_address(str(entry[4][0]))) for entry in found)
