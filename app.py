@@ -36,7 +36,7 @@ def main() -> None:
     )
     ui.mount(app, ui.build(settings, local, private=private))
     logs.announce(f"Kolbo Lipsync is at http://{reach}:{port}", sys.stdout)
-    ui.serve(app, host, port)
+    ui.serve(app, host, port, settings.trusted_proxies)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 from urllib3.fields import RequestField
 
-from kolbo_demo import media
+from kolbo_demo import sandbox
 from kolbo_demo.client.errors import InputError
 from kolbo_demo.client.session import Timeouts
 from kolbo_demo.client.transport import Body
+from kolbo_demo.container import MediaError
 from kolbo_demo.contract import LipsyncRequest
 
 _MIME = {
@@ -200,10 +201,10 @@ def _link(given: str | Path) -> str | None:
 def _checked_file(role: str, path: Path) -> _File:
     try:
         if role == "source":
-            look = media.inspect_source(path, decode=False)
+            look = sandbox.inspect_source(path, decode=False)
         else:
-            look = media.inspect_audio(path)
-    except media.MediaError as error:
+            look = sandbox.inspect_audio(path)
+    except MediaError as error:
         raise InputError(str(error)) from None
     except OSError as error:
         raise _unreadable(path, error) from None
