@@ -14,6 +14,7 @@ from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.inputs import Request
 from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.runs import Runs
+from kolbo_demo.ui.sync_report import Reports
 from tests.scripted import KEY, Reply, Scripted
 
 
@@ -31,7 +32,7 @@ def runs(server: Scripted, tmp_path: Path) -> Runs:
 @pytest.fixture
 def door(runs: Runs) -> Iterator[TestClient]:
     app = FastAPI()
-    app.include_router(cards.router(runs))
+    app.include_router(cards.router(runs, Reports(runs.kept)))
     with TestClient(app) as client:
         yield client
 
