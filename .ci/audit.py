@@ -23,6 +23,7 @@ def main() -> int:
     print(f"Advisories were asked for {len(asked)} of {len(packages)} packages.")
     if not asked:
         print("NOT asked at all: the index here does not have them. Run it where it does.")
+        return 0
     holes = [
         f"{package['name']} {package['version']}: {hole['id']}, fixed in "
         f"{', '.join(hole.get('fix_versions', [])) or 'no version yet'}"
