@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from kolbo_demo.child import Child, Message, parent
+from kolbo_demo.confine import confine
 from kolbo_demo.engine import EngineError
 
 LONGEST = 900.0
 """Seconds that a video is judged for; ten minutes of video take about three."""
+MEMORY = 4 * 1024**3
+"""Bytes of address space for it."""
 _NICENESS = 10
 
 
@@ -44,6 +47,7 @@ def main() -> None:
     """Judge what is asked for, and tell the report or one sentence."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
+    confine(LONGEST, MEMORY)
     from kolbo_demo.engine.judge import judge  # here: the parent needs no decoder and no model
     from kolbo_demo.media import MediaError
 
@@ -54,6 +58,8 @@ def main() -> None:
             report = judge(Path(asked["video"]), (point[0], point[1]) if point else None)
         except (MediaError, EngineError) as error:
             tell(failure=str(error))
+        except MemoryError:
+            tell(failure="The video takes too much memory to be measured; scale it down.")
         else:
             tell(report=report.summary() | {"curves": report.curves()})
 

@@ -1,6 +1,8 @@
 """The page: what stands where, and which event reaches which function."""
 
+import os
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from kolbo_demo.client import KolboError
 from kolbo_demo.settings import Settings
 from kolbo_demo.ui import cards, endpoints, examples, language, views
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
+from kolbo_demo.ui.allowance import Allowance, visitor_of
 from kolbo_demo.ui.face_picker import FacePicker
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import Kept
@@ -41,9 +44,10 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     """The page, not yet served.
 
     `private` tells that nobody but this machine's user can reach it. Only then is the key of the
-    environment used; it is never sent to a browser.
+    environment used, or where its owner shares it; it is never sent to a browser.
     """
-    access = Access(local, settings.api_url, settings.api_key, private)
+    shared = Allowance(settings.visitor_limit) if settings.share_key else None
+    access = Access(local, settings.api_url, settings.api_key, private, shared)
     kept = Kept(settings.data_dir.expanduser() / "page")
     reports = Reports(kept)
     runs = Runs(access, kept, reports.ask)
@@ -83,6 +87,8 @@ class _Page:
         cloud = access.default == CLOUD
         with gr.Row(elem_id="top", equal_height=False):
             gr.HTML(shown(_title), elem_id="title")
+            if "SPACE_ID" in os.environ:  # elsewhere the button does nothing
+                gr.DuplicateButton(str(shown("top.duplicate")), elem_id="duplicate")
             with gr.Column(elem_id="where", min_width=280):
                 self.backend = gr.Radio(
                     [(shown("top.local"), LOCAL), (shown("top.cloud"), CLOUD)],
@@ -236,13 +242,22 @@ class _Page:
             if problem := access.local.problem():
                 return views.note(problem, bad=True)
             return views.note(say("top.about_local"))
+        shared = access.allowance(backend, "")
+        if shared and access.own_key:
+            return views.note(
+                say("shared.about", host=access.cloud_host, limit=f"{shared.limit:g}")
+            )
         sentence = say("top.about_cloud", host=access.cloud_host)
         if access.withheld:
             sentence += " " + say("top.about_withheld")
         return views.note(sentence)
 
     def _key_hint(self) -> I18nData:
-        return shown("top.key_hint_own" if self._access.own_key else "top.key_hint")
+        access = self._access
+        own = access.own_key and access.private
+        return shown(
+            "top.key_hint_own" if own else "shared.key_hint" if access.own_key else "top.key_hint"
+        )
 
     def _switch(self, backend: str) -> tuple[str, Any]:
         return self._about(backend), gr.Textbox(visible=True if backend == CLOUD else "hidden")
@@ -260,6 +275,7 @@ class _Page:
         prompt: str,
         model: str,
         face: tuple[float, float] | None,
+        asked_by: gr.Request,
     ) -> Any:
         """Starts a generation. Its card does the rest."""
         try:
@@ -269,7 +285,10 @@ class _Page:
             client = self._access.client(backend, key)
         except (UnusableError, KolboError) as error:
             return told(problem=str(error))
-        return told([self._runs.start(client, request, backend)])
+        allowance = self._access.allowance(backend, key)
+        visitor = visitor_of(asked_by.client.host)
+        spending = partial(allowance.spend, visitor) if allowance else None
+        return told([self._runs.start(client, request, backend, spending=spending)])
 
 
 def _title() -> str:

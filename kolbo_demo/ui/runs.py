@@ -8,7 +8,7 @@ from collections.abc import Callable
 from kolbo_demo.client import Generation, KolboClient, KolboError, NotFoundError
 from kolbo_demo.contract import COMPLETED
 from kolbo_demo.ui.access import LOCAL, Access
-from kolbo_demo.ui.generate import Run, Stage
+from kolbo_demo.ui.generate import Run, Spending, Stage
 from kolbo_demo.ui.inputs import Request, UnusableError
 from kolbo_demo.ui.kept import Kept, Record
 from kolbo_demo.ui.texts import say
@@ -33,11 +33,16 @@ class Runs:
         self._running: dict[str, Run] = {}
 
     def start(
-        self, client: KolboClient, request: Request, backend: str, group: str | None = None
+        self,
+        client: KolboClient,
+        request: Request,
+        backend: str,
+        group: str | None = None,
+        spending: Spending | None = None,
     ) -> Record:
         """Begins a generation. Gives its record at once."""
         record = self.kept.new(request, backend, group)
-        self._run(client, request, record)
+        self._run(client, request, record, spending)
         return record
 
     def open(self, client: KolboClient, generation_id: str, backend: str) -> Record:
@@ -100,11 +105,17 @@ class Runs:
         if ticket not in self._running:
             self.kept.delete(ticket)
 
-    def _run(self, client: KolboClient, work: Request | Generation, record: Record) -> Run:
+    def _run(
+        self,
+        client: KolboClient,
+        work: Request | Generation,
+        record: Record,
+        spending: Spending | None = None,
+    ) -> Run:
         def changed(stage: Stage) -> None:
             self._note(record, run, stage)
 
-        run = Run(client, work, self.kept.folder(record.ticket), changed)
+        run = Run(client, work, self.kept.folder(record.ticket), changed, spending)
         with self._lock:
             if other := self._running.get(record.ticket):
                 return other

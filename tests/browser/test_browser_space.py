@@ -38,6 +38,7 @@ def fill_in(page: Page) -> None:
 def test_the_owner_s_key_is_neither_spent_nor_shown(page: Page, space: Site) -> None:
     page.goto(space.url)
     expect(page.get_by_role("radio", name="Local engine")).to_be_checked()
+    expect(page.get_by_role("button", name="Duplicate this Space")).to_be_visible()
     page.get_by_role("radio", name="Kolbo cloud").check()
     expect(page.locator("#about-backend")).to_contain_text("does not use the key")
     fill_in(page)
