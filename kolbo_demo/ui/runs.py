@@ -161,6 +161,9 @@ def open_by_id(runs: Runs, access: Access, generation_id: str, typed_key: str | 
             return runs.open(access.client(LOCAL, None), generation_id, LOCAL)
         except NotFoundError:
             pass
+    if not access.private and not (typed_key or "").strip():
+        # An owner who shares a key shares what it can make, not all that was made with it.
+        raise UnusableError(say("cards.unknown"))
     try:
         return runs.open(access.client("cloud", typed_key), generation_id, "cloud")
     except UnusableError:
