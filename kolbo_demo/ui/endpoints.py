@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import gradio as gr
+from gradio.events import api
 from gradio.utils import get_upload_folder
 
 from kolbo_demo.client import KolboClient, KolboError
@@ -150,10 +151,10 @@ def lay_out(access: Access, runs: Runs) -> None:
 
         return _told(measure)
 
-    gr.api(lipsync, api_name="lipsync", concurrency_limit=None)
-    gr.api(models, api_name="models", concurrency_limit=None)
-    gr.api(status, api_name="status", concurrency_limit=None)
-    gr.api(sync_report, api_name="sync_report", concurrency_limit=MEASURED_AT_ONCE)
+    api(lipsync, api_name="lipsync", concurrency_limit=None)
+    api(models, api_name="models", concurrency_limit=None)
+    api(status, api_name="status", concurrency_limit=None)
+    api(sync_report, api_name="sync_report", concurrency_limit=MEASURED_AT_ONCE)
 
 
 def _told(work: Callable[[], T]) -> T:
