@@ -37,8 +37,14 @@ ApiKey = Annotated[
     str | None,
     typer.Option(
         metavar="KEY",
-        help="Key for Kolbo's cloud. Better set KOLBO_API_KEY: other users of this machine can "
-        "see what is on a command line.",
+        help="Key for Kolbo's cloud. Better set KOLBO_API_KEY or give --api-key-file: other users "
+        "of this machine can see what is on a command line.",
+    ),
+]
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH", help="A file that holds the key and nothing else; - reads standard input."
     ),
 ]
 BaseUrl = Annotated[
@@ -81,6 +87,7 @@ def generate(
     ] = None,
     local: Local = False,
     api_key: ApiKey = None,
+    api_key_file: ApiKeyFile = None,
     base_url: BaseUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -90,7 +97,7 @@ def generate(
     point = _face(face)
     _check_output(output, source, audio)
     with ExitStack() as stack:
-        client = stack.enter_context(_client(local, api_key, base_url))
+        client = stack.enter_context(_client(local, _key(api_key, api_key_file), base_url))
         if say is not None:
             audio = str(stack.enter_context(_spoken(say)))
         assert audio is not None, "--audio or --say"
@@ -103,11 +110,12 @@ def generate(
 def models(
     local: Local = False,
     api_key: ApiKey = None,
+    api_key_file: ApiKeyFile = None,
     base_url: BaseUrl = None,
     as_json: Json = False,
 ) -> None:
     """List the lipsync models there are now."""
-    with _client(local, api_key, base_url) as client:
+    with _client(local, _key(api_key, api_key_file), base_url) as client:
         found = client.models()
     if as_json:
         print(json.dumps([model.model_dump(mode="json", exclude_none=True) for model in found]))
@@ -259,6 +267,23 @@ def _cannot_work(error: Exception) -> bool:
     return isinstance(error, InputError)
 
 
+def _key(api_key: str | None, file: Path | None) -> str | None:
+    """The key that was given one way or the other; None leaves it to KOLBO_API_KEY."""
+    if file is None:
+        return api_key
+    if api_key is not None:
+        raise _StopError("Give either --api-key or --api-key-file, one of the two.", 2)
+    try:
+        with sys.stdin if str(file) == "-" else file.open(encoding="utf-8") as opened:
+            key = opened.read(4096).strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise _StopError(f"The key cannot be read from {file} ({reason}).", 2) from None
+    if not key or any(letter.isspace() for letter in key):
+        raise _StopError(f"There is no key in {file}: it must hold the key and nothing else.", 2)
+    return key
+
+
 @contextmanager
 def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator[KolboClient]":
     """A client of Kolbo's cloud, or of an engine that lives as long as this command."""
@@ -275,7 +300,7 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
         yield KolboClient(api_key, base_url)
         return
     if api_key or base_url:
-        raise _StopError("--local goes without --api-key and --base-url: drop one or the other.", 2)
+        raise _StopError("--local goes without a key and --base-url: drop one or the other.", 2)
     from kolbo_demo import engine
     from kolbo_demo.service.app import serving
     from kolbo_demo.service.errors import ServiceError
