@@ -154,8 +154,8 @@ def _curl(server: _Server, long: Path) -> float:
     """Seconds. Without `Expect: 100-continue`, which would cost curl up to a second."""
     done = subprocess.run(
         [shutil.which("curl") or "curl", "-sS", "-o", "/dev/null", "-w", "%{time_total}",
-         "-H", "Expect:", "-H", f"X-API-Key: {KEY}", "-F", f"image=@{PORTRAIT}", "-F", f"audio=@{long}",
-         f"{server.base_url}/v1/generate/lipsync"],
+         "-H", "Expect:", "-H", f"X-API-Key: {KEY}", "-F", f"image=@{PORTRAIT}",
+         "-F", f"audio=@{long}", f"{server.base_url}/v1/generate/lipsync"],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     return float(done.stdout)
