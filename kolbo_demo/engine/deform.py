@@ -92,7 +92,7 @@ def displaced(head: Head, shape: Shape) -> Array:
     out = rest.copy()
     centre, half = head.mouth_centre, head.half_width
     shift = _corner_shift(shape)
-    out[:, :2] += _skin(rest[:, :2], head, shift, shape.jaw)
+    out[:, :2] += _skin_of(head)(shift, shape.jaw)
     out[list(_ABOVE), 1] -= 0.5 * (shape.upper_lift + shape.protrusion)
     for ring, inner, upper in (
         (UPPER_OUTER, False, True), (UPPER_INNER, True, True),
@@ -144,19 +144,29 @@ def _corner_shift(shape: Shape) -> Array:
     return np.array([[-out, down], [out, down]])
 
 
-def _skin(at: Array, head: Head, shift: Array, jaw: float) -> Array:
-    """How skin points (n, 2) mm move with the mouth's corners (`shift`, (2, 2) mm) and the jaw."""
-    corners = head.points[[61, 291], :2]
-    level = float(corners[:, 1].mean())
-    down = smoothstep((at[:, 1] - level + 2) / (head.points[CHIN, 1] - level - 8))
-    beside = 1 - smoothstep((np.abs(at[:, 0]) - 26) / 48)
-    move = np.zeros_like(at)
-    move[:, 1] = jaw * down * beside
-    for corner, by in zip(corners, shift, strict=True):
-        far = -0.5 * ((at - corner) ** 2).sum(1)
-        move[:, 0] += 0.85 * np.exp(far / CHEEK[0] ** 2) * by[0]
-        move[:, 1] += 0.8 * np.exp(far / CHEEK[1] ** 2) * by[1] * (1 - down)
-    return move
+class _Skin:
+    """How skin points move with the mouth's corners and the jaw."""
+
+    def __init__(self, at: Array, head: Head) -> None:
+        """`at` are the points at rest, (n, 2) mm."""
+        corners = head.points[[61, 291], :2]
+        level = float(corners[:, 1].mean())
+        down = smoothstep((at[:, 1] - level + 2) / (head.points[CHIN, 1] - level - 8))
+        beside = 1 - smoothstep((np.abs(at[:, 0]) - 26) / 48)
+        far = -0.5 * ((at[:, None] - corners) ** 2).sum(2)
+        self._jaw = down * beside
+        self._x = 0.85 * np.exp(far / CHEEK[0] ** 2)
+        self._y = 0.8 * np.exp(far / CHEEK[1] ** 2) * (1 - down)[:, None]
+
+    def __call__(self, shift: Array, jaw: float) -> Array:
+        """Moves (n, 2) mm, where corners move by `shift`, (2, 2) mm, and the jaw by `jaw`, mm."""
+        return np.stack([self._x @ shift[:, 0], self._y @ shift[:, 1] + jaw * self._jaw], 1)
+
+
+@lru_cache(8)
+def _skin_of(head: Head) -> _Skin:
+    """For all of a head's points: the same in every frame."""
+    return _Skin(head.points[:, :2], head)
 
 
 def _helpers(head: Head) -> Array:
@@ -206,10 +216,10 @@ class Opening:
     def band(self, box: Box, spare: float) -> tuple[int, int]:
         """First and last row of the box in which the seam or the mouth's inside can lie, `spare`
         pixels more on either side."""
-        ends = [(-REACH_X, self.upper[0]), (REACH_X, self.upper[-1])]
-        edges = [*zip(self.x, self.upper, strict=True), *zip(self.x, self.lower, strict=True)]
-        mm = np.array([*ends, *edges]) - self.to_mm[:, 2]
-        rows = np.linalg.solve(self.to_mm[:, :2], mm.T)[1] - box[1]
+        x = np.concatenate([(-REACH_X, REACH_X), self.x, self.x])
+        y = np.concatenate([self.upper[[0, -1]], self.upper, self.lower])
+        down = np.linalg.inv(self.to_mm[:, :2])[1]
+        rows = down @ (np.stack([x, y]) - self.to_mm[:, 2:]) - box[1]
         height = box[3] - box[1]
         first = int(np.clip(np.floor(rows.min() - spare - 2), 0, height - 1))
         return first, int(np.clip(np.ceil(rows.max() + spare + 2), first + 1, height))
@@ -221,6 +231,8 @@ class MouthWarp:
     def __init__(self, head: Head) -> None:
         self.head = head
         self._helpers = _helpers(head)
+        skin = np.concatenate([head.points[list(_SHARED)], self._helpers])
+        self._skin = _Skin(skin[:, :2], head)
         self._grid = lru_cache(1)(Grid)  # a still's face stays in its place
 
     def reach(self, pose: Pose, size: tuple[int, ...]) -> Box:
@@ -290,9 +302,7 @@ class MouthWarp:
         jaw = float(present[2, 1])
         shift = _corner_shift(shape)
 
-        at = np.concatenate([rest[list(_SHARED)], self._helpers])[:, :2]
-        motion = _skin(at, self.head, shift, shape.jaw)
-        motion -= _skin(at, self.head, present[:2, :2], jaw)
+        motion = self._skin(shift - present[:2, :2], shape.jaw - jaw)
         from_ = np.concatenate([source[list(_SHARED), :2], pose.project(self._helpers)])
         to = from_ + motion @ pose.matrix[:2, :2].T
         count = len(_SHARED)

@@ -82,7 +82,7 @@ class Pose:
         return cls(matrix, to_mean - matrix @ from_mean)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Head:
     """One person's face at rest: `points` (478, 3) in head millimetres, lips closed."""
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from kolbo_demo.child import cores
 from kolbo_demo.engine.directions import AS_PEOPLE_DO, Directions
 from kolbo_demo.engine.segments import (
     STILL_PIXELS,
@@ -19,7 +20,7 @@ from kolbo_demo.engine.segments import (
     render_segment,
     segments_in,
 )
-from kolbo_demo.engine.workers import Workers, cores
+from kolbo_demo.engine.workers import Workers
 from kolbo_demo.media import MediaError, inspect_audio, inspect_source
 
 PIXELS_AT_ONCE = 4096 * 2304
@@ -86,7 +87,7 @@ def render(
         def segments() -> Iterator[Path]:
             if len(made.segments) == 1:
                 segment = folder / "0.mp4"
-                unsynced.extend(render_segment(plan, source, 0, segment, shown, cancelled))
+                unsynced.extend(render_segment(made, source, 0, segment, shown, cancelled))
                 yield segment
             else:
                 working = pool or start(len(made.segments), made.width * made.height)
@@ -96,7 +97,7 @@ def render(
                     segment.unlink()
             check_synced(unsynced, made.frames)
 
-        join(plan, segments(), audio, output)
+        join(made, segments(), audio, output)
     return Rendered(
         made.frames, float(made.fps), made.duration, made.width, made.height,
         tuple(merged(unsynced)),

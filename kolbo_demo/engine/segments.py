@@ -8,11 +8,13 @@ those before it (where the face was) is in the plan.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -143,24 +145,36 @@ def prepare(
         raise MediaError(
             f"The audio is too short to show: use at least {SHORTEST_VOICE:g} seconds."
         )
-    if kind == "image":
-        heard = hear(wave)
-        made = _of_still(source, duration, face, heard, directions)
-    else:
-        made = _of_clip(source, duration, face, wave, directions, tell, stop)
+    left = Event()
+    with ThreadPoolExecutor(1, "hearing") as pool:
+        # While the source is looked at, and no longer than that is worth while.
+        hearing = pool.submit(hear, wave, lambda: _check(lambda: left.is_set() or stop()))
+        try:
+            if kind == "image":
+                made = _of_still(source, duration, face, hearing, directions)
+            else:
+                made = _of_clip(source, duration, face, hearing, directions, tell, stop)
+        finally:
+            left.set()
     _check(stop)
     stored.save(plan, made)
     return made
 
 
 def _of_still(
-    source: Path, duration: float, face: Point | None, heard: Heard, directions: Directions
+    source: Path,
+    duration: float,
+    face: Point | None,
+    hearing: Future[Heard],
+    directions: Directions,
 ) -> Plan:
     fps = Fraction(STILL_FPS)
     frames = frames_for(duration, fps)
     picture = _fitted(upright_image(source))
     found = find_speaker(picture, FaceFinder(), face)
     height, width = picture.shape[:2]
+    speaker = Speaker.learnt([(picture, found)], directions.relax)
+    heard = hearing.result()
     return Plan(
         kind="image",
         width=width,
@@ -169,7 +183,7 @@ def _of_still(
         frames=frames,
         duration=duration,
         looks=0,
-        speaker=Speaker.learnt([(picture, found)], directions.relax),
+        speaker=speaker,
         curves=mouth_curves(heard, STILL_FPS, frames).directed(directions),
         life=Life.of(heard.level, STILL_FPS, frames).directed(directions),
         edges=_edges(frames, fps),
@@ -184,7 +198,7 @@ def _of_clip(
     source: Path,
     duration: float,
     face: Point | None,
-    wave: np.ndarray,
+    hearing: Future[Heard],
     directions: Directions,
     tell: OnProgress,
     stop: IsCancelled,
@@ -213,7 +227,7 @@ def _of_clip(
         pictures = [view.part for view in usable.values() if view.part]
         speaker = Speaker.learnt(pictures, directions.relax)
         mouths = Mouths.learnt(speaker.head, pictures, list(usable))
-        curves = mouth_curves(hear(wave), float(clip.fps), frames).directed(directions)
+        curves = mouth_curves(hearing.result(), float(clip.fps), frames).directed(directions)
         shown = [clip.number_at(frame) for frame in range(frames)]
         return Plan(
             kind="video",
@@ -235,7 +249,7 @@ def _of_clip(
 
 
 def render_segment(
-    plan: Path,
+    plan: Path | Plan,
     source: Path,
     index: int,
     output: Path,
@@ -243,7 +257,8 @@ def render_segment(
     cancelled: IsCancelled | None = None,
     threaded: bool = True,
 ) -> list[Unsynced]:
-    """Make one segment of what `prepare` planned: a video without sound at `output`.
+    """Make one segment of what `prepare` planned (or of its file): a video without sound at
+    `output`.
 
     `on_progress` gets the segment's frames done, and how many it has. `threaded` overlaps its
     stages, for a machine with a core to spare; the video is the same. Returns what could not be
@@ -251,7 +266,7 @@ def render_segment(
     """
     _check_engine()
     tell, stop = on_progress or _untold, cancelled or _unstopped
-    given = stored.load(plan, Plan)
+    given = _read(plan)
     shown, unseen = given.segments[index], list[Unsynced]()
 
     def passed(frame: int, reason: str) -> None:
@@ -291,15 +306,19 @@ def _clip_segment(
     )  # fmt: skip
 
 
-def join(plan: Path, segments: Iterable[Path], audio: Path, output: Path) -> Plan:
+def join(plan: Path | Plan, segments: Iterable[Path], audio: Path, output: Path) -> Plan:
     """Put the segments that `render_segment` made, in order, into one MP4 with the voice.
 
     `segments` may be still in the making: each is opened when its turn comes. Returns the plan.
     Raises MediaError, EngineError or OSError; nothing is left behind then.
     """
-    given = stored.load(plan, Plan)
+    given = _read(plan)
     encode.join(segments, audio, output, given.fps, given.frames)
     return given
+
+
+def _read(plan: Path | Plan) -> Plan:
+    return plan if isinstance(plan, Plan) else stored.load(plan, Plan)
 
 
 def merged(spans: Iterable[Unsynced]) -> list[Unsynced]:

@@ -5,7 +5,7 @@ English sound is nearest). Its peaks trail the sound and its spans swallow silen
 right here by the sound's own energy. The same hearing feeds the learned curves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,8 +80,10 @@ class Heard:
     is no sound at all."""
 
 
-def hear(wave: NDArray[np.float32]) -> Heard:
-    """All that the mouth follows, out of a 16 kHz mono waveform."""
+def hear(wave: NDArray[np.float32], go_on: Callable[[], None] | None = None) -> Heard:
+    """All that the mouth follows, out of a 16 kHz mono waveform.
+
+    `go_on` is called before each piece of CHUNK frames and may raise, to end it."""
     level = loudness(wave)
     if float(level.max()) < -65.0:
         return Heard([], level, {})
@@ -91,6 +93,8 @@ def hear(wave: NDArray[np.float32]) -> Heard:
     emitted: list[tuple[int, str]] = []
     curves = []
     for start in range(0, count, CHUNK):
+        if go_on is not None:
+            go_on()
         first, last = max(start - MARGIN, 0), start + CHUNK + MARGIN
         piece = mels[2 * first : 2 * last]
         layers, odds = model.hear(piece)

@@ -10,9 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kolbo_demo.child import cores
+from kolbo_demo.container import THREADS
 from kolbo_demo.engine.face import NO_FACE, Face, FaceFinder, Pixels, speaker
 from kolbo_demo.engine.head import LOWER_OUTER, UPPER_OUTER, Pose
 from kolbo_demo.engine.person import FOLLOWED, SAME, Look, Person
+from kolbo_demo.engine.pipeline import ahead, depth
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.media import MediaError
 
@@ -162,12 +165,13 @@ def look(
     `looked_at` is called for each frame. MediaError where none has a face.
     """
     at = None if point is None else (point[0] * clip.width, point[1] * clip.height)
-    finder, wanted = FaceFinder(), set(learnt_from)
+    finder, wanted = FaceFinder(min(cores(), THREADS)), set(learnt_from)
     person: Person | None = None
     last: Face | None = None
     views, doubtful = dict[int, View](), dict[int, View]()
     others = list[Look]()
-    for count, (number, rgb) in enumerate(zip(numbers, clip.frames_at(numbers), strict=False)):
+    frames = ahead(clip.frames_at(numbers), depth(3 * clip.width * clip.height))
+    for count, (number, rgb) in enumerate(zip(numbers, frames, strict=False)):
         looked_at()
         rest = list[Look]()
         if person is None or last is None:
