@@ -52,7 +52,7 @@ def test_reload_while_two_run(
     expect(other).to_have_count(0)  # what has ended stands in the history
     assert site.status(first)["state"] == "cancelled"
     desk.await_video()
-    expect(page.locator(".run.open [role=status]")).to_have_text("Your video is ready")
+    expect(page.locator(".run.open .live")).to_have_text("Your video is ready")
 
     page.reload()
     desk.await_video()
