@@ -13,6 +13,7 @@ from PIL import Image
 
 from kolbo_demo import media
 from kolbo_demo.child import parent
+from kolbo_demo.confine import confine
 from kolbo_demo.container import MediaError
 from kolbo_demo.engine.face import Face as Landmarks
 from kolbo_demo.engine.face import FaceFinder, speaker, track
@@ -39,6 +40,9 @@ has 9 to 13 and 23 or more; music, noise and hum at most 0.5 and 2."""
 LONG_SILENCE = 3.0
 """Seconds."""
 FULL_SCALE = 0.999
+PROCESSOR_SECONDS, MEMORY = 30.0, 1536 * 1024**2
+"""Bounds of one look; the memory in bytes beyond what the process has."""
+_TOO_MUCH = "The file takes too much memory to be looked at: scale it down and try again."
 
 
 class _Looker:
@@ -208,10 +212,13 @@ def main() -> None:
     }
     with parent() as (requests, tell):
         for request in requests:
+            confine(PROCESSOR_SECONDS, MEMORY)
             try:
                 tell(answer=answers[request.pop("what")](**request))
             except MediaError as error:
                 tell(problem=str(error))
+            except MemoryError:
+                tell(problem=_TOO_MUCH)
 
 
 if __name__ == "__main__":

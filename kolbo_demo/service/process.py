@@ -17,8 +17,10 @@ from typing import Any
 
 from kolbo_demo import logs
 from kolbo_demo.child import Child, Message, parent
+from kolbo_demo.confine import confine
 from kolbo_demo.service.catalogue import for_kind, kind_of_model
 from kolbo_demo.service.errors import JobError
+from kolbo_demo.service.patience import storage_failed
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +28,12 @@ CHECK_SECONDS = 0.2
 """How often a running render looks whether it is still wanted."""
 STALL_SECONDS = 900.0
 """A render that tells nothing for so long is given up: the longest audio takes less to read."""
+MEMORY_BYTES = 4 * 1024**3
+"""Address space for a render, and for each of its workers. At 4096x2304 it takes half."""
+CPU_SECONDS = 300.0
+"""Processor time for looking at the files, and for what a render takes however short it is."""
+CPU_SECONDS_A_SECOND = 200.0
+"""Processor time for each second of the voice: twice what 120 frames of 4096x2304 take."""
 _NICENESS = 5
 _CRASHED = "ENGINE_CRASHED"
 
@@ -120,6 +128,7 @@ def main() -> None:
     """Read one task from standard input, render it, tell the outcome on standard output."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
+    confine(CPU_SECONDS, MEMORY_BYTES)
     with parent() as (requests, tell):
         task = Task(**next(requests))
         try:
@@ -149,6 +158,7 @@ def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any
             )
         _within("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
         _within("video", source.duration, model.min_video_duration, model.max_video_duration)
+        confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * (audio.duration or 0))
         directions = Directions.of(task.prompt, clip=source.kind == "video")
         face = (task.face[0], task.face[1]) if task.face else None
         made = render_video(
@@ -190,6 +200,8 @@ def _told() -> Iterator[None]:
     except MemoryError as error:
         raise _broken("ran out of memory") from error
     except OSError as error:
+        if failure := storage_failed(error):
+            raise failure from error
         raise _broken(f"could not read or write a file ({error.strerror})") from error
 
 

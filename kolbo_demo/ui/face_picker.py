@@ -38,7 +38,7 @@ _TEMPLATE = """
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
 class Seen:
     """What is known of the source that is given."""
 

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from kolbo_demo.contract import CANCELLED, PENDING, Status
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.voice import speak
 from kolbo_demo.media import MediaError
+from kolbo_demo.ui import subtitles
 from kolbo_demo.ui.inputs import Request, UnusableError
-from kolbo_demo.ui.kept import RESULT
+from kolbo_demo.ui.kept import RESULT, SUBTITLES
 from kolbo_demo.ui.texts import say
+
+Spending = Callable[[Path | str], AbstractContextManager[object]]
 
 _SPEAKING = threading.Lock()
 """Speaking words keeps a core busy: one visitor's at a time."""
@@ -77,13 +81,16 @@ class Run:
         work: Request | Generation,
         folder: Path,
         on_change: Callable[[Stage], None] = lambda _: None,
+        spending: Spending | None = None,
     ) -> None:
         """`work` is what to ask for, or a generation to take up again. The video is put into
-        `folder`. `on_change` hears of every new stage, on whichever thread it comes about."""
+        `folder`. `on_change` hears of every new stage, on whichever thread it comes about.
+        `spending` goes around the start: it may refuse it, and counts what was started."""
         self._client = client
         self._work = work
         self._folder = folder
         self._on_change = on_change
+        self._spending: Spending = spending or nullcontext
         self._cancel = threading.Event()
         self._lock = threading.RLock()
         self._generation = work if isinstance(work, Generation) else None
@@ -167,14 +174,15 @@ class Run:
         voice = self._voice(request)
         self._may_be_accepted = not any(isinstance(x, Path) for x in (request.source, voice))
         self._stop_here()
-        generation = self._client.lipsync(
-            request.source,
-            voice,
-            prompt=request.prompt,
-            model=request.model,
-            face=request.face,
-            on_upload=self._sent,
-        )
+        with self._spending(voice):
+            generation = self._client.lipsync(
+                request.source,
+                voice,
+                prompt=request.prompt,
+                model=request.model,
+                face=request.face,
+                on_upload=self._sent,
+            )
         self._generation = generation
         self._show(Stage(say("status.accepted"), generation_id=generation.id))
         return generation
@@ -214,6 +222,7 @@ class Run:
         with _SPEAKING:
             self._stop_here()
             speak(request.words, path)
+        subtitles.write(request.words, path, self._folder / SUBTITLES)
         return path
 
     def _sent(self, sent: int, total: int) -> None:

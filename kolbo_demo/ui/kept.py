@@ -22,7 +22,8 @@ from PIL import ImageOps
 from pydantic import BaseModel, Field, ValidationError
 
 from kolbo_demo.contract import Status
-from kolbo_demo.media import MediaError, first_frame
+from kolbo_demo.media import MediaError
+from kolbo_demo.sandbox import preview
 from kolbo_demo.ui.inputs import Request
 
 KEEP_SECONDS = 7 * 86400.0
@@ -218,7 +219,7 @@ def _suffix(path: Path) -> str:
 def _thumbnail(source: Path, target: Path) -> None:
     with contextlib.suppress(MediaError, OSError):
         picture = ImageOps.fit(
-            first_frame(source).convert("RGB"),
+            preview(source, 4 * THUMBNAIL_PIXELS),
             (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS),
             centering=(0.5, 0.3),
         )

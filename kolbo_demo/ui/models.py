@@ -20,7 +20,7 @@ _QUIET: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
 class Offers:
     """What the API offers at the moment."""
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from gradio.i18n import I18nData
 from kolbo_demo.client import KolboError
 from kolbo_demo.preflight import Analyst
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import cards, consent, examples, language, views
+from kolbo_demo.ui import cards, consent, endpoints, examples, language, views
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
+from kolbo_demo.ui.allowance import Allowance, visitor_of
 from kolbo_demo.ui.face_picker import Choice, FacePicker
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import Kept
@@ -23,6 +25,7 @@ from kolbo_demo.ui.models import ModelPicker
 from kolbo_demo.ui.preflight import Preflight
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.stage import Stage, told
+from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.texts import say, shown
 
 _CACHE_SECONDS = (1800, 6 * 3600)
@@ -43,10 +46,13 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     """The page, not yet served.
 
     `private` tells that nobody but this machine's user can reach it. Only then is the key of the
-    environment used; it is never sent to a browser.
+    environment used, or where its owner shares it; it is never sent to a browser.
     """
-    access = Access(local, settings.api_url, settings.api_key, private)
-    runs = Runs(access, Kept(settings.data_dir.expanduser() / "page"))
+    shared = Allowance(settings.visitor_limit) if settings.share_key else None
+    access = Access(local, settings.api_url, settings.api_key, private, shared)
+    kept = Kept(settings.data_dir.expanduser() / "page")
+    reports = Reports(kept)
+    runs = Runs(access, kept, reports.ask)
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
@@ -54,7 +60,8 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
         fill_width=True,
     ) as blocks:
         _Page(access, runs).lay_out(blocks)
-    return Page(blocks, cards.router(runs))
+        endpoints.lay_out(access, runs)
+    return Page(blocks, cards.router(runs, reports))
 
 
 class _Page:
@@ -202,8 +209,8 @@ class _Page:
         return gr.Button(text, icon=picture, size="md", min_width=200, elem_id=f"example-{name}")
 
     def _wire(self, page: gr.Blocks) -> None:
-        # No event of this page is for other programs: they have the API. None takes part in run
-        # history, and those that carry the key are unknown outside of the page.
+        # No event of this page is for other programs: they have `endpoints.py` and the API. None
+        # takes part in run history, and those that carry the key are unknown outside of the page.
         quiet: dict[str, Any] = {
             "api_visibility": "private",
             "show_progress": "hidden",
@@ -243,13 +250,22 @@ class _Page:
             if problem := access.local.problem():
                 return views.note(problem, bad=True)
             return views.note(say("top.about_local"))
+        shared = access.allowance(backend, "")
+        if shared and access.own_key:
+            return views.note(
+                say("shared.about", host=access.cloud_host, limit=f"{shared.limit:g}")
+            )
         sentence = say("top.about_cloud", host=access.cloud_host)
         if access.withheld:
             sentence += " " + say("top.about_withheld")
         return views.note(sentence)
 
     def _key_hint(self) -> I18nData:
-        return shown("top.key_hint_own" if self._access.own_key else "top.key_hint")
+        access = self._access
+        own = access.own_key and access.private
+        return shown(
+            "top.key_hint_own" if own else "shared.key_hint" if access.own_key else "top.key_hint"
+        )
 
     def _switch(self, backend: str) -> tuple[str, Any]:
         return self._about(backend), gr.Textbox(visible=True if backend == CLOUD else "hidden")
@@ -267,6 +283,7 @@ class _Page:
         prompt: str,
         model: str,
         choice: Choice | None,
+        asked_by: gr.Request,
     ) -> Any:
         """Starts a generation. Its card does the rest."""
         try:
@@ -277,7 +294,10 @@ class _Page:
             client = self._access.client(backend, key)
         except (UnusableError, KolboError) as error:
             return told(problem=str(error))
-        return told([self._runs.start(client, request, backend)])
+        allowance = self._access.allowance(backend, key)
+        visitor = visitor_of(asked_by.client.host)
+        spending = partial(allowance.spend, visitor) if allowance else None
+        return told([self._runs.start(client, request, backend, spending=spending)])
 
 
 def _title() -> str:

@@ -24,7 +24,7 @@ QUIET_DECIBELS = -40.0
 CLIPPED_SHARE = 0.001
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
 class Looked:
     """Where a clip shows no usable face, once it was looked through."""
 
@@ -34,7 +34,7 @@ class Looked:
     """Seconds up to which was looked."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
 class Heard:
     """The recording that is given."""
 

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from kolbo_demo.client import Generation, KolboClient, KolboError, NotFoundError
 from kolbo_demo.contract import COMPLETED
 from kolbo_demo.ui.access import LOCAL, Access
-from kolbo_demo.ui.generate import Run, Stage
+from kolbo_demo.ui.generate import Run, Spending, Stage
 from kolbo_demo.ui.inputs import Request, UnusableError
 from kolbo_demo.ui.kept import Kept, Record
 from kolbo_demo.ui.texts import say
+
+LOOK_SECONDS = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -31,11 +33,16 @@ class Runs:
         self._running: dict[str, Run] = {}
 
     def start(
-        self, client: KolboClient, request: Request, backend: str, group: str | None = None
+        self,
+        client: KolboClient,
+        request: Request,
+        backend: str,
+        group: str | None = None,
+        spending: Spending | None = None,
     ) -> Record:
         """Begins a generation. Gives its record at once."""
         record = self.kept.new(request, backend, group)
-        self._run(client, request, record)
+        self._run(client, request, record, spending)
         return record
 
     def open(self, client: KolboClient, generation_id: str, backend: str) -> Record:
@@ -74,6 +81,18 @@ class Runs:
         generation = client.generation(record.generation_id, record.poll_interval)
         return self._run(client, generation, record)
 
+    def accepted(self, ticket: str) -> Record:
+        """The record once its generation has an id. Blocks while files go up. Raises
+        `UnusableError` where it came to nothing."""
+        while True:
+            record = self.kept.get(ticket)
+            if record is None or record.error is not None or record.end == "cancelled":
+                error = record.error if record else None
+                raise UnusableError(error or say("cards.gone"))
+            if record.generation_id is not None:
+                return record
+            time.sleep(LOOK_SECONDS)
+
     def cancel(self, ticket: str) -> None:
         """Stops the work itself. Blocks for one request at most."""
         if found := self.find(ticket):
@@ -86,11 +105,17 @@ class Runs:
         if ticket not in self._running:
             self.kept.delete(ticket)
 
-    def _run(self, client: KolboClient, work: Request | Generation, record: Record) -> Run:
+    def _run(
+        self,
+        client: KolboClient,
+        work: Request | Generation,
+        record: Record,
+        spending: Spending | None = None,
+    ) -> Run:
         def changed(stage: Stage) -> None:
             self._note(record, run, stage)
 
-        run = Run(client, work, self.kept.folder(record.ticket), changed)
+        run = Run(client, work, self.kept.folder(record.ticket), changed, spending)
         with self._lock:
             if other := self._running.get(record.ticket):
                 return other
@@ -136,6 +161,9 @@ def open_by_id(runs: Runs, access: Access, generation_id: str, typed_key: str | 
             return runs.open(access.client(LOCAL, None), generation_id, LOCAL)
         except NotFoundError:
             pass
+    if not access.private and not (typed_key or "").strip():
+        # An owner who shares a key shares what it can make, not all that was made with it.
+        raise UnusableError(say("cards.unknown"))
     try:
         return runs.open(access.client("cloud", typed_key), generation_id, "cloud")
     except UnusableError:
