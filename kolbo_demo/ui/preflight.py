@@ -1,6 +1,6 @@
 """What will happen, told before anything is sent: source, voice, lengths, price, time, warnings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -153,12 +153,12 @@ def _rows(given: Given, expected: float | None) -> Iterator[tuple[str, str]]:
     """Label and HTML of what is known."""
     source, voice = given.seen.source, given.heard.voice
     if source:
-        yield say("preflight.source"), escape(" · ".join(_of_source(source, given.seen)))
+        yield say("preflight.source"), _listed(_of_source(source, given.seen))
     if given.looked.path == given.seen.path and given.looked.stretches:
         yield say("preflight.unseen"), _stretches(given.looked, source)
     if voice:
         parts = [voice.format.upper(), clock(voice.duration), _size(voice.bytes)]
-        yield say("preflight.voice"), escape(" · ".join(parts))
+        yield say("preflight.voice"), _listed(parts)
     if source and voice:
         yield say("preflight.result"), escape(_fitted(source, voice, given.backend))
     if voice and (price := _price(given, voice.duration)):
@@ -166,6 +166,11 @@ def _rows(given: Given, expected: float | None) -> Iterator[tuple[str, str]]:
     if expected:
         time = views.clock(max(expected, 1))
         yield say("preflight.time"), escape(say("preflight.expected", time=time))
+
+
+def _listed(parts: Iterable[str]) -> str:
+    """HTML of facts beside each other, each in its own direction."""
+    return " · ".join(f"<bdi>{escape(part)}</bdi>" for part in parts)
 
 
 def _of_source(source: Source, seen: Seen) -> Iterator[str]:

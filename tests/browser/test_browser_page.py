@@ -70,7 +70,7 @@ def test_face_point_is_cleared(desk: Desk, sideways: Path) -> None:
     expect(page.locator("#face-preview .marker")).to_be_hidden()
 
     page.locator("#face-preview .frame").press("ArrowRight")  # the keyboard reaches it too
-    expect(page.locator("#face-point")).to_contain_text("at 0.51, 0.50")
+    expect(page.locator("#face-point")).to_contain_text("nearest to 0.51, 0.50")
     page.get_by_label("Remove Image").click()
     expect(page.locator("#face-preview")).to_be_hidden()
     expect(page.locator("#face-point")).not_to_contain_text("Speaking:")

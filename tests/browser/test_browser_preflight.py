@@ -101,3 +101,14 @@ def test_the_panel_does_not_overflow(
     desk.give_audio(speech)
     expect(page.locator("#preflight")).to_contain_text("as long as the voice")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_right_to_left(page: Page, site: Site, portrait: Path) -> None:
+    page.goto(f"{site.url}/?lang=he")
+    page.set_input_files("#source-image input[type=file]", portrait)
+    for part in ("#title p", "#model-note p", "#preflight dt", "#backend label span"):
+        expect(page.locator(part).first).to_have_css("direction", "rtl")
+    label, fact = (page.locator(f"#preflight {s}").first.bounding_box() for s in ("dt", "dd"))
+    assert label
+    assert fact
+    assert label["x"] > fact["x"]
