@@ -1,4 +1,4 @@
-"""The command line: generate, models, serve.
+"""The command line: generate, batch, models, serve.
 
 Results go to stdout, everything said to people to stderr. Exit codes: 0 done, 2 input that cannot
 work, 1 a generation that failed or anything else, 130 interrupted; `serve` ends with 0 when told to
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from kolbo_demo.batch import Row
     from kolbo_demo.client import Generation, KolboClient
 
 app = typer.Typer(
@@ -123,6 +124,74 @@ def models(
     for model in found:
         words = (model.name, ", ".join(model.types), model.summary)
         print(f"{model.identifier:<{width}}  {' · '.join(word for word in words if word)}")
+
+
+@app.command()
+def batch(
+    rows: Annotated[
+        Path,
+        typer.Argument(
+            metavar="ROWS.csv|FOLDER",
+            help="A CSV with the columns source, audio or words, and perhaps prompt, model, face; "
+            "or a folder in which a picture or clip and a recording or .txt share their name.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="Where videos, reports and batch.zip go."),
+    ] = Path("batch"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Look at every row, send nothing.")
+    ] = False,
+    at_once: Annotated[int, typer.Option(min=1, max=10, help="Rows in flight.")] = 4,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also rows that may have been accepted before.")
+    ] = False,
+    local: Local = False,
+    api_key: ApiKey = None,
+    base_url: BaseUrl = None,
+) -> None:
+    """Make a video of every row. Run it again to go on where it stopped."""
+    from kolbo_demo.batch import Batch, check, from_folder, read_csv, read_pairs
+    from kolbo_demo.settings import Settings
+
+    found = read_pairs(rows) if rows.is_dir() else read_csv(rows, from_folder(rows.parent))
+    with ExitStack() as stack:
+        client = None
+        if not dry_run or local or api_key or Settings().api_key:
+            client = stack.enter_context(_client(local, api_key, base_url))
+        found = check(found, client)
+        if client is None or dry_run:
+            _dry(found)
+            return
+        work = Batch(client, found, output, at_once, again)
+        states: dict[int, str] = {}
+        try:
+            for line in work.run():
+                if states.get(line.row.number) != line.state:
+                    states[line.row.number] = line.state
+                    _say(_row_text(line.row.number, line.row.name, line.state, line.message))
+        except KeyboardInterrupt:
+            raise _StopError("Interrupted. The same command goes on from here.", 130) from None
+        except OSError as error:
+            raise _StopError(f"The folder “{output}” refuses: {error.strerror}.", 1) from None
+    done = sum(line.state == "completed" for line in work.lines)
+    print(output / "batch.zip")
+    if done < len(work.lines):
+        raise _StopError(f"{done} of {len(work.lines)} rows are done. report.csv tells why.", 1)
+
+
+def _dry(rows: "list[Row]") -> None:
+    for row in rows:
+        print(_row_text(row.number, row.name, "problem" if row.problem else "ready", row.problem))
+    if wrong := sum(bool(row.problem) for row in rows):
+        raise _StopError(f"{wrong} of {len(rows)} rows cannot work.", 2)
+
+
+def _row_text(number: int, name: str, state: str, message: str | None) -> str:
+    """One line, whatever the name holds."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return f"{number:>4}  {state:<9}  {shown}" + (f": {message}" if message else "")
 
 
 @app.command()

@@ -12,6 +12,7 @@ import secrets
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from kolbo_demo import logs
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
 from kolbo_demo.service import database, fetch, observe, process
 from kolbo_demo.service.errors import JobError, ServiceError
+from kolbo_demo.service.patience import PostponedError, patient
 from kolbo_demo.service.storage import (
     INPUTS,
     Storage,
@@ -33,8 +35,15 @@ from kolbo_demo.service.storage import (
 )
 
 QUEUE = "lipsync"
+LINKS = "links"
+"""Queue of generations that have files to fetch: a link that drips keeps no render waiting."""
+FETCHES = 16
+"""Generations that fetch, or wait for their render after it, at a time."""
 MAX_ATTEMPTS = 10
 """A generation that has taken the whole machine down so often is given up."""
+SLOT_SECONDS = 0.5
+"""How often a generation that waits for its render looks whether it is still wanted."""
+MISSED_LOOKS = 3
 DRAIN_SECONDS = 7.5
 """What runs when the process is told to stop may finish within so long."""
 KILL_SECONDS = 1.0
@@ -101,10 +110,18 @@ class Jobs:
         self.concurrency = concurrency or default_concurrency()
         self._closing = threading.Event()
         self._stopping = threading.Event()
-        self._running: set[threading.Event] = set()
+        self._executor = "local"
+        self._running: dict[str, threading.Event] = {}
+        self._slots = threading.Semaphore(self.concurrency)
+        self._missed: Counter[str] = Counter()
         self.changed = threading.Event()
         """Set whenever work here comes to an end."""
         self._lock: sqlite3.Connection | None = None
+
+    @property
+    def database_file(self) -> Path | None:
+        """The SQLite file, where there is one."""
+        return self._folder / "jobs.sqlite"
 
     def start(self) -> None:
         """Launch dbos and take up unfinished generations. Raises ServiceError. Blocks."""
@@ -118,9 +135,8 @@ class Jobs:
             _current.append(self)
             database.launch(self._folder)
             self._sweep()
-            DBOS.register_queue(
-                QUEUE, worker_concurrency=self.concurrency, polling_interval_sec=0.2
-            )
+            for queue, most in ((QUEUE, self.concurrency), (LINKS, FETCHES)):
+                DBOS.register_queue(queue, worker_concurrency=most, polling_interval_sec=0.2)
         except (OSError, sqlite3.Error, SQLAlchemyError) as error:
             self._release()
             reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
@@ -132,17 +148,17 @@ class Jobs:
             self._release()
             raise
 
-    def stop(self) -> None:
+    def stop(self, *, at_once: bool = False) -> None:
         """Let running renders finish for a while, keep the rest for the next start, and close.
 
         Blocks, for under 10 s: that is what process managers grant before they kill.
         """
         self._closing.set()  # nothing is begun any more
-        deadline = time.monotonic() + DRAIN_SECONDS
-        for ended in list(self._running):
+        deadline = time.monotonic() + (0 if at_once else DRAIN_SECONDS)
+        for ended in list(self._running.values()):
             ended.wait(timeout=max(0.0, deadline - time.monotonic()))
         self._stopping.set()
-        for ended in list(self._running):
+        for ended in list(self._running.values()):
             ended.wait(timeout=KILL_SECONDS)
         self._release()
 
@@ -164,7 +180,8 @@ class Jobs:
         """Accept a generation; once this returns it will be worked on. `job` is plain JSON."""
         with SetWorkflowID(generation):
             own = {"file": secrets.token_hex(16), "created": time.time()}
-            DBOS.enqueue_workflow(QUEUE, _generation, job | own)
+            linked = job.get("source_url") or job.get("audio_url")
+            DBOS.enqueue_workflow(LINKS if linked else QUEUE, _generation, job | own)
 
     def find(self, generation: str) -> Progress | None:
         """Where a generation stands, or None where there is none of that id."""
@@ -185,7 +202,8 @@ class Jobs:
 
     def withdraw(self, generation: str) -> None:
         """Undo a start whose caller will not hear of it, accepted or not."""
-        self.cancel(generation)
+        with contextlib.suppress(SQLAlchemyError):
+            self.cancel(generation)
         self.discard(generation)
 
     def load(self) -> tuple[int, int]:
@@ -196,6 +214,22 @@ class Jobs:
         waiting = sum(status.status == "ENQUEUED" for status in found)
         return waiting, len(found) - waiting
 
+    def resume_postponed(self) -> None:
+        """Take up again what should run here and does not. To be called now and then."""
+        pending = DBOS.list_workflows(
+            name="lipsync",
+            status="PENDING",
+            executor_id=self._executor,
+            load_input=False,
+            load_output=False,
+        )
+        missed = [row.workflow_id for row in pending if row.workflow_id not in self._running]
+        # One that is just beginning, or whose end is just being written, is missed for a moment.
+        self._missed = Counter({name: self._missed[name] + 1 for name in missed})
+        for generation in missed:
+            if self._missed[generation] >= MISSED_LOOKS and not self._closing.is_set():
+                DBOS.resume_workflow(generation, queue_name=QUEUE)
+
     def discard(self, generation: str, file: str | None = None) -> None:
         """Remove a generation's inputs, and its results where `file` names them."""
         self.storage.delete(f"{INPUTS}/{generation}")
@@ -204,24 +238,41 @@ class Jobs:
             self.storage.delete(thumbnail_name(file))
 
     @contextlib.contextmanager
-    def at_work(self) -> Iterator[None]:
+    def at_work(self, generation: str) -> Iterator[None]:
         """Mark work that `stop` waits for. Raises _StoppedError where none is begun any more."""
         if self._closing.is_set():
             raise _StoppedError
         ended = threading.Event()
-        self._running.add(ended)
+        self._running[generation] = ended
         try:
             yield
         finally:
-            self._running.discard(ended)
+            self._running.pop(generation, None)
             ended.set()
             self.changed.set()
+
+    @contextlib.contextmanager
+    def slot(self, generation: str) -> Iterator[None]:
+        """Wait for a turn to render, and have it. Also returns when it is not wanted any more."""
+        while not self._slots.acquire(timeout=SLOT_SECONDS):
+            if self._closing.is_set():
+                raise _StoppedError
+            if not self.wanted(generation):
+                yield
+                return
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     def wanted(self, generation: str) -> bool:
         """Whether to go on with a generation. Raises _StoppedError when the process goes down."""
         if self._stopping.is_set():
             raise _StoppedError
-        status = DBOS.get_workflow_status(generation)
+        try:
+            status = DBOS.get_workflow_status(generation)
+        except SQLAlchemyError:  # nobody can have cancelled it then
+            return True
         return status is not None and status.status != "CANCELLED"
 
 
@@ -247,11 +298,13 @@ def _generation(job: dict[str, Any]) -> dict[str, Any]:
 def _carried_out(job: dict[str, Any]) -> dict[str, Any]:
     jobs, generation = _jobs(), str(DBOS.workflow_id)
     try:
-        with jobs.at_work():
+        with jobs.at_work(generation), patient(generation):
             outcome = _fetch(job) or _render(job)
     except Exception:  # a bug: dbos records it as the outcome
         jobs.discard(generation, job["file"])
         observe.ended(generation, FAILED, _LOST.code)
+        raise
+    except PostponedError:
         raise
     except BaseException:  # cancelled, as dbos tells it, or the process goes down
         with contextlib.suppress(_StoppedError):
@@ -276,6 +329,7 @@ def _fetch(job: dict[str, Any]) -> dict[str, Any]:
         if link := job.get(f"{field}_url"):
             try:
                 with (
+                    patient(generation),
                     observe.stage("fetch"),
                     jobs.storage.create(input_name(generation, field)) as file,
                 ):
@@ -299,31 +353,36 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
         percent = min(99, 100 * done // max(1, total))
         # After a restart the work begins again: what was told stays until it is passed.
         if percent > told and time.monotonic() >= due:
-            DBOS.set_event("progress", percent)
+            with contextlib.suppress(SQLAlchemyError):  # the render goes on untold
+                DBOS.set_event("progress", percent)
             told, due = percent, time.monotonic() + PROGRESS_SECONDS
 
-    with storage.workspace(generation) as folder:
-        task = process.Task(
-            source=str(storage.bring(input_name(generation, "source"), folder)),
-            audio=str(storage.bring(input_name(generation, "audio"), folder)),
-            video=str(folder / "video.mp4"),
-            thumbnail=str(folder / "thumbnail.jpg"),
-            face=job["face"],
-            model=job["model"],
-            prompt=job.get("prompt"),
-            workers=_share(jobs.concurrency),
-        )
-        try:
+    try:
+        with (
+            jobs.slot(generation),
+            patient(generation),
+            storage.workspace(generation) as folder,
+        ):
+            task = process.Task(
+                source=str(storage.bring(input_name(generation, "source"), folder)),
+                audio=str(storage.bring(input_name(generation, "audio"), folder)),
+                video=str(folder / "video.mp4"),
+                thumbnail=str(folder / "thumbnail.jpg"),
+                face=job["face"],
+                model=job["model"],
+                prompt=job.get("prompt"),
+                workers=_share(jobs.concurrency),
+            )
             with observe.stage("render"):
                 made = process.run(task, on_progress, lambda: jobs.wanted(generation))
-        except JobError as error:
-            return {"failure": error.failure.model_dump()}
-        if made is None:
-            return {}
-        observe.moved("made", Path(task.video).stat().st_size)
-        with observe.stage("store"):
-            storage.publish(folder / "video.mp4", video_name(file))
-            storage.publish(folder / "thumbnail.jpg", thumbnail_name(file))
+            if made is None:
+                return {}
+            observe.moved("made", Path(task.video).stat().st_size)
+            with observe.stage("store"):
+                storage.publish(folder / "video.mp4", video_name(file))
+                storage.publish(folder / "thumbnail.jpg", thumbnail_name(file))
+    except JobError as error:
+        return {"failure": error.failure.model_dump()}
     return {"made": made}
 
 

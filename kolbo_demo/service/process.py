@@ -20,6 +20,7 @@ from kolbo_demo.child import Child, Message, parent
 from kolbo_demo.confine import confine
 from kolbo_demo.service.catalogue import for_kind, kind_of_model
 from kolbo_demo.service.errors import JobError
+from kolbo_demo.service.patience import storage_failed
 
 _log = logging.getLogger(__name__)
 
@@ -199,6 +200,8 @@ def _told() -> Iterator[None]:
     except MemoryError as error:
         raise _broken("ran out of memory") from error
     except OSError as error:
+        if failure := storage_failed(error):
+            raise failure from error
         raise _broken(f"could not read or write a file ({error.strerror})") from error
 
 
