@@ -77,7 +77,7 @@ def post(live_service: LocalService) -> Callable[..., requests.Response]:
         url = f"{live_service.base_url}{path}"
         answer = session.request(method, url, timeout=30, **more)  # type: ignore[arg-type]
         assert answer.status_code < 500, answer.text
-        ours = "/api/" in answer.url  # a path may lead out of it
+        ours = "/api/" in answer.url and "%0A" not in answer.url  # paths that lead out of it
         if answer.status_code >= 400 and ours:
             contract.ErrorReply.model_validate(answer.json())
         assert not INSIDE.search(answer.text), answer.text
