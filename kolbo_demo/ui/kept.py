@@ -145,6 +145,11 @@ class Kept:
         except (OSError, ValidationError):
             return None
 
+    def latest(self, count: int = 40) -> list[Record]:
+        """Of all visitors' records those that changed last, for what is counted over all."""
+        folders = sorted(self._root.iterdir(), key=lambda folder: -_sizes(folder)[1])
+        return [record for folder in folders[:count] if (record := self.get(folder.name))]
+
     def save(self, record: Record) -> None:
         """Writes it, whole or not at all. One that was deleted meanwhile stays deleted."""
         self.write(record.ticket, _RECORD, record.model_dump_json().encode())
