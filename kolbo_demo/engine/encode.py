@@ -38,6 +38,8 @@ from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.pipeline import ahead
 from kolbo_demo.engine.sound import aac_format, read_samples
 
+MARK = "AI-generated: the lips in this video were made by Kolbo Lipsync."
+"""The comment in each result's metadata."""
 CRF = 15
 """x264's quality: an unchanged frame stays over 40 dB, and a minute takes a few MB."""
 
@@ -180,6 +182,7 @@ def join(pieces: Iterable[Path], audio: Path, path: Path, fps: Fraction, frame_c
     """
     rate, layout = aac_format(audio)
     with _made(Path(path)) as out, closing(_spoken(audio, rate, layout, frame_count / fps)) as said:
+        out.metadata["comment"] = MARK
         waiting = next(said, None)  # from now on the voice is encoded, beside whoever makes pieces
         video: VideoStream | None = None
         voice: AudioStream | None = None
