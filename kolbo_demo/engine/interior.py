@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
 
 from kolbo_demo.engine.deform import Opening, Paint, Shape
 from kolbo_demo.engine.head import LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTER, Array
@@ -195,7 +195,8 @@ def _cover(mask: Pixels, arch: Array, fine: float) -> Map:
     the arch (a row for each column) is the mask's doing."""
     columns, lowest = _lowest(mask)
     edge = np.interp(np.arange(mask.shape[1]), columns, lowest).astype(np.float32)
-    edge = median_filter(edge, max(round(3 * fine) | 1, 3), mode="nearest")
+    width = max(round(3 * fine) | 1, 3)
+    edge = np.median(sliding_window_view(np.pad(edge, width // 2, "edge"), width), axis=1)
     edge = np.clip(edge, arch - 0.5 * fine, arch + 0.4 * fine)
     edge = cv2.GaussianBlur(np.array([edge], np.float32), (0, 0), 0.6 * fine)
     down = np.arange(len(mask), dtype=np.float32)[:, None]

@@ -11,10 +11,10 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from kolbo_demo.engine.directions import Directions
 from kolbo_demo.engine.head import Array, Pose
+from kolbo_demo.engine.smooth import smoothed
 from kolbo_demo.engine.speech import HOP
 from kolbo_demo.engine.warp import Box, Grid, Map, Picture, Pixels, sampled
 
@@ -69,13 +69,14 @@ class Life:
         """Motion for a voice; `level` is its loudness in decibels each 10 ms."""
         random = np.random.default_rng(zlib.crc32(level.tobytes()))
         time = np.arange(frames) / fps
-        stress = gaussian_filter1d(np.clip((level - np.percentile(level, 60)) / 20, -1, 1), 12.0)
+        stressed = np.clip((level - np.percentile(level, 60)) / 20, -1, 1)
+        stress = smoothed(stressed, 12.0, "symmetric")
         nod = np.interp(time, np.arange(len(stress)) * HOP, stress)
         start = np.clip(time / 0.6, 0, 1)  # from where the picture has the head
 
         def drift(seconds: float, size: float) -> NDArray[np.float64]:
             steps = max(int(np.ceil(frames / fps * 10)) + 40, 60)
-            noise = gaussian_filter1d(random.standard_normal(steps), seconds * 10)
+            noise = smoothed(random.standard_normal(steps), seconds * 10, "symmetric")
             noise /= max(float(noise.std()), 1e-6)
             return size * start * np.interp(time, np.arange(steps) / 10, noise)
 
@@ -97,10 +98,11 @@ class Life:
 
 def _stressed(level: NDArray[np.float32], time: NDArray[np.float64]) -> NDArray[np.float64]:
     """0-1: where the voice is louder than in the second around it, as on a stressed syllable."""
-    loud = gaussian_filter1d(np.maximum(level, np.percentile(level, 95) - 30).astype(float), 8.0)
-    over = loud - gaussian_filter1d(loud, 60.0)
+    heard = np.maximum(level, np.percentile(level, 95) - 30).astype(float)
+    loud = smoothed(heard, 8.0, "symmetric")
+    over = loud - smoothed(loud, 60.0, "symmetric")
     beat = np.clip((over - 2.0) / 8.0, 0, 1)
-    return np.interp(time, np.arange(len(beat)) * HOP, gaussian_filter1d(beat, 7.0))
+    return np.interp(time, np.arange(len(beat)) * HOP, smoothed(beat, 7.0, "symmetric"))
 
 
 def _blinks(

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d, grey_closing
 
 from kolbo_demo.engine.directions import Directions
 from kolbo_demo.engine.motion import motion
 from kolbo_demo.engine.recogniser import STEP
+from kolbo_demo.engine.smooth import smoothed
 from kolbo_demo.engine.speech import HOP, Heard, Phoneme, threshold
 
 STEPS = 200
@@ -179,8 +180,9 @@ def mouth_curves(heard: Heard, fps: float, frames: int) -> MouthCurves:
     protrusion = np.clip(learned["pout"] + ROUNDED * protrusion, 0, 1)
     values = np.array([learned["jaw"], aperture, width, protrusion, tongue, teeth])
     values *= np.array([active, active, rounding, rounding, active, active])
-    values = gaussian_filter1d(values, SMOOTH * STEPS, axis=1, mode="nearest")
-    jaw, aperture, width, protrusion, tongue, teeth = values
+    jaw, aperture, width, protrusion, tongue, teeth = (
+        smoothed(value, SMOOTH * STEPS, "edge") for value in values
+    )
     curves = (
         jaw * (1 - 0.25 * closure), aperture * (1 - closure), width, protrusion, tongue,
         teeth * (1 - closure), closure,
@@ -201,7 +203,7 @@ def _lifelike(name: str, heard: Heard, time: NDArray[np.float64]) -> NDArray[np.
     if name not in heard.curves:
         return np.zeros(len(time))
     curve = ENSEMBLE * heard.curves[name].astype(np.float64)
-    curve = curve + CRISP * (curve - gaussian_filter1d(curve, CRISP_REACH / STEP, mode="nearest"))
+    curve = curve + CRISP * (curve - smoothed(curve, CRISP_REACH / STEP, "edge"))
     predicted, real = motion().quantiles[name]
     shaped = np.interp(curve, predicted, _SHAPED[name](real))
     return np.interp(time, np.arange(len(curve)) * STEP, shaped)
@@ -253,12 +255,13 @@ def _activity(
         speaking[:] = 0.0
     # A stop's hold is silent, and nobody shuts the mouth for a breath: gaps are bridged; lips open
     # before the sound and close after it.
-    bridged = grey_closing(np.pad(speaking, BRIDGE), 2 * BRIDGE + 1)[BRIDGE:-BRIDGE]
+    near = sliding_window_view(np.pad(speaking, 2 * BRIDGE), 2 * BRIDGE + 1).max(1)
+    bridged = sliding_window_view(near, 2 * BRIDGE + 1).min(1)
     # Where `bridged` is 1 within AFTER before a moment or `before` after it.
     reach = before + AFTER + 1
     padded = np.pad(bridged, (AFTER, before))
-    widened = np.lib.stride_tricks.sliding_window_view(padded, reach).max(1)
-    return np.interp(time, at, gaussian_filter1d(widened, 2.5), right=0.0)
+    widened = sliding_window_view(padded, reach).max(1)
+    return np.interp(time, at, smoothed(widened, 2.5, "symmetric"), right=0.0)
 
 
 def _closures(

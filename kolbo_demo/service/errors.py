@@ -6,9 +6,13 @@ ApiError              one request is refused: HTTP status, code, sentence
 JobError              one generation fails: sentence, category, code
 """
 
+import errno
 from collections.abc import Mapping
 
 from kolbo_demo.contract import Failure
+
+STORAGE_FAILED = "STORAGE_FAILED"
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 
 class ServiceError(Exception):
@@ -34,6 +38,18 @@ class JobError(Exception):
     def __init__(self, message: str, *, category: str, code: str, retryable: bool = False) -> None:
         super().__init__(message)
         self.failure = Failure(message=message, category=category, code=code, retryable=retryable)
+
+
+def storage_failed(error: OSError) -> JobError | None:
+    """The failure that says so, where an error is one of the disk and not of the file at hand."""
+    if error.errno not in _OF_THE_DISK:
+        return None
+    return JobError(
+        f"The service could not keep its files ({error.strerror}). Try again later.",
+        category="engine",
+        code=STORAGE_FAILED,
+        retryable=True,
+    )
 
 
 def bad_request(code: str, message: str) -> ApiError:

@@ -19,8 +19,7 @@ from kolbo_demo import logs
 from kolbo_demo.child import Child, Message, parent
 from kolbo_demo.confine import confine
 from kolbo_demo.service.catalogue import for_kind, kind_of_model
-from kolbo_demo.service.errors import JobError
-from kolbo_demo.service.patience import storage_failed
+from kolbo_demo.service.errors import JobError, storage_failed
 
 _log = logging.getLogger(__name__)
 
