@@ -78,7 +78,7 @@ def _until_progress(client: KolboClient) -> float:
     start = time.perf_counter()
     made = client.lipsync(ASSETS / "portrait.jpg", ASSETS / "speech.wav")
     while not made.status().progress:
-        time.sleep(0.01)
+        time.sleep(0.03)
     seconds = time.perf_counter() - start
     made.cancel()
     return seconds
