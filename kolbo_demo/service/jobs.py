@@ -371,6 +371,7 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
                 face=job["face"],
                 model=job["model"],
                 prompt=job.get("prompt"),
+                mark=job.get("mark", False),
                 workers=_share(jobs.concurrency),
             )
             with observe.stage("render"):

@@ -52,6 +52,8 @@ class Task:
     model: str | None
     """The model asked for; None lets the source decide."""
     prompt: str | None = None
+    mark: bool = False
+    """Whether every frame says that it is AI-generated."""
     workers: int | None = None
     """Processes that may share the render; None: one a core."""
 
@@ -169,6 +171,7 @@ def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any
             directions=directions,
             on_progress=on_progress,
             workers=task.workers,
+            mark=task.mark,
         )
         media.first_frame(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
     return {
@@ -180,6 +183,7 @@ def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any
         "frames": made.frames,
         "fps": round(float(made.fps), 3),
         "unsynced": [span.told(made.fps) for span in made.unsynced],
+        "visible_mark": task.mark,
     }
 
 

@@ -1,7 +1,7 @@
 """The page: what stands where, and which event reaches which function."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -18,11 +18,13 @@ from kolbo_demo.settings import Settings
 from kolbo_demo.ui import cards, consent, endpoints, examples, language, views
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.allowance import Allowance, visitor_of
-from kolbo_demo.ui.face_picker import Choice, FacePicker
+from kolbo_demo.ui.edits import Edits, checked, edit_of
+from kolbo_demo.ui.face_picker import Choice, FacePicker, Seen
+from kolbo_demo.ui.hearing import Heard, Hearing, as_said
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.models import ModelPicker
-from kolbo_demo.ui.preflight import Preflight
+from kolbo_demo.ui.preflight import Preflight, at_hand
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.stage import Stage, told
 from kolbo_demo.ui.sync_report import Reports
@@ -52,14 +54,15 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     access = Access(local, settings.api_url, settings.api_key, private, shared)
     kept = Kept(settings.data_dir.expanduser() / "page")
     reports = Reports(kept)
-    runs = Runs(access, kept, reports.ask)
+    analyst = Analyst()
+    runs = Runs(access, kept, reports.ask, analyst)
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
         delete_cache=_CACHE_SECONDS,
         fill_width=True,
     ) as blocks:
-        _Page(access, runs).lay_out(blocks)
+        _Page(access, runs, analyst).lay_out(blocks)
         endpoints.lay_out(access, runs)
     return Page(blocks, cards.router(runs, reports))
 
@@ -67,10 +70,10 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
 class _Page:
     """The components of one page and what they do. What belongs to a visitor is in `gr.State`."""
 
-    def __init__(self, access: Access, runs: Runs) -> None:
+    def __init__(self, access: Access, runs: Runs, analyst: Analyst) -> None:
         self._access = access
         self._runs = runs
-        self._analyst = Analyst()
+        self._analyst = analyst
 
     def lay_out(self, page: gr.Blocks) -> None:
         self._header()
@@ -152,6 +155,7 @@ class _Page:
             self.picker = FacePicker(self._analyst)
 
     def _voice_card(self) -> None:
+        self.hearing = Hearing(self._analyst)
         with gr.Column(elem_classes="card"):
             _heading("voice.title")
             with gr.Tabs(elem_id="voice-tabs") as self.voice_tabs:
@@ -164,6 +168,7 @@ class _Page:
                         buttons=[],
                         elem_id="audio",
                     )
+                    self.hearing.lay_out_meter()
                 with gr.Tab(shown("voice.link"), id="link"):
                     self.audio_url = gr.Textbox(
                         label=shown("voice.url"),
@@ -179,6 +184,7 @@ class _Page:
                         max_lines=8,
                         elem_id="words",
                     )
+                    self.hearing.lay_out_words()
 
     def _options_card(self) -> None:
         with gr.Column(elem_classes="card"):
@@ -192,6 +198,7 @@ class _Page:
                     elem_id="prompt",
                 )
             self.models.lay_out_note()
+            self.edits = Edits()
         consent.lay_out()
         self.generate = gr.Button(shown("options.generate"), variant="primary", elem_id="generate")
         self.preflight = Preflight(self._analyst, self._runs.kept)
@@ -220,7 +227,9 @@ class _Page:
         fields = [*source, self.audio, self.audio_url, self.words]
         page.load(self._analyst.warm, None, None, **quiet)
         self.picker.follow(self.image, self.video, self.source_url)
-        self.preflight.follow(self.picker, self.audio, self.models, self.backend)
+        self.hearing.follow(self.audio, self.words)
+        self.edits.follow(at_hand, self.picker.seen, self.hearing.heard)
+        self.preflight.follow(self.picker, self.hearing, self.models, self.backend, self.edits)
 
         asked = [self.backend, self.key]
         switched = [self.about, self.key]
@@ -234,7 +243,18 @@ class _Page:
 
         run: dict[str, Any] = {
             "fn": self._generate,
-            "inputs": [*asked, *fields, self.prompt, self.models.choice, self.picker.choice],
+            "inputs": [
+                *asked,
+                *fields,
+                self.prompt,
+                self.models.choice,
+                self.picker.choice,
+                self.picker.seen,
+                self.hearing.speed,
+                self.hearing.heard,
+                self.edits.mark,
+                *self.edits.values,
+            ],
             "outputs": self.stage.cards,
             **quiet,
         }
@@ -272,6 +292,7 @@ class _Page:
 
     def _generate(
         self,
+        asked_by: gr.Request,
         backend: str,
         key: str,
         image: str | None,
@@ -283,13 +304,33 @@ class _Page:
         prompt: str,
         model: str,
         choice: Choice | None,
-        asked_by: gr.Request,
+        seen: Seen,
+        speed: float,
+        heard: Heard,
+        mark: bool,
+        *cuts: Any,
     ) -> Any:
         """Starts a generation. Its card does the rest."""
+        # Pressed before a new file has been looked at: what is known is of another one.
+        given = image or video
+        if seen.path != (Path(given) if given else None):
+            seen, choice = Seen(), None
+        if heard.path != (Path(audio) if audio else None) or heard.said not in {
+            None,
+            as_said(words, speed),
+        }:
+            heard = Heard()
         try:
-            face = choice.first if choice else None
+            face = choice.clicked if choice else None
             request = request_of(
                 image, video, source_url, audio, audio_url, words, prompt, model, face
+            )
+            request = replace(
+                request,
+                face_at=choice.at if choice else 0.0,
+                speed=speed,
+                edit=checked(edit_of(at_hand(seen, heard), cuts)),
+                mark=mark,
             )
             client = self._access.client(backend, key)
         except (UnusableError, KolboError) as error:

@@ -7,7 +7,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from kolbo_demo.engine.mark import Mark
 from kolbo_demo.engine.video import Writer
+from kolbo_demo.media import first_frame
+from tests import samples
 from tests.browser.desk import Desk
 from tests.browser.site import Site
 
@@ -112,3 +115,83 @@ def test_right_to_left(page: Page, site: Site, portrait: Path) -> None:
     assert label
     assert fact
     assert label["x"] > fact["x"]
+
+
+def test_parts_and_lengths_are_chosen(desk: Desk, clip: Path, speech: Path, tmp_path: Path) -> None:
+    page = desk.page
+    expect(page.locator("#more-room")).to_be_hidden()
+    desk.give_video(clip)
+    desk.give_audio(speech)
+    panel = page.locator("#preflight")
+    expect(panel).to_contain_text("the clip is cut there")
+    page.locator("#more summary").click()
+    ways = page.locator("#length-mode label")
+    expect(ways).to_have_count(4)  # neither repeated nor bounced: the clip is the longer one
+    page.get_by_label("Silence after the voice").check()
+    expect(panel).to_contain_text("0:05.6 · Silence after the voice")
+    slide(page, "clip-to", "2.6")
+    slide(page, "clip-from", "0.6")
+    expect(panel).to_contain_text("0:00.6 to 0:02.6 of 0:05.6")
+    expect(panel).to_contain_text("0:02.0 · Silence after the voice")
+    slide(page, "voice-to", "1")
+    expect(panel).to_contain_text("0:00.0 to 0:01.0 of 0:01.5")
+    page.locator("#mark input").check()
+    desk.generate()
+    desk.await_video()
+    made = desk.download(tmp_path)
+    assert made.duration == pytest.approx(2.0, abs=0.05)
+    assert made.sound == pytest.approx(2.0, abs=0.1)
+    assert is_marked(tmp_path / made.name)
+    slide(page, "clip-to", "0.3")
+    expect(panel).to_contain_text("Nothing is left after trimming")
+    desk.generate()
+    assert "Nothing is left after trimming" in desk.await_error()
+
+
+def test_words_are_listened_to_first(desk: Desk, portrait: Path, tmp_path: Path) -> None:
+    page = desk.page
+    desk.give_image(portrait)
+    desk.tab("voice", "Words")
+    desk.write("words", "Hello there, how are you?")
+    slide(page, "speed", "2")
+    page.click("#listen")
+    player = page.locator("#spoken")
+    expect(player.get_by_label("Play", exact=True)).to_be_visible()
+    told = page.locator("#preflight dd", has_text="WAV")
+    expect(told).to_be_visible()
+    seconds = float(told.inner_text().split(" · ")[1].removeprefix("0:"))
+    desk.generate()
+    desk.await_video()
+    assert desk.download(tmp_path).sound == pytest.approx(seconds, abs=0.1)
+    desk.write("words", "Something else.")
+    expect(player).to_be_hidden()
+    expect(told).to_have_count(0)
+
+
+def test_a_voice_without_speech_is_told(desk: Desk, tmp_path: Path) -> None:
+    desk.give_audio(samples.wav(tmp_path / "hum.wav", samples.chirps(2, 16000), 16000))
+    expect(desk.page.locator("#preflight .warnings")).to_contain_text("No speech was found")
+
+
+def test_limits_of_the_chosen_model_stand_there_first(desk: Desk) -> None:
+    desk.page.click("#model input")
+    desk.page.locator("#model [role=option]").filter(has_text="picture").first.click()
+    expect(desk.page.locator("#model-note")).to_contain_text("a voice of 0.1 to 600 s")
+    expect(desk.page.locator("#model-note")).to_contain_text("up to 100 MB a file")
+
+
+def is_marked(video: Path) -> bool:
+    """Whether the mark's own pixels stand in the corner, and nothing else of the kind beside it."""
+    shown = np.asarray(first_frame(video, 0.5), np.float32)
+    height, width = shown.shape[:2]
+    black, white = (np.full(shown.shape, level, np.uint8) for level in (0, 255))
+    drawn = Mark(width, height)
+    letters = (drawn(black) > 200).all(axis=2)
+    plate = (drawn(white) < 150).all(axis=2)
+    return bool(letters.any() and shown[letters].mean() > 200 and shown[plate].mean() < 120)
+
+
+def slide(page: Page, slider: str, value: str) -> None:
+    number = page.locator(f"#{slider} input[type=number]")
+    number.fill(value)
+    number.press("Tab")
