@@ -1,15 +1,20 @@
-"""A mark that everybody sees: "AI-generated" in the lower right corner of each frame."""
+"""Marks of what AI made: "AI-generated" in the lower right corner of each frame, and in the file's
+metadata."""
 
 from pathlib import Path
 
+import av
 import numpy as np
+from av.error import FFmpegError
 from PIL import Image, ImageDraw, ImageFont
 
-from kolbo_demo.engine.encode import Writer
+from kolbo_demo.container import UNREADABLE, MediaError, open_media
+from kolbo_demo.engine.encode import MARK, Writer
 from kolbo_demo.engine.face import Pixels
 from kolbo_demo.engine.video import Clip
 
 TEXT = "AI-generated"
+_FAST_START = {"movflags": "+faststart"}
 SIZE, LEAST = 0.035, 12
 """Height of the letters: a part of the shorter side, and pixels."""
 WIDEST = 0.9
@@ -69,3 +74,21 @@ def mark(video: Path, output: Path) -> None:
         with Writer(output, clip.width, clip.height, clip.fps, video, clip.duration) as writer:
             for frame in clip.frames():
                 writer.write(drawn(frame))
+
+
+def stamp(video: Path, output: Path) -> None:
+    """Write `video` once more, picture and sound as they are, with the mark in its metadata. Raises
+    MediaError for what cannot be written as MP4 just so."""
+    with open_media(video) as container:
+        try:
+            with av.open(str(output), "w", format="mp4", options=_FAST_START) as out:
+                out.metadata.update(container.metadata)
+                out.metadata["comment"] = MARK
+                kinds = [*container.streams.video, *container.streams.audio]
+                copies = {stream.index: out.add_stream_from_template(stream) for stream in kinds}
+                for packet in container.demux(kinds):
+                    if packet.dts is not None:
+                        packet.stream = copies[packet.stream.index]
+                        out.mux(packet)
+        except (FFmpegError, ValueError) as error:
+            raise MediaError(UNREADABLE) from error

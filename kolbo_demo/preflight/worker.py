@@ -19,7 +19,7 @@ from kolbo_demo.container import MediaError
 from kolbo_demo.engine.face import Face as Landmarks
 from kolbo_demo.engine.face import FaceFinder, speaker, track
 from kolbo_demo.engine.head import Pose
-from kolbo_demo.engine.mark import mark
+from kolbo_demo.engine.mark import mark, stamp
 from kolbo_demo.engine.sound import load_voice
 from kolbo_demo.engine.speech import HOP, hear, loudness, threshold
 from kolbo_demo.engine.video import Clip
@@ -208,8 +208,8 @@ def _shrunk(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _mark(path: str, output: str) -> dict[str, Any]:
-    mark(Path(path), Path(output))
+def _mark(path: str, output: str, seen: bool) -> dict[str, Any]:
+    (mark if seen else stamp)(Path(path), Path(output))
     return {}
 
 

@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,19 +86,20 @@ class Run:
         spending: Spending | None = None,
         analyst: Analyst | None = None,
         mark: bool = False,
+        stamp: bool = False,
     ) -> None:
         """`work` is what to ask for, or a generation to take up again. The video is put into
         `folder`. `on_change` hears of every new stage, on whichever thread it comes about.
         `spending` goes around the start: it may refuse it, and counts what was started. `analyst`
         cuts files. `mark` has the picture say that it is AI-generated: where the API does not see
-        to it, the result is marked here."""
+        to it, the result is marked here. `stamp` writes that into the metadata of a result."""
         self._client = client
         self._work = work
         self._folder = folder
         self._on_change = on_change
         self._spending: Spending = spending or nullcontext
         self._analyst = analyst or Analyst()
-        self._mark = mark
+        self._mark, self._stamp = mark, stamp
         self._cancel = threading.Event()
         self._lock = threading.RLock()
         self._generation = work if isinstance(work, Generation) else None
@@ -221,17 +222,28 @@ class Run:
             return
         generation.check(stage.status)
         self._show(replace(stage, headline=say("status.fetching"), percent=100))
-        video = self._folder / RESULT
-        if self._mark and not (stage.status.result and stage.status.result.visible_mark):
-            plain = generation.download(self._folder / "plain.mp4")
+        video = generation.download(self._folder / RESULT)
+        marked = stage.status.result is not None and stage.status.result.visible_mark
+        if self._mark and not marked:
             self._show(replace(stage, headline=say("status.marking"), percent=100))
-            try:
-                self._analyst.make("mark", plain, video, self._wanted)
-            finally:
-                plain.unlink(missing_ok=True)
-        else:
-            generation.download(video)
+            self._rewrite(video, seen=True)
+        elif self._stamp:
+            with suppress(MediaError):  # it plays all the same
+                self._rewrite(video, seen=False)
         self._show(replace(stage, video=video))
+
+    def _rewrite(self, video: Path, seen: bool) -> None:
+        """Has a result say that it is AI-generated, in its picture or in its metadata alone. Where
+        that fails no plain video is left that was to be marked."""
+        plain = video.replace(video.with_name("plain.mp4"))
+        try:
+            self._analyst.make("mark", plain, video, self._wanted, seen=seen)
+        except MediaError:
+            if not seen:
+                plain.replace(video)
+            raise
+        finally:
+            plain.unlink(missing_ok=True)
 
     def _voice(self, request: Request) -> Path | str:
         if request.words is None:

@@ -125,7 +125,10 @@ class Runs:
             self._note(record, run, stage)
 
         folder = self.kept.folder(record.ticket)
-        run = Run(client, work, folder, changed, spending, self._analyst, record.mark)
+        here = record.backend == LOCAL  # whose results say in their metadata what they are
+        run = Run(
+            client, work, folder, changed, spending, self._analyst, record.mark, stamp=not here
+        )
         with self._lock:
             if other := self._running.get(record.ticket):
                 return other

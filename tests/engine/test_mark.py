@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from kolbo_demo.engine.mark import Mark, mark
+from kolbo_demo.engine.mark import Mark, mark, stamp
 from kolbo_demo.engine.sound import load_voice
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.media import MediaError
@@ -51,6 +51,19 @@ def test_a_video_is_marked_and_nothing_else_of_it_changes(tmp_path: Path) -> Non
     assert lengths[1] == pytest.approx(lengths[0], abs=1700)
     with av.open(str(marked)) as file:
         assert "AI-generated" in file.metadata["comment"]
+
+
+def test_the_metadata_alone_are_marked(tmp_path: Path) -> None:
+    plain = samples.video(tmp_path / "plain.mp4", sound=0.48)
+    stamped = tmp_path / "stamped.mp4"
+    stamp(plain, stamped)
+    packets = []
+    for path in (plain, stamped):
+        with av.open(str(path)) as file:
+            packets.append([bytes(packet) for packet in file.demux() if packet.size])
+            comment = file.metadata.get("comment", "")
+    assert packets[0] == packets[1]
+    assert "AI-generated" in comment
 
 
 def test_what_is_no_video_leaves_nothing(tmp_path: Path) -> None:

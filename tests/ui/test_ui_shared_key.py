@@ -56,6 +56,7 @@ def generate(
     """Presses Generate as the browser of a visitor behind a proxy does; the last status shown."""
     config = requests.get(f"{url}/config", timeout=10).json()
     parts = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
+    filled = {part["id"]: part["props"].get("value") for part in config["components"]}
     event = next(
         each
         for each in config["dependencies"]
@@ -69,15 +70,11 @@ def generate(
     said = ""
     session = f"shared{next(_sessions)}"
     forwarded = {"X-Forwarded-For": visitor}
-    files = ("source-image", "source-video", "audio")
     requests.post(
         f"{url}/gradio_api/queue/join",
         json={
             "data": [
-                given.get(parts[number] or "", None if parts[number] in files else "")
-                if parts.get(number)
-                else None
-                for number in event["inputs"]
+                given.get(parts.get(number) or "", filled.get(number)) for number in event["inputs"]
             ],
             "fn_index": event["id"],
             "session_hash": session,
