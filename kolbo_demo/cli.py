@@ -1,4 +1,4 @@
-"""The command line: generate, models, serve.
+"""The command line: generate, models, serve, worker.
 
 Results go to stdout, everything said to people to stderr. Exit codes: 0 done, 2 input that cannot
 work, 1 a generation that failed or anything else, 130 interrupted. Heavy modules are imported where
@@ -139,6 +139,28 @@ def serve(
             threading.Event().wait()  # until Ctrl-C
     except ServiceError as error:
         raise _StopError(str(error), 2) from None
+
+
+@app.command()
+def worker(
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one for every core if not said.")
+    ] = None,
+) -> None:
+    """Render what pages and services on the same PostgreSQL have accepted (KOLBO_DATABASE_URL)."""
+    from kolbo_demo.child import cores
+    from kolbo_demo.service.errors import ServiceError
+    from kolbo_demo.service.worker import work
+    from kolbo_demo.settings import Settings
+
+    count = processes or cores()
+    _say(f"Working, in {count} process{'es' if count > 1 else ''}. Ctrl-C ends it.")
+    try:
+        work(Settings(), count)
+    except ServiceError as error:
+        raise _StopError(str(error), 2) from None
+    except KeyboardInterrupt:  # what was begun is finished by others
+        _say("Stopped.")
 
 
 def main() -> NoReturn:

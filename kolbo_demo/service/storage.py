@@ -8,6 +8,7 @@ import contextlib
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +16,7 @@ from typing import BinaryIO
 from kolbo_demo.service.places import Folder, Place, place
 
 INPUTS = "inputs"
+PARTS = "parts"
 RESULTS = "results"
 _WORK = "work"
 _PART = re.compile(r"[0-9A-Za-z_-]+(\.[0-9A-Za-z]+)?")
@@ -40,7 +42,7 @@ class Storage:
         self._work.mkdir(mode=0o700, parents=True)
         if self._url:
             self._place = place(self._url, self._work)
-        self._place.prepare([INPUTS, RESULTS])
+        self._place.prepare([INPUTS, PARTS, RESULTS])
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
@@ -84,9 +86,7 @@ class Storage:
     @contextlib.contextmanager
     def workspace(self, name: str) -> Iterator[Path]:
         """An empty folder on this machine's disk, gone afterwards with all that is in it."""
-        path = self._work / _checked(name)
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True)
+        path = Path(tempfile.mkdtemp(prefix=f"{_checked(name)}.", dir=self._work))
         try:
             yield path
         finally:
@@ -112,3 +112,13 @@ def thumbnail_name(file: str) -> str:
 def input_name(generation: str, field: str) -> str:
     """Storage name of a generation's `source` or `audio`."""
     return f"{INPUTS}/{generation}/{field}"
+
+
+def plan_name(generation: str) -> str:
+    """Storage name of a long generation's plan."""
+    return f"{PARTS}/{generation}/plan.npz"
+
+
+def segment_name(generation: str, index: int) -> str:
+    """Storage name of one of its segments."""
+    return f"{PARTS}/{generation}/{index}.mp4"

@@ -1,0 +1,173 @@
+"""One long generation in segments, each a workflow of its own that any process may take.
+
+The generation's workflow makes the plan, hands the segments out, and joins what comes back. Plan
+and segments travel through the storage; who makes which changes nothing in the video.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dbos import DBOS, SetWorkflowID, WorkflowStatus
+
+from kolbo_demo.contract import Failure
+from kolbo_demo.service import process, running
+from kolbo_demo.service.errors import JobError
+from kolbo_demo.service.storage import (
+    Storage,
+    input_name,
+    plan_name,
+    segment_name,
+    thumbnail_name,
+    video_name,
+)
+
+QUEUE = "segments"
+MAX_ATTEMPTS = 10
+"""A workflow that has taken whole machines down so often is given up."""
+LOST = Failure(
+    message="The service failed at this generation. Try it again.",
+    category="engine",
+    code="GENERATION_ERROR",
+    retryable=True,
+)
+TELL_SECONDS = 2.0
+"""A segment tells its frames, and its generation asks for them, about so often."""
+LOOK_SECONDS = 0.5
+_FRAMES = "frames"
+
+OnProgress = Callable[[int, int], None]
+Wanted = Callable[[], bool]
+
+
+def hand_out(generation: str, parts: dict[str, Any]) -> None:
+    """Queue the segments of a plan. Called by the generation's workflow, which dbos makes their
+    parent: they are cancelled with it."""
+    for index in range(parts["segments"]):
+        with SetWorkflowID(_segment_id(generation, index)):
+            DBOS.enqueue_workflow(QUEUE, _segment, {"generation": generation, "index": index})
+
+
+def join(
+    generation: str, file: str, parts: dict[str, Any], on_progress: OnProgress, wanted: Wanted
+) -> dict[str, Any] | None:
+    """Wait for the segments and make them the result `file`. Returns what the engine tells of it,
+    or None when it is not wanted any more. Raises JobError."""
+    storage = running.jobs().storage
+    with storage.workspace(generation) as folder:
+        try:
+            made = _collected(generation, storage, folder, parts, on_progress, wanted)
+        except JobError:
+            _cancel_all(generation, parts["segments"])
+            raise
+        if made is None:
+            return None
+        segments, without_face = made
+        task = process.Join(
+            plan=str(storage.bring(plan_name(generation), folder)),
+            audio=str(storage.bring(input_name(generation, "audio"), folder)),
+            segments=[str(segment) for segment in segments],
+            video=str(folder / "video.mp4"),
+            thumbnail=str(folder / "thumbnail.jpg"),
+        )
+        measures = process.run(task, lambda *_: None, wanted)
+        if measures is None:
+            return None
+        storage.publish(folder / "video.mp4", video_name(file))
+        storage.publish(folder / "thumbnail.jpg", thumbnail_name(file))
+    about = {name: parts[name] for name in ("model", "prompt_used")}
+    return about | measures | {"frames_without_face": without_face}
+
+
+def _collected(
+    generation: str,
+    storage: Storage,
+    folder: Path,
+    parts: dict[str, Any],
+    on_progress: OnProgress,
+    wanted: Wanted,
+) -> tuple[list[Path], int] | None:
+    """The segments, in order, each brought as soon as it is there, and how many of their frames
+    have no face."""
+    ids = [_segment_id(generation, index) for index in range(parts["segments"])]
+    brought: dict[str, Path] = {}
+    done: dict[str, int] = {}
+    without_face = 0
+    ask = 0.0
+    while wanted():
+        missing = [name for name in ids if name not in brought]
+        if not missing:
+            return [brought[name] for name in ids], without_face
+        for status in DBOS.list_workflows(workflow_ids=missing, load_input=False):
+            outcome = _outcome(status)
+            if outcome is not None:
+                index = ids.index(status.workflow_id)
+                path = storage.bring(segment_name(generation, index), folder)
+                brought[status.workflow_id] = path
+                without_face += sum(end - first for first, end, _ in outcome["unsynced"])
+            done[status.workflow_id] = (status.attributes or {}).get(_FRAMES, 0)
+        if time.monotonic() >= ask:
+            on_progress(parts["looks"] + sum(done.values()), parts["looks"] + parts["frames"])
+            ask = time.monotonic() + TELL_SECONDS
+        time.sleep(LOOK_SECONDS)
+    return None
+
+
+def _outcome(status: WorkflowStatus) -> dict[str, Any] | None:
+    """What a segment has come to; None while it is in the making. Raises JobError."""
+    if status.status in ("ENQUEUED", "PENDING", "CANCELLED"):
+        return None  # one is cancelled with its generation, which learns that by itself
+    outcome = status.output if status.status == "SUCCESS" else None
+    if not outcome or "unsynced" not in outcome:
+        failure = Failure.model_validate((outcome or {}).get("failure") or LOST)
+        raise JobError.of(failure)
+    return outcome
+
+
+def _cancel_all(generation: str, count: int) -> None:
+    DBOS.cancel_workflows([_segment_id(generation, index) for index in range(count)])
+
+
+def _segment_id(generation: str, index: int) -> str:
+    return f"{generation}-{index}"
+
+
+@DBOS.workflow(name="segment", max_recovery_attempts=MAX_ATTEMPTS)
+def _segment(part: dict[str, Any]) -> dict[str, Any]:
+    with running.jobs().at_work():
+        return _rendered(part)
+
+
+@DBOS.step(name="segment")
+def _rendered(part: dict[str, Any]) -> dict[str, Any]:
+    """Make one segment. Returns its `unsynced` spans, `failure`, or nothing when not wanted."""
+    jobs, workflow = running.jobs(), str(DBOS.workflow_id)
+    generation, index = part["generation"], part["index"]
+    storage, due = jobs.storage, 0.0
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal due
+        if done == total or time.monotonic() >= due:
+            DBOS.update_workflow_attributes(workflow, {_FRAMES: done}, merge=True)
+            due = time.monotonic() + TELL_SECONDS
+
+    with storage.workspace(workflow) as folder:
+        try:
+            wanted = jobs.watch(workflow)
+            made = process.run(
+                process.Segment(
+                    plan=str(storage.bring(plan_name(generation), folder)),
+                    source=str(storage.bring(input_name(generation, "source"), folder)),
+                    index=index,
+                    video=str(folder / "segment.mp4"),
+                ),
+                on_progress,
+                wanted,
+            )
+        except JobError as error:
+            return {"failure": error.failure.model_dump()}
+        if made is None or not wanted():
+            return {}
+        storage.publish(folder / "segment.mp4", segment_name(generation, index))
+    return made
