@@ -2,8 +2,9 @@
 
 import ipaddress
 import os
+import sys
 
-from kolbo_demo import engine, ui
+from kolbo_demo import engine, logs, ui
 from kolbo_demo.service.app import create_app
 from kolbo_demo.settings import Settings
 
@@ -18,6 +19,7 @@ def _is_loopback(host: str) -> bool:
 def main() -> None:
     """Reads the environment and serves until stopped."""
     settings = Settings()
+    logs.configure(settings.log)
     # The names that Gradio itself reads; a Hugging Face Space sets them.
     host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     port = int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
@@ -31,7 +33,7 @@ def main() -> None:
         lambda: engine.problem() or app.state.api.problem,
     )
     ui.mount(app, ui.build(settings, local, private=private))
-    print(f"Kolbo Lipsync is at http://{reach}:{port}", flush=True)
+    logs.announce(f"Kolbo Lipsync is at http://{reach}:{port}", sys.stdout)
     ui.serve(app, host, port)
 
 

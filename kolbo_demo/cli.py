@@ -1,8 +1,8 @@
 """The command line: generate, models, serve, worker.
 
 Results go to stdout, everything said to people to stderr. Exit codes: 0 done, 2 input that cannot
-work, 1 a generation that failed or anything else, 130 interrupted. Heavy modules are imported where
-they are used, so that `--help` and mistakes answer at once.
+work, 1 a generation that failed or anything else, 130 interrupted; `serve` ends with 0 when told to
+stop. Heavy modules are imported where they are used, so that `--help` and mistakes answer at once.
 """
 
 import json
@@ -123,20 +123,26 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
 ) -> None:
     """Run the local service alone: Kolbo's API under http://HOST:PORT/api."""
+    from kolbo_demo import logs
     from kolbo_demo.service.app import serving
     from kolbo_demo.service.errors import ServiceError
     from kolbo_demo.settings import Settings
 
     settings = Settings()
+    logs.configure(settings.log)
+    if settings.log == "json" and settings.local_api_key is None:
+        raise _StopError("Set KOLBO_LOCAL_API_KEY: a log for machines does not tell the key.", 2)
     try:
         with serving(settings, host, port) as service:
-            _say(f"Kolbo's API, by this machine: {service.base_url}")
+            logs.announce(f"Kolbo's API, by this machine: {service.base_url}", sys.stderr)
             if settings.local_api_key is None:
                 _say(
                     f"X-API-Key: {service.api_key.get_secret_value()}\n"
                     "(made for this run; set KOLBO_LOCAL_API_KEY to choose one)"
                 )
-            threading.Event().wait()  # until Ctrl-C
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+            _say("Stopping. What runs may finish for some seconds; the next start does the rest.")
     except ServiceError as error:
         raise _StopError(str(error), 2) from None
 
@@ -153,14 +159,12 @@ def worker(
     from kolbo_demo.service.worker import work
     from kolbo_demo.settings import Settings
 
-    count = processes or cores()
-    _say(f"Working, in {count} process{'es' if count > 1 else ''}. Ctrl-C ends it.")
     try:
-        work(Settings(), count)
+        work(Settings(), processes or cores())
     except ServiceError as error:
         raise _StopError(str(error), 2) from None
-    except KeyboardInterrupt:  # what was begun is finished by others
-        _say("Stopped.")
+    except KeyboardInterrupt:
+        _say("Stopped. What was begun here and is not done, others finish.")
 
 
 def main() -> NoReturn:
@@ -283,6 +287,8 @@ def _run(
                 print(json.dumps(status.model_dump(mode="json", exclude_none=True)))
             generation.check(status)
             generation.download(output, lambda done, total: show("Saving", done, total))
+            for part in status.result.unsynced if status.result else ():
+                _say(part.told)
     except KeyboardInterrupt:
         if generation is None:
             raise _StopError(

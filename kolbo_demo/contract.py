@@ -154,6 +154,27 @@ class StartReply(_Reply):
     """Seconds between polls; `DEFAULT_POLL_SECONDS` where absent."""
 
 
+class Unsynced(_Reply):
+    """A part of a result whose lips were left as they were. The local service tells of them."""
+
+    start: float
+    end: float
+    """Seconds of the result."""
+    reason: str
+    """Why, as a sentence goes on: "the mouth is hidden"."""
+
+    @property
+    def told(self) -> str:
+        """In a sentence for people."""
+        return f"{_clock(self.start)}-{_clock(self.end)} left as it was: {self.reason}"
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds, as in 0:03.2."""
+    tenths = round(seconds * 10)
+    return f"{tenths // 600}:{tenths // 10 % 60:02d}.{tenths % 10}"
+
+
 class Result(_Reply):
     """The `result` of a completed generation."""
 
@@ -166,6 +187,8 @@ class Result(_Reply):
     model: str | None = None
     created_at: str | None = None
     """ISO 8601 with milliseconds and Z."""
+    unsynced: list[Unsynced] = Field(default_factory=list)
+    """What is not in step, and why; empty where all is, and where a server does not tell."""
 
 
 class Failure(_Reply):

@@ -1,7 +1,7 @@
 """Environment variables to settings. Read when constructed, never at import."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator
@@ -39,6 +39,15 @@ class Settings(BaseSettings):
 
     fetch_allow_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
     """Hosts, comma separated, that links may point to although their address is private."""
+
+    retention_hours: float = Field(default=24.0, gt=0)
+    """How long a result stays after it was made."""
+
+    max_disk_gb: float = Field(default=20.0, gt=0)
+    """Room (10^9 bytes) that inputs and results may take together."""
+
+    log: Literal["text", "json"] = "text"
+    """What the log is made of: warnings as text, or every event as a JSON object a line."""
 
     @field_validator("fetch_allow_hosts", mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """A face that speaks, picture by picture: stills that live, and clips that say something else."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -9,29 +9,40 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from kolbo_demo.engine.deform import MouthWarp, Moved, Shape
-from kolbo_demo.engine.face import NO_FACE, Face, FaceFinder, track
-from kolbo_demo.engine.head import LOWER_INNER, RIGID, UPPER_INNER, Array, Head, Pose
+from kolbo_demo.engine.deform import Ease, MouthWarp, Moved, Shape, corners_in
+from kolbo_demo.engine.face import Face, FaceFinder
+from kolbo_demo.engine.head import (
+    LOWER_INNER,
+    RIGID,
+    UPPER_INNER,
+    Array,
+    Head,
+    Pose,
+    smoothstep,
+)
 from kolbo_demo.engine.interior import Palette, Teeth, painter
 from kolbo_demo.engine.life import Eyelids, Life, Sway
+from kolbo_demo.engine.lips import eased, lips_only
 from kolbo_demo.engine.mouth import MouthCurves
 from kolbo_demo.engine.mouths import Cast, Mouths, covers, tones, unseen
+from kolbo_demo.engine.person import Person
 from kolbo_demo.engine.pipeline import ahead, depth
+from kolbo_demo.engine.tracking import COVERED, UNSEEN, Sighting, tracked
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.engine.warp import Box, Fine, Picture, Pixels, sampled
-from kolbo_demo.media import MediaError
 
 LEARN_FROM = 64
 """Frames of a clip from which the speaker's resting face, teeth and mouths are learnt."""
-AHEAD = 3
-"""Frames looked ahead in a clip, to smooth without delay and to fade round lost faces."""
-WARM_UP = 8
-"""Frames of a clip in which a face is followed before the first that is shown: AHEAD, and enough
-for landmarks to forget where following began. More of them bring nothing more."""
-UNSEEN = "face not seen"
-"""Why a frame has the lips it had."""
-
-Point = tuple[float, float]
+SMILE_GONE = 7.0
+"""Millimetres that the corners of the mouth come in until a smile has left no crease."""
+SMOOTH, FADE, COVERED_REACH = 3, 3, 2
+"""Frames on either side over which a clip's head pose is smoothed; over which lips that speak fade
+into those that are left as they are; and that are left on either side of a covered mouth."""
+AHEAD = FADE + COVERED_REACH + 1
+"""Frames looked ahead in a clip to do so without delay."""
+WARM_UP = AHEAD + 4
+"""Frames of a clip in which a face is followed before the first that is shown: enough for landmarks
+to forget where following began. More of them bring nothing more."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +96,12 @@ class _Mouth:
         moved: Moved | None = None,
         strength: float = 1.0,
         cast: Cast | None = None,
+        ease: Ease | None = None,
     ) -> None:
         """Lays the mouth over `onto`; `strength` below 1 lets what is there show through.
 
         `cast` are the clip's own mouths to show instead of a painted one."""
-        layers = self._warp(rgb, source, pose, shape, moved)
+        layers = self._warp(rgb, source, pose, shape, moved, ease)
         teeth = self._speaker.teeth
         paint = painter(self._speaker.palette, shape, layers.opening, teeth)
         drawn = layers.compose(unseen if cast and covers(cast) else paint)
@@ -138,7 +150,11 @@ def still(
     """
     pose = Pose.of(points.astype(np.float32))
     mouth, sway = _Mouth(speaker), Sway(pose, picture.shape[:2], points)
-    fine = Fine(picture, sway.box)
+    bare = lips_only(picture, points, pose)
+    fine = Fine(bare, sway.box)
+    creaseless, boxes = eased(bare, points, pose)
+    skin = Fine(creaseless, mouth.reach(pose, picture.shape))
+    seen = pose.unproject(points)
     lids = Eyelids(fine, points, pose)
     left, top, right, bottom = sway.box
     strips = list(sway.strips(but=mouth.reach(pose, picture.shape)))
@@ -149,51 +165,22 @@ def still(
         at = sway.head_map(shift, roll, float(life.brows[frame]))
         for strip in strips:
             moved[strip] = sampled(fine, at[strip])
-        lids.draw(moved, at, float(life.lids[frame]))
+        shape = _shape(curves, frame)
+        smiling = corners_in(speaker.head, seen, shape)
         mouth.draw(
-            out, fine, points, pose, _shape(curves, frame),
+            out, fine, points, pose, shape,
             moved=lambda grid, s=shift, r=roll: sway.offset(grid, s, r),
+            ease=Ease(skin, boxes, float(smoothstep(np.array(smiling / SMILE_GONE)))),
         )  # fmt: skip
+        # Last: of a tilted head the mouth's box reaches an eye.
+        lids.draw(moved, at, float(life.lids[frame]))
         yield out
-
-
-class View(NamedTuple):
-    """What was seen of the speaker in one frame: the face's part of the picture, the landmarks in
-    it, and those in the whole picture."""
-
-    rgb: Pixels
-    face: Face
-    whole: Face
-
-
-def look(
-    clip: Clip, numbers: list[int], point: Point | None, looked_at: Callable[[], None]
-) -> dict[int, View]:
-    """The speaker in some of a clip's frames: those of `numbers` (ascending) that show the face.
-
-    `point` is 0-1. `looked_at` is called for each frame. MediaError where none has a face.
-    """
-    at = None if point is None else (point[0] * clip.width, point[1] * clip.height)
-    tracked = track(_watched(clip.frames_at(numbers), looked_at), FaceFinder(), at)
-    seen = {
-        number: View(*_cropped(rgb, found), found)
-        for number, (rgb, found) in zip(numbers, tracked, strict=False)
-        if found is not None
-    }
-    if not seen:
-        raise MediaError(NO_FACE.format(what="clip"))
-    return seen
-
-
-def _watched(frames: Iterator[Pixels], looked_at: Callable[[], None]) -> Iterator[Pixels]:
-    for rgb in frames:
-        looked_at()
-        yield rgb
 
 
 def talking_clip(
     clip: Clip,
-    anchor: Face,
+    person: Person,
+    known: Mapping[int, Face],
     speaker: Speaker,
     curves: MouthCurves,
     casts: list[Cast],
@@ -204,85 +191,115 @@ def talking_clip(
     """A clip that says something else, the frames of a range: each keeps its own head and
     background.
 
-    The face is followed from WARM_UP frames earlier on, from `anchor`: where it was or will be.
-    `passed` gets the number of each frame that had no usable face and is handed out unchanged, and
-    why. `threaded` follows the face in a thread of its own.
+    The person is followed from WARM_UP frames earlier on; `known` are faces by the clip's frame
+    numbers, at least one. `passed` gets the number of each frame that is handed out unchanged, and
+    why. `threaded` follows the person in a thread of its own.
     """
     mouth = _Mouth(speaker)
     rigid = speaker.head.points[list(RIGID)]
     start, stop = max(shown.start - WARM_UP, 0), min(shown.stop + AHEAD, len(curves))
-    frames = track(clip.frames(stop - start, start), FaceFinder(), None, anchor)
+    numbers = [clip.number_at(frame) for frame in range(start, stop)]
+    before = known[min(known, key=lambda number: abs(number - numbers[0]))]
+    frames = zip(numbers, clip.frames(stop - start, start), strict=True)
+    sightings = tracked(frames, FaceFinder(), person, before, known)
     if threaded:
-        frames = ahead(frames, depth(3 * clip.width * clip.height))
-    windows = _windows(frames, AHEAD)
-    for index, (rgb, faces, middle) in enumerate(windows, start):
+        sightings = ahead(sightings, depth(3 * clip.width * clip.height))
+    for index, (rgb, window, middle) in enumerate(_windows(sightings, rigid), start):
         if index < shown.start:
             continue
         if index == shown.stop:
             return
-        found = faces[middle]
-        if found is None:
-            passed(index, UNSEEN)
+        found, strength, reason = window[middle], *_left(window, middle)
+        if reason is not None or found.face is None:
+            passed(index, reason or UNSEEN)
             yield rgb
             continue
-        lost = [abs(i - middle) for i, other in enumerate(faces) if other is None]
-        strength = min(lost, default=AHEAD + 1) / (AHEAD + 1)
-        pose = _steady_pose(faces, middle, rigid)
         out = rgb.copy()
-        points = found.points.astype(np.float64)
+        points = found.face.points.astype(np.float64)
         mouth.draw(
-            out, rgb, points, pose, _shape(curves, index), strength=strength, cast=casts[index]
-        )
+            out, rgb, points, _steady_pose(window, middle), _shape(curves, index),
+            strength=strength, cast=casts[index],
+        )  # fmt: skip
         yield out
 
 
-def _cropped(rgb: Pixels, face: Face) -> tuple[Pixels, Face]:
-    """Only the face's part of a picture: what is kept of a clip must stay small."""
-    left, top, right, bottom = face.box
-    spare = 0.1 * face.size
-    x, y = max(int(left - spare), 0), max(int(top - spare), 0)
-    part = rgb[y : int(bottom + spare) + 1, x : int(right + spare) + 1].copy()
-    return part, Face(face.points - np.array([x, y, 0], np.float32), face.presence)
+class _Seen(NamedTuple):
+    """A sighting without its picture, and the head's pose in it."""
+
+    face: Face | None
+    pose: Pose | None
+    reason: str | None
+    cut: bool
 
 
 def _windows(
-    items: Iterator[tuple[Pixels, Face | None]], reach: int
-) -> Iterator[tuple[Pixels, list[Face | None], int]]:
-    """Each picture with the faces from up to `reach` before it to as many after it, and the place
-    of its own among them."""
+    sightings: Iterator[Sighting], rigid: Array
+) -> Iterator[tuple[Pixels, list[_Seen], int]]:
+    """Each picture with what was seen from up to AHEAD before it to as many after it, and the
+    place of its own among them."""
     pictures: deque[Pixels] = deque()
-    faces: deque[Face | None] = deque()
+    seen: deque[_Seen] = deque()
 
     def take(count: int) -> None:
-        for rgb, face in islice(items, count):
+        for rgb, face, reason, cut in islice(sightings, count):
+            pose = face and Pose.aligning(rigid, face.points[list(RIGID)].astype(np.float64))
             pictures.append(rgb)
-            faces.append(face)
+            seen.append(_Seen(face, pose, reason, cut))
 
-    take(reach + 1)
+    take(AHEAD + 1)
     middle = 0
     while pictures:
-        yield pictures.popleft(), list(faces), middle
+        yield pictures.popleft(), list(seen), middle
         take(1)
-        if middle < reach:
+        if middle < AHEAD:
             middle += 1
         else:
-            faces.popleft()
+            seen.popleft()
 
 
-def _steady_pose(faces: list[Face | None], middle: int, rigid: Array) -> Pose:
+def _left(window: list[_Seen], middle: int) -> tuple[float, str | None]:
+    """How strongly the middle frame's mouth is shown, 0-1, and at 0 why it is left as it is."""
+    first, end = _shot(window, middle)
+    reasons = [one.reason for one in window[first:end]]
+    covered = [reason == COVERED for reason in reasons]
+    here = middle - first
+    # One frame alone that looks covered is chance; what comes and goes hides more than it seems.
+    sure = [
+        one and any(covered[max(i - 1, 0) : i] + covered[i + 1 : i + 2])
+        for i, one in enumerate(covered)
+    ]
+    wide = [any(sure[max(i - COVERED_REACH, 0) : i + COVERED_REACH + 1]) for i in range(len(sure))]
+    left = [
+        COVERED if hidden else None if reason == COVERED else reason
+        for hidden, reason in zip(wide, reasons, strict=True)
+    ]
+    away = min((abs(i - here) for i, reason in enumerate(left) if reason), default=FADE + 1)
+    return min(away, FADE + 1) / (FADE + 1), left[here]
+
+
+def _shot(window: list[_Seen], middle: int) -> tuple[int, int]:
+    """The first of the middle frame's shot in a window, and the end of it."""
+    first = max((i for i in range(middle + 1) if window[i].cut), default=0)
+    end = min((i for i in range(middle + 1, len(window)) if window[i].cut), default=len(window))
+    return first, end
+
+
+def _steady_pose(window: list[_Seen], middle: int) -> Pose:
     """The middle face's pose, smoothed by its neighbours, as many before it as after."""
+    first, end = _shot(window, middle)
+    poses = [one.pose for one in window]
     reach = 0
     while (
-        middle - reach > 0
-        and middle + reach + 1 < len(faces)
-        and faces[middle - reach - 1] is not None
-        and faces[middle + reach + 1] is not None
+        reach < SMOOTH
+        and first <= middle - reach - 1
+        and middle + reach + 1 < end
+        and poses[middle - reach - 1] is not None
+        and poses[middle + reach + 1] is not None
     ):
         reach += 1
-    near = [face for face in faces[middle - reach : middle + reach + 1] if face is not None]
-    poses = [Pose.aligning(rigid, face.points[list(RIGID)].astype(np.float64)) for face in near]
+    near = [pose for pose in poses[middle - reach : middle + reach + 1] if pose is not None]
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / 1.2) ** 2)
     return Pose(
-        np.average([pose.matrix for pose in poses], axis=0, weights=weights),
-        np.average([pose.shift for pose in poses], axis=0, weights=weights),
+        np.average([pose.matrix for pose in near], axis=0, weights=weights),
+        np.average([pose.shift for pose in near], axis=0, weights=weights),
     )

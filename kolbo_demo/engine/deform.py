@@ -9,6 +9,7 @@ inside shows. Pixels outside the lower face are never touched, and none is resam
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -55,6 +56,8 @@ SMILE_WIDE = 0.8
 CHEEK = (18.0, 14.0)
 """Millimetres over which cheeks follow a corner of the mouth sideways (the fold beside it comes
 along) and up and down."""
+EASE_MOVES, LEAST_EASE = 10.0, 0.05
+"""Millimetres that skin beside the mouth moves at most, and an amount of ease that nobody sees."""
 REACH_X, REACH_UP, REACH_DOWN = 66.0, 46.0, 84.0
 """Millimetres from the mouth's middle where the warp has faded to nothing."""
 
@@ -127,6 +130,12 @@ def _pushed(out: Array, head: Head, jaw: float) -> None:
     out[below, 1] = pushed + beside * (out[below, 1] - pushed)
 
 
+def corners_in(head: Head, source: Array, shape: Shape) -> float:
+    """How far (mm) each mouth corner is taken in from where the `source`, (478, 3) mm, has it."""
+    half = [float(points[291, 0] - points[61, 0]) / 2 for points in (source, head.points)]
+    return half[0] - half[1] - float(_corner_shift(shape)[1, 0])
+
+
 def _corner_shift(shape: Shape) -> Array:
     """How the picture's left and right mouth corners move from rest, (2, 2) mm."""
     smile = shape.smile * (1 - 0.5 * shape.protrusion)
@@ -159,6 +168,16 @@ def _helpers(head: Head) -> Array:
     ]
     neck = [head.points[CHIN] + np.array([x, y, 0.0]) for x, y in _NECK]
     return np.array([*beside, *neck])
+
+
+class Ease(NamedTuple):
+    """Skin beside the mouth as it is when the corners have come in from a smile."""
+
+    picture: Picture
+    boxes: list[Box]
+    """Where it differs from the source, pixels."""
+    amount: float
+    """0-1: how far they have come in."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +239,7 @@ class MouthWarp:
         pose: Pose,
         shape: Shape,
         moved: Moved | None = None,
+        ease: Ease | None = None,
     ) -> "Layers":
         """Both layers of one frame.
 
@@ -255,7 +275,7 @@ class MouthWarp:
         maps.append(grid.upsampled(offset[grid.part(rows)], rows))
         skipped = first % grid.cell
         upper, lower, head = maps[0][:last], maps[1][skipped:], maps[2][skipped:][: last - first]
-        return Layers(rgb, grid.box, first, upper, lower, head, opening, target)
+        return Layers(rgb, grid.box, first, upper, lower, head, opening, target, ease)
 
     def _skin_targets(
         self, source: Array, pose: Pose, shape: Shape
@@ -345,6 +365,23 @@ class Layers:
     opening: Opening
     target: Array
     """Where the landmarks of the lower face are to be, (478, 2) pixels."""
+    ease: Ease | None = None
+
+    def _skin(self, at: Map, first: int) -> Pixels:
+        """The source at a map whose first row is the box's row `first`, creases eased."""
+        out = sampled(self.rgb, at)
+        if self.ease is None or self.ease.amount < LEAST_EASE:
+            return out
+        x, y = self.box[0], self.box[1] + first
+        spare = int(EASE_MOVES * self.opening.scale)
+        for left, top, right, bottom in self.ease.boxes:
+            rows = slice(max(top - spare - y, 0), max(bottom + spare - y, 0))
+            part = rows, slice(max(left - spare - x, 0), max(right + spare - x, 0))
+            if out[part].size:
+                eased = sampled(self.ease.picture, np.ascontiguousarray(at[part]))
+                amount = self.ease.amount
+                out[part] = cv2.addWeighted(out[part], 1 - amount, eased, amount, 0)
+        return out
 
     def compose(self, paint: Paint) -> Pixels:
         """The box's pixels: upper layer, inside of the mouth, lower layer.
@@ -352,7 +389,7 @@ class Layers:
         `paint` gets x, y (mouth millimetres) of a patch of pixels and answers its colours.
         """
         first, last = self.first, len(self.upper)
-        upper, lower = sampled(self.rgb, self.upper), sampled(self.rgb, self.lower)
+        upper, lower = self._skin(self.upper, 0), self._skin(self.lower, first)
         out = np.concatenate([upper[:first], lower])
         if last <= first:
             return out

@@ -82,6 +82,11 @@ class _Region:
         side = REGION_SCALE * float((high - low).max())
         return cls(float(centre[0]), float(centre[1]), side, float(np.arctan2(dy, dx)))
 
+    def shows(self, face: Face) -> bool:
+        """Whether a face that was found is in the middle of it and as large as it says."""
+        off = float(np.hypot(*(face.centre - (self.x, self.y))))
+        return off < 0.25 * face.size and 0.7 < face.size * REGION_SCALE / self.side < 1.4
+
     def to_crop(self) -> NDArray[np.float64]:
         """2x3 affine from picture pixels to crop pixels."""
         scale = LANDMARK_SIDE / self.side
@@ -128,12 +133,14 @@ class FaceFinder:
         self._landmarker = _Network("face_landmarks_detector.tflite")
         self._anchors = _anchors()
 
-    def find(self, rgb: Pixels, near: tuple[float, float] | None = None) -> list[Face]:
+    def find(
+        self, rgb: Pixels, near: tuple[float, float] | None = None, tiled: bool = True
+    ) -> list[Face]:
         """All faces in the picture, largest first.
 
         `near` (pixels) adds crops around that point, for small faces in large pictures; without
         it, or where they show nothing, overlapping tiles are tried once the whole picture is
-        found empty.
+        found empty, if `tiled`.
         """
         height, width = rgb.shape[:2]
         longer = max(height, width)
@@ -144,10 +151,16 @@ class FaceFinder:
                 side = max(int(longer * part), 48)
                 left, top = int(near[0] - side / 2), int(near[1] - side / 2)
                 self._search(rgb, (left, top, side, side), faces, MIN_CROP_SCORE)
-        if not faces:
+        if not faces and tiled:
             for tile in _tiles(width, height):
                 self._search(rgb, tile, faces, MIN_CROP_SCORE)
         return sorted(faces, key=lambda face: -face.size)
+
+    def beside(self, rgb: Pixels, face: Face) -> list[Face]:
+        """The other faces that are seen in the whole picture."""
+        faces = [face]
+        self._search(rgb, (0, 0, rgb.shape[1], rgb.shape[0]), faces, MIN_SCORE)
+        return faces[1:]
 
     def follow(self, rgb: Pixels, face: Face) -> Face | None:
         """The same face in the next picture, or None where it is gone."""
@@ -163,6 +176,8 @@ class FaceFinder:
         if part.size == 0:
             return
         for region in self._detect(part, (x0, y0), least):
+            if any(region.shows(other) for other in faces):
+                continue
             face = self._landmarks(rgb, region)
             # Once more from its own points: the detector's box is only a guess.
             face = face and self.follow(rgb, face)

@@ -50,11 +50,17 @@ class Palette:
         light = max(float(skin @ _LUMA), 1.0)
         # White under the light that falls on the skin: as bright as it, half as tinted; and tinted
         # as the white of the eyes is.
-        tint = np.sqrt(np.maximum(skin, 1) / light)
+        tan = np.maximum(skin, 1) / light
+        tint = np.sqrt(tan)
         eyes = np.array([_colour(rgb, at) for at in (p[a] + 0.3 * (p[b] - p[a]) for a, b in _EYES)])
         eye = np.median(eyes[np.argsort(eyes @ _LUMA)[2:]], axis=0)
         if float(eye @ _LUMA) > 0.5 * light:
-            tint = 0.5 * (tint + eye / float(eye @ _LUMA))
+            # (a small eye's white may be anything: no less than a third as tinted as the skin)
+            least = np.cbrt(tan)
+            white = np.clip(
+                eye / float(eye @ _LUMA), np.minimum(least, tan), np.maximum(least, tan)
+            )
+            tint = 0.5 * (tint + white)
         white = np.clip(0.62 * light + 66, 35, 222) * tint
         redder = lip + 0.35 * (lip - float(lip @ _LUMA))
         return cls(
@@ -257,6 +263,7 @@ def painter(palette: Palette, shape: Shape, opening: Opening, shown: Teeth | Non
         out = np.multiply(palette.cavity, floor[..., None])
         jaw = shape.jaw
         a = np.abs(x)
+        half = max(float(abs(opening.x[0])), 1.0)
         # Tongue: a soft mound, its tip rises for t, d, l, th.
         top = 3.4 + 0.42 * jaw - (2.4 + 0.2 * jaw) * shape.tongue + 0.014 * x * x
         mound = 0.9 * _step(y - top, max(1.5, pixel)) * _step(18 - a, 4.0)
@@ -267,7 +274,10 @@ def painter(palette: Palette, shape: Shape, opening: Opening, shown: Teeth | Non
         edge = _EDGE + 0.5 + 0.95 * jaw - 0.008 * x * x
         lower = 0.92 * _step(y - edge, soft) * _step(19 - a, 3.0)
         split = np.abs(a / _LOWER_TOOTH - np.rint(a / _LOWER_TOOTH)) * _LOWER_TOOTH
-        tone = (0.74 - 0.013 * a) * (1 - 0.2 * fine * _step(0.45 - split, max(0.3, pixel)))
+        # The lip's own shadow lies on their lower part, where the lines between them drown.
+        depth = np.clip(y - edge, 0, 8)
+        line = 0.13 * fine * _step(0.4 - split, max(0.4, pixel)) * (1 - depth / 10)
+        tone = (0.8 - 0.013 * a) * (1 - line) * (1 - 0.045 * depth)
         white = palette.teeth if shown is None else 0.92 * shown.tone
         out = _over(out, lower, white * tone[..., None])
         # Upper teeth; where some are seen, the others carry their row on, too dark to show gaps.
@@ -276,7 +286,8 @@ def painter(palette: Palette, shape: Shape, opening: Opening, shown: Teeth | Non
             lines = 1 - 0.16 * _gaps(x, max(0.3, pixel)) * fine
         else:
             row, lines = shown.edge(x), 1.0
-        row = np.maximum(row, up + 1.6 * _step(a - 9, 3.0))  # at the sides the lip bares them too
+        # At the sides the lip bares them too, but not in the corner.
+        row = np.maximum(row, up + 1.6 * _step(a - 9, 3.0) * _step(half - 7 - a, 4.0))
         upper = _step(row - y, soft) * _step(26 - a, 2.0)
         # They are round and stand in the lip's light: paler below, deeper towards the gums.
         tone = (0.97 - 0.0009 * x * x) * lines * (1 - 0.02 * np.clip(row - y, 0, 8))
@@ -290,7 +301,7 @@ def painter(palette: Palette, shape: Shape, opening: Opening, shown: Teeth | Non
         dark *= 0.85 + 0.15 * _step(low - y - 0.7, 0.9)
         dark *= 0.82 + 0.18 * _step(gap - 2.6, 1.8)
         dark += 0.6 * shape.teeth * (1 - dark)  # f and v bare the teeth to the light
-        side = 1 - a / max(float(abs(opening.x[0])), 1.0)
+        side = 1 - a / half
         turned = 1 - _step(side - 0.2, 0.2)
         dark *= 1 - 0.5 * turned
         out = out * dark[..., None] + (0.36 * (1 - dark))[..., None] * palette.lip

@@ -13,6 +13,7 @@ from kolbo_demo.engine.segments import (
     IsCancelled,
     OnProgress,
     Unsynced,
+    check_synced,
     join,
     merged,
     prepare,
@@ -88,12 +89,13 @@ def render(
                 segment = folder / "0.mp4"
                 unsynced.extend(render_segment(plan, source, 0, segment, shown, cancelled))
                 yield segment
-                return
-            working = pool or start(len(made.segments), made.width * made.height)
-            for segment, spans in working.rendered(plan, made, source, shown, cancelled):
-                unsynced.extend(spans)
-                yield segment
-                segment.unlink()
+            else:
+                working = pool or start(len(made.segments), made.width * made.height)
+                for segment, spans in working.rendered(plan, made, source, shown, cancelled):
+                    unsynced.extend(spans)
+                    yield segment
+                    segment.unlink()
+            check_synced(unsynced, made.frames)
 
         join(plan, segments(), audio, output)
     return Rendered(

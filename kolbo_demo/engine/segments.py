@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,9 +23,7 @@ from kolbo_demo.engine import Cancelled, EngineError, encode, problem, stored
 from kolbo_demo.engine.animate import (
     LEARN_FROM,
     WARM_UP,
-    Point,
     Speaker,
-    look,
     planned,
     still,
     talking_clip,
@@ -37,10 +35,12 @@ from kolbo_demo.engine.head import Array
 from kolbo_demo.engine.life import Life
 from kolbo_demo.engine.mouth import MouthCurves, mouth_curves
 from kolbo_demo.engine.mouths import Cast, Mouths
+from kolbo_demo.engine.person import Person
 from kolbo_demo.engine.pipeline import ahead, depth
 from kolbo_demo.engine.recogniser import RATE
 from kolbo_demo.engine.sound import load_voice
 from kolbo_demo.engine.speech import Heard, hear
+from kolbo_demo.engine.tracking import Point, look
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.engine.warp import Pixels
 from kolbo_demo.media import MediaError, inspect_source, upright_image
@@ -49,6 +49,8 @@ SEGMENT_SECONDS = 10
 STILL_FPS = 25
 STILL_PIXELS = 1920 * 1088
 """A larger still is scaled down to about so many pixels."""
+LOOPED = 600
+"""Frames of a clip that plays back and forth up to which every one is looked at beforehand."""
 SHORTEST_VOICE = 0.04
 """Seconds."""
 CANCELLED = "The generation was cancelled."
@@ -63,6 +65,11 @@ class Unsynced(NamedTuple):
     first: int
     end: int
     reason: str
+
+    def told(self, fps: float) -> dict[str, Any]:
+        """In seconds of the result: `start`, `end` and `reason`."""
+        start, end = (round(frame / fps, 3) for frame in (self.first, self.end))
+        return {"start": start, "end": end, "reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -88,9 +95,13 @@ class Plan:
     """The first frame of each segment, and at last the number of frames."""
     casts: list[Cast]
     """Of a clip: the mouths shown in each frame."""
-    faces: list[Array]
-    """Landmarks, (478, 3) pixels. Of a still: its own. Of a clip: for each segment those from which
-    the face is followed."""
+    faces: Array
+    """Landmarks (n, 478, 3), pixels: a still's own, or those of the frames of a clip that were
+    looked at and show the speaker,"""
+    places: list[int]
+    """and the numbers of these in the clip."""
+    person: Person | None
+    """Of a clip: whom to follow."""
 
     @property
     def segments(self) -> list[range]:
@@ -163,7 +174,9 @@ def _of_still(
         life=Life.of(heard.level, STILL_FPS, frames).directed(directions),
         edges=_edges(frames, fps),
         casts=[],
-        faces=[found.points],
+        faces=found.points[None],
+        places=[0],
+        person=None,
     )
 
 
@@ -181,8 +194,11 @@ def _of_clip(
         used = min(frames, clip.frame_count)
         learnt_from = range(0, used, max(used // LEARN_FROM, 1))
         edges = _edges(frames, clip.fps)
-        starts = [clip.number_at(max(edge - WARM_UP, 0)) for edge in edges[:-1]]
-        numbers = sorted({*learnt_from, *starts})
+        if frames > used and used <= LOOPED:
+            numbers = list(range(used))  # each is shown several times, and looked for once
+        else:
+            starts = [clip.number_at(max(edge - WARM_UP, 0)) for edge in edges[:-1]]
+            numbers = sorted({*learnt_from, *starts})
         done = 0
 
         def looked_at() -> None:
@@ -191,11 +207,12 @@ def _of_clip(
             done += 1
             tell(done, len(numbers) + frames)
 
-        seen = look(clip, numbers, face, looked_at)
-        views = {number: seen[number] for number in learnt_from if number in seen} or seen
-        pictures = [(view.rgb, view.face) for view in views.values()]
+        person, views = look(clip, numbers, learnt_from, face, looked_at)
+        parts = {number: view for number, view in views.items() if view.part}
+        usable = {number: view for number, view in parts.items() if not view.reason} or parts
+        pictures = [view.part for view in usable.values() if view.part]
         speaker = Speaker.learnt(pictures, directions.relax)
-        mouths = Mouths.learnt(speaker.head, pictures, list(views))
+        mouths = Mouths.learnt(speaker.head, pictures, list(usable))
         curves = mouth_curves(hear(wave), float(clip.fps), frames).directed(directions)
         shown = [clip.number_at(frame) for frame in range(frames)]
         return Plan(
@@ -211,10 +228,9 @@ def _of_clip(
             life=None,
             edges=edges,
             casts=planned(speaker, mouths, curves, shown),
-            faces=[
-                seen[min(seen, key=lambda number: abs(number - start))].whole.points
-                for start in starts
-            ],
+            faces=np.array([view.whole.points for view in views.values()]),
+            places=list(views),
+            person=person,
         )
 
 
@@ -267,10 +283,12 @@ def _still_segment(plan: Plan, source: Path, shown: range) -> Iterator[Pixels]:
 def _clip_segment(
     plan: Plan, clip: Clip, index: int, passed: Callable[[int, str], None], threaded: bool
 ) -> Iterator[Pixels]:
-    anchor = Face(plan.faces[index], 1.0)
+    assert plan.person is not None
+    known = {n: Face(points, 1.0) for n, points in zip(plan.places, plan.faces, strict=True)}
     return talking_clip(
-        clip, anchor, plan.speaker, plan.curves, plan.casts, plan.segments[index], passed, threaded
-    )
+        clip, plan.person, known, plan.speaker, plan.curves, plan.casts, plan.segments[index],
+        passed, threaded,
+    )  # fmt: skip
 
 
 def join(plan: Path, segments: Iterable[Path], audio: Path, output: Path) -> Plan:
@@ -293,6 +311,16 @@ def merged(spans: Iterable[Unsynced]) -> list[Unsynced]:
         else:
             out.append(span)
     return out
+
+
+def check_synced(unsynced: list[Unsynced], frames: int) -> None:
+    """Raises MediaError where no frame of a result could be synced."""
+    if sum(span.end - span.first for span in unsynced) == frames:
+        longest = max(unsynced, key=lambda span: span.end - span.first)
+        raise MediaError(
+            f"No part of the clip could be synced: {longest.reason}. Use a clip in which the "
+            "speaker's mouth can be seen, or point at another face."
+        )
 
 
 def _check_engine() -> None:

@@ -123,7 +123,7 @@ class Clip:
             # As far as decoding on is no longer than searching.
             keyframe = self._timeline.keyframe_after(float(numbers[0] / self.fps))
             near = keyframe - 1e-6 if self._searchable else math.inf
-            reached = [number for number in numbers if number / self.fps < near]
+            reached = [n for i, n in enumerate(numbers) if i == 0 or float(n / self.fps) < near]
             yield from map(self._rgb, self._nearest(reached))
             numbers = numbers[len(reached) :]
 

@@ -11,6 +11,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, error
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from kolbo_demo import logs
 from kolbo_demo.service.errors import ServiceError
 
 # Jobs of an older release are taken up by a newer one: raise it only when they no longer fit.
@@ -78,11 +79,9 @@ def launch(url: URL, executor: str, *, listens: bool = True) -> None:
     """
     log = logging.getLogger("dbos")
     log.addFilter(_not_a_cancellation)
-    if not any(isinstance(handler.formatter, _OneLine) for handler in log.handlers):
-        handler = logging.StreamHandler()  # where there is one, dbos adds none of its own
-        handler.setFormatter(_OneLine())
-        log.addHandler(handler)
-        log.propagate = False
+    if not log.handlers:  # where there is one, dbos adds none of its own
+        log.propagate = bool(logging.getLogger().handlers)
+        log.addHandler(logging.NullHandler() if log.propagate else logs.text_handler())
     config: DBOSConfig = {
         "name": "kolbo-lipsync",
         "system_database_url": url.render_as_string(hide_password=False),
@@ -90,6 +89,8 @@ def launch(url: URL, executor: str, *, listens: bool = True) -> None:
         "executor_id": executor,
         "serializer": DBOSPortableJSONSerializer(),
         "log_level": "ERROR",
+        # Else an error of the database quotes what a visitor sent.
+        "db_engine_kwargs": {"hide_parameters": True},
         "enable_otlp": False,
         "notification_listener_polling_interval_sec": 0.2,
         # Nobody waits for events, so no connection a process is spent on them.
@@ -100,14 +101,6 @@ def launch(url: URL, executor: str, *, listens: bool = True) -> None:
     if not listens:
         DBOS.listen_queues([])
     DBOS.launch()
-
-
-class _OneLine(logging.Formatter):
-    """dbos's complaints in a line each, without tracebacks."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        cause = record.exc_info[1] if record.exc_info else None
-        return f"jobs: {record.getMessage()} {cause or ''}".rstrip()
 
 
 def _not_a_cancellation(record: logging.LogRecord) -> bool:

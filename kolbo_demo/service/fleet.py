@@ -15,6 +15,8 @@ from dbos import DBOS
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 
+from kolbo_demo import logs
+
 BEAT_SECONDS = 2.0
 LOST_SECONDS = 8.0
 FORGET_SECONDS = 600.0
@@ -76,7 +78,7 @@ class Fleet:
                 mine = _processes.c.executor == self._executor
                 connection.execute(sa.update(_processes).where(mine).values(seen=gone))
         except SQLAlchemyError as error:
-            _log.warning("could not leave in order: %s", type(error).__name__)
+            logs.event(_log, "left without a word", logging.WARNING, error=type(error).__name__)
         self._engine.dispose()
 
     def workers(self) -> int:
@@ -92,7 +94,7 @@ class Fleet:
                 self._beat()
                 self._take_over()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next beat tries again
-                _log.warning("a beat failed: %s", str(error).partition("\n")[0])
+                logs.event(_log, "beat failed", logging.WARNING, error=type(error).__name__)
 
     def _beat(self) -> None:
         now = sa.func.now()
@@ -130,4 +132,6 @@ def resume_all(executor: str) -> None:
         times = (workflow.attributes or {}).get(TAKEOVERS, 0) + 1
         DBOS.update_workflow_attributes(workflow.workflow_id, {TAKEOVERS: times}, merge=True)
         DBOS.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name)
-        _log.warning("took over %s from %s", workflow.workflow_id, executor)
+        logs.event(
+            _log, "taken over", logging.WARNING, workflow=workflow.workflow_id, executor=executor
+        )

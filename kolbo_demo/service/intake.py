@@ -36,8 +36,7 @@ async def read(
     A refused request may leave files: the caller discards the generation's inputs.
     """
     content_type, options = parse_options_header(request.headers.get("content-type"))
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > MAX_UPLOAD_BYTES:
+    if length(request) > MAX_UPLOAD_BYTES:
         raise too_large("request", MAX_UPLOAD_BYTES)
     files: dict[str, str] = {}
     if content_type == b"multipart/form-data":
@@ -46,6 +45,12 @@ async def read(
     else:
         fields = await _read_json(content_type, body)
     return await run_in_threadpool(_job, fields, files, storage, generation, policy)
+
+
+def length(request: Request) -> int:
+    """Bytes of a request's body as it says, or as many as it may have."""
+    told = request.headers.get("content-length", "")
+    return int(told) if told.isdecimal() else MAX_UPLOAD_BYTES
 
 
 async def _read_json(content_type: bytes, body: AsyncIterator[bytes]) -> dict[str, Any]:

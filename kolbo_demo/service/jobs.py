@@ -15,7 +15,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,32 +23,23 @@ from dbos import DBOS, SetWorkflowID, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
-from kolbo_demo.service import database, fetch, process, running, split
-from kolbo_demo.service.errors import JobError, ServiceError
-from kolbo_demo.service.fleet import TAKEOVERS, Fleet
-from kolbo_demo.service.running import StoppedError
-from kolbo_demo.service.split import LOST, MAX_ATTEMPTS
-from kolbo_demo.service.storage import (
-    INPUTS,
-    PARTS,
-    Storage,
-    input_name,
-    plan_name,
-    thumbnail_name,
-    video_name,
-)
+from kolbo_demo.service import database, fetch, making, observe, running, split
+from kolbo_demo.service.errors import ServiceError
+from kolbo_demo.service.fleet import Fleet
+from kolbo_demo.service.storage import INPUTS, PARTS, Storage, thumbnail_name, video_name
 from kolbo_demo.settings import Settings
 
-QUEUE = "lipsync"
-PROGRESS_SECONDS = 0.5
-"""Progress is written at most so often."""
-_ID = re.compile(r"lip_[0-9a-f]{20}")
-_STATES = {"SUCCESS": COMPLETED, "CANCELLED": CANCELLED, "ERROR": FAILED}
-_STATES["MAX_RECOVERY_ATTEMPTS_EXCEEDED"] = FAILED
+DRAIN_SECONDS = 7.5
+"""What runs when the process is told to stop may finish within so long."""
+KILL_SECONDS = 1.0
+"""For the rest to die."""
 POLL_SECONDS = 0.2
 """How often a process looks for work."""
 FLEET_POLL_SECONDS = 0.5
 """The same where many ask one server."""
+_ID = re.compile(r"lip_[0-9a-f]{20}")
+_STATES = {"SUCCESS": COMPLETED, "CANCELLED": CANCELLED, "ERROR": FAILED}
+_STATES["MAX_RECOVERY_ATTEMPTS_EXCEEDED"] = FAILED
 
 
 @dataclass(frozen=True)
@@ -105,8 +96,11 @@ class Jobs:
         self.concurrency = 1 if self._url else default_concurrency()
         self.cores = 1 if self._url else _share(self.concurrency)
         """For one render."""
+        self._closing = threading.Event()
         self._stopping = threading.Event()
         self._running: set[threading.Event] = set()
+        self.changed = threading.Event()
+        """Set whenever work here comes to an end."""
         self._lock: sqlite3.Connection | None = None
         self._fleet: Fleet | None = None
 
@@ -120,6 +114,7 @@ class Jobs:
         if not _one_a_process.acquire(blocking=False):
             raise ServiceError("A local service runs in this process already; stop that one first.")
         try:
+            self._closing.clear()
             self._stopping.clear()
             self._lock = database.lock(self._own)
             self.storage.prepare()
@@ -158,16 +153,23 @@ class Jobs:
         else:
             database.launch(database.file(self._folder), self._executor)
         often = FLEET_POLL_SECONDS if self.shared else POLL_SECONDS
-        for queue in (QUEUE, split.QUEUE) if self.shared else (QUEUE,):
+        for queue in (making.NAME, split.QUEUE) if self.shared else (making.NAME,):
             DBOS.register_queue(
                 queue, worker_concurrency=self.concurrency, polling_interval_sec=often
             )
 
     def stop(self) -> None:
-        """Kill running renders, keep their generations for the next start, and close. Blocks."""
+        """Let running renders finish for a while, keep the rest for the next start, and close.
+
+        Blocks, for under 10 s: that is what process managers grant before they kill.
+        """
+        self._closing.set()  # nothing is begun any more
+        deadline = time.monotonic() + DRAIN_SECONDS
+        for ended in list(self._running):
+            ended.wait(timeout=max(0.0, deadline - time.monotonic()))
         self._stopping.set()
         for ended in list(self._running):
-            ended.wait(timeout=10)
+            ended.wait(timeout=KILL_SECONDS)
         self._release()
 
     def _release(self) -> None:
@@ -196,7 +198,7 @@ class Jobs:
         """Accept a generation; once this returns it will be worked on. `job` is plain JSON."""
         with SetWorkflowID(generation):
             own = {"file": secrets.token_hex(16), "created": time.time()}
-            DBOS.enqueue_workflow(QUEUE, _generation, job | own)
+            DBOS.enqueue_workflow(making.NAME, making.run, job | own)
 
     def find(self, generation: str) -> Progress | None:
         """Where a generation stands, or None where there is none of that id."""
@@ -212,6 +214,7 @@ class Jobs:
         if found and found.state == CANCELLED:
             # One that runs notices by itself and cleans up after itself again.
             self.discard(generation, found.file)
+            observe.ended(generation, CANCELLED)
         return found
 
     def withdraw(self, generation: str) -> None:
@@ -219,13 +222,13 @@ class Jobs:
         self.cancel(generation)
         self.discard(generation)
 
-    def waiting(self) -> int:
-        """Generations accepted and not ended."""
-        return len(
-            DBOS.list_workflows(
-                name=QUEUE, status=["ENQUEUED", "PENDING"], load_input=False, load_output=False
-            )
+    def load(self) -> tuple[int, int]:
+        """How many generations wait, and how many run."""
+        found = DBOS.list_workflows(
+            name=making.NAME, status=["ENQUEUED", "PENDING"], load_input=False, load_output=False
         )
+        waiting = sum(status.status == "ENQUEUED" for status in found)
+        return waiting, len(found) - waiting
 
     def discard(self, generation: str, file: str | None = None) -> None:
         """Remove a generation's inputs, and its results where `file` names them."""
@@ -237,7 +240,9 @@ class Jobs:
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """Mark work that `stop` waits for."""
+        """Mark work that `stop` waits for. Raises StoppedError where none is begun any more."""
+        if self._closing.is_set():
+            raise running.StoppedError
         ended = threading.Event()
         self._running.add(ended)
         try:
@@ -245,158 +250,15 @@ class Jobs:
         finally:
             self._running.discard(ended)
             ended.set()
+            self.changed.set()
 
-    def cancelled(self, generation: str) -> bool:
-        """Whether a generation is not wanted any more by anybody. Raises StoppedError when the
-        process goes down."""
+    def check_stopping(self) -> None:
+        """Raises StoppedError when the process goes down."""
         if self._stopping.is_set():
-            raise StoppedError
-        status = DBOS.get_workflow_status(generation)
-        return status is None or status.status == "CANCELLED"
-
-    def watch(self, workflow: str) -> Callable[[], bool]:
-        """A function that tells whether this execution of a workflow is to go on: nobody has
-        cancelled it, and no other process has taken it over.
-
-        The function raises StoppedError when the process goes down. Raises JobError where the
-        workflow was taken over too often.
-        """
-
-        def held() -> WorkflowStatus | None:
-            if self._stopping.is_set():
-                raise StoppedError
-            status = DBOS.get_workflow_status(workflow)
-            mine = status and (status.status, status.executor_id) == ("PENDING", self._executor)
-            return status if mine else None
-
-        begun = held()
-        if begun and (begun.attributes or {}).get(TAKEOVERS, 0) >= MAX_ATTEMPTS:
-            raise JobError.of(LOST)
-
-        def wanted() -> bool:
-            now = held()
-            return bool(begun and now and now.dequeued_at == begun.dequeued_at)
-
-        return wanted
+            raise running.StoppedError
 
 
 _one_a_process = threading.Lock()
-
-
-# dbos finds workflows by name in a registry of the process, hence functions, not methods.
-
-
-@DBOS.workflow(name="lipsync", max_recovery_attempts=MAX_ATTEMPTS)
-def _generation(job: dict[str, Any]) -> dict[str, Any]:
-    jobs, generation = running.jobs(), str(DBOS.workflow_id)
-    try:
-        with jobs.at_work():
-            outcome = _fetch(job) or _render(job)
-            if "parts" in outcome:
-                split.hand_out(generation, outcome["parts"])
-                outcome = _join(job, outcome["parts"])
-    except Exception:  # a bug: dbos records it as the outcome
-        jobs.discard(generation, job["file"])
-        raise
-    except BaseException:  # cancelled, as dbos tells it, or the process goes down
-        with contextlib.suppress(StoppedError):
-            if jobs.cancelled(generation):
-                jobs.discard(generation, job["file"])
-        raise
-    jobs.discard(generation, None if "made" in outcome else job["file"])
-    return outcome
-
-
-@DBOS.step(name="fetch")
-def _fetch(job: dict[str, Any]) -> dict[str, Any]:
-    """Bring linked files here. Returns a failure, or nothing."""
-    jobs, generation = running.jobs(), str(DBOS.workflow_id)
-    for field in ("source", "audio"):
-        if link := job.get(f"{field}_url"):
-            try:
-                _bring(link, field, generation, jobs)
-            except JobError as error:
-                return {"failure": error.failure.model_dump()}
-            except _UnwantedError:
-                break
-    return {}
-
-
-class _UnwantedError(Exception):
-    """What was being made is not to be kept."""
-
-
-def _bring(link: str, field: fetch.Field, generation: str, jobs: Jobs) -> None:
-    wanted = jobs.watch(generation)
-    with jobs.storage.create(input_name(generation, field)) as file:
-        fetch.fetch(link, field, file, jobs.policy, wanted)
-        if not wanted():
-            raise _UnwantedError
-
-
-@DBOS.step(name="render")
-def _render(job: dict[str, Any]) -> dict[str, Any]:
-    """Make the video. Returns `made`, `failure`, `parts` where it only made the plan of a long one,
-    or nothing when it is not wanted any more."""
-    jobs, generation, file = running.jobs(), str(DBOS.workflow_id), job["file"]
-    storage = jobs.storage
-    with storage.workspace(generation) as folder:
-        plan = folder / "plan.npz"
-        task = process.Task(
-            source=str(storage.bring(input_name(generation, "source"), folder)),
-            audio=str(storage.bring(input_name(generation, "audio"), folder)),
-            video=str(folder / "video.mp4"),
-            thumbnail=str(folder / "thumbnail.jpg"),
-            face=job["face"],
-            model=job["model"],
-            prompt=job.get("prompt"),
-            workers=jobs.cores,
-            plan=str(plan) if jobs.shared else None,
-        )
-        try:
-            wanted = jobs.watch(generation)
-            made = process.run(task, _teller(generation), wanted)
-        except JobError as error:
-            return {"failure": error.failure.model_dump()}
-        if made is None or not wanted():
-            return {}
-        if plan.exists():
-            storage.publish(plan, plan_name(generation))
-            return {"parts": made}
-        storage.publish(folder / "video.mp4", video_name(file))
-        storage.publish(folder / "thumbnail.jpg", thumbnail_name(file))
-    return {"made": made}
-
-
-@DBOS.step(name="join")
-def _join(job: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-    """Make the video of segments. Returns `made`, `failure`, or nothing when it is not wanted."""
-    jobs, generation = running.jobs(), str(DBOS.workflow_id)
-    try:
-        wanted = jobs.watch(generation)
-        made = split.join(generation, job["file"], parts, _teller(generation), wanted)
-    except JobError as error:
-        return {"failure": error.failure.model_dump()}
-    return {"made": made} if made else {}
-
-
-def _teller(generation: str) -> Callable[[int, int], None]:
-    """A function that records progress, given what is done and what there is in all."""
-    told, due = _percent(generation), 0.0
-
-    def tell(done: int, total: int) -> None:
-        nonlocal told, due
-        percent = min(99, 100 * done // max(1, total))
-        # After a restart the work begins again: what was told stays until it is passed.
-        if percent > told and time.monotonic() >= due:
-            DBOS.set_event("progress", percent)
-            told, due = percent, time.monotonic() + PROGRESS_SECONDS
-
-    return tell
-
-
-def _percent(generation: str) -> int:
-    return int(DBOS.get_all_events(generation).get("progress", 0))
 
 
 def _progress(status: WorkflowStatus) -> Progress:
@@ -404,11 +266,11 @@ def _progress(status: WorkflowStatus) -> Progress:
     outcome = status.output if status.status == "SUCCESS" and status.output else {}
     state, failure = _STATES.get(status.status, PROCESSING), None
     if state == FAILED or (state == COMPLETED and "made" not in outcome):
-        state, failure = FAILED, Failure.model_validate(outcome.get("failure") or LOST)
+        state, failure = FAILED, Failure.model_validate(outcome.get("failure") or running.LOST)
     return Progress(
         id=status.workflow_id,
         state=state,
-        percent=100 if state == COMPLETED else _percent(status.workflow_id),
+        percent=100 if state == COMPLETED else making.percent(status.workflow_id),
         created=job.get("created", 0.0),
         file=job.get("file"),
         made=outcome.get("made"),

@@ -10,7 +10,10 @@ import os
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +28,17 @@ BLOCK_BYTES = 8 * 1024**2
 """Held in memory of a file on its way."""
 _CACHE = "cache"
 _INCOMING = "incoming"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as a listing tells it."""
+
+    name: str
+    size: int
+    """Bytes."""
+    modified: float
+    """Seconds since the epoch."""
 
 
 class Place(Protocol):
@@ -53,6 +67,10 @@ class Place(Protocol):
 
     def under(self, folder: str) -> list[str]:
         """What a folder holds, sorted."""
+        ...
+
+    def files(self, folder: str) -> list[File]:
+        """Every file in a folder and in those within it."""
         ...
 
 
@@ -119,6 +137,17 @@ class Folder:
     def under(self, folder: str) -> list[str]:
         path = self._root / folder
         return sorted(child.name for child in path.iterdir()) if path.is_dir() else []
+
+    def files(self, folder: str) -> list[File]:
+        found = []
+        for where, _, names in os.walk(self._root / folder):
+            for name in names:
+                path = Path(where, name)
+                with contextlib.suppress(FileNotFoundError):  # gone since
+                    stat = path.stat()
+                    told = path.relative_to(self._root).as_posix()
+                    found.append(File(told, stat.st_size, stat.st_mtime))
+        return found
 
 
 class Elsewhere:
@@ -187,6 +216,16 @@ class Elsewhere:
                 return []
         return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
 
+    def files(self, folder: str) -> list[File]:
+        with _told():
+            self._system.invalidate_cache()
+            found = self._system.find(self._path(folder), detail=True)
+        root = len(self._path("")) + 1
+        return [
+            File(path[root:], int(told.get("size") or 0), _modified(told))
+            for path, told in found.items()
+        ]
+
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}".rstrip("/")
 
@@ -226,6 +265,19 @@ class Elsewhere:
             left -= size
             if left < 0 and file != copy:
                 file.unlink(missing_ok=True)
+
+
+def _modified(told: dict[str, Any]) -> float:
+    """When a file was written. Each library has its own word for it; now, where one has none."""
+    for word in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
+        when = told.get(word)
+        if isinstance(when, str):
+            when = datetime.fromisoformat(when)
+        if isinstance(when, datetime):
+            return when.timestamp()
+        if isinstance(when, int | float):
+            return float(when)
+    return time.time()
 
 
 @contextlib.contextmanager

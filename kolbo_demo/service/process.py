@@ -10,18 +10,19 @@ import logging
 import os
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kolbo_demo import logs
 from kolbo_demo.child import ONE_THREAD, Child, Message, parent
 from kolbo_demo.service.catalogue import for_kind, kind_of_model
 from kolbo_demo.service.errors import JobError
 
 if TYPE_CHECKING:
     from kolbo_demo.engine.render import Rendered
-    from kolbo_demo.engine.segments import Plan
+    from kolbo_demo.engine.segments import Plan, Unsynced
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ CHECK_SECONDS = 0.2
 STALL_SECONDS = 900.0
 """A render that tells nothing for so long is given up: the longest audio takes less to read."""
 _NICENESS = 5
+_CRASHED = "ENGINE_CRASHED"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Join:
     audio: str
     segments: list[str]
     """In order."""
+    unsynced: list[list[Any]]
+    """The spans that all segments told."""
     video: str
     thumbnail: str
 
@@ -89,11 +93,20 @@ def run(
     heard: queue.SimpleQueue[tuple[Child, Message | None]] = queue.SimpleQueue()
     environment = ONE_THREAD if isinstance(task, Segment) else None
     child = Child(__name__, heard, environment, leader=True)
+    crashed = True
     try:
         child.ask(do=type(task).__name__, **asdict(task))
-        return _follow(child, heard, on_progress, wanted)
+        made = _follow(child, heard, on_progress, wanted)
+        crashed = False
+    except JobError as error:
+        crashed = error.failure.code == _CRASHED
+        raise
+    else:
+        return made
     finally:
-        _log.info("render %s said: %s", child.pid, child.kill())
+        said = child.kill()
+        if crashed:
+            logs.event(_log, "render crashed", logging.WARNING, where=logs.places(said))
 
 
 def _follow(
@@ -130,7 +143,7 @@ def _broken(what: str) -> JobError:
     return JobError(
         f"The engine {what}. Try again; if it happens again, convert the files and use those.",
         category="engine",
-        code="ENGINE_CRASHED",
+        code=_CRASHED,
         retryable=True,
     )
 
@@ -195,7 +208,7 @@ def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any
         workers=task.workers,
     )
     _save_first_frame(task)
-    return about | _measures(made) | {"frames_without_face": made.skipped}
+    return about | _measures(made, made.unsynced)
 
 
 def _segment(task: Segment, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
@@ -213,11 +226,13 @@ def _segment(task: Segment, on_progress: Callable[[int, int], None]) -> dict[str
 
 
 def _join(task: Join, on_progress: Callable[[int, int], None]) -> dict[str, Any]:  # noqa: ARG001
-    from kolbo_demo.engine.segments import join
+    from kolbo_demo.engine.segments import Unsynced, check_synced, join, merged
 
     plan = join(Path(task.plan), map(Path, task.segments), Path(task.audio), Path(task.video))
+    unsynced = merged(Unsynced(*span) for span in task.unsynced)
+    check_synced(unsynced, plan.frames)
     _save_first_frame(task)
-    return _measures(plan)
+    return _measures(plan, unsynced)
 
 
 _WORK: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
@@ -233,13 +248,14 @@ def _save_first_frame(task: Task | Join) -> None:
     media.first_frame(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
 
 
-def _measures(made: "Rendered | Plan") -> dict[str, Any]:
+def _measures(made: "Rendered | Plan", unsynced: "Iterable[Unsynced]") -> dict[str, Any]:
     return {
         "duration": round(float(made.duration), 3),
         "width": made.width,
         "height": made.height,
         "frames": made.frames,
         "fps": round(float(made.fps), 3),
+        "unsynced": [span.told(float(made.fps)) for span in unsynced],
     }
 
 

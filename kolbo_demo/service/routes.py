@@ -5,8 +5,10 @@ import contextlib
 import math
 import re
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Security
@@ -17,6 +19,7 @@ from pydantic import BaseModel, SecretStr
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from kolbo_demo import engine
 from kolbo_demo.contract import (
@@ -34,11 +37,12 @@ from kolbo_demo.contract import (
     StartReply,
     Status,
 )
-from kolbo_demo.service import intake
+from kolbo_demo.service import intake, observe
 from kolbo_demo.service.catalogue import listed
 from kolbo_demo.service.errors import ApiError
 from kolbo_demo.service.jobs import Jobs, Progress, new_id
-from kolbo_demo.service.limits import Limits, Window, check_key
+from kolbo_demo.service.limits import MAX_UPLOAD_BYTES, Limits, Window, check_key
+from kolbo_demo.service.retention import Retention
 from kolbo_demo.service.storage import thumbnail_name, video_name
 
 POLL_SECONDS = 1.0
@@ -59,8 +63,9 @@ _FILES = {"mp4": ("video/mp4", video_name), "jpg": ("image/jpeg", thumbnail_name
 class Api:
     """The endpoints over one `Jobs`, one key and one set of limits."""
 
-    def __init__(self, jobs: Jobs, key: SecretStr, limits: Limits) -> None:
+    def __init__(self, jobs: Jobs, retention: Retention, key: SecretStr, limits: Limits) -> None:
         self.jobs = jobs
+        self._retention = retention
         self.problem: str | None = None
         """Why no job can be looked at: one sentence, None when all is well."""
         self._key = key
@@ -141,15 +146,34 @@ class Api:
             raise ApiError(503, "ENGINE_UNAVAILABLE", problem)
         stamp = self._starts.take("")
         generation = new_id()
+        size = min(intake.length(request), MAX_UPLOAD_BYTES)
+        received, coming = 0, size
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal received, coming
+            async for chunk in body:
+                received += len(chunk)
+                yield chunk
+                coming -= len(chunk)
+                self._retention.release(len(chunk))  # it is on the disk now, and counts there
+
+        self._retention.expect(size)
         try:
-            job = await intake.read(request, body, self.jobs.storage, generation, self.jobs.policy)
-            waiting = await run_in_threadpool(self.jobs.waiting)
+            await run_in_threadpool(self._retention.check_room)
+            job = await intake.read(
+                request, counted(), self.jobs.storage, generation, self.jobs.policy
+            )
+            ahead = sum(await run_in_threadpool(self.jobs.load))
             await run_in_threadpool(self.jobs.submit, generation, job)
+            observe.accepted(generation)
         except BaseException:
             # Refused, broken off, or failed: nothing of it stays, and it does not count.
             self._starts.give_back("", stamp)
             await run_in_threadpool(self.jobs.withdraw, generation)
             raise
+        finally:
+            observe.moved("received", received)
+            self._retention.release(coming)
         return _reply(
             StartReply(
                 generation_id=generation,
@@ -157,7 +181,7 @@ class Api:
                 credits_charged=0,
                 poll_url=f"/api{API_PREFIX}/generate/{generation}/status",
                 # Many who wait need not ask often, and share one allowance of polls.
-                poll_interval_hint=min(MAX_POLL_SECONDS, POLL_SECONDS * (1 + waiting)),
+                poll_interval_hint=min(MAX_POLL_SECONDS, POLL_SECONDS * (1 + ahead)),
             )
         )
 
@@ -185,16 +209,38 @@ class Api:
         if ending in _FILES and len(stem) == 32 and stem.isalnum() and stem.isascii():
             media_type, storage_name = _FILES[ending]
             if self.jobs.storage.exists(storage_name(stem)):
-                return FileResponse(
+                return _Sent(
+                    self._retention.sending(stem),
                     self.jobs.storage.local(storage_name(stem)),
                     media_type=media_type,
                     headers={"X-Content-Type-Options": "nosniff"},
                 )
-        raise ApiError(404, "RESULT_NOT_FOUND", "There is no such result file.")
+        raise ApiError(
+            404,
+            "RESULT_NOT_FOUND",
+            "There is no such result file, or not any more: results are kept for "
+            f"{self._retention.hours:g} hours.",
+        )
 
     def _check_problem(self) -> None:
         if self.problem:
             raise ApiError(503, "SERVICE_UNAVAILABLE", self.problem)
+
+
+class _Sent(FileResponse):
+    """A result file that stays while it goes out; its bytes are counted."""
+
+    def __init__(self, keeping: AbstractContextManager[None], path: Path, **more: Any) -> None:
+        super().__init__(path, **more)
+        self._keeping = keeping
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            await send(message)
+            observe.moved("sent", len(message.get("body", b"")))
+
+        with self._keeping:
+            await super().__call__(scope, receive, counted)
 
 
 def _client(request: Request) -> str:
@@ -240,7 +286,8 @@ def _status(progress: Progress, request: Request) -> Status:
             prompt_used=made.get("prompt_used", ""),
             model=made["model"],
             created_at=created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            **{k: made[k] for k in ("width", "height", "fps", "frames", "frames_without_face")},
+            unsynced=made.get("unsynced", []),
+            **{k: made[k] for k in ("width", "height", "fps", "frames")},
         )
     return status
 
@@ -264,6 +311,7 @@ async def _drain(body: AsyncIterator[bytes]) -> None:
 
 
 def _refusal(error: ApiError) -> JSONResponse:
+    observe.refused(error.code, error.status)
     return JSONResponse(
         ErrorReply.of(error.code, error.message).model_dump(),
         status_code=error.status,

@@ -11,27 +11,13 @@ from typing import Any
 
 from dbos import DBOS, SetWorkflowID, WorkflowStatus
 
+from kolbo_demo import logs
 from kolbo_demo.contract import Failure
-from kolbo_demo.service import process, running
+from kolbo_demo.service import observe, process, running
 from kolbo_demo.service.errors import JobError
-from kolbo_demo.service.storage import (
-    Storage,
-    input_name,
-    plan_name,
-    segment_name,
-    thumbnail_name,
-    video_name,
-)
+from kolbo_demo.service.storage import input_name, plan_name, segment_name
 
 QUEUE = "segments"
-MAX_ATTEMPTS = 10
-"""A workflow that has taken whole machines down so often is given up."""
-LOST = Failure(
-    message="The service failed at this generation. Try it again.",
-    category="engine",
-    code="GENERATION_ERROR",
-    retryable=True,
-)
 TELL_SECONDS = 2.0
 """A segment tells its frames, and its generation asks for them, about so often."""
 LOOK_SECONDS = 0.5
@@ -50,62 +36,61 @@ def hand_out(generation: str, parts: dict[str, Any]) -> None:
 
 
 def join(
-    generation: str, file: str, parts: dict[str, Any], on_progress: OnProgress, wanted: Wanted
+    generation: str, folder: Path, parts: dict[str, Any], on_progress: OnProgress, wanted: Wanted
 ) -> dict[str, Any] | None:
-    """Wait for the segments and make them the result `file`. Returns what the engine tells of it,
-    or None when it is not wanted any more. Raises JobError."""
+    """Wait for the segments and make them `video.mp4` and `thumbnail.jpg` in the workspace.
+
+    Returns what the engine tells of it, or None when it is not wanted any more. Raises JobError.
+    """
     storage = running.jobs().storage
-    with storage.workspace(generation) as folder:
-        try:
-            made = _collected(generation, storage, folder, parts, on_progress, wanted)
-        except JobError:
-            _cancel_all(generation, parts["segments"])
-            raise
-        if made is None:
-            return None
-        segments, without_face = made
-        task = process.Join(
-            plan=str(storage.bring(plan_name(generation), folder)),
-            audio=str(storage.bring(input_name(generation, "audio"), folder)),
-            segments=[str(segment) for segment in segments],
-            video=str(folder / "video.mp4"),
-            thumbnail=str(folder / "thumbnail.jpg"),
-        )
+    try:
+        made = _collected(generation, folder, parts, on_progress, wanted)
+    except JobError:
+        _cancel_all(generation, parts["segments"])
+        raise
+    if made is None:
+        return None
+    segments, unsynced = made
+    task = process.Join(
+        plan=str(storage.bring(plan_name(generation), folder)),
+        audio=str(storage.bring(input_name(generation, "audio"), folder)),
+        segments=[str(segment) for segment in segments],
+        unsynced=unsynced,
+        video=str(folder / "video.mp4"),
+        thumbnail=str(folder / "thumbnail.jpg"),
+    )
+    with observe.stage("join"):
         measures = process.run(task, lambda *_: None, wanted)
-        if measures is None:
-            return None
-        storage.publish(folder / "video.mp4", video_name(file))
-        storage.publish(folder / "thumbnail.jpg", thumbnail_name(file))
-    about = {name: parts[name] for name in ("model", "prompt_used")}
-    return about | measures | {"frames_without_face": without_face}
+    if measures is None:
+        return None
+    return {name: parts[name] for name in ("model", "prompt_used")} | measures
 
 
 def _collected(
     generation: str,
-    storage: Storage,
     folder: Path,
     parts: dict[str, Any],
     on_progress: OnProgress,
     wanted: Wanted,
-) -> tuple[list[Path], int] | None:
-    """The segments, in order, each brought as soon as it is there, and how many of their frames
-    have no face."""
+) -> tuple[list[Path], list[list[Any]]] | None:
+    """The segments, in order, each brought as soon as it is there, and their unsynced spans."""
+    storage = running.jobs().storage
     ids = [_segment_id(generation, index) for index in range(parts["segments"])]
     brought: dict[str, Path] = {}
     done: dict[str, int] = {}
-    without_face = 0
+    unsynced: list[list[Any]] = []
     ask = 0.0
     while wanted():
         missing = [name for name in ids if name not in brought]
         if not missing:
-            return [brought[name] for name in ids], without_face
+            return [brought[name] for name in ids], unsynced
         for status in DBOS.list_workflows(workflow_ids=missing, load_input=False):
             outcome = _outcome(status)
             if outcome is not None:
                 index = ids.index(status.workflow_id)
                 path = storage.bring(segment_name(generation, index), folder)
                 brought[status.workflow_id] = path
-                without_face += sum(end - first for first, end, _ in outcome["unsynced"])
+                unsynced += outcome["unsynced"]
             done[status.workflow_id] = (status.attributes or {}).get(_FRAMES, 0)
         if time.monotonic() >= ask:
             on_progress(parts["looks"] + sum(done.values()), parts["looks"] + parts["frames"])
@@ -120,7 +105,7 @@ def _outcome(status: WorkflowStatus) -> dict[str, Any] | None:
         return None  # one is cancelled with its generation, which learns that by itself
     outcome = status.output if status.status == "SUCCESS" else None
     if not outcome or "unsynced" not in outcome:
-        failure = Failure.model_validate((outcome or {}).get("failure") or LOST)
+        failure = Failure.model_validate((outcome or {}).get("failure") or running.LOST)
         raise JobError.of(failure)
     return outcome
 
@@ -133,9 +118,9 @@ def _segment_id(generation: str, index: int) -> str:
     return f"{generation}-{index}"
 
 
-@DBOS.workflow(name="segment", max_recovery_attempts=MAX_ATTEMPTS)
+@DBOS.workflow(name="segment", max_recovery_attempts=running.MAX_ATTEMPTS)
 def _segment(part: dict[str, Any]) -> dict[str, Any]:
-    with running.jobs().at_work():
+    with logs.about(part["generation"]), running.jobs().at_work():
         return _rendered(part)
 
 
@@ -154,17 +139,15 @@ def _rendered(part: dict[str, Any]) -> dict[str, Any]:
 
     with storage.workspace(workflow) as folder:
         try:
-            wanted = jobs.watch(workflow)
-            made = process.run(
-                process.Segment(
-                    plan=str(storage.bring(plan_name(generation), folder)),
-                    source=str(storage.bring(input_name(generation, "source"), folder)),
-                    index=index,
-                    video=str(folder / "segment.mp4"),
-                ),
-                on_progress,
-                wanted,
+            wanted = running.watch(workflow)
+            task = process.Segment(
+                plan=str(storage.bring(plan_name(generation), folder)),
+                source=str(storage.bring(input_name(generation, "source"), folder)),
+                index=index,
+                video=str(folder / "segment.mp4"),
             )
+            with observe.stage("segment"):
+                made = process.run(task, on_progress, wanted)
         except JobError as error:
             return {"failure": error.failure.model_dump()}
         if made is None or not wanted():

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from kolbo_demo.service.places import Folder, Place, place
+from kolbo_demo.service.places import File, Folder, Place, place
 
 INPUTS = "inputs"
 PARTS = "parts"
@@ -42,7 +42,7 @@ class Storage:
         self._work.mkdir(mode=0o700, parents=True)
         if self._url:
             self._place = place(self._url, self._work)
-        self._place.prepare([INPUTS, PARTS, RESULTS])
+        self._place.prepare([INPUTS, RESULTS])
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
@@ -82,6 +82,15 @@ class Storage:
     def under(self, folder: str) -> list[str]:
         """The next part of every name that begins with `folder/`."""
         return self._place.under(_checked(folder))
+
+    def files(self, folder: str) -> list[File]:
+        """Every file whose name begins with `folder/`. Raises OSError."""
+        return self._place.files(_checked(folder))
+
+    def used(self) -> int:
+        """Bytes of all files, those in the making too. Raises OSError."""
+        made = sum(file.size for file in self._place.files(""))
+        return made + sum(file.size for file in Folder(self._work).files(""))
 
     @contextlib.contextmanager
     def workspace(self, name: str) -> Iterator[Path]:

@@ -13,6 +13,7 @@ import threading
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
+from kolbo_demo import logs
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.jobs import Jobs
 from kolbo_demo.settings import Settings
@@ -38,6 +39,7 @@ def work(settings: Settings, processes: int) -> None:
             "A worker takes its work from PostgreSQL: set KOLBO_DATABASE_URL to the one that the "
             "page uses, and KOLBO_STORAGE_URL to where its files lie."
         )
+    logs.configure(settings.log)
     if problem := _engine_problem():
         raise ServiceError(problem)
     if processes == 1:
@@ -57,9 +59,11 @@ def _engine_problem() -> str:
 
 
 def _work_alone(settings: Settings) -> None:
+    logs.configure(settings.log)
     jobs = Jobs(settings)
     jobs.start()
     try:
+        logs.announce(f"Working as process {os.getpid()}.", sys.stderr)
         threading.Event().wait()
     finally:
         jobs.stop()
@@ -95,7 +99,7 @@ class _Crew:
             self._working.remove(process)
             if process.exitcode == _REFUSED:
                 raise ServiceError("The workers could not begin; what they said is above.")
-            _log.error("worker %s ended with %s: another begins", process.pid, process.exitcode)
+            logs.event(_log, "worker died", logging.ERROR, exit_code=process.exitcode)
 
     def _end(self) -> None:
         for process in self._working:

@@ -26,4 +26,4 @@ class _Server(uvicorn.Server):
 def serve(app: FastAPI, host: str, port: int) -> None:
     """Blocks until an interrupt or a SIGTERM."""
     with contextlib.suppress(KeyboardInterrupt):
-        _Server(uvicorn.Config(app, host=host, port=port, log_level="warning")).run()
+        _Server(uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False)).run()

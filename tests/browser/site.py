@@ -1,6 +1,7 @@
 """`python app.py` in a process of its own, and Chromium."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -87,7 +88,7 @@ def serve(home: Path, **environment: str) -> Iterator[Site]:
         process.send_signal(signal.SIGINT)
         process.wait(STOP_SECONDS)
     said = log.read_text(errors="replace")
-    if "Traceback" in said:
+    if "Traceback" in said or re.search("^(ERROR|CRITICAL) ", said, re.MULTILINE):
         raise RuntimeError(f"app.py met an error that nobody expected:\n{said}")
 
 

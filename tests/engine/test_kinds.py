@@ -12,8 +12,15 @@ from scipy.spatial import Delaunay
 from scipy.spatial.transform import Rotation
 
 from kolbo_demo.engine.deform import MouthWarp, Shape
-from kolbo_demo.engine.face import FaceFinder, find_speaker
-from kolbo_demo.engine.head import LOWER_OUTER, UPPER_OUTER, Head, Pose
+from kolbo_demo.engine.face import FaceFinder, find_speaker, track
+from kolbo_demo.engine.head import (
+    LOWER_INNER,
+    LOWER_OUTER,
+    UPPER_INNER,
+    UPPER_OUTER,
+    Head,
+    Pose,
+)
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.engine.voice import speak
@@ -225,6 +232,69 @@ def test_a_picture_of_this_kind_speaks(
 
 def test_a_toothy_smile_speaks(toothy: Picture, usual: np.ndarray, words: Path, tmp_path: Path):
     speaks_well(toothy, usual, words, tmp_path)
+
+
+def test_what_lies_between_a_pictures_lips_never_sticks_to_them(
+    toothy: Picture, words: Path, tmp_path: Path
+):
+    """Whatever it is, green here: lips that close leave no line of it."""
+    source = toothy.copy()
+    ring = points_of(source)[[*UPPER_INNER, *LOWER_INNER[::-1]], :2]
+    cv2.fillPoly(source, [np.rint(ring).astype(np.int32)], (20, 230, 20))
+    Image.fromarray(source).save(tmp_path / "source.png")
+    render(tmp_path / "source.png", words, tmp_path / "out.mp4")
+    with Clip(tmp_path / "out.mp4") as clip:
+        for frame in clip.frames():
+            red, green, blue = frame.astype(int).transpose(2, 0, 1)
+            assert int((green - np.maximum(red, blue)).max()) < 8
+
+
+def test_both_eyes_of_a_tilted_head_blink(closed: Picture, tmp_path: Path):
+    height, width = closed.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 28, 1.0)
+    tilted = cv2.warpAffine(closed, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    Image.fromarray(np.asarray(tilted, np.uint8)).save(tmp_path / "source.png")
+    quiet = samples.silent_wav(tmp_path / "quiet.wav", 2.4)
+    render(tmp_path / "source.png", quiet, tmp_path / "out.mp4")
+    with Clip(tmp_path / "out.mp4") as clip:
+        points = [
+            face.points[:, :2] for _, face in track(clip.frames(), FaceFinder(), None) if face
+        ]
+    for above, below in ((159, 145), (386, 374)):
+        open_by = np.array([np.linalg.norm(p[above] - p[below]) for p in points])
+        assert open_by.min() < 0.4 * np.median(open_by)
+
+
+def test_a_crease_beside_the_mouth_fades_while_lips_are_round(closed: Picture, tmp_path: Path):
+    source = closed.copy()
+    points = points_of(source)[:, :2]
+    unit = float(np.linalg.norm(points[33] - points[263]))
+    for corner, side in ((61, -1), (291, 1)):
+        x, y = points[corner] + (side * 0.08 * unit, -0.06 * unit)
+        ends = np.rint([(x - side * 3, y - 7), (x + side * 3, y + 7)]).astype(int)
+        shade = source[ends[0][1], ends[0][0]] * 0.72
+        cv2.line(source, ends[0], ends[1], shade.tolist(), 2, cv2.LINE_AA)
+    Image.fromarray(source).save(tmp_path / "source.png")
+    speak("Who knew? You two do.", tmp_path / "round.wav")
+    render(tmp_path / "source.png", tmp_path / "round.wav", tmp_path / "out.mp4")
+    width = lips(tmp_path / "out.mp4").width
+    with Clip(tmp_path / "out.mp4") as clip:
+        frames = list(clip.frames())
+    assert crease(frames[int(width.argmin())]) < 0.5 * crease(frames[int(width.argmax())])
+
+
+def crease(picture: Picture) -> float:
+    """Depth of the darkest narrow line beside the mouth's corners, in grey levels."""
+    points = points_of(picture)[:, :2]
+    unit = float(np.linalg.norm(points[33] - points[263]))
+    grey_levels = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
+    lines = cv2.morphologyEx(grey_levels, cv2.MORPH_BLACKHAT, kernel)
+    depths = []
+    for corner, side in ((61, -1), (291, 1)):
+        x, y = np.rint(points[corner] + (side * 0.085 * unit, -0.06 * unit)).astype(int)
+        depths.append(np.percentile(lines[y - 7 : y + 8, x - 6 : x + 7], 95))
+    return float(np.mean(depths))
 
 
 def test_a_face_of_a_thousand_pixels_speaks(closed: Picture, words: Path, tmp_path: Path):

@@ -1,0 +1,122 @@
+"""What the server writes to its log: text for people, or a JSON object a line for machines.
+
+No line holds a key, a prompt, a file name or an address of a visitor. Our own lines name events and
+generations only; of an exception, ours or a library's, the kind and the places in the code are told
+and its message is not, since it may quote what a visitor sent.
+"""
+
+import contextlib
+import json
+import logging
+import re
+import traceback
+from collections.abc import Iterator
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, TextIO
+
+Format = Literal["text", "json"]
+
+_about: ContextVar[str | None] = ContextVar("generation", default=None)
+_ID = re.compile(r"lip_[0-9a-f]{20}")
+_SHOWN_FRAMES = 6
+
+
+@contextlib.contextmanager
+def about(generation: str) -> Iterator[None]:
+    """Lines of this thread are about a generation until the block ends."""
+    token = _about.set(generation)
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+def event(logger: logging.Logger, name: str, level: int = logging.INFO, **fields: object) -> None:
+    """Log that something happened. `fields` are numbers, states and codes, nothing of visitors."""
+    logger.log(level, name, extra={"fields": fields})
+
+
+def configure(format: Format) -> None:  # noqa: A002 - what it is
+    """Send this process's log to standard error: warnings as text, or everything as JSON.
+
+    For programs; a library leaves logging to its caller.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Json() if format == "json" else _Text())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("kolbo_demo").setLevel(logging.INFO if format == "json" else logging.WARNING)
+    # Libraries that bring handlers of their own would write in a form of their own.
+    for name in ("dbos", "uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = []
+        logger.propagate = True
+
+
+def announce(sentence: str, file: TextIO) -> None:
+    """Tell whoever started this program where it is; in the log, where that is for machines."""
+    if any(isinstance(handler.formatter, _Json) for handler in logging.getLogger().handlers):
+        event(logging.getLogger(__package__), sentence)
+    else:
+        print(sentence, file=file, flush=True)
+
+
+def text_handler() -> logging.Handler:
+    """For a library's logger where `configure` was not called."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Text())
+    return handler
+
+
+def places(chatter: str) -> list[str]:
+    """Where in the code a traceback went, out of what a process wrote before its end."""
+    found = re.findall(r'File ".*?([^"/\\]+)", line (\d+),? in (\w+)', chatter)
+    return [f"{file}:{line} {name}" for file, line, name in found[-_SHOWN_FRAMES:]]
+
+
+class _Text(logging.Formatter):
+    """A line each, without traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        words = [f"{record.levelname} {record.name.partition('.')[0]}: {record.getMessage()}"]
+        words += [f"{name}={value}" for name, value in _fields(record).items()]
+        generation = _generation(record)
+        if generation and generation not in words[0]:
+            words.insert(1, generation)
+        return " ".join(words)
+
+
+class _Json(logging.Formatter):
+    """One object a line. `generation` is in every line, null where it is about none."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "generation": _generation(record),
+            "event": record.getMessage(),
+        }
+        return json.dumps(line | _fields(record), default=str)
+
+
+def _generation(record: logging.LogRecord) -> str | None:
+    # dbos tells the workflow by an attribute, or in the words of its message.
+    told = _about.get() or getattr(record, "operationUUID", None) or record.getMessage()
+    found = _ID.search(str(told))
+    return found[0] if found else None
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    fields = dict(getattr(record, "fields", {}))
+    error = record.exc_info[1] if record.exc_info else None
+    if error:
+        fields["error"] = type(error).__name__
+        fields["where"] = [
+            f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_tb(error.__traceback__)[-_SHOWN_FRAMES:]
+        ]
+    return fields

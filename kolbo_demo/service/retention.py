@@ -1,0 +1,184 @@
+"""How long results stay, and how much room all files may take.
+
+A result, its generation's row in the database with the prompt in it, and what a refused upload
+left, go after the hours that the owner set. Where the files take more room than he set, the oldest
+results go before their time, but none that its caller may not have fetched yet: then new work is
+refused until there is room. Nothing goes while it is being sent, or was a moment ago.
+"""
+
+import contextlib
+import logging
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from dbos import DBOS
+from sqlalchemy.exc import SQLAlchemyError
+
+from kolbo_demo import logs
+from kolbo_demo.contract import FINAL_STATES
+from kolbo_demo.service import observe
+from kolbo_demo.service.errors import ApiError
+from kolbo_demo.service.jobs import Jobs
+from kolbo_demo.service.places import File
+from kolbo_demo.service.storage import INPUTS, PARTS, RESULTS
+from kolbo_demo.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 60.0
+FETCH_SECONDS = 600.0
+"""A result stays at least so long after it was made, and after it was last sent."""
+ABANDONED_SECONDS = 3600.0
+"""No upload takes so long: inputs of no generation that are as old are left-overs."""
+SPARE_BYTES = 64 * 1024**2
+"""Of the disk, left to the database and to others."""
+_ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+_AGAIN_SECONDS = 60
+
+
+class Retention:
+    """Removes what is old or too much, in a thread of its own between `start` and `stop`."""
+
+    def __init__(self, jobs: Jobs, settings: Settings) -> None:
+        self._jobs = jobs
+        self.hours = settings.retention_hours
+        self._seconds = settings.retention_hours * 3600
+        self._limit = int(settings.max_disk_gb * 1e9)
+        self._folder = settings.data_dir.expanduser().absolute()
+        self._lock = threading.Lock()
+        self._coming = 0
+        """Bytes of uploads under way."""
+        self._sending: Counter[str] = Counter()
+        self._sent: dict[str, float] = {}
+        """When each result was last sent, by `time.time`."""
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Sweep from now on."""
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Sweep no more. Blocks for a sweep under way."""
+        self._ended.set()
+        self._jobs.changed.set()
+        if self._thread:
+            self._thread.join()
+
+    def expect(self, size: int) -> None:
+        """An upload of `size` bytes is coming; `release` all of them in the end."""
+        with self._lock:
+            self._coming += size
+
+    def check_room(self) -> None:
+        """Make room for what is coming. Raises ApiError where there is none. Blocks."""
+        if self._free() < 0:
+            self._make_room()
+            if self._free() < 0:
+                raise ApiError(
+                    503,
+                    "STORAGE_FULL",
+                    "The service has no room for more files now; try again later.",
+                    {"Retry-After": str(_AGAIN_SECONDS)},
+                )
+
+    def release(self, size: int) -> None:
+        """So many bytes are coming no more: they came, or will not."""
+        with self._lock:
+            self._coming -= size
+
+    @contextlib.contextmanager
+    def sending(self, file: str) -> Iterator[None]:
+        """Keep a result, named by its stem, while it is sent."""
+        with self._lock:
+            self._sending[file] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._sending[file] -= 1
+                self._sending += Counter()  # drops what is at 0
+                self._sent[file] = time.time()
+
+    def sweep(self) -> None:
+        """Remove what is too old or too much, once. Raises OSError and SQLAlchemyError."""
+        now = time.time()
+        self._forget(now - self._seconds)
+        for file in self._jobs.storage.files(RESULTS):
+            if file.modified < now - self._seconds and not self._in_use(_stem(file)):
+                self._jobs.storage.delete(file.name)
+        self._abandoned(now - ABANDONED_SECONDS)
+        self._make_room()
+        with self._lock:
+            self._sent = {f: t for f, t in self._sent.items() if t > now - FETCH_SECONDS}
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self.sweep()
+            except (OSError, SQLAlchemyError) as error:
+                logs.event(_log, "sweep failed", logging.WARNING, error=type(error).__name__)
+            self._jobs.changed.wait(SWEEP_SECONDS)
+            self._jobs.changed.clear()
+
+    def _forget(self, before: float) -> None:
+        """Rows of generations that ended before then, and their files with them."""
+        told = datetime.fromtimestamp(before, UTC).isoformat()
+        for row in DBOS.list_workflows(
+            name="lipsync", status=_ENDED, completed_before=told, load_output=False
+        ):
+            job = row.input["args"][0] if row.input else {}
+            stem = job.get("file", "")
+            if not self._in_use(stem):
+                self._jobs.discard(row.workflow_id, stem or None)
+                DBOS.delete_workflow(row.workflow_id, delete_children=True)
+
+    def _abandoned(self, before: float) -> None:
+        """Inputs and parts that belong to no generation under way."""
+        newest: dict[str, float] = {}
+        storage = self._jobs.storage
+        for file in storage.files(INPUTS) + storage.files(PARTS):
+            generation = file.name.split("/")[1]
+            newest[generation] = max(newest.get(generation, 0.0), file.modified)
+        for generation, modified in newest.items():
+            if modified < before:
+                found = self._jobs.find(generation)
+                if found is None or found.state in FINAL_STATES:
+                    self._jobs.discard(generation)
+
+    def _make_room(self) -> None:
+        """Remove the oldest results until all fits, as far as they may go."""
+        now = time.time()
+        free = self._free()
+        files = sorted(self._jobs.storage.files(RESULTS), key=lambda file: file.modified)
+        for file in files:
+            if free >= 0:
+                return
+            if file.modified < now - FETCH_SECONDS and not self._in_use(_stem(file)):
+                self._jobs.storage.delete(file.name)
+                free += file.size
+                logs.event(_log, "result removed for want of room", bytes=file.size)
+
+    def _in_use(self, stem: str) -> bool:
+        with self._lock:
+            last = time.time() if self._sending[stem] else self._sent.get(stem, 0.0)
+        return last > time.time() - FETCH_SECONDS
+
+    def _free(self) -> int:
+        """Bytes left for more, below zero where there are too many; uploads under way count."""
+        used = self._jobs.storage.used()
+        observe.now("disk_bytes", used)
+        with self._lock:
+            coming = self._coming
+        left = self._limit - used - coming
+        return min(left, shutil.disk_usage(self._folder).free - SPARE_BYTES - coming)
+
+
+def _stem(file: File) -> str:
+    return file.name.rpartition("/")[2].partition(".")[0]

@@ -1,0 +1,132 @@
+"""Files go when their time is over or room is short, and never under those who use them."""
+
+import os
+import sqlite3
+import time
+
+import pytest
+import requests
+
+from tests.service.conftest import _SERVE as SERVE
+
+DAY = 86_400
+_QUICK = """
+import os
+from kolbo_demo.service import retention
+retention.SWEEP_SECONDS = 0.2
+retention.FETCH_SECONDS = float(os.environ.get("FETCH_SECONDS", 2))
+"""
+
+
+def _wait(done, seconds: float = 20.0):
+    deadline = time.monotonic() + seconds
+    while not (found := done()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def age(folder, generation: str, url: str, seconds: float) -> None:
+    """Have a generation ended so long ago."""
+    then = time.time() - seconds
+    for end in (".mp4", ".jpg"):
+        path = folder / "results" / (url.rpartition("/")[2].removesuffix(".mp4") + end)
+        os.utime(path, (then, then))
+    database = sqlite3.connect(folder / "jobs.sqlite", timeout=10)
+    with database:
+        database.execute(
+            "UPDATE workflow_status SET completed_at = ? WHERE workflow_uuid = ?",
+            (int(then * 1000), generation),
+        )
+    database.close()
+
+
+@pytest.fixture
+def kept(other_process, tmp_path, monkeypatch):
+    """Start a service that sweeps all the time, with some variables."""
+
+    def start(**environment: str):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return other_process(tmp_path, _QUICK + SERVE).caller()
+
+    return start
+
+
+def made(api, files, **changed) -> tuple[str, str]:
+    generation = api.start(files=files(**changed))
+    [url] = api.finish(generation)["result"]["urls"]
+    return generation, url
+
+
+def test_inputs_go_when_a_job_ends_and_results_after_their_hours(kept, tmp_path, files, refused):
+    api = kept(KOLBO_RETENTION_HOURS="24")
+    (old, old_url), (young, young_url) = made(api, files), made(api, files)
+    assert not list((tmp_path / "inputs").iterdir())
+    age(tmp_path, old, old_url, DAY + 60)
+    age(tmp_path, young, young_url, DAY - 60)
+    _wait(lambda: api.get(f"/v1/generate/{old}/status").status_code == 404)
+    said = refused(requests.get(old_url, timeout=10), 404, "RESULT_NOT_FOUND")
+    assert "24 hours" in said
+    assert api.status(young)["state"] == "completed"
+    assert requests.get(young_url, timeout=10).content[4:8] == b"ftyp"
+    # Nothing of the old one is left: its prompt and links went with its row.
+    assert len(list((tmp_path / "results").iterdir())) == 2
+    database = sqlite3.connect(tmp_path / "jobs.sqlite")
+    assert database.execute("SELECT count(*) FROM workflow_status").fetchone() == (1,)
+    database.close()
+
+
+def test_a_running_generation_keeps_its_files_whatever_their_age(kept, tmp_path, files):
+    api = kept(KOLBO_RETENTION_HOURS="24")
+    generation = api.start(files=files(20.0))
+    [folder] = _wait(lambda: list((tmp_path / "inputs").iterdir()))
+    for file in folder.iterdir():
+        os.utime(file, (time.time() - 3 * DAY, time.time() - 3 * DAY))
+    time.sleep(1)
+    assert {file.name for file in folder.iterdir()} == {"source", "audio"}
+    assert api.finish(generation)["state"] == "completed"
+
+
+def test_a_result_stays_while_it_is_sent_and_shortly_after(kept, tmp_path, files, speech):
+    api = kept(KOLBO_RETENTION_HOURS="24")
+    # Larger than what sockets take at once, so that the download hangs while nobody reads.
+    generation, url = made(api, files)
+    path = tmp_path / "results" / url.rpartition("/")[2]
+    with path.open("ab") as file:
+        file.write(b"\0" * 50_000_000)
+    size = path.stat().st_size
+    with requests.get(url, timeout=30, stream=True) as download:
+        chunks = download.iter_content(1000)
+        first = next(chunks)
+        age(tmp_path, generation, url, 2 * DAY)
+        time.sleep(1)
+        assert path.exists()
+        assert len(first) + sum(len(chunk) for chunk in chunks) == size
+    resumed = requests.get(url, headers={"Range": "bytes=10-"}, timeout=30)
+    assert len(resumed.content) == size - 10
+    _wait(lambda: not path.exists())
+
+
+def test_the_disk_is_bounded_by_its_owner(kept, tmp_path, files, refused, portrait):
+    api = kept(KOLBO_MAX_DISK_GB="0.03", FETCH_SECONDS="600")
+    ids = [made(api, files) for _ in range(2)]
+    # Each of these videos counts for 10 MB.
+    for _, url in ids:
+        with (tmp_path / "results" / url.rpartition("/")[2]).open("ab") as file:
+            file.write(b"\0" * 10_000_000)
+    crowd = files(image=portrait + b"\0" * 15_000_000)
+    said = refused(api.lipsync(files=crowd), 503, "STORAGE_FULL")
+    assert "no room" in said
+    assert api.lipsync(files=crowd).headers["Retry-After"]
+    # Results that nobody may have fetched stay; once that time is over the oldest goes first.
+    paths = [tmp_path / "results" / url.rpartition("/")[2] for _, url in ids]
+    assert all(path.exists() for path in paths)
+    for number, (generation, url) in enumerate(ids):
+        age(tmp_path, generation, url, 7200 - number)
+    third = api.start(files=crowd)
+    assert api.finish(third)["state"] == "completed"
+    assert not paths[0].exists()
+    assert paths[1].exists()
+    total = sum(f.stat().st_size for f in (tmp_path / "results").iterdir())
+    assert total < 30_000_000
