@@ -5,7 +5,7 @@ import json
 import sys
 from importlib import import_module
 
-NAMES = ("engine", "gallery", "judge", "lips")
+NAMES = ("engine", "gallery", "judge", "lips", "scale")
 
 
 def main() -> int:

@@ -13,7 +13,6 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
 
-from kolbo_demo import engine
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.health import Health
 from kolbo_demo.service.jobs import Jobs
@@ -66,7 +65,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     app = FastAPI(openapi_url=None, lifespan=lifespan)
     app.state.api_key = key
     app.state.api = api
-    app.include_router(Health(jobs, lambda: api.problem or engine.problem()).router())
+    app.include_router(Health(jobs, lambda: api.problem or jobs.problem()).router())
     app.mount("/api", api.app())
     return app
 

@@ -37,18 +37,19 @@ class Health:
         there is room for), and `problem`, one sentence, where it is not ready. Blocks."""
         if time.monotonic() - self._looked < FRESH_SECONDS and self._last:
             return self._last
-        queue = running = 0
+        queue = running = workers = 0
         problem = self._problem()
         if problem is None:
             try:
                 queue, running = self._jobs.load()
+                workers = self._jobs.workers()
             except SQLAlchemyError:
                 problem = "The database does not answer."
         self._last = {
             "ready": problem is None,
             "queue": queue,
             "running": running,
-            "workers": self._jobs.concurrency if problem is None else 0,
+            "workers": workers,
         } | ({"problem": problem} if problem else {})
         self._looked = time.monotonic()
         return self._last

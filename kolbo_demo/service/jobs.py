@@ -22,6 +22,7 @@ from typing import Any
 from dbos import DBOS, SetWorkflowID, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
+from kolbo_demo import engine
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
 from kolbo_demo.service import database, fetch, making, observe, running, split
 from kolbo_demo.service.errors import ServiceError
@@ -103,6 +104,14 @@ class Jobs:
         """Set whenever work here comes to an end."""
         self._lock: sqlite3.Connection | None = None
         self._fleet: Fleet | None = None
+
+    def problem(self) -> str | None:
+        """Why this process could not render what it accepts; None where it can, or need not."""
+        return engine.problem() if self._renders else None
+
+    def workers(self) -> int:
+        """Renders side by side that there is room for. Raises SQLAlchemyError."""
+        return self._fleet.workers() if self._fleet else self.concurrency
 
     @property
     def shared(self) -> bool:

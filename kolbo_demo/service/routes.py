@@ -21,7 +21,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from kolbo_demo import engine
 from kolbo_demo.contract import (
     API_PREFIX,
     CANCELLED,
@@ -141,7 +140,7 @@ class Api:
     async def _start(self, request: Request, body: AsyncIterator[bytes]) -> Response:
         check_key(request.headers.get("x-api-key"), self._key)
         self._tries.take(_client(request))
-        problem = self.problem or await run_in_threadpool(engine.problem)
+        problem = self.problem or await run_in_threadpool(self.jobs.problem)
         if problem:
             raise ApiError(503, "ENGINE_UNAVAILABLE", problem)
         stamp = self._starts.take("")

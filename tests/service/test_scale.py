@@ -18,8 +18,9 @@ import pytest
 import requests
 from PIL import Image
 
+from benchmarks.site import Machine, Site
 from kolbo_demo.engine.render import render
-from tests.machines import Machine, Site, postgres, s3_endpoint, site
+from tests.machines import postgres, s3_endpoint, site
 from tests.service.conftest import Caller
 
 __all__ = ["postgres", "s3_endpoint", "site"]
@@ -54,7 +55,7 @@ def video_of(status: dict[str, Any]) -> bytes:
 
 def check(video: bytes, seconds: float) -> list[np.ndarray]:
     """Every frame once and in time, sound without a gap; the frames, small."""
-    with av.open(io.BytesIO(video)) as file:
+    with av.open(io.BytesIO(video), "r") as file:
         picture, sound = file.streams.video[0], file.streams.audio[0]
         rate = picture.average_rate
         assert rate is not None
@@ -65,9 +66,8 @@ def check(video: bytes, seconds: float) -> list[np.ndarray]:
         assert np.allclose(np.diff(times), 1 / float(rate), atol=1e-3)
         assert len(frames) == round(seconds * rate)
         file.seek(0)
-        ends = [
-            (packet.pts, packet.duration) for packet in file.demux(sound) if packet.pts is not None
-        ]
+        packets = [packet for packet in file.demux(sound) if packet.pts is not None]
+        ends = [(packet.pts or 0, packet.duration or 0) for packet in packets]
         for (start, length), (following, _) in pairwise(ends):
             assert following == start + length
     return frames
