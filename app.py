@@ -24,6 +24,8 @@ def main() -> None:
     host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     port = int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
     private = _is_loopback(host) and "SPACE_ID" not in os.environ
+    # Gradio's own choice is one folder for all users of the machine.
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(settings.data_dir.expanduser() / "gradio"))
 
     app = create_app(settings)
     reach = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
@@ -34,7 +36,7 @@ def main() -> None:
     )
     ui.mount(app, ui.build(settings, local, private=private))
     logs.announce(f"Kolbo Lipsync is at http://{reach}:{port}", sys.stdout)
-    ui.serve(app, host, port)
+    ui.serve(app, host, port, settings.trusted_proxies)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,16 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _IPV4_COMPATIBLE = ipaddress.ip_network("::/96")
+_INSIDE = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "168.63.129.16/32",  # Azure's own services, reached from its machines only
+        "192.88.99.0/24",  # relays into 6to4 (RFC 7526)
+        "3fff::/20",  # documentation (RFC 9637), newer than some Pythons
+        "64:ff9b:1::/48",  # NAT64 of one's own network (RFC 8215)
+    )
+)
+"""Not public, although they look it, or did to older Pythons."""
 
 
 def is_public(address: Address) -> bool:
@@ -18,6 +28,8 @@ def is_public(address: Address) -> bool:
         inner = address.ipv4_mapped or address.sixtofour
         if address in _NAT64 or address in _IPV4_COMPATIBLE:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if int(address) >> 32 & 0xFDFFFFFF == 0x5EFE:  # ISATAP (RFC 5214), under any prefix
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
     return (
@@ -25,11 +37,13 @@ def is_public(address: Address) -> bool:
         and not address.is_multicast
         and not address.is_reserved
         and not address.is_unspecified
+        and not any(address in network for network in _INSIDE)
     )
 
 
 def literal(host: str) -> Address | None:
     """The address that `host` spells, also in the old short, octal and hexadecimal forms."""
+    host = host.rstrip(".")
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host)
     if host[:1].isdigit():
@@ -42,3 +56,18 @@ def is_local_name(host: str) -> bool:
     """Whether a host name is by convention one of this machine or its network."""
     name = host.rstrip(".")
     return name == "localhost" or name.endswith((".localhost", ".local", ".internal"))
+
+
+def is_private_host(host: str) -> bool:
+    """Whether a host name or address is private, as far as can be told from here: asks the
+    resolver for names. A name that is not found counts as public."""
+    address = literal(host)
+    if address is not None:
+        return not is_public(address)
+    if is_local_name(host):
+        return True
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return not all(is_public(ipaddress.ip_address(str(entry[4][0]))) for entry in found)

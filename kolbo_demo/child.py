@@ -99,6 +99,8 @@ class Child:
         name = signal.Signals(-code).name
         if name == "SIGKILL":
             return "was killed, most likely because the machine ran out of memory"
+        if name == "SIGXCPU":
+            return "took more processor time than any sound file needs"
         return f"crashed ({name})"
 
     def _pump(self, heard: "queue.SimpleQueue[tuple[Child, Message | None]]") -> None:

@@ -63,3 +63,25 @@ def sniff(path: Path) -> tuple[Kind, str] | None:
         if magic.match(head):
             return kind, name
     return None
+
+
+def cut_short(path: Path) -> bool:
+    """Whether an MP4 or MOV file ends in the middle of one of its boxes (ISO/IEC 14496-12, 4.2).
+    False for any other kind of file. Raises OSError."""
+    if (sniff(path) or (None, ""))[1] not in {"mp4", "mov", "m4a"}:
+        return False
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        at = 0
+        while at + 8 <= size:
+            file.seek(at)
+            head = file.read(16)
+            length = int.from_bytes(head[:4])
+            if length == 0:  # up to the end, wherever that is
+                return False
+            if length == 1:
+                length = int.from_bytes(head[8:16])
+            if length < 8:
+                return False
+            at += length
+    return at > size

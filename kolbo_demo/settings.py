@@ -1,5 +1,6 @@
 """Environment variables to settings. Read when constructed, never at import."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +9,12 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 CLOUD_URL = "https://api.kolbo.ai/api"
+
+
+def _proxies() -> str:
+    """This machine; on a Hugging Face Space also its private network."""
+    loopback = "127.0.0.1,::1"
+    return f"{loopback},10.0.0.0/8" if "SPACE_ID" in os.environ else loopback
 
 
 class Settings(BaseSettings):
@@ -36,6 +43,16 @@ class Settings(BaseSettings):
 
     storage_url: str | None = None
     """Where inputs and results lie: a folder, or a URL that fsspec knows, such as `s3://bucket`."""
+
+    share_key: bool = False
+    """Whether visitors of a public page spend the credits of `api_key`."""
+
+    visitor_limit: float = Field(default=60.0, gt=0)
+    """Seconds of sound that each of them may spend within a day."""
+
+    trusted_proxies: str = Field(default_factory=_proxies)
+    """Addresses and networks, comma separated, of proxies that are believed when they tell whom
+    they forward for (`X-Forwarded-For`)."""
 
     fetch_allow_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
     """Hosts, comma separated, that links may point to although their address is private."""

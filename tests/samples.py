@@ -20,6 +20,8 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 from PIL import Image
 
+from kolbo_demo.engine.sound import load_voice
+
 ASSETS = Path(__file__).parent.parent / "assets"
 PORTRAIT = ASSETS / "portrait.jpg"
 SPEECH = ASSETS / "speech.wav"
@@ -272,6 +274,14 @@ def wav(path: Path, samples: np.ndarray, rate: int) -> Path:
         file.setframerate(rate)
         file.writeframes(values.T.tobytes())
     return path
+
+
+def cut_wav(path: Path, source: Path, seconds: float) -> Path:
+    """The beginning of another recording, or all of it and silence after it, as 16 kHz WAV."""
+    sound = np.zeros(round(seconds * 16_000), np.float32)
+    heard = load_voice(source, 16_000)[: len(sound)]
+    sound[: len(heard)] = heard
+    return wav(path, sound[None], 16_000)
 
 
 def recording(

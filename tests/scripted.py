@@ -3,12 +3,13 @@
 import json
 import math
 import socket
+import ssl
 import struct
 import threading
 import time
 import wave
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,10 +21,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kolbo_demo.client import KolboClient
+from kolbo_demo.client import KolboClient, Retry, Timeouts
 
 KEY = "kolbo_live_0123456789abcdef0123456789abcdef01234567"
-VIDEO = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2" + bytes(range(256)) * 400
+_FRAMES = bytes(range(256)) * 400
+VIDEO = struct.pack(
+    ">I4s4sI8sI4s", 24, b"ftyp", b"isom", 512, b"isomiso2", 8 + len(_FRAMES), b"mdat"
+)
+VIDEO += _FRAMES
 """Looks like an MP4 from outside, which is all that a download asks."""
 
 
@@ -36,17 +41,21 @@ class Reply:
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     drop: bool = False
-    """Close the connection instead of answering."""
+    """Reset the connection instead of answering, or after `cut` bytes of the body."""
     cut: int | None = None
-    """Close it after this many bytes of the body."""
+    """Close the connection after this many bytes of the body."""
     hang: float = 0
-    """Seconds to wait before answering."""
+    """Seconds to wait before answering, or after `cut` bytes of the body."""
     drip: float = 0
     """Seconds between single bytes of the body."""
     read: int | None = None
     """Read only so many bytes of the request, then answer or drop."""
     endless: bool = False
     """Send zeros for as long as they are taken."""
+    ranges: bool = False
+    """Give the part of the body that `Range` asks for, if `If-Range` names its `ETag`."""
+    unsized: bool = False
+    """Say no length: the body ends where the connection does, as in HTTP/1.0."""
 
 
 HTML = Reply(body=b"<html><h1>Just a moment...</h1></html>", headers={"Content-Type": "text/html"})
@@ -92,11 +101,15 @@ class Scripted(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.script: dict[str, list[Reply]] = {}
         self.seen: list[Seen] = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server_address[1]}"
+        if tls:
+            self.socket = tls.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.base_url = f"{self.url}/api"
 
     def on(self, what: str, *replies: Reply) -> None:
@@ -157,18 +170,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.seen.append(
             Seen(self.command, self.path, self.headers, kept, length, time.monotonic())
         )
-        time.sleep(reply.hang)
         self.close_connection = True
-        if reply.drop:
-            # A reset rather than an orderly close: the harder case.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-            return
+        if reply.cut is None:
+            time.sleep(reply.hang)
+            if reply.drop:
+                self._reset()
+                return
         body = reply.body if reply.json is None else json.dumps(reply.json).encode()
-        self.send_response(reply.status)
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
-        if reply.endless:
-            headers = {"Content-Type": "application/octet-stream"}
+        headers = {"Content-Type": "application/json"}
+        status = reply.status
+        if reply.ranges and (start := self._resumes_at(reply)):
+            status = 206
+            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            body = body[start:]
+        if not reply.endless and not reply.unsized:
+            headers["Content-Length"] = str(len(body))
+        self.send_response_only(status)
         for name, value in (headers | reply.headers).items():
             self.send_header(name, value)
         self.end_headers()
@@ -180,6 +197,21 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(reply.drip)
         else:
             self.wfile.write(body[: reply.cut])
+        if reply.cut is not None:
+            time.sleep(reply.hang)
+            if reply.drop:
+                self._reset()
+
+    def _reset(self) -> None:
+        """Ends the connection the hard way, without an orderly close."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    def _resumes_at(self, reply: Reply) -> int:
+        """The first byte asked for; 0 where the whole file is due (RFC 9110, 13.1.5)."""
+        if self.headers.get("If-Range", "") not in ("", reply.headers.get("ETag")):
+            return 0
+        return int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
 
     do_GET = do_POST = _any  # noqa: N815 - http.server's names
 
@@ -206,10 +238,10 @@ def sparse_wav(path: Path, megabytes: int) -> Path:
     return path
 
 
-@pytest.fixture
-def server() -> Iterator[Scripted]:
-    """A scripted server, up for one test."""
-    with Scripted() as scripted:
+@contextmanager
+def serving(scripted: Scripted) -> Iterator[Scripted]:
+    """Has it answer until the block ends."""
+    with scripted:
         thread = threading.Thread(
             target=scripted.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         )
@@ -220,9 +252,27 @@ def server() -> Iterator[Scripted]:
 
 
 @pytest.fixture
+def server() -> Iterator[Scripted]:
+    """A scripted server, up for one test."""
+    with serving(Scripted()) as scripted:
+        yield scripted
+
+
+@pytest.fixture
 def client(server: Scripted) -> KolboClient:
     """A client of the scripted server."""
     return KolboClient(KEY, server.base_url)
+
+
+@pytest.fixture
+def quick(server: Scripted) -> KolboClient:
+    """The same with short pauses and short patience, for tests with many faults."""
+    return KolboClient(
+        KEY,
+        server.base_url,
+        retry=Retry(first=0.01, longest=0.04, longest_asked=0.3),
+        timeouts=Timeouts(connect=0.5, read=0.5, start=0.5, upload=0.5, download=20),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,9 @@ def test_front_matter_is_a_gradio_space(card):
     assert {card["colorFrom"], card["colorTo"]} <= COLORS
     assert len(card["short_description"]) <= 60
     assert (ROOT / card["app_file"]).is_file()
+    assert (ROOT / card["thumbnail"]).is_file()
+    assert card["suggested_hardware"] == "cpu-basic"
+    assert "lipsync" in card["tags"]
 
 
 def test_the_space_runs_a_gradio_that_requirements_allow(card):

@@ -22,6 +22,8 @@ from kolbo_demo.client.errors import (
     UnreachableError,
 )
 from kolbo_demo.client.generation import Generation
+from kolbo_demo.client.retry import Retry
+from kolbo_demo.client.session import Timeouts
 
 __all__ = [
     "ApiError",
@@ -37,6 +39,8 @@ __all__ = [
     "MaybeAcceptedError",
     "NotFoundError",
     "RateLimitError",
+    "Retry",
     "StillRunningError",
+    "Timeouts",
     "UnreachableError",
 ]

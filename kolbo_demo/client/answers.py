@@ -1,7 +1,9 @@
 """What came back, read: an answer as a document or as the error it means, a silence as words."""
 
 import json
-from collections.abc import Mapping
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from kolbo_demo.client.errors import ApiError, AuthError, NotFoundError, RateLimitError
 from kolbo_demo.client.retry import retry_after
+from kolbo_demo.client.session import PrivateAddressError
 
 Doc = TypeVar("Doc", bound=BaseModel)
 
@@ -27,24 +30,63 @@ class Silence:
 
     why: str
     """Part of a sentence."""
+    remedy: str = "Check the connection and try again."
+    passing: bool = True
+    """Whether it may pass by itself within seconds."""
 
     @classmethod
     def of(cls, error: Exception) -> "Silence":
         """Why, without addresses or headers."""
-        text = repr(error)
-        if isinstance(error, requests.exceptions.SSLError):
-            why = "its certificate was not accepted"
-        elif isinstance(error, requests.exceptions.ProxyError):
-            why = "the proxy did not let it through"
-        elif isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
-            why = "it did not answer in time"
-        elif "NameResolutionError" in text:
-            why = "its name was not found"
-        elif "NewConnectionError" in text:
-            why = "it refused the connection"
-        else:
-            why = "the connection broke"
-        return cls(why)
+        causes = list(_causes(error))
+
+        def met(*kinds: type[BaseException]) -> bool:
+            return any(isinstance(cause, kinds) for cause in causes)
+
+        if met(PrivateAddressError):
+            return cls("it has a private address", "Check the link.", False)
+        if met(ssl.SSLCertVerificationError):
+            return cls(
+                "its certificate was not accepted",
+                "Check the base URL, this machine's clock, and whether a proxy opens the traffic "
+                "on the way.",
+                False,
+            )
+        cut = (ConnectionError, TimeoutError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+        if met(ssl.SSLError) and not met(*cut):
+            return cls(
+                "it does not speak TLS",
+                "Check whether the base URL should begin with http:// rather than https://.",
+                False,
+            )
+        if met(requests.exceptions.ProxyError):
+            return cls("the proxy did not let it through", "Check HTTPS_PROXY and the proxy.")
+        if met(socket.gaierror):
+            return cls(
+                "its name was not found",
+                "Check the base URL for a typing mistake, and the connection to the internet.",
+                False,
+            )
+        if met(ConnectionRefusedError):
+            return cls(
+                "it refused the connection",
+                "Check the base URL and its port, and that the service there is running.",
+                False,
+            )
+        if met(requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
+            return cls("it did not answer in time")
+        return cls("the connection broke")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that it was raised for, which the libraries keep in various places."""
+    waiting: list[object] = [error]
+    met: set[int] = set()
+    while waiting:
+        this = waiting.pop()
+        if isinstance(this, BaseException) and id(this) not in met:
+            met.add(id(this))
+            yield this
+            waiting += [this.__cause__, this.__context__, getattr(this, "reason", None), *this.args]
 
 
 @dataclass(frozen=True)
@@ -82,7 +124,7 @@ class Answer:
     @property
     def asked_to_wait(self) -> float | None:
         """`Retry-After` in seconds."""
-        return retry_after(self.headers.get("Retry-After"))
+        return retry_after(self.headers)
 
     def read(self, shape: type[Doc]) -> Doc | ApiError:
         """The document asked for, or the error that stands for the answer (not raised)."""
@@ -129,6 +171,11 @@ class Answer:
             )
             error.retry_after = wait
             return error
+        if self.status == 413 and not said:  # as proxies say it
+            return ApiError(
+                f"The files are too large for {self.host}. Send shorter or smaller ones.",
+                **details,
+            )
         if self.status // 100 == 3:
             return ApiError(
                 f"{self.host} answers with a redirect, which is not followed, so that the key goes "

@@ -6,6 +6,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from kolbo_demo.client.generation import Generation
+from kolbo_demo.client.retry import Retry
+from kolbo_demo.client.session import Timeouts
 from kolbo_demo.client.transport import Transport, checked_base, checked_key
 from kolbo_demo.client.upload import Request
 from kolbo_demo.contract import API_PREFIX, Credits, CreditsReply, Model, ModelList, StartReply
@@ -19,15 +21,24 @@ class KolboClient:
     connection, needs no closing, and may be shared between threads.
     """
 
-    def __init__(self, api_key: str | SecretStr | None = None, base_url: str | None = None) -> None:
+    def __init__(
+        self,
+        api_key: str | SecretStr | None = None,
+        base_url: str | None = None,
+        *,
+        retry: Retry = Retry(),  # noqa: B008 - frozen
+        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+    ) -> None:
         """The key from the argument or `KOLBO_API_KEY`, the base from the argument or
-        `KOLBO_API_URL`, else Kolbo's cloud. Raises `AuthError` without a usable key and
-        `InputError` for a base that is no address."""
+        `KOLBO_API_URL`, else Kolbo's cloud. `retry` and `timeouts` rule how patient it is. Raises
+        `AuthError` without a usable key and `InputError` for a base that is no address."""
         settings = Settings()
         key = SecretStr(api_key) if isinstance(api_key, str) else api_key
         self._transport = Transport(
             checked_base(base_url or settings.api_url),
             checked_key(key if key is not None else settings.api_key),
+            retry,
+            timeouts,
         )
 
     @property
@@ -68,7 +79,10 @@ class KolboClient:
         request = Request.checked(source, audio, prompt, model, face)
         with request.body(on_upload) as body:
             started = self._transport.post_once(
-                f"{API_PREFIX}/generate/lipsync", body, StartReply, request.seconds
+                f"{API_PREFIX}/generate/lipsync",
+                body,
+                StartReply,
+                request.seconds(self._transport.timeouts),
             )
         return Generation(
             self._transport, started.generation_id, started.poll_interval_hint, started

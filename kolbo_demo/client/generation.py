@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kolbo_demo import media
-from kolbo_demo.client.download import check_target, fetch
+from kolbo_demo.client.download import Download, check_target
 from kolbo_demo.client.errors import (
     ApiError,
     DownloadError,
@@ -161,7 +161,7 @@ class Generation:
         # something, which could be too long for the file system.
         part = path.with_name(f".{uuid.uuid4().hex}.part")
         try:
-            fetch(status.result.urls[0], part, on_progress)
+            self._download(status.result.urls[0], on_progress).into(part)
             if media.kind_of(part) != "video":
                 raise DownloadError(
                     "What came from the result's link is not a video. Try again later."
@@ -176,8 +176,17 @@ class Generation:
             part.unlink(missing_ok=True)
         return path
 
+    def _download(
+        self, url: str, on_progress: Callable[[int, int | None], None] | None
+    ) -> Download:
+        transport = self._transport
+        return Download(url, transport.base_url, on_progress, transport.retry, transport.timeouts)
+
     def _look(self, deadline: float | None) -> Status:
-        self._last = self._transport.get(f"{self._path}/status", Status, deadline=deadline)
+        known = self.started is not None or self._last is not None
+        self._last = self._transport.get(
+            f"{self._path}/status", Status, deadline=deadline, known=known
+        )
         return self._last
 
     def _still_running(self, met: KolboError | None = None) -> StillRunningError:

@@ -2,6 +2,8 @@
 
 import random
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
@@ -35,16 +37,25 @@ class Retry:
         return max(self.first, doubled * random.uniform(0.75, 1))  # noqa: S311 - not a secret
 
 
-def retry_after(value: str | None) -> float | None:
-    """A `Retry-After` header in seconds from now, whether seconds or an HTTP date; None where it
-    says nothing."""
-    text = (value or "").strip()
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """What a `Retry-After` header asks for in seconds, whether it says seconds or an HTTP date;
+    None where it says nothing.
+
+    A date counts from the server's own `Date`, else from this machine's clock, which may be wrong.
+    """
+    text = headers.get("Retry-After", "").strip()
     try:
-        seconds = float(text) if text[:1].isdigit() else _until(text)
+        seconds = float(text) if text[:1].isdigit() else _moment(text) - _now(headers)
     except (ValueError, TypeError, OverflowError):
         return None
     return min(max(seconds, 0.0), 86_400.0)
 
 
-def _until(date: str) -> float:
-    return parsedate_to_datetime(date).timestamp() - time.time()
+def _now(headers: Mapping[str, str]) -> float:
+    with suppress(ValueError, TypeError, OverflowError):
+        return _moment(headers.get("Date", ""))
+    return time.time()
+
+
+def _moment(date: str) -> float:
+    return parsedate_to_datetime(date).timestamp()

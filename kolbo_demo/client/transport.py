@@ -1,12 +1,6 @@
-"""HTTP to Kolbo: the one place for the key, the timeouts and the sending.
-
-A session lives for one request. Polls are seconds apart, so a connection kept open would mostly be
-one that the server is about to close, and a POST on such a connection could not be told from one
-that was accepted and then lost.
-"""
+"""HTTP to Kolbo: what is asked, with the key, how often, and what the silence means."""
 
 import io
-import ipaddress
 import json
 import time
 from collections.abc import Callable
@@ -17,7 +11,6 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from pydantic import SecretStr
-from requests.auth import AuthBase
 
 from kolbo_demo.client.answers import Answer, Doc, Silence
 from kolbo_demo.client.errors import (
@@ -29,13 +22,8 @@ from kolbo_demo.client.errors import (
     UnreachableError,
 )
 from kolbo_demo.client.retry import Retry
+from kolbo_demo.client.session import KeyAuth, Timeouts, bare_session
 
-CONNECT_SECONDS = 20.0
-"""Also how long one piece of an upload may stall."""
-READ_SECONDS = 30.0
-START_SECONDS = 120.0
-"""How long a start request with links may take to answer: the server may look at the links."""
-UPLOAD_SECONDS = 600.0
 REPLY_LIMIT = 16 * 1024 * 1024
 """Bytes of JSON that are read before giving up on an answer."""
 
@@ -82,41 +70,6 @@ class Body:
         return piece
 
 
-class _NoAuth(AuthBase):
-    """Keeps requests from sending what a `.netrc` says about the host."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        return request
-
-
-class _KeyAuth(_NoAuth):
-    """Puts the key on one request, so that no session carries it along."""
-
-    def __init__(self, key: SecretStr) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["X-API-Key"] = self._key.get_secret_value()
-        return request
-
-
-def bare_session(url: str) -> requests.Session:
-    """A session that carries no key and reads no `.netrc`. Proxies from the environment are used,
-    except for this machine itself."""
-    session = requests.Session()
-    session.auth = _NoAuth()
-    session.headers["User-Agent"] = "kolbo-lipsync"
-    session.trust_env = not _is_this_machine(urlsplit(url).hostname or "")
-    return session
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 @dataclass(frozen=True, repr=False)
 class Transport:
     """Asks one API with one key. Safe to share between threads."""
@@ -124,6 +77,7 @@ class Transport:
     base_url: str
     key: SecretStr
     retry: Retry = field(default_factory=Retry)
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
     @property
     def host(self) -> str:
@@ -136,17 +90,21 @@ class Transport:
         shape: type[Doc],
         params: dict[str, str] | None = None,
         deadline: float | None = None,
+        known: bool = False,
     ) -> Doc:
         """Asks until an answer of the given shape comes.
 
         `deadline` is a `time.monotonic()` time; without one the policy's number of attempts holds.
+        A host that is not there at all (name, port or certificate) is asked again only until a
+        deadline, and only if it is `known` to have answered before: it may be restarting.
         Raises what the last attempt met: `ApiError` and its kin, or `UnreachableError`.
         """
-        return self._until_answered("GET", path, shape, params, None, deadline)
+        patient = known and deadline is not None
+        return self._until_answered("GET", path, shape, params, None, deadline, patient)
 
     def post_again(self, path: str, shape: type[Doc]) -> Doc:
         """An empty POST that does no harm when repeated, with the same retries as `get`."""
-        return self._until_answered("POST", path, shape, None, {}, None)
+        return self._until_answered("POST", path, shape, None, {}, None, False)
 
     def post_once(self, path: str, body: Body, shape: type[Doc], seconds: float) -> Doc:
         """Sends a request that must not be made twice: at most once, whatever happens.
@@ -159,8 +117,8 @@ class Transport:
         error: KolboError
         if isinstance(answer, Silence):
             error = UnreachableError(
-                f"{self.host} could not be reached: {answer.why}. Nothing was started; check the "
-                "connection and send it again."
+                f"{self.host} could not be reached: {answer.why}. Nothing was started. "
+                f"{answer.remedy}"
             )
             unclear, why = True, answer.why
         else:
@@ -172,10 +130,17 @@ class Transport:
             # gateway's HTML page) says nothing about what happened behind.
             unclear = (answer.succeeded or answer.status >= 500) and not answer.refused
             why = f"its answer (HTTP {answer.status}) cannot be read"
+        if unclear and not body.whole and isinstance(error, ApiError):
+            error = ApiError(
+                f"{self.host} broke the upload off (HTTP {error.status}). Nothing was started. Try "
+                "again later.",
+                status=error.status,
+                request_id=error.request_id,
+            )
         if unclear and body.whole:
             error = MaybeAcceptedError(
                 f"The request was sent whole to {self.host}, but {why}. It may have been accepted: "
-                "check your history before you send it again."
+                "check your history, and whether your credits went down, before you send it again."
             )
         raise error
 
@@ -187,16 +152,18 @@ class Transport:
         params: dict[str, str] | None,
         document: dict[str, Any] | None,
         deadline: float | None,
+        patient: bool,
     ) -> Doc:
         attempt = 0
         while True:
             body = None if document is None else Body.of_json(document)
-            answer = self._ask(method, path, params, body, READ_SECONDS, deadline)
+            answer = self._ask(method, path, params, body, self.timeouts.read, deadline)
             if isinstance(answer, Silence):
                 error: KolboError = UnreachableError(
-                    f"{self.host} could not be reached: {answer.why}. "
-                    "Check the connection and try again."
+                    f"{self.host} could not be reached: {answer.why}. {answer.remedy}"
                 )
+                if not (answer.passing or patient):
+                    raise error
                 asked = None
             else:
                 found = answer.read(shape)
@@ -244,14 +211,14 @@ class Transport:
                     params=params,
                     data=body,
                     headers=headers,
-                    auth=_KeyAuth(self.key),
-                    timeout=(min(CONNECT_SECONDS, seconds), seconds),
+                    auth=KeyAuth(self.key),
+                    timeout=(min(self.timeouts.connect, seconds), seconds),
                     # requests takes only Authorization off on the way to another host, not our key.
                     allow_redirects=False,
                     stream=True,
                 ) as response,
             ):
-                content = _read_all(response, min(seconds, READ_SECONDS))
+                content = _read_all(response, min(seconds, self.timeouts.read))
                 return Answer.of(self.host, response, content, self.key.get_secret_value())
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             return Silence.of(error)

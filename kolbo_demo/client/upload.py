@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 from requests_toolbelt import MultipartEncoder
 
-from kolbo_demo import media
+from kolbo_demo import sandbox
 from kolbo_demo.client.errors import InputError
-from kolbo_demo.client.transport import START_SECONDS, UPLOAD_SECONDS, Body
+from kolbo_demo.client.session import Timeouts
+from kolbo_demo.client.transport import Body
+from kolbo_demo.container import MediaError
 from kolbo_demo.contract import LipsyncRequest
 
 _MIME = {
@@ -92,10 +94,9 @@ class Request:
             ) from None
         return cls(request.model_dump(mode="json", exclude_none=True), tuple(files))
 
-    @property
-    def seconds(self) -> float:
+    def seconds(self, timeouts: Timeouts) -> float:
         """How long the server may take to answer once it has the request."""
-        return UPLOAD_SECONDS if self.files else START_SECONDS
+        return timeouts.upload if self.files else timeouts.start
 
     @contextmanager
     def body(self, on_upload: Callable[[int, int], None] | None) -> Iterator[Body]:
@@ -147,10 +148,10 @@ def _link(given: str | Path) -> str | None:
 def _checked_file(role: str, path: Path) -> _File:
     try:
         if role == "source":
-            look = media.inspect_source(path, decode=False)
+            look = sandbox.inspect_source(path, decode=False)
         else:
-            look = media.inspect_audio(path)
-    except media.MediaError as error:
+            look = sandbox.inspect_audio(path)
+    except MediaError as error:
         raise InputError(str(error)) from None
     except OSError as error:
         raise _unreadable(path, error) from None

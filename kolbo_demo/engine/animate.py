@@ -9,6 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from kolbo_demo.engine import blur
 from kolbo_demo.engine.deform import Ease, MouthWarp, Moved, Shape, corners_in
 from kolbo_demo.engine.face import Face, FaceFinder
 from kolbo_demo.engine.head import (
@@ -24,7 +25,7 @@ from kolbo_demo.engine.interior import Palette, Teeth, painter
 from kolbo_demo.engine.life import Eyelids, Life, Sway
 from kolbo_demo.engine.lips import eased, lips_only
 from kolbo_demo.engine.mouth import MouthCurves
-from kolbo_demo.engine.mouths import Cast, Mouths, covers, tones, unseen
+from kolbo_demo.engine.mouths import Cast, Mouths, blur_lips, covers, tones, unseen
 from kolbo_demo.engine.person import Person
 from kolbo_demo.engine.pipeline import ahead, depth
 from kolbo_demo.engine.tracking import COVERED, UNSEEN, Sighting, tracked
@@ -38,6 +39,8 @@ SMILE_GONE = 7.0
 SMOOTH, FADE, COVERED_REACH = 3, 3, 2
 """Frames on either side over which a clip's head pose is smoothed; over which lips that speak fade
 into those that are left as they are; and that are left on either side of a covered mouth."""
+STEADY = 3.0
+"""Millimetres from a frame to another over which its pose is not smoothed any more."""
 AHEAD = FADE + COVERED_REACH + 1
 """Frames looked ahead in a clip to do so without delay."""
 WARM_UP = AHEAD + 4
@@ -52,6 +55,8 @@ class Speaker:
     head: Head
     palette: Palette
     teeth: Teeth | None
+    detail: Array
+    """What the face shows when it does not move, see `blur.detail`."""
     mouths: Mouths | None = None
     """Those that a clip shows."""
 
@@ -73,7 +78,8 @@ class Speaker:
             teeth = Teeth.shown(seen[index][0], faces[index], head.to_mouth_mm(pose), pose.scale)
             if teeth is not None:
                 break
-        return cls(head, palette, teeth)
+        details = [blur.detail(rgb, Pose.of(face.points)) for rgb, face in seen]
+        return cls(head, palette, teeth, np.median(details, axis=0))
 
 
 class _Mouth:
@@ -97,10 +103,12 @@ class _Mouth:
         strength: float = 1.0,
         cast: Cast | None = None,
         ease: Ease | None = None,
+        way: Array | None = None,
     ) -> None:
         """Lays the mouth over `onto`; `strength` below 1 lets what is there show through.
 
-        `cast` are the clip's own mouths to show instead of a painted one."""
+        `cast` are the clip's own mouths to show instead of a painted one, `way` the pixels (2,) by
+        which the face goes in a frame."""
         layers = self._warp(rgb, source, pose, shape, moved, ease)
         teeth = self._speaker.teeth
         paint = painter(self._speaker.palette, shape, layers.opening, teeth)
@@ -108,6 +116,10 @@ class _Mouth:
         if cast and self._speaker.mouths is not None:
             assert not isinstance(rgb, Fine), "a still has no mouths of its own"
             self._speaker.mouths.lay(layers, drawn, cast, tones(rgb, source, pose.scale))
+        if way is not None and not isinstance(rgb, Fine):
+            by = blur.seen(rgb, pose, way, self._speaker.detail)
+            if np.abs(by).max() > 1:
+                blur_lips(layers, drawn, by)
         left, top, right, bottom = layers.box
         there = onto[top:bottom, left:right]
         if strength < 1:
@@ -218,7 +230,7 @@ def talking_clip(
         points = found.face.points.astype(np.float64)
         mouth.draw(
             out, rgb, points, _steady_pose(window, middle), _shape(curves, index),
-            strength=strength, cast=casts[index],
+            strength=strength, cast=casts[index], way=_way(window, middle),
         )  # fmt: skip
         yield out
 
@@ -284,10 +296,21 @@ def _shot(window: list[_Seen], middle: int) -> tuple[int, int]:
     return first, end
 
 
+def _way(window: list[_Seen], middle: int) -> Array:
+    """How far the middle face goes in a frame, (2,) pixels."""
+    first, end = _shot(window, middle)
+    near = range(max(middle - 1, first), min(middle + 2, end))
+    at = [pose.shift[:2] for i in near if (pose := window[i].pose) is not None]
+    return (at[-1] - at[0]) / max(len(at) - 1, 1)
+
+
 def _steady_pose(window: list[_Seen], middle: int) -> Pose:
-    """The middle face's pose, smoothed by its neighbours, as many before it as after."""
+    """The middle face's pose, smoothed by its neighbours, as many before it as after, less where
+    it moves: there jitter is not seen, but a delay would be."""
     first, end = _shot(window, middle)
     poses = [one.pose for one in window]
+    here = poses[middle]
+    assert here is not None
     reach = 0
     while (
         reach < SMOOTH
@@ -298,7 +321,9 @@ def _steady_pose(window: list[_Seen], middle: int) -> Pose:
     ):
         reach += 1
     near = [pose for pose in poses[middle - reach : middle + reach + 1] if pose is not None]
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / 1.2) ** 2)
+    off = np.array([np.linalg.norm((pose.shift - here.shift)[:2]) for pose in near]) / here.scale
+    off = np.maximum(off, off[::-1])
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / 1.2) ** 2 - (off / STEADY) ** 2)
     return Pose(
         np.average([pose.matrix for pose in near], axis=0, weights=weights),
         np.average([pose.shift for pose in near], axis=0, weights=weights),

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kolbo_demo.engine.blur import blurred
 from kolbo_demo.engine.deform import LOWER_LAYER, UPPER_LAYER, Layers, Shape, displaced
 from kolbo_demo.engine.face import Face
 from kolbo_demo.engine.head import (
@@ -330,6 +331,16 @@ class Mouths:
         alpha = mask[..., None]
         out = under * (1 - sum(shares) * alpha) + mix * alpha
         under[:] = np.clip(out + 0.5, 0, 255).astype(np.uint8)
+
+
+def blur_lips(layers: Layers, drawn: Pixels, by: Array) -> None:
+    """Blurs the lips of a drawn face, the pixels of `layers.box`, by a move of (2,) pixels."""
+    box, mask = _blend(layers)
+    if mask.size == 0:
+        return
+    left, top = layers.box[:2]
+    lips = drawn[box[1] - top : box[3] - top, box[0] - left : box[2] - left]
+    lips[:] = cv2.blendLinear(blurred(lips, by), lips.copy(), mask, 1 - mask)
 
 
 def _blend(layers: Layers) -> tuple[Box, Map]:

@@ -86,6 +86,7 @@ def serving(
                 app,
                 log_config=None,
                 access_log=False,
+                forwarded_allow_ips=settings.trusted_proxies,
                 lifespan="on",
                 timeout_graceful_shutdown=_CLOSE_SECONDS,
             )

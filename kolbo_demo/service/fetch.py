@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, BinaryIO, Literal
 from urllib.parse import urljoin, urlsplit
 
@@ -25,6 +27,10 @@ Field = Literal["source", "audio"]
 
 MAX_REDIRECTS = 5
 MAX_URL_CHARACTERS = 4096
+_OTHER_PORTS = frozenset(
+    [1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6679, 6697, 10080]
+) | set(range(6665, 6670))
+"""Not for the web by the Fetch standard ("bad ports"), above those below 1024."""
 _CHUNK = 64 * 1024
 
 
@@ -151,11 +157,17 @@ async def _receive(
     return None
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """Whom to trust: reading it takes longer than most fetches."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class _Pinned(httpx.AsyncHTTPTransport):
     """Connects to one judged address; the request, TLS and `Host` still name the host."""
 
     def __init__(self, address: Address) -> None:
-        super().__init__(trust_env=False, http2=False)
+        super().__init__(verify=_tls(), trust_env=False, http2=False)
         self._address = str(address)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -175,11 +187,15 @@ def _parse(link: str, field: Field, policy: Policy) -> httpx.URL:
         raise _refused(field, "is too long")
     if url.scheme not in ("http", "https") or not host:
         raise _refused(field, "must begin with http:// or https:// and name a host")
+    if "%" in host.partition("%25")[0] or any(c.isspace() for c in host):
+        raise _refused(field, "names no host that there can be")
     if url.userinfo:
         raise _refused(field, "must not carry a user name or password")
     if policy.exempt(url):
         return url
-    if _port(url) not in (80, 443) and _port(url) < 1024:
+    if not 0 < _port(url) < 65536:
+        raise _refused(field, f"uses port {_port(url)}, which there is not")
+    if (_port(url) not in (80, 443) and _port(url) < 1024) or _port(url) in _OTHER_PORTS:
         raise _refused(field, f"uses port {_port(url)}, which is not one for web files")
     address = literal(host)
     if (address and not is_public(address)) or is_local_name(host):
@@ -207,7 +223,9 @@ async def _addresses(url: httpx.URL, field: Field, policy: Policy) -> list[Addre
 
 
 def _port(url: httpx.URL) -> int:
-    return url.port or (443 if url.scheme == "https" else 80)
+    if url.port is not None:
+        return url.port
+    return 443 if url.scheme == "https" else 80
 
 
 def _refused(field: Field, problem: str) -> JobError:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolbo_demo import logs
 from kolbo_demo.child import ONE_THREAD, Child, Message, parent
+from kolbo_demo.confine import confine
 from kolbo_demo.service.catalogue import for_kind, kind_of_model
 from kolbo_demo.service.errors import JobError
 
@@ -30,6 +31,12 @@ CHECK_SECONDS = 0.2
 """How often a running render looks whether it is still wanted."""
 STALL_SECONDS = 900.0
 """A render that tells nothing for so long is given up: the longest audio takes less to read."""
+MEMORY_BYTES = 4 * 1024**3
+"""Address space for a render, and for each of its workers. At 4096x2304 it takes half."""
+CPU_SECONDS = 300.0
+"""Processor time for looking at the files, and for what a render takes however short it is."""
+CPU_SECONDS_A_SECOND = 200.0
+"""Processor time for each second of the voice: twice what 120 frames of 4096x2304 take."""
 _NICENESS = 5
 _CRASHED = "ENGINE_CRASHED"
 
@@ -155,6 +162,7 @@ def main() -> None:
     """Read one task from standard input, do it, tell the outcome on standard output."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
+    confine(CPU_SECONDS, MEMORY_BYTES)
     with parent() as (requests, tell):
         request = next(requests)
         kind, do = _WORK[request.pop("do")]
@@ -186,6 +194,7 @@ def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any
         )
     _within("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
     _within("video", source.duration, model.min_video_duration, model.max_video_duration)
+    confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * (audio.duration or 0))
     directions = Directions.of(task.prompt, clip=source.kind == "video")
     face = (task.face[0], task.face[1]) if task.face else None
     about = {"model": model.identifier, "prompt_used": directions.told}
@@ -212,8 +221,9 @@ def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any
 
 
 def _segment(task: Segment, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
-    from kolbo_demo.engine.segments import render_segment
+    from kolbo_demo.engine.segments import SEGMENT_SECONDS, render_segment
 
+    confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * 2 * SEGMENT_SECONDS)
     unsynced = render_segment(
         Path(task.plan),
         Path(task.source),

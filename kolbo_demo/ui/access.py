@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from kolbo_demo.client import KolboClient
 from kolbo_demo.ui import texts
+from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.inputs import UnusableError
 
 Backend = Literal["local", "cloud"]
@@ -37,17 +38,19 @@ class Access:
     environment_key: SecretStr | None
     private: bool
     """Whether only this machine's user reaches the page. Others may not spend the key of the
-    environment."""
+    environment, unless its owner shares it."""
+    shared: Allowance | None = None
+    """What the owner lets each visitor spend of it; None: nothing."""
 
     @property
     def own_key(self) -> SecretStr | None:
         """The key that is used where the visitor types none."""
-        return self.environment_key if self.private else None
+        return self.environment_key if self.private or self.shared else None
 
     @property
     def withheld(self) -> bool:
         """Whether a key is set that this page does not use."""
-        return self.environment_key is not None and not self.private
+        return self.environment_key is not None and self.own_key is None
 
     @property
     def default(self) -> Backend:
@@ -64,6 +67,12 @@ class Access:
         if backend == LOCAL:
             return self.local.problem() is None
         return bool((typed_key or "").strip() or self.own_key)
+
+    def allowance(self, backend: str, typed_key: str | None) -> Allowance | None:
+        """Against what a generation counts; None where whoever asks for it pays."""
+        if self.private or backend == LOCAL or (typed_key or "").strip():
+            return None
+        return self.shared
 
     def client(self, backend: str, typed_key: str | None) -> KolboClient:
         """A client for the chosen side. Raises `UnusableError` without an engine or a key."""

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from PIL import ImageOps
 
-from kolbo_demo.media import first_frame
+from kolbo_demo.sandbox import preview
 
 _ASSETS = Path(__file__).parents[2] / "assets"
 PORTRAIT = _ASSETS / "portrait.jpg"
@@ -31,7 +31,7 @@ def clip() -> tuple[Any, ...]:
 
 def thumbnail(sample: Path) -> str:
     """The path of a small square picture of a sample, for its button."""
-    picture = ImageOps.fit(first_frame(sample), (112, 112), centering=(0.5, 0.2))
+    picture = ImageOps.fit(preview(sample, 512), (112, 112), centering=(0.5, 0.2))
     path = Path(tempfile.mkdtemp(prefix="kolbo-page-")) / f"{sample.stem}.jpg"
     picture.save(path, quality=88)
     return str(path)

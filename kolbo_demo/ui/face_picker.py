@@ -15,7 +15,8 @@ from typing import Any, Literal
 import gradio as gr
 
 from kolbo_demo.contract import url_kind
-from kolbo_demo.media import MediaError, first_frame
+from kolbo_demo.media import MediaError
+from kolbo_demo.sandbox import preview
 from kolbo_demo.ui import views
 from kolbo_demo.ui.texts import say, shown
 
@@ -110,10 +111,9 @@ def _show(image: str | None, video: str | None, url: str | None) -> tuple[Any, .
 
 
 def _picture(path: Path) -> str:
-    frame = first_frame(path)
-    frame.thumbnail((PREVIEW_PIXELS, PREVIEW_PIXELS))
+    frame = preview(path, PREVIEW_PIXELS)
     data = io.BytesIO()
-    frame.convert("RGB").save(data, "JPEG", quality=86)
+    frame.save(data, "JPEG", quality=86)
     code = base64.b64encode(data.getvalue()).decode()
     words = escape(say("face.source"))
     return f'<img alt="{words}" draggable="false" src="data:image/jpeg;base64,{code}">'

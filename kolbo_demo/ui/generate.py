@@ -1,14 +1,11 @@
-"""One click on Generate, from the fields to the finished video."""
+"""One generation, from what was filled in to the finished video."""
 
-import asyncio
 import contextvars
 import logging
-import shutil
-import tempfile
 import threading
 import time
-import weakref
-from collections.abc import AsyncIterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,15 +14,19 @@ from kolbo_demo.contract import CANCELLED, PENDING, Status
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.voice import speak
 from kolbo_demo.media import MediaError
-from kolbo_demo.ui import views
 from kolbo_demo.ui.inputs import Request, UnusableError
+from kolbo_demo.ui.kept import RESULT
 from kolbo_demo.ui.texts import say
 
-LOOK_SECONDS = 0.2
-"""How often a run is looked at. What it shows changes with every poll of the API."""
+Spending = Callable[[Path | str], AbstractContextManager[object]]
 
 _SPEAKING = threading.Lock()
 """Speaking words keeps a core busy: one visitor's at a time."""
+
+FOLLOW_SECONDS = 24 * 3600.0
+"""How long a generation is followed: no wait here ends one that is healthy."""
+LEAST_MOVED = 3.0
+"""Percent that tell the pace."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,32 +48,54 @@ class Stage:
     video: Path | None = None
     error: str | None = None
     cancelled: bool = False
+    first: tuple[float, float] | None = None
+    """`time.monotonic()` and percent when progress was first told."""
 
     @property
     def final(self) -> bool:
         """Whether nothing more will change."""
         return self.cancelled or self.error is not None or self.video is not None
 
+    @property
+    def seconds_left(self) -> float | None:
+        """At the pace so far; None before there is one."""
+        if self.first is None or self.percent is None:
+            return None
+        since, percent = self.first
+        moved = self.percent - percent
+        if moved < LEAST_MOVED:
+            return None
+        return (100 - self.percent) * (time.monotonic() - since) / moved
+
 
 class Run:
-    """One generation that one visitor waits for, worked on in a thread of its own.
+    """One generation, worked on in a thread of its own.
 
-    Its files lie in a directory that no other run knows, gone as soon as nobody holds the run. A
-    visitor who leaves does not stop it: only `cancel` does.
+    A visitor who leaves does not stop it: only `cancel` does.
     """
 
-    def __init__(self, client: KolboClient, request: Request) -> None:
+    def __init__(
+        self,
+        client: KolboClient,
+        work: Request | Generation,
+        folder: Path,
+        on_change: Callable[[Stage], None] = lambda _: None,
+        spending: Spending | None = None,
+    ) -> None:
+        """`work` is what to ask for, or a generation to take up again. The video is put into
+        `folder`. `on_change` hears of every new stage, on whichever thread it comes about.
+        `spending` goes around the start: it may refuse it, and counts what was started."""
         self._client = client
-        self._request = request
-        self._started = time.monotonic()
+        self._work = work
+        self._folder = folder
+        self._on_change = on_change
+        self._spending: Spending = spending or nullcontext
         self._cancel = threading.Event()
-        self._lock = threading.Lock()
-        self._generation: Generation | None = None
+        self._lock = threading.RLock()
+        self._generation = work if isinstance(work, Generation) else None
         self._may_be_accepted = False
-        self._stage = Stage(say("status.preparing"))
+        self._stage = Stage(say("status.preparing"), generation_id=getattr(work, "id", None))
         self._fault: str | None = None
-        self._folder = Path(tempfile.mkdtemp(prefix="kolbo-page-"))
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     @property
     def stage(self) -> Stage:
@@ -80,33 +103,26 @@ class Run:
         return self._stage
 
     @property
+    def generation(self) -> Generation | None:
+        """Its handle, once it has been accepted."""
+        return self._generation
+
+    @property
     def fault(self) -> str | None:
         """One sentence where it could not be cancelled and goes on."""
         return self._fault
 
     @property
-    def elapsed(self) -> float:
-        """Seconds since the click."""
-        return time.monotonic() - self._started
+    def cancelling(self) -> bool:
+        """Whether it was told to stop, and nothing has gone wrong with that."""
+        return self._cancel.is_set() and self._fault is None
 
     def start(self) -> None:
         """Begins."""
         visitor = contextvars.copy_context()  # whose language is spoken
         threading.Thread(
-            target=visitor.run, args=(self._work,), name="kolbo-page-run", daemon=True
+            target=visitor.run, args=(self._run,), name="kolbo-page-run", daemon=True
         ).start()
-
-    async def stages(self) -> AsyncIterator[Stage]:
-        """Every change, and every second at least, until the end."""
-        seen: tuple[Stage, str | None, int] | None = None
-        while True:
-            now = (self._stage, self._fault, int(self.elapsed))
-            if now != seen:
-                seen = now
-                yield now[0]
-            if now[0].final:
-                return
-            await asyncio.sleep(LOOK_SECONDS)
 
     def cancel(self) -> None:
         """Stops the work itself, not only the watching. Blocks for one request at most. `fault`
@@ -132,12 +148,17 @@ class Run:
 
     def _show(self, stage: Stage) -> None:
         with self._lock:  # the first end counts: a late poll does not undo a cancel
-            if not self._stage.final:
-                self._stage = stage
+            if self._stage.final:
+                return
+            if stage.percent and stage.first is None:
+                first = self._stage.first or (time.monotonic(), stage.percent)
+                stage = replace(stage, first=first)
+            self._stage = stage
+            self._on_change(stage)
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         try:
-            self._generate()
+            self._follow(self._generation or self._accepted())
         except (_StoppedError, GenerationCancelledError):
             self._show(replace(self._stage, cancelled=True))
         except (KolboError, MediaError, EngineError, UnusableError) as error:
@@ -146,24 +167,29 @@ class Run:
             _log.exception("A run of the page failed")
             self._show(replace(self._stage, error=say("status.page_failed")))
 
-    def _generate(self) -> None:
-        request = self._request
-        voice = self._voice()
+    def _accepted(self) -> Generation:
+        request = self._work
+        assert isinstance(request, Request)
+        voice = self._voice(request)
         self._may_be_accepted = not any(isinstance(x, Path) for x in (request.source, voice))
         self._stop_here()
-        generation = self._client.lipsync(
-            request.source,
-            voice,
-            prompt=request.prompt,
-            model=request.model,
-            face=request.face,
-            on_upload=self._sent,
-        )
+        with self._spending(voice):
+            generation = self._client.lipsync(
+                request.source,
+                voice,
+                prompt=request.prompt,
+                model=request.model,
+                face=request.face,
+                on_upload=self._sent,
+            )
         self._generation = generation
         self._show(Stage(say("status.accepted"), generation_id=generation.id))
+        return generation
+
+    def _follow(self, generation: Generation) -> None:
         if self._cancel.is_set():
             self._cancel_generation(generation)
-        for status in generation.events():
+        for status in generation.events(FOLLOW_SECONDS):
             self._show(
                 Stage(
                     say("status.waiting") if status.state == PENDING else say("status.making"),
@@ -182,19 +208,19 @@ class Run:
             return
         generation.check(stage.status)
         self._show(replace(stage, headline=say("status.fetching"), percent=100))
-        video = self._folder / f"{_plain(generation.id)}.mp4"
+        video = self._folder / RESULT
         generation.download(video)
         self._show(replace(stage, video=video))
 
-    def _voice(self) -> Path | str:
-        if self._request.words is None:
-            assert self._request.voice is not None
-            return self._request.voice
+    def _voice(self, request: Request) -> Path | str:
+        if request.words is None:
+            assert request.voice is not None
+            return request.voice
         self._show(Stage(say("status.speaking")))
         path = self._folder / "words.wav"
         with _SPEAKING:
             self._stop_here()
-            speak(self._request.words, path)
+            speak(request.words, path)
         return path
 
     def _sent(self, sent: int, total: int) -> None:
@@ -208,22 +234,3 @@ class Run:
     def _stop_here(self) -> None:
         if self._cancel.is_set():
             raise _StoppedError
-
-
-def page_of(run: Run, stage: Stage) -> str:
-    """The status area for a stage."""
-    if stage.error is not None:
-        return views.failed(stage.error, stage.generation_id)
-    if stage.cancelled:
-        return views.cancelled(stage.generation_id)
-    if stage.video is not None:
-        return views.done(run.elapsed, stage.generation_id)
-    state = stage.status.state if stage.status else None
-    return views.running(
-        stage.headline, stage.percent, run.elapsed, stage.generation_id, state, run.fault
-    )
-
-
-def _plain(name: str) -> str:
-    """A file name of what came from outside."""
-    return "".join(c for c in name if c.isascii() and (c.isalnum() or c in "-_"))[:80] or "video"

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.ui import examples, texts
 from kolbo_demo.ui.language import InLanguage
+from kolbo_demo.ui.page import Page
 from kolbo_demo.ui.theme import theme
 
 _HERE = Path(__file__).parent
@@ -34,13 +35,14 @@ _POLICY = "; ".join(
 elsewhere: a visitor's own link is shown by his browser."""
 
 
-def mount(app: FastAPI, page: gr.Blocks) -> FastAPI:
+def mount(app: FastAPI, page: Page) -> FastAPI:
     """Puts the page at `/` of `app`, whose own routes go first."""
     for path in _SHUT:
         app.add_api_route(path, _shut, methods=["GET", "HEAD", "POST"], include_in_schema=False)
+    app.include_router(page.routes)
     gr.mount_gradio_app(
         app,
-        page,
+        page.blocks,
         path="/",
         theme=theme(),
         i18n=texts.i18n(),
@@ -58,7 +60,7 @@ def mount(app: FastAPI, page: gr.Blocks) -> FastAPI:
     )
     # Gradio checks which files an event may name only once `launch` has run, and a mounted page
     # never launches. Without this a forged event reads any file of this machine.
-    page.has_launched = True
+    page.blocks.has_launched = True
     app.add_middleware(InLanguage)
     app.add_middleware(_Headers)
     return app

@@ -1,53 +1,69 @@
 """The page: what stands where, and which event reaches which function."""
 
-from collections.abc import AsyncIterator
+import os
+from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from fastapi import APIRouter
 from gradio.data_classes import ImageData
 from gradio.i18n import I18nData
 
 from kolbo_demo.client import KolboError
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import examples, language, views
+from kolbo_demo.ui import cards, examples, language, views
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
+from kolbo_demo.ui.allowance import Allowance, visitor_of
 from kolbo_demo.ui.face_picker import FacePicker
-from kolbo_demo.ui.generate import Run, page_of
 from kolbo_demo.ui.inputs import UnusableError, request_of
+from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.models import ModelPicker
+from kolbo_demo.ui.runs import Runs
+from kolbo_demo.ui.stage import Stage, told
 from kolbo_demo.ui.texts import say, shown
 
-_SCROLL = "() => document.querySelector('#stage').scrollIntoView({block: 'nearest'})"
-"""On a phone the result stands below the button."""
 _CACHE_SECONDS = (1800, 6 * 3600)
 """Gradio's copies of uploads and results: looked at every half hour, kept for six hours. No
 generation takes that long, so none loses its input."""
 
 
-def build(settings: Settings, local: Local, *, private: bool = False) -> gr.Blocks:
+@dataclass(frozen=True)
+class Page:
+    """What is to be served."""
+
+    blocks: gr.Blocks
+    routes: APIRouter
+    """The page's own, beside Gradio's."""
+
+
+def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     """The page, not yet served.
 
     `private` tells that nobody but this machine's user can reach it. Only then is the key of the
-    environment used; it is never sent to a browser.
+    environment used, or where its owner shares it; it is never sent to a browser.
     """
-    access = Access(local, settings.api_url, settings.api_key, private)
+    shared = Allowance(settings.visitor_limit) if settings.share_key else None
+    access = Access(local, settings.api_url, settings.api_key, private, shared)
+    runs = Runs(access, Kept(settings.data_dir.expanduser() / "page"))
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
         delete_cache=_CACHE_SECONDS,
         fill_width=True,
-    ) as page:
-        _Page(access).lay_out(page)
-    return page
+    ) as blocks:
+        _Page(access, runs).lay_out(blocks)
+    return Page(blocks, cards.router(runs))
 
 
 class _Page:
     """The components of one page and what they do. What belongs to a visitor is in `gr.State`."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, runs: Runs) -> None:
         self._access = access
+        self._runs = runs
 
     def lay_out(self, page: gr.Blocks) -> None:
         self._header()
@@ -57,7 +73,8 @@ class _Page:
                 self._voice_card()
                 self._options_card()
             with gr.Column(elem_id="outputs", min_width=300):
-                self._result_card()
+                self.stage = Stage(self._runs)
+                self.stage.lay_out_history()
                 self._example_card()
         self._wire(page)
 
@@ -66,6 +83,8 @@ class _Page:
         cloud = access.default == CLOUD
         with gr.Row(elem_id="top", equal_height=False):
             gr.HTML(shown(_title), elem_id="title")
+            if "SPACE_ID" in os.environ:  # elsewhere the button does nothing
+                gr.DuplicateButton(str(shown("top.duplicate")), elem_id="duplicate")
             with gr.Column(elem_id="where", min_width=280):
                 self.backend = gr.Radio(
                     [(shown("top.local"), LOCAL), (shown("top.cloud"), CLOUD)],
@@ -166,34 +185,7 @@ class _Page:
                     elem_id="prompt",
                 )
             self.models.lay_out_note()
-        with gr.Row(elem_id="actions"):
-            self.generate = gr.Button(
-                shown("options.generate"),
-                variant="primary",
-                scale=3,
-                min_width=160,
-                elem_id="generate",
-            )
-            self.cancel = gr.Button(
-                shown("options.cancel"), interactive=False, scale=1, min_width=90, elem_id="cancel"
-            )
-
-    def _result_card(self) -> None:
-        with gr.Column(elem_classes="card", elem_id="stage"):
-            self.status = gr.HTML(shown(views.idle), elem_id="status", apply_default_css=False)
-            self.result = gr.Video(
-                label=shown("result.label"),
-                show_label=False,
-                interactive=False,
-                buttons=[],
-                elem_id="result",
-                visible="hidden",
-            )
-            self.download = gr.DownloadButton(
-                str(shown("result.download")), elem_id="download", visible="hidden"
-            )
-            self.details = gr.HTML("", elem_id="details", apply_default_css=False)
-        self.run = gr.State(None)
+        self.generate = gr.Button(shown("options.generate"), variant="primary", elem_id="generate")
 
     def _example_card(self) -> None:
         with gr.Column(elem_classes="card", elem_id="examples"):
@@ -216,8 +208,6 @@ class _Page:
         }
         source = [self.image, self.video, self.source_url]
         fields = [*source, self.audio, self.audio_url, self.words]
-        made = [self.result, self.download, self.details]
-        buttons = [self.generate, self.cancel, self.still, self.clip]
         self.picker.follow(self.image, self.video, self.source_url)
 
         asked = [self.backend, self.key]
@@ -233,16 +223,14 @@ class _Page:
         run: dict[str, Any] = {
             "fn": self._generate,
             "inputs": [*asked, *fields, self.prompt, self.models.choice, self.picker.point],
-            "outputs": [self.run, self.status, *made, *buttons],
+            "outputs": self.stage.cards,
             **quiet,
         }
         self.generate.click(**run)
         filled = [*fields, self.source_tabs, self.voice_tabs]
         self.still.click(examples.portrait, None, filled, **quiet).then(**run)
         self.clip.click(examples.clip, None, filled, **quiet).then(**run)
-        for button in (self.generate, self.still, self.clip):
-            button.click(None, js=_SCROLL, **quiet)
-        self.cancel.click(_cancel, self.run, self.cancel, **quiet)
+        self.stage.follow(self._access, asked, filled)
 
     def _about(self, backend: str) -> str:
         access = self._access
@@ -250,18 +238,27 @@ class _Page:
             if problem := access.local.problem():
                 return views.note(problem, bad=True)
             return views.note(say("top.about_local"))
+        shared = access.allowance(backend, "")
+        if shared and access.own_key:
+            return views.note(
+                say("shared.about", host=access.cloud_host, limit=f"{shared.limit:g}")
+            )
         sentence = say("top.about_cloud", host=access.cloud_host)
         if access.withheld:
             sentence += " " + say("top.about_withheld")
         return views.note(sentence)
 
     def _key_hint(self) -> I18nData:
-        return shown("top.key_hint_own" if self._access.own_key else "top.key_hint")
+        access = self._access
+        own = access.own_key and access.private
+        return shown(
+            "top.key_hint_own" if own else "shared.key_hint" if access.own_key else "top.key_hint"
+        )
 
     def _switch(self, backend: str) -> tuple[str, Any]:
         return self._about(backend), gr.Textbox(visible=True if backend == CLOUD else "hidden")
 
-    async def _generate(
+    def _generate(
         self,
         backend: str,
         key: str,
@@ -274,61 +271,20 @@ class _Page:
         prompt: str,
         model: str,
         face: tuple[float, float] | None,
-    ) -> AsyncIterator[tuple[Any, ...]]:
-        """Yields what the page shows, at every poll and every second, until the end."""
+        asked_by: gr.Request,
+    ) -> Any:
+        """Starts a generation. Its card does the rest."""
         try:
             request = request_of(
                 image, video, source_url, audio, audio_url, words, prompt, model, face
             )
-            run = Run(self._access.client(backend, key), request)
+            client = self._access.client(backend, key)
         except (UnusableError, KolboError) as error:
-            yield self._ended(views.failed(str(error)))
-            return
-        run.start()
-        first = True
-        async for stage in run.stages():
-            if not stage.final:
-                yield self._going(run, page_of(run, stage), first)
-                first = False
-                continue
-            yield self._ended(
-                page_of(run, stage),
-                str(stage.video) if stage.video else None,
-                views.details(stage.status, link=backend == CLOUD)
-                if stage.video and stage.status
-                else "",
-            )
-
-    def _going(self, run: Run, status: str, first: bool) -> tuple[Any, ...]:
-        if not first:
-            return (gr.skip(), status, *[gr.skip()] * 7)
-        busy = gr.Button(interactive=False)
-        return (
-            run,
-            status,
-            gr.Video(None, visible="hidden"),
-            gr.DownloadButton(visible="hidden"),
-            "",
-            gr.Button(say("options.generating"), interactive=False),
-            gr.Button(interactive=True),
-            busy,
-            busy,
-        )
-
-    def _ended(self, status: str, video: str | None = None, details: str = "") -> tuple[Any, ...]:
-        shown = True if video else "hidden"
-        free = gr.Button(interactive=True)
-        return (
-            None,
-            status,
-            gr.Video(video, visible=shown),
-            gr.DownloadButton(value=video, visible=shown),
-            details,
-            gr.Button(say("options.generate"), interactive=True),
-            gr.Button(interactive=False),
-            free,
-            free,
-        )
+            return told(problem=str(error))
+        allowance = self._access.allowance(backend, key)
+        visitor = visitor_of(asked_by.client.host)
+        spending = partial(allowance.spend, visitor) if allowance else None
+        return told([self._runs.start(client, request, backend, spending=spending)])
 
 
 def _title() -> str:
@@ -351,10 +307,3 @@ def _heading(title: str, hint: str | None = None) -> gr.HTML:
 def _given_file(payload: ImageData | None) -> str | None:
     """The very file that was uploaded, as it is."""
     return payload.path if payload else None
-
-
-def _cancel(run: Run | None) -> Any:
-    """Cancels the work of this visitor's run."""
-    if run is not None:
-        run.cancel()
-    return gr.Button(interactive=run is not None and run.fault is not None)

@@ -23,7 +23,16 @@ class _Server(uvicorn.Server):
             connection.transport.close()
 
 
-def serve(app: FastAPI, host: str, port: int) -> None:
-    """Blocks until an interrupt or a SIGTERM."""
+def serve(app: FastAPI, host: str, port: int, proxies: str = "127.0.0.1") -> None:
+    """Blocks until an interrupt or a SIGTERM. `proxies` are believed whom they forward for."""
     with contextlib.suppress(KeyboardInterrupt):
-        _Server(uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False)).run()
+        _Server(
+            uvicorn.Config(
+                app,
+                host=host,
+                port=port,
+                log_config=None,
+                access_log=False,
+                forwarded_allow_ips=proxies,
+            )
+        ).run()

@@ -1,11 +1,13 @@
 """What the page says, as HTML. Everything that comes from outside is escaped here."""
 
 import json
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 from urllib.parse import urlsplit
 
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status
+from kolbo_demo.ui.generate import Stage
 from kolbo_demo.ui.texts import say
 
 _LABELED = (
@@ -37,28 +39,39 @@ def idle() -> str:
     )
 
 
-def running(
-    headline: str,
-    percent: float | None,
-    elapsed: float,
-    generation_id: str | None = None,
-    state: str | None = None,
-    fault: str | None = None,
-) -> str:
-    """While it is being made. `percent` is 0-100; None where nobody can say yet. `state` is the
-    API's own word; `fault` is a sentence on what went wrong without ending it."""
-    if percent is None:
+def running(stage: Stage, elapsed: float, fault: str | None = None) -> str:
+    """While it is being made. `fault` is a sentence on what went wrong without ending it."""
+    if stage.percent is None:
         bar = _bar(f'aria-valuetext="{escape(say("status.working"))}"', "moving", "")
         side = ""
     else:
-        whole = min(max(round(percent), 0), 100)
+        whole = min(max(round(stage.percent), 0), 100)
         bar = _bar(f'aria-valuenow="{whole}"', "", f"width:{whole}%")
         side = f"{whole} %"
-    rest = _facts(generation_id, state, elapsed) + note(fault or "", bad=True)
-    return _status("running", headline, bar + rest, side)
+    state = stage.status.state if stage.status else None
+    extra = (stage.status.model_extra or {}) if stage.status else {}
+    place, frames = extra.get("queue_position"), extra.get("frames_done")
+    more = []
+    if isinstance(place, int) and place > 0:
+        more.append(say("status.before_it", count=place))
+    if isinstance(frames, int) and isinstance(extra.get("frames"), int):
+        more.append(say("status.frames", done=frames, all=extra["frames"]))
+    if (left := stage.seconds_left) is not None:
+        more.append(say("status.left", time=clock(left)))
+    rest = _facts(stage.generation_id, state, elapsed, more) + note(fault or "", bad=True)
+    return _status("running", stage.headline, bar + rest, side)
 
 
-def done(elapsed: float, generation_id: str | None) -> str:
+def stranded(generation_id: str | None) -> str:
+    """Of Kolbo's cloud, after the page was started anew: it needs a key to be asked after."""
+    return _status(
+        "stranded",
+        say("status.stranded"),
+        f'<p class="reason">{escape(say("status.stranded_hint"))}</p>' + _facts(generation_id),
+    )
+
+
+def done(elapsed: float | None, generation_id: str | None) -> str:
     """The video is there."""
     return _status("done", say("status.ready"), _facts(generation_id, COMPLETED, elapsed))
 
@@ -102,8 +115,10 @@ def details(status: Status, link: bool) -> str:
     )
     text = escape(json.dumps(document, indent=2, ensure_ascii=False))
     return (
-        f"<table><caption>{escape(say('result.details'))}</caption><tbody>{rows}</tbody></table>"
+        f'<details class="fold facts-table"><summary>{escape(say("result.details"))}</summary>'
+        f"<table><tbody>{rows}</tbody></table>"
         f"<details><summary>{escape(say('result.as_json'))}</summary><pre>{text}</pre></details>"
+        "</details>"
     )
 
 
@@ -128,10 +143,10 @@ def note(sentence: str, *, bad: bool = False) -> str:
 
 
 def _status(kind: str, headline: str, rest: str, side: str = "") -> str:
-    """Only the headline is read out by itself: a screen reader would not stop at numbers."""
+    """What is read out by itself stands elsewhere on the card: it would not stop at numbers."""
     headline = escape(headline)
     return (
-        f'<div class="state {kind}"><header><h2 role="status" aria-live="polite">{headline}</h2>'
+        f'<div class="state {kind}"><header><h2>{headline}</h2>'
         f'<span class="percent">{side}</span></header>{rest}</div>'
     )
 
@@ -144,11 +159,15 @@ def _bar(value: str, kind: str, style: str) -> str:
 
 
 def _facts(
-    generation_id: str | None, state: str | None = None, elapsed: float | None = None
+    generation_id: str | None,
+    state: str | None = None,
+    elapsed: float | None = None,
+    more: Sequence[str] = (),
 ) -> str:
     facts = ""
     if elapsed is not None:
         facts += f'<span class="elapsed">{clock(elapsed)}</span>'
+    facts += "".join(f"<span>{escape(fact)}</span>" for fact in more)
     if generation_id:
         facts += f"<span>{escape(state or '')}</span>"
         facts += f'<code class="generation-id">{escape(generation_id)}</code>'

@@ -63,10 +63,15 @@ class Desk:
         expect(self.page.locator("#result video")).to_be_visible()
 
     def await_error(self) -> str:
-        reason = self.page.locator("#status .failed .reason")
+        reason = self.page.locator("#problem .reason, #status .failed .reason").first
         reason.wait_for(timeout=MADE_MS)
         expect(self.page.locator("#generate")).to_be_enabled()
         return reason.inner_text()
+
+    def cancel(self) -> None:
+        """Answers the one question, too."""
+        self.page.click("#cancel")
+        self.page.get_by_role("dialog").get_by_role("button", name="Stop it").click()
 
     @property
     def generation_id(self) -> str:

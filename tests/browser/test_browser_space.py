@@ -38,11 +38,12 @@ def fill_in(page: Page) -> None:
 def test_the_owner_s_key_is_neither_spent_nor_shown(page: Page, space: Site) -> None:
     page.goto(space.url)
     expect(page.get_by_role("radio", name="Local engine")).to_be_checked()
+    expect(page.get_by_role("button", name="Duplicate this Space")).to_be_visible()
     page.get_by_role("radio", name="Kolbo cloud").check()
     expect(page.locator("#about-backend")).to_contain_text("does not use the key")
     fill_in(page)
     page.click("#generate")
-    expect(page.locator("#status .reason")).to_contain_text("needs a key")
+    expect(page.locator("#problem .reason")).to_contain_text("needs a key")
     assert SECRET not in page.content()
     for path in ("", "config", "gradio_api/info"):
         assert SECRET not in requests.get(f"{space.url}/{path}", timeout=10).text
@@ -59,6 +60,6 @@ def test_without_a_service_the_page_says_so(page: Page, space: Site) -> None:
     problem = page.locator("#about-backend .bad").inner_text()
     fill_in(page)
     page.click("#generate")
-    expect(page.locator("#status .reason")).to_have_text(problem)
+    expect(page.locator("#problem .reason")).to_have_text(problem)
     page.get_by_role("radio", name="Kolbo cloud").check()
     expect(page.locator("#about-backend .bad")).to_be_hidden()

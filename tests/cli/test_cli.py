@@ -148,7 +148,7 @@ def test_a_result_that_cannot_be_fetched(
 ) -> None:
     server.starts()
     server.on_status(server.completed())
-    server.on("GET /files/result.mp4", Reply(404))
+    server.on("GET /files/result.mp4", Reply(410))
     (tmp_path / "out.mp4").write_bytes(b"precious")
     done = run(*words)
     assert done.returncode == 1

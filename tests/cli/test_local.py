@@ -1,5 +1,6 @@
 """`--local`: no key, no server, the real engine."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,7 +9,11 @@ import tempfile
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
+
+from tests import samples
+from tests.engine.people import talking
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 PORTRAIT, SPEECH = ASSETS / "portrait.jpg", ASSETS / "speech.wav"
@@ -44,6 +49,23 @@ def test_a_portrait_says_words(tmp_path: Path, temporary: Path) -> None:
     with av.open(str(out)) as video:
         assert len(video.streams.audio) == 1
         assert next(video.decode(video=0)).width == 512
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_is_not_synced_is_told(tmp_path: Path, temporary: Path) -> None:
+    """By the service in the result, by the command line in a sentence."""
+    pictures = [shot.rgb for shot in talking(20)]
+    pictures[6:13] = [np.full_like(pictures[0], 90)] * 7
+    source = samples.video(tmp_path / "clip.mp4", pictures=pictures, matrix=1)
+    voice = samples.cut_wav(tmp_path / "voice.wav", SPEECH, 0.8)
+    out = tmp_path / "out.mp4"
+    words = ("generate", "--local", "--source", source, "--audio", voice, "--output", out, "--json")
+    process = start(*words)
+    stdout, stderr = process.communicate(timeout=120)
+    told = {"start": 0.24, "end": 0.52, "reason": "the face is not seen"}
+    assert process.returncode == 0
+    assert json.loads(stdout)["result"]["unsynced"] == [told]
+    assert "0:00.2-0:00.5 left as it was: the face is not seen\n" in stderr
     assert list(temporary.iterdir()) == []
 
 

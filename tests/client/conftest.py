@@ -4,6 +4,7 @@ from tests.scripted import (  # noqa: F401 - fixtures
     media_dir,
     no_settings,
     portrait,
+    quick,
     server,
     speech,
     talking,

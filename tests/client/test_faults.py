@@ -1,12 +1,16 @@
 """Networks and servers that misbehave: what is asked again, what never, and what is said of it."""
 
 import socket
+import ssl
 import threading
 import time
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
+import requests
+import trustme
 
 from kolbo_demo.client import (
     ApiError,
@@ -19,9 +23,7 @@ from kolbo_demo.client import (
     UnreachableError,
 )
 from kolbo_demo.client.retry import Retry, retry_after
-from kolbo_demo.client.transport import Body, Transport
-from kolbo_demo.contract import StartReply
-from tests.scripted import BROKEN_JSON, HTML, KEY, Reply, Scripted, sparse_wav
+from tests.scripted import BROKEN_JSON, HTML, KEY, Reply, Scripted, serving, sparse_wav
 
 LINK, VOICE = "https://example.com/portrait.jpg", "https://example.com/speech.mp3"
 MODELS = Reply(json={"success": True, "models": [{"identifier": "m"}]})
@@ -41,11 +43,10 @@ PASSING = {
 
 
 @pytest.mark.parametrize("fault", PASSING)
-def test_a_get_is_asked_again(server: Scripted, client: KolboClient, fault: str) -> None:
+def test_a_get_is_asked_again(server: Scripted, quick: KolboClient, fault: str) -> None:
     server.on("GET /v1/models", PASSING[fault], MODELS)
-    assert [model.identifier for model in client.models()] == ["m"]
-    first, second = server.seen
-    assert 0.4 < second.at - first.at < 6
+    assert [model.identifier for model in quick.models()] == ["m"]
+    assert len(server.seen) == 2
 
 
 def test_retry_after_is_followed(server: Scripted, client: KolboClient) -> None:
@@ -80,14 +81,54 @@ def test_a_refusal_is_not_asked_again(
     assert len(server.seen) == 1
 
 
-def test_nobody_there() -> None:
+def test_nobody_there(portrait: Path, speech: Path) -> None:
+    """Told at once, with the host and what to try: a start and a question alike."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    client = KolboClient(KEY, f"http://127.0.0.1:{port}/api")
-    with pytest.raises(UnreachableError, match=r"refused the connection\. Nothing was started"):
-        client.lipsync(LINK, VOICE)
-    with pytest.raises(UnreachableError, match="name was not found"):
-        KolboClient(KEY, "http://nowhere.invalid/api").lipsync(LINK, VOICE)
+    refused = KolboClient(KEY, f"http://127.0.0.1:{port}/api")
+    unknown = KolboClient(KEY, "http://nowhere.invalid/api")
+    started = time.monotonic()
+    for files in ((LINK, VOICE), (portrait, speech)):
+        with pytest.raises(
+            UnreachableError,
+            match=r"127\.0\.0\.1 .* refused the connection\. Nothing was started\. Check .* port",
+        ):
+            refused.lipsync(*files)
+    with pytest.raises(UnreachableError, match=r"nowhere\.invalid .* name was not found"):
+        unknown.lipsync(LINK, VOICE)
+    for nobody in (refused, unknown):
+        for ask in (nobody.models, nobody.credits, nobody.generation("lip_1").cancel):
+            with pytest.raises(UnreachableError, match=r"could not be reached.*Check the base URL"):
+                ask()
+    assert time.monotonic() - started < 10
+
+
+def test_a_certificate_that_is_not_to_be_trusted(portrait: Path, speech: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with serving(Scripted(context)) as server, authority.cert_pem.tempfile() as known:
+        server.on("GET /v1/models", MODELS)
+        there = f"{server.base_url}/v1/models"
+        assert requests.get(there, verify=known, timeout=9).json() == MODELS.json  # sound otherwise
+        client = KolboClient(KEY, server.base_url)
+        for ask in (
+            client.models,
+            lambda: client.lipsync(LINK, VOICE),
+            lambda: client.lipsync(portrait, speech),
+            client.generation("lip_1").wait,
+        ):
+            with pytest.raises(
+                UnreachableError, match=r"127\.0\.0\.1 .* certificate was not .*Check.*clock"
+            ):
+                ask()
+        assert len(server.seen) == 1
+
+
+def test_https_where_there_is_none(server: Scripted) -> None:
+    client = KolboClient(KEY, server.base_url.replace("http:", "https:"))
+    with pytest.raises(UnreachableError, match=r"does not speak TLS.*http://"):
+        client.models()
 
 
 def test_the_key_goes_to_no_other_host(server: Scripted, client: KolboClient) -> None:
@@ -117,29 +158,47 @@ LOST = {
     [*((fault, False) for fault in LOST), ("reset", True), ("gateway", True)],
 )
 def test_a_start_that_may_have_been_accepted_is_sent_once(
-    server: Scripted, client: KolboClient, fault: str, upload: bool, portrait: Path, speech: Path
+    server: Scripted, quick: KolboClient, fault: str, upload: bool, portrait: Path, speech: Path
 ) -> None:
     server.on("POST /v1/generate/lipsync", LOST[fault])
     with pytest.raises(MaybeAcceptedError, match="check your history"):
-        client.lipsync(*((portrait, speech) if upload else (LINK, VOICE)))
-    time.sleep(0.7)  # longer than the first pause of the retry policy
+        quick.lipsync(*((portrait, speech) if upload else (LINK, VOICE)))
+    time.sleep(0.2)  # longer than the first pause of this policy
     assert server.count("POST /v1/generate") == 1
 
 
-def test_a_start_without_an_answer_in_time(server: Scripted) -> None:
-    server.on("POST /v1/generate/lipsync", Reply(hang=5))
-    transport = Transport(server.base_url, KolboClient(KEY)._transport.key)
-    with pytest.raises(MaybeAcceptedError, match="did not answer in time"):
-        transport.post_once("/v1/generate/lipsync", Body.of_json({}), StartReply, 0.5)
-    assert server.count("POST /v1/generate") == 1
-
-
-def test_an_upload_that_breaks_off_started_nothing(
-    server: Scripted, client: KolboClient, portrait: Path, tmp_path: Path
+@pytest.mark.parametrize("upload", [False, True])
+def test_a_start_without_an_answer_in_time(
+    server: Scripted, quick: KolboClient, portrait: Path, speech: Path, upload: bool
 ) -> None:
-    server.on("POST /v1/generate/lipsync", Reply(drop=True, read=1000))
-    with pytest.raises(UnreachableError, match="Nothing was started"):
-        client.lipsync(portrait, sparse_wav(tmp_path / "long.wav", 30))
+    server.on("POST /v1/generate/lipsync", Reply(hang=2))
+    with pytest.raises(MaybeAcceptedError, match=r"did not answer in time.*check your history"):
+        quick.lipsync(*((portrait, speech) if upload else (LINK, VOICE)))
+    time.sleep(0.2)  # longer than the first pause of this policy
+    assert server.count("POST /v1/generate") == 1
+
+
+UNSENT = {
+    "reset": (
+        Reply(drop=True, read=1000),
+        UnreachableError,
+        "connection broke. Nothing was started",
+    ),
+    "stall": (Reply(hang=3, read=1000), UnreachableError, "in time. Nothing was started"),
+    "gateway": (replace(GATEWAY, read=1000), ApiError, "Nothing was started"),
+    "413 page": (Reply(413, body=b"<html>", read=1000), ApiError, "too large for 127.0.0.1"),
+}
+
+
+@pytest.mark.parametrize("fault", UNSENT)
+def test_an_upload_that_breaks_off_started_nothing(
+    server: Scripted, quick: KolboClient, portrait: Path, tmp_path: Path, fault: str
+) -> None:
+    reply, kind, message = UNSENT[fault]
+    server.on("POST /v1/generate/lipsync", reply)
+    with pytest.raises(kind, match=message):
+        quick.lipsync(portrait, sparse_wav(tmp_path / "long.wav", 30))
+    time.sleep(0.2)  # longer than the first pause of this policy
     assert server.count("POST /v1/generate") == 1
 
 
@@ -225,8 +284,17 @@ def test_the_pauses_double_within_bounds() -> None:
 
 
 def test_retry_after_in_seconds_or_as_a_date() -> None:
-    assert retry_after("5") == 5
-    assert 28 < (retry_after(formatdate(time.time() + 30, usegmt=True)) or 0) <= 30
-    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    for nothing in (None, "", " ", "soon", "-5", "nan", "12 monkeys"):
-        assert retry_after(nothing) is None
+    def asked(value: str, **more: str) -> float | None:
+        return retry_after({"Retry-After": value, **more})
+
+    def date(seconds: float) -> str:
+        return formatdate(time.time() + seconds, usegmt=True)
+
+    assert asked("5") == 5
+    assert 28 < (asked(date(30)) or 0) <= 30
+    assert asked(date(3600), Date=date(3590)) == pytest.approx(10, abs=1)
+    assert 28 < (asked(date(30), Date="yesterday") or 0) <= 30
+    assert asked("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert retry_after({}) is None
+    for nothing in ("", " ", "soon", "-5", "nan", "12 monkeys"):
+        assert asked(nothing) is None

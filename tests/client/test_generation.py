@@ -16,7 +16,7 @@ from kolbo_demo.client import (
     NotFoundError,
     StillRunningError,
 )
-from tests.scripted import BROKEN_JSON, HTML, VIDEO, Reply, Scripted
+from tests.scripted import HTML, VIDEO, Reply, Scripted
 
 
 def running(progress: Any = None, **more: Any) -> dict[str, Any]:
@@ -78,14 +78,6 @@ def test_odd_statuses_are_read(server: Scripted, client: KolboClient) -> None:
     seen = list(client.generation("lip_1", 0.2).events())
     assert [status.state for status in seen] == ["pending", "upscaling", "failed"]
     assert (seen[-1].generation_id, seen[-1].error) == ("lip_1", "The face is hidden.")
-
-
-def test_polling_rides_out_faults(server: Scripted, client: KolboClient) -> None:
-    faults = (Reply(drop=True), HTML, BROKEN_JSON, Reply(503, {}), Reply(429, {}))
-    server.on_status(
-        *(reply for fault in faults for reply in (running(5), fault)), server.completed()
-    )
-    assert client.generation("lip_1", 0.2).wait(30).state == "completed"
 
 
 def test_a_deadline_tells_the_id(server: Scripted, client: KolboClient) -> None:
@@ -179,75 +171,6 @@ def test_cancel_too_late(server: Scripted, client: KolboClient) -> None:
     server.on("POST /v1/generate/lip_1/cancel", Reply(409, late))
     server.on_status(server.completed())
     assert client.generation("lip_1").cancel().state == "completed"
-
-
-def test_a_download_carries_no_key_even_after_a_redirect(
-    server: Scripted, client: KolboClient, tmp_path: Path
-) -> None:
-    server.on_status(server.completed(urls=[f"{server.url}/files/moved"]))
-    server.on("GET /files/moved", Reply(302, headers={"Location": "/files/result.mp4"}))
-    seen: list[tuple[int, int | None]] = []
-    client.generation("lip_1").download(tmp_path / "o.mp4", lambda *at: seen.append(at))
-    assert seen[-1] == (len(VIDEO), len(VIDEO))
-    files = [request for request in server.seen if request.path.startswith("/files")]
-    assert len(files) == 2
-    assert not [name for file in files for name in file.headers if name.lower() == "x-api-key"]
-    assert not [file for file in files if file.headers["Authorization"]]
-
-
-def test_a_download_cut_short_is_fetched_again(
-    server: Scripted, client: KolboClient, tmp_path: Path
-) -> None:
-    server.on_status(server.completed())
-    whole = Reply(body=VIDEO)
-    server.on("GET /files/result.mp4", Reply(body=VIDEO, cut=5000), Reply(503), whole)
-    path = client.generation("lip_1").download(tmp_path / "o.mp4")
-    assert path.read_bytes() == VIDEO
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    ("reply", "message"),
-    [
-        (Reply(404), "HTTP 404"),
-        (HTML, "not a video"),
-        (Reply(body=b"x" * 5000), "not a video"),
-        (Reply(body=b"\x89PNG\r\n\x1a\n" + bytes(500)), "not a video"),
-    ],
-)
-def test_a_download_that_is_no_video_leaves_nothing(
-    server: Scripted, client: KolboClient, tmp_path: Path, reply: Reply, message: str
-) -> None:
-    server.on_status(server.completed())
-    server.on("GET /files/result.mp4", reply)
-    old = tmp_path / "old.mp4"
-    old.write_bytes(b"precious")
-    with pytest.raises(DownloadError, match=message):
-        client.generation("lip_1").download(old)
-    assert [path.name for path in tmp_path.iterdir()] == ["old.mp4"]
-    assert old.read_bytes() == b"precious"
-
-
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "nonsense", "http://[", "http://"])
-def test_a_result_link_that_cannot_be_opened(
-    server: Scripted, client: KolboClient, tmp_path: Path, url: str
-) -> None:
-    server.on_status(server.completed(urls=[url]))
-    with pytest.raises(DownloadError, match="cannot be opened"):
-        client.generation("lip_1").download(tmp_path / "o.mp4")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_download_that_keeps_breaking_off_leaves_nothing(
-    server: Scripted, client: KolboClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kolbo_demo.client.retry.Retry.pause", lambda *_: 0.01)
-    server.on_status(server.completed())
-    server.on("GET /files/result.mp4", Reply(body=VIDEO, cut=50_000))
-    with pytest.raises(DownloadError, match="could not be downloaded"):
-        client.generation("lip_1").download(tmp_path / "o.mp4")
-    assert list(tmp_path.iterdir()) == []
-    assert sum(seen.path.startswith("/files") for seen in server.seen) == 5
 
 
 def test_where_a_download_cannot_go(server: Scripted, client: KolboClient, tmp_path: Path) -> None:

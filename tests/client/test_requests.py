@@ -139,9 +139,10 @@ def test_any_file_name_will_do(
 
 
 def test_upload_progress_rises_to_the_end(
-    server: Scripted, client: KolboClient, portrait: Path, speech: Path
+    server: Scripted, client: KolboClient, portrait: Path, tmp_path: Path
 ) -> None:
     server.starts()
+    speech = sparse_wav(tmp_path / "long.wav", 1)
     calls: list[tuple[int, int]] = []
     client.lipsync(portrait, speech, on_upload=lambda sent, total: calls.append((sent, total)))
     sent = [call[0] for call in calls]
@@ -243,7 +244,7 @@ def test_a_base_that_cannot_be_one(base: str) -> None:
 
 
 def test_the_key_shows_nowhere(
-    server: Scripted, client: KolboClient, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    server: Scripted, quick: KolboClient, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level(logging.DEBUG)
     echo = {"success": False, "error": f"Wrong key {KEY}", "code": "BAD"}
@@ -252,18 +253,18 @@ def test_the_key_shows_nowhere(
     server.on("GET /v1/models", Reply(302, headers={"Location": "http://127.0.0.1:9/"}))
     server.on_status(server.completed())
     server.on("GET /files/result.mp4", HTML)
-    generation = client.generation("lip_1")
+    generation = quick.generation("lip_1")
     shown = [
-        repr(client),
-        str(client),
+        repr(quick),
+        str(quick),
         repr(generation),
-        repr(vars(client)),
+        repr(vars(quick)),
         repr(vars(generation)),
     ]
     for attempt in (
-        client.credits,
-        client.models,
-        lambda: client.lipsync(LINK, VOICE),
+        quick.credits,
+        quick.models,
+        lambda: quick.lipsync(LINK, VOICE),
         lambda: generation.download(tmp_path / "x.mp4"),
         lambda: KolboClient(f"{KEY} {KEY}", server.base_url),
     ):

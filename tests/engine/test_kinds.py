@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.spatial import Delaunay
-from scipy.spatial.transform import Rotation
 
 from kolbo_demo.engine.deform import MouthWarp, Shape
 from kolbo_demo.engine.face import FaceFinder, find_speaker, track
@@ -25,6 +23,7 @@ from kolbo_demo.engine.render import render
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.engine.voice import speak
 from tests import samples
+from tests.engine import people
 from tests.engine.lips import lips
 
 SIDE = 384
@@ -163,30 +162,7 @@ def child(picture: Picture) -> Picture:
 
 
 def turned(yaw: float, pitch: float) -> Callable[[Picture], Picture]:
-    """The face alone, turned by so many degrees as its landmarks have depth, before a wall."""
-
-    def turn(picture: Picture) -> Picture:
-        points = points_of(picture)[:468].astype(np.float32)
-        angle = Rotation.from_euler("yx", [yaw, pitch], degrees=True).as_matrix()
-        middle = points.mean(0)
-        to = ((points - middle) @ angle.T + middle).astype(np.float32)
-        out = np.full_like(picture, 150)
-        corners = Delaunay(points[:, :2]).simplices
-        for three in corners[np.argsort(-to[corners, 2].mean(1))]:  # what is far first
-            # Laid down a little larger, or seams show between neighbours.
-            aim = to[three, :2] + 0.15 * (to[three, :2] - to[three, :2].mean(0))
-            start = points[three, :2] + 0.15 * (points[three, :2] - points[three, :2].mean(0))
-            low = np.floor(aim.min(0)).astype(int) - 1
-            high = np.ceil(aim.max(0)).astype(int) + 2
-            part = out[low[1] : high[1], low[0] : high[0]]
-            affine = cv2.getAffineTransform(start, (aim - low).astype(np.float32))
-            mask = np.zeros(part.shape[:2], np.uint8)
-            cv2.fillConvexPoly(mask, np.rint(aim - low).astype(np.int32), 1)
-            laid = cv2.warpAffine(picture, affine, mask.shape[::-1], borderMode=cv2.BORDER_REFLECT)
-            part[mask > 0] = laid[mask > 0]
-        return out
-
-    return turn
+    return lambda p: people.turned(people.Shot(p, points_of(p)), yaw, pitch)[0]
 
 
 def rolled(picture: Picture) -> Picture:

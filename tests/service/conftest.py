@@ -159,7 +159,7 @@ class Web:
         self.server.daemon_threads = True
         self.port = self.server.server_port
         self.url = f"http://localhost:{self.port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def serve(self, path: str, body: bytes, kind: str = "application/octet-stream") -> str:
         def answer(request: BaseHTTPRequestHandler) -> None:

@@ -32,7 +32,11 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A page that uses a key from its environment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
-        settings = Settings(api_key=SecretStr(ENVIRONMENT_KEY), api_url="http://127.0.0.1:9/api")
+        settings = Settings(
+            api_key=SecretStr(ENVIRONMENT_KEY),
+            api_url="http://127.0.0.1:9/api",
+            data_dir=tmp_path_factory.mktemp("data"),
+        )
         local = ui.Local("http://127.0.0.1:9/api", SecretStr(LOCAL_KEY))
         app = ui.mount(FastAPI(), ui.build(settings, local, private=True))
         config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)

@@ -1,11 +1,10 @@
 """One run, against a scripted API."""
 
-import asyncio
 import time
 from pathlib import Path
 
 from kolbo_demo.client import KolboClient
-from kolbo_demo.ui.generate import Run, Stage, page_of
+from kolbo_demo.ui.generate import Run, Stage
 from kolbo_demo.ui.inputs import Request
 from tests.scripted import VIDEO, Reply, Scripted, sparse_wav
 
@@ -14,12 +13,9 @@ def request(source: Path | str, voice: Path | str) -> Request:
     return Request(source, voice, words=None, prompt=None, model=None, face=(0.5, 0.25))
 
 
-def until_end(run: Run) -> list[Stage]:
-    async def collect() -> list[Stage]:
-        return [stage async for stage in run.stages()]
-
+def until_end(run: Run) -> Stage:
     run.start()
-    return asyncio.run(asyncio.wait_for(collect(), 20))
+    return until_over(run)
 
 
 def wait_for(what: str, server: Scripted) -> None:
@@ -30,31 +26,34 @@ def wait_for(what: str, server: Scripted) -> None:
 
 
 def test_stages_to_the_video(
-    client: KolboClient, server: Scripted, portrait: Path, speech: Path
+    client: KolboClient, server: Scripted, portrait: Path, speech: Path, tmp_path: Path
 ) -> None:
     server.starts()
     server.on_status(
         {"state": "pending"}, {"state": "processing", "progress": 40}, server.completed()
     )
-    run = Run(client, request(portrait, speech))
-    stages = until_end(run)
-    last = stages[-1]
+    stages: list[Stage] = []
+    run = Run(client, request(portrait, speech), tmp_path, stages.append)
+    last = until_end(run)
     assert last.video is not None
     assert last.video.read_bytes() == VIDEO
+    assert last is stages[-1]
     assert [stage.percent for stage in stages if stage.percent][:1] == [40]
     assert server.seen[0].parts["bounding_box_target"][2] == b"[0.5, 0.25]"
 
-    folder = last.video.parent
-    del run, stages, last
-    assert not folder.exists()  # nobody holds the run any more
+
+def test_the_pace_tells_what_is_left() -> None:
+    since = time.monotonic() - 30
+    assert Stage("x", percent=12, first=(since, 10)).seconds_left is None
+    assert round(Stage("x", percent=40, first=(since, 10)).seconds_left or 0) == 60
 
 
 def test_a_failure_is_a_sentence(
-    client: KolboClient, server: Scripted, portrait: Path, speech: Path
+    client: KolboClient, server: Scripted, portrait: Path, speech: Path, tmp_path: Path
 ) -> None:
     server.starts()
     server.on_status({"state": "failed", "error": "No face was found."})
-    last = until_end(Run(client, request(portrait, speech)))[-1]
+    last = until_end(Run(client, request(portrait, speech), tmp_path))
     assert last.error == "The generation failed: No face was found."
     assert last.generation_id == "lip_1"
 
@@ -64,13 +63,13 @@ def test_a_bad_file_is_never_sent(
 ) -> None:
     fake = tmp_path / "fake.png"
     fake.write_text("no picture")
-    last = until_end(Run(client, request(fake, speech)))[-1]
+    last = until_end(Run(client, request(fake, speech), tmp_path))
     assert last.error
     assert server.seen == []
 
 
 def test_cancel_reaches_the_api(
-    client: KolboClient, server: Scripted, portrait: Path, speech: Path
+    client: KolboClient, server: Scripted, portrait: Path, speech: Path, tmp_path: Path
 ) -> None:
     server.starts(hint=30)  # the cancel does not wait for the next poll
     server.on_status({"state": "processing", "progress": 1})
@@ -78,7 +77,7 @@ def test_cancel_reaches_the_api(
         "POST /v1/generate/lip_1/cancel",
         Reply(json={"success": True, "generation_id": "lip_1", "state": "cancelled"}),
     )
-    run = Run(client, request(portrait, speech))
+    run = Run(client, request(portrait, speech), tmp_path)
     run.start()
     wait_for("GET /v1/generate/lip_1/status", server)
     run.cancel()
@@ -95,7 +94,9 @@ def until_over(run: Run) -> Stage:
     return run.stage
 
 
-def test_cancel_while_it_is_being_accepted(client: KolboClient, server: Scripted) -> None:
+def test_cancel_while_it_is_being_accepted(
+    client: KolboClient, server: Scripted, tmp_path: Path
+) -> None:
     server.starts()
     server.script["POST /api/v1/generate/lipsync"][0].hang = 0.5
     server.on(
@@ -103,7 +104,7 @@ def test_cancel_while_it_is_being_accepted(client: KolboClient, server: Scripted
         Reply(json={"success": True, "generation_id": "lip_1", "state": "cancelled"}),
     )
     server.on_status({"state": "cancelled"})
-    run = Run(client, request("https://a.example/p.jpg", "https://a.example/s.mp3"))
+    run = Run(client, request("https://a.example/p.jpg", "https://a.example/s.mp3"), tmp_path)
     run.start()
     wait_for("POST /v1/generate/lipsync", server)
     run.cancel()
@@ -116,7 +117,7 @@ def test_cancel_while_uploading(
     client: KolboClient, server: Scripted, portrait: Path, tmp_path: Path
 ) -> None:
     server.on("POST /v1/generate/lipsync", Reply(read=4096, hang=1, drop=True))
-    run = Run(client, request(portrait, sparse_wav(tmp_path / "long.wav", 90)))
+    run = Run(client, request(portrait, sparse_wav(tmp_path / "long.wav", 90)), tmp_path)
     run.start()
     wait_for("POST /v1/generate/lipsync", server)
     run.cancel()
@@ -125,17 +126,16 @@ def test_cancel_while_uploading(
 
 
 def test_a_cancel_that_fails_is_told(
-    client: KolboClient, server: Scripted, portrait: Path, speech: Path
+    client: KolboClient, server: Scripted, portrait: Path, speech: Path, tmp_path: Path
 ) -> None:
     server.starts(hint=0.2)
     server.on_status({"state": "processing", "progress": 1})
     server.on("POST /v1/generate/lip_1/cancel", Reply(404, {"success": False, "error": "No."}))
-    run = Run(client, request(portrait, speech))
+    run = Run(client, request(portrait, speech), tmp_path)
     run.start()
     wait_for("GET /v1/generate/lip_1/status", server)
     run.cancel()
     assert "goes on" in (run.fault or "")
-    assert "goes on" in page_of(run, run.stage)
     assert not run.stage.final
     server.on_status(server.completed())
     assert until_over(run).video

@@ -4,6 +4,7 @@ import pytest
 
 from kolbo_demo.contract import Result, Status
 from kolbo_demo.ui import views
+from kolbo_demo.ui.generate import Stage
 
 HOSTILE = "<script>alert('x')</script>&\"{{constructor}}${1}"
 
@@ -24,7 +25,7 @@ def completed(**more: object) -> Status:
 def test_what_comes_from_outside_is_escaped() -> None:
     pages = [
         views.failed(HOSTILE, HOSTILE),
-        views.running(HOSTILE, 5, 1, HOSTILE, HOSTILE, HOSTILE),
+        views.running(Stage(HOSTILE, 5, HOSTILE, Status(state=HOSTILE)), 1, HOSTILE),
         views.note(HOSTILE),
         views.details(completed(**{"<b>": HOSTILE}), link=True),
     ]
@@ -48,8 +49,8 @@ def test_a_link_that_is_none_is_text() -> None:
 
 @pytest.mark.parametrize(("percent", "shown"), [(0, 0), (41.6, 42), (140, 100), (-3, 0)])
 def test_progress_is_for_every_reader(percent: float, shown: int) -> None:
-    page = views.running("Making your video", percent, 65)
+    page = views.running(Stage("Making your video", percent), 65)
     assert 'role="progressbar"' in page
     assert f'aria-valuemax="100" aria-valuenow="{shown}"' in page
     assert "1:05" in page
-    assert "aria-valuenow" not in views.running("Sending", None, 1)
+    assert "aria-valuenow" not in views.running(Stage("Sending"), 1)

@@ -1,0 +1,74 @@
+"""What the owner of a public page pays for its visitors: seconds of sound, a visitor, a day."""
+
+import ipaddress
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kolbo_demo.client import ApiError, InputError, UnreachableError
+from kolbo_demo.sandbox import inspect_audio
+from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.texts import say
+
+DAY = 24 * 3600.0
+
+
+def visitor_of(host: str | None) -> str:
+    """Who counts as one visitor: an address, or the /64 network that a household gets of IPv6."""
+    try:
+        address = ipaddress.ip_address((host or "").partition("%")[0])
+    except ValueError:
+        return host or ""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+@dataclass
+class Allowance:
+    """`limit` seconds of sound for each visitor within any 24 hours; in memory, thread-safe."""
+
+    limit: float
+    clock: Callable[[], float] = time.monotonic
+    _spent: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @contextmanager
+    def spend(self, visitor: str, voice: Path | str) -> Iterator[None]:
+        """Count the voice of a generation that is started inside; what was surely not started does
+        not count. Raises UnusableError over the limit and for a link, whose length nobody knows
+        before it is paid for. Raises MediaError."""
+        if isinstance(voice, str):
+            raise UnusableError(say("shared.no_link"))
+        entry = self._take(visitor, inspect_audio(voice).duration or 0.0)
+        try:
+            yield
+        except (InputError, UnreachableError, ApiError):
+            with self._lock:
+                self._spent[visitor].remove(entry)
+            raise
+
+    def _take(self, visitor: str, seconds: float) -> tuple[float, float]:
+        with self._lock:
+            now = self.clock()
+            for name, entries in list(self._spent.items()):
+                entries[:] = [entry for entry in entries if entry[0] > now - DAY]
+                if not entries:
+                    del self._spent[name]
+            left = self.limit - sum(spent for _, spent in self._spent.get(visitor, []))
+            if seconds > left:
+                raise UnusableError(
+                    say(
+                        "shared.used_up",
+                        left=f"{max(0.0, left):.0f}",
+                        limit=f"{self.limit:.0f}",
+                        seconds=f"{seconds:.1f}",
+                    )
+                )
+            self._spent.setdefault(visitor, []).append((now, seconds))
+            return now, seconds

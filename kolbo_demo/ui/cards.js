@@ -1,0 +1,251 @@
+// Shows the generations of this browser. It keeps tickets and generation ids, never a key, and asks
+// the server after them until nothing changes any more. `element`, `props`, `trigger` and `watch`
+// are given by Gradio.
+const STORE = 'kolbo-generations';
+const MOST = 60;
+const texts = element.querySelector('.cards').dataset; // in the visitor's language
+const stage = element.querySelector('.runs');
+const dialog = element.querySelector('dialog');
+const history = () => document.querySelector('#history .list');
+const known = new Map(); // ticket -> the card as the server gave it last
+let entries = load();
+let open = null;
+let timer = 0;
+let misses = 0;
+
+function load() {
+  try {
+    const found = JSON.parse(localStorage.getItem(STORE) || '[]');
+    return found.filter((entry) => entry && typeof entry.ticket === 'string').slice(0, MOST);
+  } catch {
+    return [];
+  }
+}
+
+function save() {
+  try {
+    localStorage.setItem(STORE, JSON.stringify(entries));
+  } catch { /* private windows may refuse: the page works without, until it is left */ }
+}
+
+function add(entry) {
+  // Another tab may have added some since.
+  const other = load().filter((each) => each.ticket !== entry.ticket);
+  entries = [entry, ...other].slice(0, MOST);
+  save();
+}
+
+function note({ ticket, id, backend }) {
+  entries = load().map((entry) => (entry.ticket === ticket ? { ...entry, id, backend } : entry));
+  save();
+}
+
+function forget(ticket) {
+  entries = load().filter((each) => each.ticket !== ticket);
+  known.delete(ticket);
+  if (open === ticket) open = entries[0]?.ticket ?? null;
+  save();
+}
+
+async function post(path, body) {
+  const answer = await fetch(path, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify(body || {}),
+  });
+  if (!answer.ok) throw new Error(answer.status);
+  return answer.json();
+}
+
+async function look() {
+  clearTimeout(timer);
+  const asked = entries.map((entry) => entry.ticket).filter((ticket) => !known.get(ticket)?.settled);
+  if (!asked.length) return show();
+  try {
+    take(await post('cards', { tickets: asked }));
+    misses = 0;
+  } catch {
+    misses += 1;
+  }
+  element.querySelector('.offline').hidden = misses < 2;
+  show();
+  const pending = entries.some((entry) => !known.get(entry.ticket)?.settled);
+  if (pending) timer = setTimeout(look, misses ? Math.min(1000 * 2 ** misses, 10000) : 1000);
+}
+
+function take(cards) {
+  for (const card of cards) {
+    const entry = entries.find((each) => each.ticket === card.ticket);
+    if (card.gone) {
+      // A cloud generation can still be opened with a key: its id is kept.
+      if (!entry?.id || entry.backend !== 'cloud') forget(card.ticket);
+      else known.set(card.ticket, { ...card, settled: true });
+      continue;
+    }
+    known.set(card.ticket, card);
+    if (entry && card.id && entry.id !== card.id) note(card);
+  }
+}
+
+function show() {
+  const wanted = entries
+    .map((entry) => known.get(entry.ticket))
+    .filter((card) => card && !card.gone && (card.ticket === open || card.running));
+  wanted.sort((one, other) => (other.ticket === open) - (one.ticket === open));
+  const cards = wanted.map((card) => drawn(card));
+  for (const old of [...stage.children]) if (!cards.includes(old)) old.remove();
+  // Only moved where it must be: a video that is moved stops.
+  cards.forEach((card, at) => stage.children[at] !== card && stage.insertBefore(card, stage.children[at] || null));
+  element.querySelector('.idle-card').hidden = cards.length > 0;
+  rows();
+}
+
+function drawn(card) {
+  let node = stage.querySelector(`[data-ticket="${card.ticket}"]`);
+  if (!node) {
+    node = element.querySelector('template').content.firstElementChild.cloneNode(true);
+    node.dataset.ticket = card.ticket;
+    stage.append(node);
+  }
+  const live = node.querySelector('.live');
+  if (live.textContent !== card.live) live.textContent = card.live;
+  for (const [name, html] of Object.entries(card.parts)) put(node.querySelector(`[data-part=${name}]`), html);
+  node.classList.toggle('open', card.ticket === open);
+  for (const part of node.querySelectorAll('[data-id]')) {
+    if (card.ticket === open) part.id = part.dataset.id;
+    else part.removeAttribute('id');
+  }
+  return node;
+}
+
+function put(node, html) {
+  if (!node || node.shown === html) return;
+  const focused = node.contains(document.activeElement) && document.activeElement.dataset.do;
+  node.innerHTML = html;
+  node.shown = html;
+  node.hidden = !html;
+  for (const time of node.querySelectorAll('time[data-at]')) {
+    const at = new Date(1000 * time.dataset.at);
+    time.dateTime = at.toISOString();
+    time.textContent = at.toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' });
+  }
+  if (focused) node.querySelector(`[data-do=${focused}]`)?.focus();
+}
+
+function rows() {
+  const list = history();
+  if (!list) return;
+  const shown = entries.filter((entry) => known.has(entry.ticket));
+  for (const old of [...list.children]) {
+    if (!shown.some((entry) => entry.ticket === old.dataset.ticket)) old.remove();
+  }
+  shown.forEach((entry, at) => {
+    let row = list.querySelector(`[data-ticket="${entry.ticket}"]`);
+    if (!row) {
+      row = document.createElement('li');
+      row.dataset.ticket = entry.ticket;
+    }
+    if (list.children[at] !== row) list.insertBefore(row, list.children[at] || null);
+    put(row, known.get(entry.ticket).row || lost(entry));
+    row.classList.toggle('open', entry.ticket === open);
+  });
+  const summary = document.querySelector('#history .count');
+  if (summary) summary.textContent = shown.length ? `(${shown.length})` : '';
+  document.querySelector('#history .none').hidden = shown.length > 0;
+}
+
+function lost(entry) {
+  const code = document.createElement('code');
+  code.textContent = entry.id;
+  return `<span class="blank" aria-hidden="true"></span><div class="what">${code.outerHTML}</div>`
+    + `<div class="buttons"><button type="button" class="button" data-do="reopen">${texts.open}</button>`
+    + `<button type="button" class="button" data-do="drop">${texts.delete}</button></div>`;
+}
+
+// One question, asked once: resolves to whether to go on.
+function ask(question, yes) {
+  dialog.querySelector('p').textContent = question;
+  dialog.querySelector('[value=yes]').textContent = yes;
+  dialog.returnValue = '';
+  dialog.showModal();
+  return new Promise((answer) => {
+    dialog.addEventListener('close', () => answer(dialog.returnValue === 'yes'), { once: true });
+  });
+}
+
+const actions = {
+  async cancel(ticket) {
+    if (await ask(texts.askCancel, texts.stop)) take([await post(`cards/${ticket}/cancel`)]);
+  },
+  async delete(ticket) {
+    if (!(await ask(texts.askDelete, texts.delete))) return;
+    await post(`cards/${ticket}/delete`);
+    forget(ticket);
+  },
+  drop: forget,
+  open(ticket) {
+    open = ticket;
+    show();
+    stage.scrollIntoView({ block: 'nearest' });
+  },
+  async link(ticket, button) {
+    const url = new URL(location.href);
+    url.search = new URLSearchParams({ generation: known.get(ticket).id });
+    try {
+      await navigator.clipboard.writeText(url.href);
+      button.textContent = texts.copied;
+    } catch {
+      prompt(texts.linkIs, url.href);
+    }
+  },
+  again: (ticket) => trigger('again', { ticket }),
+  follow: (ticket) => trigger('follow', { ticket }),
+  reopen: (ticket) => trigger('follow', { id: entries.find((entry) => entry.ticket === ticket).id }),
+};
+
+async function act(event) {
+  const button = event.target.closest('[data-do]');
+  const ticket = button?.closest('[data-ticket]')?.dataset.ticket;
+  if (!ticket) return;
+  button.disabled = true;
+  try {
+    await actions[button.dataset.do](ticket, button);
+  } catch {
+    misses = 2;
+  }
+  button.disabled = false;
+  look();
+}
+element.addEventListener('click', act);
+document.addEventListener('click', (event) => {
+  if (event.target.closest('#history')) act(event);
+});
+
+// What Python tells: a generation that was started or opened, or why it could not be.
+watch('told', () => {
+  const told = props.told || {};
+  const problem = element.querySelector('.problem');
+  put(problem, told.problem || '');
+  for (const ticket of told.tickets || []) {
+    add({ ticket, id: null, backend: told.backend });
+    known.delete(ticket);
+    open = ticket;
+  }
+  if (told.problem) problem.scrollIntoView({ block: 'nearest' });
+  look();
+});
+
+// A phone that wakes, and another tab that started something.
+document.addEventListener('visibilitychange', () => document.hidden || look());
+addEventListener('online', look);
+addEventListener('storage', (event) => {
+  if (event.key !== STORE) return;
+  entries = load();
+  look();
+});
+
+const linked = new URLSearchParams(location.search).get('generation');
+const held = linked && entries.find((entry) => entry.id === linked);
+open = held?.ticket ?? entries[0]?.ticket ?? null;
+if (linked && !held) trigger('follow', { id: linked });
+look();

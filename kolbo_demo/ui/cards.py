@@ -1,0 +1,213 @@
+"""Each generation as a card: what the browser asks for, and the HTML it gets.
+
+The browser keeps tickets and generation ids, asks after them once a second while anything changes,
+and puts what it gets into place (`cards.js`). So a reload, a phone that slept and a connection that
+broke are all the same: it asks again.
+"""
+
+import time
+from html import escape
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, PlainTextResponse, Response
+from pydantic import BaseModel, Field
+
+from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED
+from kolbo_demo.ui import views
+from kolbo_demo.ui.access import CLOUD
+from kolbo_demo.ui.generate import Run
+from kolbo_demo.ui.kept import RESULT, SUBTITLES, THUMBNAIL, Record
+from kolbo_demo.ui.runs import Runs, fetchable
+from kolbo_demo.ui.texts import language_of, say, speaking
+
+MOST_TICKETS = 100
+"""A request may ask after."""
+
+_SERVED = {
+    RESULT: "video/mp4",
+    THUMBNAIL: "image/jpeg",
+    SUBTITLES: "text/vtt",
+}
+"""Files of a folder that are handed out, and as what: never as anything a browser would run."""
+
+Card = dict[str, Any]
+
+
+class Asked(BaseModel):
+    """What the browser asks after."""
+
+    tickets: Annotated[list[str], Field(max_length=MOST_TICKETS)]
+
+
+def router(runs: Runs) -> APIRouter:
+    """The page's own routes. Who names a ticket may see, cancel and delete what is under it."""
+    routes = APIRouter(prefix="/cards", include_in_schema=False)
+
+    @routes.post("")
+    def look(asked: Asked, request: Request) -> list[Card]:
+        with speaking(language_of(request)):
+            return [card(runs, ticket) for ticket in asked.tickets]
+
+    @routes.post("/{ticket}/cancel")
+    def cancel(ticket: str, request: Request) -> Card:
+        with speaking(language_of(request)):
+            runs.cancel(ticket)
+            return card(runs, ticket)
+
+    @routes.post("/{ticket}/delete")
+    def delete(ticket: str, request: Request) -> Card:
+        with speaking(language_of(request)):
+            runs.delete(ticket)
+            return card(runs, ticket)
+
+    @routes.get("/{ticket}/{name}")
+    def file(ticket: str, name: str, download: bool = False) -> Response:
+        path = runs.kept.file(ticket, name) if name in _SERVED else None
+        if path is None:
+            return PlainTextResponse("Not here any more.", status_code=404)
+        saved = None
+        if download and (record := runs.kept.get(ticket)):
+            saved = f"{record.generation_id or 'kolbo'}{path.suffix}"
+        return FileResponse(
+            path,
+            media_type=_SERVED[name],
+            filename=saved,
+            headers={"Cache-Control": "private, max-age=3600"},
+        )
+
+    return routes
+
+
+def card(runs: Runs, ticket: str) -> Card:
+    """What the browser shows of a generation; `gone` where nothing of it is kept."""
+    found = runs.find(ticket)
+    if found is None:
+        return {"ticket": ticket, "gone": True}
+    record, run = found
+    return {
+        "ticket": ticket,
+        "id": record.generation_id,
+        "backend": record.backend,
+        "group": record.group,
+        "running": record.end is None,
+        "settled": record.end is not None,
+        "live": _announced(record, run),
+        "parts": {
+            "status": _status(record, run),
+            "actions": _actions(record, run),
+            "media": _media(runs, record),
+            "details": _details(record),
+        },
+        "row": _row(runs, record),
+    }
+
+
+def _announced(record: Record, run: Run | None) -> str:
+    """What a screen reader is told: every change of state, and progress in quarters."""
+    if record.end == "done":
+        return say("status.ready")
+    if record.end == "failed":
+        return f"{say('status.failed')}. {record.error or ''}"
+    if record.end == "cancelled":
+        return say("status.cancelled")
+    if run is None:
+        return say("status.stranded")
+    quarter = int((run.stage.percent or 0) // 25 * 25)
+    return f"{run.stage.headline}, {quarter} %" if quarter else run.stage.headline
+
+
+def _status(record: Record, run: Run | None) -> str:
+    known = record.generation_id
+    if record.end == "done":
+        return views.done(record.seconds, known)
+    if record.end == "failed":
+        return views.failed(record.error or "", known)
+    if record.end == "cancelled":
+        return views.cancelled(known)
+    if run is None:
+        return views.stranded(known)
+    return views.running(run.stage, _elapsed(record), run.fault)
+
+
+def _elapsed(record: Record) -> float:
+    return max(0.0, time.time() - record.created)
+
+
+def _actions(record: Record, run: Run | None) -> str:
+    buttons = []
+    if record.end is None and run is not None:
+        more = 'data-id="cancel"' + (" disabled" if run.cancelling else "")
+        buttons.append(_button("cancel", say("options.cancel"), more))
+    elif record.end is None:
+        buttons.append(_button("follow", say("cards.follow")))
+    elif fetchable(record):
+        buttons.append(_button("follow", say("cards.fetch")))
+    return "".join(buttons)
+
+
+def _media(runs: Runs, record: Record) -> str:
+    if record.end != "done" or runs.kept.file(record.ticket, RESULT) is None:
+        return ""
+    base = f"cards/{record.ticket}"
+    track = ""
+    if runs.kept.file(record.ticket, SUBTITLES):
+        track = (
+            f'<track kind="subtitles" srclang="en" label="{escape(say("voice.words"))}" default '
+            f'src="{base}/{SUBTITLES}">'
+        )
+    return (
+        f'<div class="player" data-id="result"><video controls playsinline preload="auto" '
+        f'aria-label="{escape(title(record))}" src="{base}/{RESULT}">{track}</video></div>'
+        f'<p class="buttons"><a class="button" data-id="download" '
+        f'href="{base}/{RESULT}?download=true" download>{escape(say("result.download"))}</a>'
+        f"{_button('again', say('cards.again')) if record.source else ''}"
+        f"{_button('link', say('cards.link')) if record.generation_id else ''}</p>"
+    )
+
+
+def _details(record: Record) -> str:
+    if record.status is None:
+        return ""
+    return views.details(record.status, link=record.backend == CLOUD)
+
+
+def title(record: Record) -> str:
+    """A generation in words: who says what."""
+    if record.source is None:
+        return record.generation_id or say("result.generation_id")
+    said = record.voice.name if record.voice else f"“{(record.words or '')[:60]}”"
+    return f"{record.source.name} · {said}"
+
+
+def _row(runs: Runs, record: Record) -> str:
+    picture = '<span class="blank" aria-hidden="true"></span>'
+    if runs.kept.file(record.ticket, THUMBNAIL):
+        alt = escape(record.source.name if record.source else title(record))
+        picture = (
+            f'<img alt="{alt}" src="cards/{record.ticket}/{THUMBNAIL}" width="56" height="56">'
+        )
+    used = record.status.result.model if record.status and record.status.result else record.model
+    facts = [
+        {None: say("cards.under_way"), "done": COMPLETED, "failed": FAILED, "cancelled": CANCELLED}[
+            record.end
+        ],
+        used or "Smart Select",
+        say("cards.credits", credits=f"{record.credits:g}") if record.credits else "",
+        views.clock(record.seconds) if record.seconds is not None else "",
+    ]
+    told = "".join(f"<span>{escape(fact)}</span>" for fact in facts if fact)
+    buttons = _button("open", say("cards.open"))
+    if record.source:
+        buttons += _button("again", say("cards.again_short"))
+    if record.end is not None:
+        buttons += _button("delete", say("cards.delete"))
+    return (
+        f'{picture}<div class="what"><strong>{escape(title(record))}</strong>'
+        f'<p class="facts"><time data-at="{record.created:.0f}"></time>{told}</p></div>'
+        f'<div class="buttons">{buttons}</div>'
+    )
+
+
+def _button(action: str, text: str, more: str = "") -> str:
+    return f'<button type="button" class="button" data-do="{action}" {more}>{escape(text)}</button>'

@@ -1,0 +1,153 @@
+"""The generations of all visitors, by ticket: those under way here, and those that are kept."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from kolbo_demo.client import Generation, KolboClient, KolboError, NotFoundError
+from kolbo_demo.contract import COMPLETED
+from kolbo_demo.ui.access import LOCAL, Access
+from kolbo_demo.ui.generate import Run, Spending, Stage
+from kolbo_demo.ui.inputs import Request, UnusableError
+from kolbo_demo.ui.kept import Kept, Record
+from kolbo_demo.ui.texts import say
+
+_log = logging.getLogger(__name__)
+
+
+class Runs:
+    """Starts, follows, cancels and forgets. A record that has no end and no run here was left by a
+    page that stopped: it is taken up again as soon as there is a key for it."""
+
+    def __init__(
+        self, access: Access, kept: Kept, on_video: Callable[[Record], None] = lambda _: None
+    ) -> None:
+        """`on_video` hears of each result, on the thread that fetched it."""
+        self._access = access
+        self.kept = kept
+        self._on_video = on_video
+        self._lock = threading.Lock()
+        self._running: dict[str, Run] = {}
+
+    def start(
+        self,
+        client: KolboClient,
+        request: Request,
+        backend: str,
+        group: str | None = None,
+        spending: Spending | None = None,
+    ) -> Record:
+        """Begins a generation. Gives its record at once."""
+        record = self.kept.new(request, backend, group)
+        self._run(client, request, record, spending)
+        return record
+
+    def open(self, client: KolboClient, generation_id: str, backend: str) -> Record:
+        """A record for a generation that this browser knows by its id. Raises `KolboError` where
+        there is none, or the key may not see it."""
+        generation = client.generation(generation_id)
+        generation.status()
+        record = self.kept.opened(generation_id, backend)
+        self._run(client, generation, record)
+        return record
+
+    def find(self, ticket: str) -> tuple[Record, Run | None] | None:
+        """The record, and its run where one is under way."""
+        record = self.kept.get(ticket)
+        if record is None:
+            return None
+        run = self._running.get(ticket)
+        if run is None and record.end is None:
+            run = self.follow(record)
+            record = self.kept.get(ticket) or record
+        return record, run
+
+    def follow(self, record: Record, typed_key: str | None = None) -> Run | None:
+        """Takes up a generation again that nobody follows; None where there is no key for it."""
+        if record.generation_id is None:
+            if record.end is None:
+                record.end = "failed"
+                record.error = say("cards.never_accepted")
+                self.kept.save(record)
+            return None
+        try:
+            client = self._access.client(record.backend, typed_key)
+        except (UnusableError, KolboError):
+            return None
+        record.end = record.error = None
+        generation = client.generation(record.generation_id, record.poll_interval)
+        return self._run(client, generation, record)
+
+    def cancel(self, ticket: str) -> None:
+        """Stops the work itself. Blocks for one request at most."""
+        if found := self.find(ticket):
+            _, run = found
+            if run is not None:
+                run.cancel()
+
+    def delete(self, ticket: str) -> None:
+        """Forgets one that has ended."""
+        if ticket not in self._running:
+            self.kept.delete(ticket)
+
+    def _run(
+        self,
+        client: KolboClient,
+        work: Request | Generation,
+        record: Record,
+        spending: Spending | None = None,
+    ) -> Run:
+        def changed(stage: Stage) -> None:
+            self._note(record, run, stage)
+
+        run = Run(client, work, self.kept.folder(record.ticket), changed, spending)
+        with self._lock:
+            if other := self._running.get(record.ticket):
+                return other
+            self._running[record.ticket] = run
+        self.kept.save(record)
+        run.start()
+        return run
+
+    def _note(self, record: Record, run: Run, stage: Stage) -> None:
+        """Writes down what must not be lost."""
+        generation = run.generation
+        if record.generation_id is None and generation is not None:
+            record.generation_id = generation.id
+            record.poll_interval = generation.poll_interval
+            record.credits = generation.started.credits_charged if generation.started else None
+            self.kept.save(record)
+        if not stage.final:
+            return
+        record.status = stage.status
+        if stage.status and stage.status.credits_used is not None:
+            record.credits = stage.status.credits_used
+        record.seconds = time.time() - record.created
+        record.error = stage.error
+        record.end = "cancelled" if stage.cancelled else "failed" if stage.error else "done"
+        self.kept.save(record)
+        self._running.pop(record.ticket, None)
+        if record.end == "done":
+            self._on_video(record)
+
+
+def fetchable(record: Record) -> bool:
+    """Whether a generation that counts as failed here has a video all the same."""
+    return record.end == "failed" and record.status is not None and record.status.state == COMPLETED
+
+
+def open_by_id(runs: Runs, access: Access, generation_id: str, typed_key: str | None) -> Record:
+    """Opens a generation by its id: the local engine's where it knows it, else the cloud's.
+
+    Raises `UnusableError` or `KolboError` with a sentence for the visitor.
+    """
+    if access.local.problem() is None:
+        try:
+            return runs.open(access.client(LOCAL, None), generation_id, LOCAL)
+        except NotFoundError:
+            pass
+    try:
+        return runs.open(access.client("cloud", typed_key), generation_id, "cloud")
+    except UnusableError:
+        raise UnusableError(say("cards.unknown")) from None

@@ -1,0 +1,97 @@
+"""While it runs and after: cards, reloads, links, history."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.desk import MADE_MS, Desk
+from tests.browser.site import KEY, Site
+
+MOVING = "+document.querySelector('#status [role=progressbar]')?.getAttribute('aria-valuenow') > 0"
+
+
+@pytest.fixture
+def stranger(browser: Browser) -> Iterator[Page]:
+    """Somebody else's browser."""
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    yield context.new_page()
+    context.close()
+
+
+def test_reload_while_two_run(
+    desk: Desk, site: Site, stranger: Page, portrait: Path, long_speech: Path, speech: Path
+) -> None:
+    page = desk.page
+    desk.give_image(portrait)
+    desk.give_audio(long_speech)
+    desk.generate()
+    page.wait_for_function(MOVING)
+    first = desk.generation_id
+    page.get_by_label("Clear", exact=True).or_(page.get_by_label("Remove Audio")).first.click()
+    desk.give_audio(speech)
+    desk.generate()
+    expect(page.locator(".run")).to_have_count(2)  # each its own card
+    expect(page.locator("#status .generation-id")).not_to_have_text(first)
+    second = desk.generation_id
+
+    page.reload()
+    expect(page.locator(".run")).to_have_count(2)
+    expect(page.locator("#status .generation-id")).to_have_text(second)
+    other = page.locator(".run:not(.open)")
+    expect(other.locator(".generation-id")).to_have_text(first)
+    other.get_by_role("button", name="Cancel").click()
+    question = page.get_by_role("dialog")
+    question.get_by_role("button", name="No").click()
+    assert site.status(first)["state"] == "processing"
+    other.get_by_role("button", name="Cancel").click()
+    question.get_by_role("button", name="Stop it").click()
+    expect(other).to_have_count(0)  # what has ended stands in the history
+    assert site.status(first)["state"] == "cancelled"
+    desk.await_video()
+    expect(page.locator(".run.open [role=status]")).to_have_text("Your video is ready")
+
+    page.reload()
+    desk.await_video()
+    assert desk.generation_id == second
+    kept = page.evaluate("JSON.stringify({...localStorage})")
+    assert second in kept
+    assert KEY not in kept
+
+    # Another browser sees nothing of it, unless it knows the id; and then no inputs.
+    stranger.goto(site.url)
+    expect(stranger.locator(".idle-card")).to_be_visible()
+    expect(stranger.locator("#history .none")).to_be_attached()
+    stranger.goto(f"{site.url}/?generation={second}")
+    stranger.locator("#status .done").wait_for(timeout=MADE_MS)
+    expect(stranger.locator("#result video")).to_be_visible()
+    expect(stranger.locator("#stage")).not_to_contain_text("inputs again")
+    stranger.goto(f"{site.url}/?generation=lip_{'0' * 20}")
+    expect(stranger.locator("#problem .reason")).to_contain_text("knows no such generation")
+    assert stranger.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path) -> None:
+    page = desk.page
+    desk.give_video(clip)
+    desk.tab("voice", "Words")
+    desk.write("words", "Hello there.")
+    desk.generate()
+    desk.await_video()
+    page.reload()
+    page.click("#history summary")
+    row = page.locator("#history li")
+    expect(row).to_contain_text("clip.mp4")
+    expect(row).to_contain_text("Hello there.")
+    page.wait_for_function("document.querySelector('#history li img').naturalWidth > 0")
+    row.get_by_role("button", name="Use again").click()
+    expect(page.locator("#source-video video")).to_be_visible()
+    expect(page.locator("#words textarea")).to_have_value("Hello there.")
+    row.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(row).to_have_count(0)
+    expect(page.locator(".idle-card")).to_be_visible()
+    page.reload()
+    expect(page.locator("#history .none")).to_be_attached()
+    expect(row).to_have_count(0)

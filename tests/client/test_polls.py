@@ -1,0 +1,167 @@
+"""Polls of a generation through networks and servers that misbehave: what ends the watching, and
+what does not."""
+
+import time
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from kolbo_demo.client import (
+    AuthError,
+    KolboClient,
+    KolboError,
+    NotFoundError,
+    StillRunningError,
+    UnreachableError,
+)
+from tests.scripted import BROKEN_JSON, HTML, Reply, Scripted
+
+
+def running(progress: Any = None, **more: Any) -> dict[str, Any]:
+    return {"success": True, "state": "processing", "progress": progress, **more}
+
+
+TRANSIENT: dict[str, Reply] = {
+    "reset": Reply(drop=True),
+    "silent": Reply(hang=1),
+    "cut short": Reply(json=running(5), cut=9),
+    "reset half-way": Reply(json=running(5), cut=9, drop=True),
+    "HTML": HTML,
+    "truncated JSON": BROKEN_JSON,
+    "empty": Reply(body=b""),
+    "HTML with 503": Reply(503, body=b"<html>", headers={"Content-Type": "text/html"}),
+    **{
+        str(status): Reply(status, {"success": False, "error": "Later", "code": "X"})
+        for status in (408, 425, 429, 500, 502, 503, 504, 522, 524)
+    },
+}
+
+
+@pytest.mark.parametrize("fault", TRANSIENT)
+def test_a_fault_does_not_end_the_watching(
+    server: Scripted, quick: KolboClient, fault: str
+) -> None:
+    server.on_status(running(5), TRANSIENT[fault], server.completed())
+    seen = [status.state for status in quick.generation("lip_1", 0.2).events(20)]
+    assert seen == ["processing", "completed"]
+    assert len(server.seen) == 3
+
+
+def test_thirty_faults_in_a_row_do_not_end_a_healthy_generation(
+    server: Scripted, quick: KolboClient
+) -> None:
+    kinds = [reply for name, reply in TRANSIENT.items() if name != "silent"]
+    faults = [kinds[number % len(kinds)] for number in range(30)]
+    server.on_status(running(5), *faults, server.completed())
+    assert quick.generation("lip_1", 0.2).wait(30).state == "completed"
+    assert len(server.seen) == 32
+
+
+def test_the_pauses_between_faults_grow(server: Scripted, client: KolboClient) -> None:
+    server.on_status(running(5), *[Reply(503, {})] * 3, server.completed())
+    client.generation("lip_1", 0.2).wait(30)
+    at = [seen.at for seen in server.seen]
+    assert at[2] - at[1] >= 0.5
+    assert at[3] - at[2] >= 0.75
+    assert at[4] - at[3] >= 1.5
+
+
+@pytest.mark.parametrize("clock", [0, 86_400])
+def test_retry_after_as_a_date_is_followed_even_where_a_clock_is_wrong(
+    server: Scripted, client: KolboClient, clock: float
+) -> None:
+    """The date counts from the server's own `Date`, not from this machine's clock."""
+    there = time.time() + clock
+    headers = {
+        "Date": formatdate(there, usegmt=True),
+        "Retry-After": formatdate(there + 3, usegmt=True),
+    }
+    server.on_status(running(5), Reply(429, {}, headers=headers), server.completed())
+    client.generation("lip_1", 0.2).wait(30)
+    at = [seen.at for seen in server.seen]
+    assert 2 <= at[2] - at[1] < 10
+
+
+def test_retry_after_is_bounded(server: Scripted, quick: KolboClient) -> None:
+    busy = Reply(503, {}, headers={"Retry-After": "86400"})
+    server.on_status(running(5), busy, server.completed())
+    quick.generation("lip_1", 0.2).wait(30)
+    at = [seen.at for seen in server.seen]
+    assert 0.3 <= at[2] - at[1] < 10
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(401, {"success": False, "error": "No", "code": "INVALID_API_KEY"}), AuthError),
+        (Reply(403, {"success": False, "error": "Read only", "code": "X"}), AuthError),
+        (Reply(404, {"success": False, "error": "Gone", "code": "NOT_FOUND"}), NotFoundError),
+        (Reply(404, body=b"<html>"), NotFoundError),
+    ],
+)
+def test_a_refusal_ends_the_watching(
+    server: Scripted, client: KolboClient, reply: Reply, kind: type[KolboError]
+) -> None:
+    server.on_status(running(5), reply)
+    with pytest.raises(kind):
+        client.generation("lip_1", 0.2).wait(20)
+    assert len(server.seen) == 2
+
+
+def test_odd_statuses_are_tolerated(server: Scripted, quick: KolboClient) -> None:
+    server.on_status(
+        running(40, state="upscaling"),
+        {"state": "processing"},
+        {"success": False, "state": "processing", "progress": 12},
+        running(55, queue={"position": [3]}, result="soon", error=7, credits_used="many"),
+        running(20, generation_id=5),
+        server.completed(extra=[1]),
+    )
+    seen = [(s.state, s.progress) for s in quick.generation("lip_1", 0.2).events(20)]
+    assert seen == [
+        ("upscaling", 40),
+        ("processing", 40),
+        ("processing", 40),
+        ("processing", 55),
+        ("processing", 55),
+        ("completed", 100),
+    ]
+
+
+def test_a_host_that_is_not_there_is_told_at_once_where_it_never_answered(
+    server: Scripted, client: KolboClient
+) -> None:
+    server.shutdown()
+    server.server_close()
+    started = time.monotonic()
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1 .* refused the connection"):
+        client.generation("lip_1").wait()
+    assert time.monotonic() - started < 5
+
+
+def test_a_service_that_restarts_is_waited_for(quick: KolboClient, server: Scripted) -> None:
+    """It answered before, so a refused connection may pass."""
+    server.on_status(running(5))
+    events = quick.generation("lip_1", 0.2).events(1.5)
+    assert next(events).state == "processing"
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(StillRunningError, match="refused the connection"):
+        next(events)
+
+
+@pytest.mark.parametrize("jump", [-400 * 86_400, 400 * 86_400])
+def test_deadlines_do_not_follow_a_clock_that_jumps(
+    server: Scripted, client: KolboClient, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    server.on_status(running(5))
+    events = client.generation("lip_1", 0.2).events(timeout=1)
+    started = time.monotonic()
+    next(events)
+    true = time.time
+    monkeypatch.setattr("time.time", lambda: true() + jump)
+    with pytest.raises(StillRunningError):
+        list(events)
+    assert 0.9 < time.monotonic() - started < 6
+    assert len(server.seen) > 2

@@ -1,0 +1,150 @@
+"""What the page keeps of generations, and who may see it."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from kolbo_demo.ui import cards, kept
+from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
+from kolbo_demo.ui.inputs import Request
+from kolbo_demo.ui.kept import Kept
+from kolbo_demo.ui.runs import Runs
+from tests.scripted import KEY, Reply, Scripted
+
+
+def access(server: Scripted, key: str | None = None) -> Access:
+    """Both sides are the scripted server; `key` is the environment's for the cloud."""
+    own = SecretStr(key) if key else None
+    return Access(Local(server.base_url, SecretStr(KEY)), server.base_url, own, private=True)
+
+
+@pytest.fixture
+def runs(server: Scripted, tmp_path: Path) -> Runs:
+    return Runs(access(server), Kept(tmp_path / "page"))
+
+
+@pytest.fixture
+def door(runs: Runs) -> Iterator[TestClient]:
+    app = FastAPI()
+    app.include_router(cards.router(runs))
+    with TestClient(app) as client:
+        yield client
+
+
+def request(portrait: Path, speech: Path) -> Request:
+    return Request(portrait, speech, words=None, prompt="smiling", model=None, face=(0.5, 0.25))
+
+
+def look(door: TestClient, ticket: str) -> dict:
+    return door.post("/cards", json={"tickets": [ticket]}).json()[0]
+
+
+def settled(door: TestClient, ticket: str) -> dict:
+    deadline = time.monotonic() + 10
+    while not (card := look(door, ticket))["settled"]:
+        assert time.monotonic() < deadline, card
+        time.sleep(0.02)
+    return card
+
+
+def test_a_card_to_its_end(
+    runs: Runs, door: TestClient, server: Scripted, portrait: Path, speech: Path
+) -> None:
+    server.starts()
+    server.on_status(
+        {"state": "processing", "progress": 41, "queue_position": 2}, server.completed()
+    )
+    record = runs.start(runs._access.client(LOCAL, None), request(portrait, speech), LOCAL)
+    card = settled(door, record.ticket)
+    assert "Your video is ready" in card["parts"]["status"]
+    assert card["id"] == "lip_1"
+    assert "portrait.png" in card["row"]
+    video = door.get(f"/cards/{record.ticket}/result.mp4?download=true")
+    assert video.headers["content-type"] == "video/mp4"
+    assert "lip_1.mp4" in video.headers["content-disposition"]
+    assert door.get(f"/cards/{record.ticket}/thumbnail.jpg").status_code == 200
+    assert runs.kept.get(record.ticket).credits == 20  # pyright: ignore[reportOptionalMemberAccess]
+
+    door.post(f"/cards/{record.ticket}/delete")
+    assert look(door, record.ticket)["gone"]
+    assert not runs.kept.folder(record.ticket).exists()
+
+
+def test_a_ticket_is_the_only_way_in(runs: Runs, door: TestClient, portrait: Path) -> None:
+    record = runs.kept.new(
+        Request(portrait, "https://a.example/s.mp3", None, None, None, None), LOCAL
+    )
+    for path in ("record.json", "source.png", "..%2f..%2fetc%2fpasswd", "%2e%2e"):
+        assert door.get(f"/cards/{record.ticket}/{path}").status_code in {404, 405}
+    for ticket in ("..", "%2e%2e", "x" * 22, "", record.ticket[:-1]):
+        assert door.get(f"/cards/{ticket}/thumbnail.jpg").status_code in {404, 405}
+    assert look(door, "../page")["gone"]
+    assert door.get("/cards").status_code == 405  # nothing lists them
+    assert door.post("/cards", json={"tickets": ["x"] * 101}).status_code == 422
+
+
+def test_what_a_stopped_page_left_is_taken_up_again(
+    server: Scripted, tmp_path: Path, door: TestClient, runs: Runs
+) -> None:
+    server.on_status({"state": "processing", "progress": 40}, server.completed())
+    record = Kept(tmp_path / "page").opened("lip_1", LOCAL)
+    assert "ready" in settled(door, record.ticket)["live"]
+
+
+def test_the_cloud_is_asked_again_with_a_key_only(
+    server: Scripted, runs: Runs, door: TestClient
+) -> None:
+    record = runs.kept.opened("lip_1", CLOUD)
+    assert "Follow it" in look(door, record.ticket)["parts"]["actions"]
+    assert server.seen == []
+    server.on_status({"state": "failed", "error": "No face."})
+    assert runs.follow(record, KEY)
+    assert "No face." in settled(door, record.ticket)["parts"]["status"]
+    assert KEY not in (runs.kept.folder(record.ticket) / "record.json").read_text()
+
+
+def test_a_stop_before_it_was_accepted_is_told(
+    runs: Runs, door: TestClient, portrait: Path
+) -> None:
+    record = runs.kept.new(request(portrait, portrait), LOCAL)
+    assert "Start it again" in look(door, record.ticket)["parts"]["status"]
+
+
+def test_cancel_reaches_the_api(
+    runs: Runs, door: TestClient, server: Scripted, portrait: Path, speech: Path
+) -> None:
+    server.starts(hint=30)
+    server.on_status({"state": "processing", "progress": 1})
+    server.on("POST /v1/generate/lip_1/cancel", Reply(json={"state": "cancelled"}))
+    record = runs.start(runs._access.client(LOCAL, None), request(portrait, speech), LOCAL)
+    deadline = time.monotonic() + 10
+    while not server.count("GET /v1/generate/lip_1/status"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    door.post(f"/cards/{record.ticket}/cancel")
+    assert settled(door, record.ticket)["live"] == "Cancelled"
+    assert server.count("POST /v1/generate/lip_1/cancel") == 1
+
+
+def test_what_is_old_or_too_much_goes(
+    tmp_path: Path, portrait: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Kept(tmp_path / "page")
+    monkeypatch.setattr(kept, "SWEEP_SECONDS", 0)
+    first = store.new(request(portrait, portrait), LOCAL)
+    first.end = "done"
+    store.save(first)
+    second = store.new(request(portrait, portrait), LOCAL)
+    assert store.get(first.ticket)
+    monkeypatch.setattr(kept, "KEEP_BYTES", 1)
+    third = store.new(request(portrait, portrait), LOCAL)
+    assert store.get(first.ticket) is None
+    assert store.get(second.ticket)  # still running
+    monkeypatch.setattr(kept, "KEEP_SECONDS", -1.0)
+    store.new(request(portrait, portrait), LOCAL)
+    assert store.get(third.ticket) is None

@@ -1,0 +1,210 @@
+"""A public page whose owner shares a key: who spends how much of it."""
+
+import itertools
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+import uvicorn
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from kolbo_demo import ui
+from kolbo_demo.client import ApiError, MaybeAcceptedError
+from kolbo_demo.settings import Settings
+from kolbo_demo.ui.access import CLOUD
+from kolbo_demo.ui.allowance import DAY, Allowance, visitor_of
+from kolbo_demo.ui.inputs import UnusableError
+from tests.scripted import Reply, Scripted
+from tests.ui.test_ui_mount import file_data, upload
+
+OWNER = "kolbo_live_" + "0b" * 20
+OWN = "kolbo_live_" + "77" * 20
+VISITOR, OTHER = "203.0.113.7", "198.51.100.20"
+
+_sessions = itertools.count()
+
+
+@pytest.fixture
+def public(server: Scripted, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Starts pages that strangers reach, with the owner's key, and gives their addresses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+        server.on("GET /v1/models", Reply(json={"success": True, "models": []}))
+        server.starts()
+        server.on_status({"state": "failed", "error": "Enough for this test."})
+        running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+        def start(**settings: object) -> str:
+            found = Settings.model_validate(
+                {"api_key": OWNER, "api_url": server.base_url, "data_dir": tmp_path / "data"}
+                | settings
+            )
+            local = ui.Local("http://127.0.0.1:9/api", SecretStr("kolbo_live_local"))
+            app = ui.mount(FastAPI(), ui.build(found, local, private=False))
+            listener = socket.create_server(("127.0.0.1", 0))
+            config = uvicorn.Config(app, log_config=None, forwarded_allow_ips=found.trusted_proxies)
+            running.append((uvicorn.Server(config), threading.Thread()))
+            thread = threading.Thread(target=running[-1][0].run, args=([listener],), daemon=True)
+            running[-1] = (running[-1][0], thread)
+            thread.start()
+            deadline = time.monotonic() + 30
+            while not running[-1][0].started:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        yield start
+        for page, thread in running:
+            page.should_exit = page.force_exit = True
+            thread.join()
+
+
+def generate(
+    url: str, source: Path, voice: Path | str, visitor: str = VISITOR, key: str = ""
+) -> str:
+    """Presses Generate as the browser of a visitor behind a proxy does; the last status shown."""
+    config = requests.get(f"{url}/config", timeout=10).json()
+    parts = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
+    event = next(
+        each
+        for each in config["dependencies"]
+        if any(parts.get(found[0]) == "generate" for found in each["targets"]) and each["inputs"]
+    )
+    given = {"backend": CLOUD, "api-key": key, "source-image": file_data(upload(url, source))}
+    if isinstance(voice, str):
+        given["audio-url"] = voice
+    else:
+        given["audio"] = file_data(upload(url, voice))
+    said = ""
+    session = f"shared{next(_sessions)}"
+    forwarded = {"X-Forwarded-For": visitor}
+    files = ("source-image", "source-video", "audio")
+    requests.post(
+        f"{url}/gradio_api/queue/join",
+        json={
+            "data": [
+                given.get(parts[number] or "", None if parts[number] in files else "")
+                if parts.get(number)
+                else None
+                for number in event["inputs"]
+            ],
+            "fn_index": event["id"],
+            "session_hash": session,
+        },
+        headers=forwarded,
+        timeout=10,
+    ).raise_for_status()
+    with requests.get(
+        f"{url}/gradio_api/queue/data",
+        params={"session_hash": session},
+        headers=forwarded,
+        stream=True,
+        timeout=60,
+    ) as answer:
+        for line in answer.iter_lines():
+            message = json.loads(line.removeprefix(b"data: ") or b"{}")
+            if message.get("msg") == "process_completed":
+                said = json.dumps(message["output"])
+                break
+    tickets = re.findall(r'"tickets": \["([^"]+)"\]', said)
+    if not tickets:
+        return said
+    deadline = time.monotonic() + 30
+    while (card := requests.post(f"{url}/cards", json={"tickets": tickets}, timeout=10).json()[0])[
+        "running"
+    ]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return card["parts"]["status"]
+
+
+def starts(server: Scripted) -> list[str | None]:
+    """The keys of all generations that were started."""
+    path = "/api/v1/generate/lipsync"
+    return [seen.headers["X-API-Key"] for seen in server.seen if seen.path == path]
+
+
+def test_without_the_owner_s_word_nobody_spends_his_key(public, server, portrait, speech) -> None:
+    assert "needs a key" in generate(public(), portrait, speech)
+    assert "needs a key" in generate(public(share_key=False), portrait, speech)
+    assert starts(server) == []
+
+
+def test_each_visitor_spends_so_much_and_no_more(public, server, portrait, speech) -> None:
+    page = public(share_key=True, visitor_limit=2.5)
+    for _ in range(2):
+        assert "Enough for this test" in generate(page, portrait, speech)
+    refused = generate(page, portrait, speech)
+    assert "takes 1.0 s" in refused
+    assert "of the 2 s" in refused
+    assert "Enough for this test" in generate(page, portrait, speech, OTHER)
+    assert starts(server) == [OWNER] * 3
+    assert "Enough for this test" in generate(page, portrait, speech, key=OWN)
+    assert starts(server) == [OWNER] * 3 + [OWN], "his own he may spend"
+    assert "length" in generate(page, portrait, "http://example.com/a.mp3", OTHER)
+    assert OWNER not in requests.get(f"{page}/config", timeout=10).text
+
+
+def test_who_is_behind_a_proxy_is_believed_of_trusted_ones_only(
+    public, server, portrait, speech
+) -> None:
+    page = public(share_key=True, visitor_limit=1.5)
+    assert "Enough" in generate(page, portrait, speech, VISITOR)
+    # A visitor may write into the header what he likes: what the proxy adds comes last.
+    assert "takes 1.0 s" in generate(page, portrait, speech, f"{OTHER}, {VISITOR}")
+    distrusting = public(share_key=True, visitor_limit=1.5, trusted_proxies="192.0.2.1")
+    assert "Enough" in generate(distrusting, portrait, speech, VISITOR)
+    assert "takes 1.0 s" in generate(distrusting, portrait, speech, OTHER)
+
+
+def test_what_was_surely_not_started_does_not_count(speech) -> None:
+    allowance = Allowance(1.5)
+    with pytest.raises(ApiError), allowance.spend("a", speech):
+        raise ApiError("Insufficient credits.", status=400)
+    with pytest.raises(MaybeAcceptedError), allowance.spend("a", speech):
+        raise MaybeAcceptedError("No answer.")
+    with pytest.raises(UnusableError), allowance.spend("a", speech):
+        pass
+
+
+def test_a_day_later_there_is_something_to_spend_again(speech) -> None:
+    now = [0.0]
+    allowance = Allowance(1.5, clock=lambda: now[0])
+    with allowance.spend("a", speech):
+        pass
+    now[0] = DAY - 1
+    with pytest.raises(UnusableError), allowance.spend("a", speech):
+        pass
+    now[0] = DAY + 1
+    with allowance.spend("a", speech):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("host", "visitor"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:bbbb::9", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("nonsense", "nonsense"),
+        (None, ""),
+    ],
+)
+def test_who_counts_as_one_visitor(host: str | None, visitor: str) -> None:
+    assert visitor_of(host) == visitor
+
+
+def test_on_a_space_its_own_network_is_trusted(monkeypatch) -> None:
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    assert Settings().trusted_proxies == "127.0.0.1,::1"
+    monkeypatch.setenv("SPACE_ID", "someone/lipsync")
+    assert Settings().trusted_proxies == "127.0.0.1,::1,10.0.0.0/8"
