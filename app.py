@@ -16,6 +16,15 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _reach(host: str) -> str:
+    """Where this process reaches a server that listens on `host`."""
+    try:
+        everywhere = ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return host
+    return "127.0.0.1" if everywhere else host
+
+
 def main() -> None:
     """Reads the environment and serves until stopped."""
     settings = Settings()
@@ -28,7 +37,7 @@ def main() -> None:
     os.environ.setdefault("GRADIO_TEMP_DIR", str(settings.data_dir.expanduser() / "gradio"))
 
     app = create_app(settings)
-    reach = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
+    reach = _reach(host)
     local = ui.Local(
         f"http://{reach}:{port}/api",
         app.state.api_key,

@@ -5,7 +5,7 @@ import json
 import sys
 from importlib import import_module
 
-NAMES = ("engine", "gallery", "judge", "lips", "scale")
+NAMES = ("client", "engine", "gallery", "judge", "lips", "scale", "service")
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The command line: generate, models, serve, worker.
+"""The command line: generate, batch, models, serve, worker.
 
 Results go to stdout, everything said to people to stderr. Exit codes: 0 done, 2 input that cannot
 work, 1 a generation that failed or anything else, 130 interrupted; `serve` ends with 0 when told to
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from kolbo_demo.batch import Row
     from kolbo_demo.client import Generation, KolboClient
 
 app = typer.Typer(
@@ -36,8 +37,14 @@ ApiKey = Annotated[
     str | None,
     typer.Option(
         metavar="KEY",
-        help="Key for Kolbo's cloud. Better set KOLBO_API_KEY: other users of this machine can "
-        "see what is on a command line.",
+        help="Key for Kolbo's cloud. Better set KOLBO_API_KEY or give --api-key-file: other users "
+        "of this machine can see what is on a command line.",
+    ),
+]
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH", help="A file that holds the key and nothing else; - reads standard input."
     ),
 ]
 BaseUrl = Annotated[
@@ -80,6 +87,7 @@ def generate(
     ] = None,
     local: Local = False,
     api_key: ApiKey = None,
+    api_key_file: ApiKeyFile = None,
     base_url: BaseUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -89,7 +97,7 @@ def generate(
     point = _face(face)
     _check_output(output, source, audio)
     with ExitStack() as stack:
-        client = stack.enter_context(_client(local, api_key, base_url))
+        client = stack.enter_context(_client(local, _key(api_key, api_key_file), base_url))
         if say is not None:
             audio = str(stack.enter_context(_spoken(say)))
         assert audio is not None, "--audio or --say"
@@ -102,11 +110,12 @@ def generate(
 def models(
     local: Local = False,
     api_key: ApiKey = None,
+    api_key_file: ApiKeyFile = None,
     base_url: BaseUrl = None,
     as_json: Json = False,
 ) -> None:
     """List the lipsync models there are now."""
-    with _client(local, api_key, base_url) as client:
+    with _client(local, _key(api_key, api_key_file), base_url) as client:
         found = client.models()
     if as_json:
         print(json.dumps([model.model_dump(mode="json", exclude_none=True) for model in found]))
@@ -115,6 +124,74 @@ def models(
     for model in found:
         words = (model.name, ", ".join(model.types), model.summary)
         print(f"{model.identifier:<{width}}  {' · '.join(word for word in words if word)}")
+
+
+@app.command()
+def batch(
+    rows: Annotated[
+        Path,
+        typer.Argument(
+            metavar="ROWS.csv|FOLDER",
+            help="A CSV with the columns source, audio or words, and perhaps prompt, model, face; "
+            "or a folder in which a picture or clip and a recording or .txt share their name.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="Where videos, reports and batch.zip go."),
+    ] = Path("batch"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Look at every row, send nothing.")
+    ] = False,
+    at_once: Annotated[int, typer.Option(min=1, max=10, help="Rows in flight.")] = 4,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also rows that may have been accepted before.")
+    ] = False,
+    local: Local = False,
+    api_key: ApiKey = None,
+    base_url: BaseUrl = None,
+) -> None:
+    """Make a video of every row. Run it again to go on where it stopped."""
+    from kolbo_demo.batch import Batch, check, from_folder, read_csv, read_pairs
+    from kolbo_demo.settings import Settings
+
+    found = read_pairs(rows) if rows.is_dir() else read_csv(rows, from_folder(rows.parent))
+    with ExitStack() as stack:
+        client = None
+        if not dry_run or local or api_key or Settings().api_key:
+            client = stack.enter_context(_client(local, api_key, base_url))
+        found = check(found, client)
+        if client is None or dry_run:
+            _dry(found)
+            return
+        work = Batch(client, found, output, at_once, again)
+        states: dict[int, str] = {}
+        try:
+            for line in work.run():
+                if states.get(line.row.number) != line.state:
+                    states[line.row.number] = line.state
+                    _say(_row_text(line.row.number, line.row.name, line.state, line.message))
+        except KeyboardInterrupt:
+            raise _StopError("Interrupted. The same command goes on from here.", 130) from None
+        except OSError as error:
+            raise _StopError(f"The folder “{output}” refuses: {error.strerror}.", 1) from None
+    done = sum(line.state == "completed" for line in work.lines)
+    print(output / "batch.zip")
+    if done < len(work.lines):
+        raise _StopError(f"{done} of {len(work.lines)} rows are done. report.csv tells why.", 1)
+
+
+def _dry(rows: "list[Row]") -> None:
+    for row in rows:
+        print(_row_text(row.number, row.name, "problem" if row.problem else "ready", row.problem))
+    if wrong := sum(bool(row.problem) for row in rows):
+        raise _StopError(f"{wrong} of {len(rows)} rows cannot work.", 2)
+
+
+def _row_text(number: int, name: str, state: str, message: str | None) -> str:
+    """One line, whatever the name holds."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return f"{number:>4}  {state:<9}  {shown}" + (f": {message}" if message else "")
 
 
 @app.command()
@@ -210,6 +287,23 @@ def _cannot_work(error: Exception) -> bool:
     return isinstance(error, InputError)
 
 
+def _key(api_key: str | None, file: Path | None) -> str | None:
+    """The key that was given one way or the other; None leaves it to KOLBO_API_KEY."""
+    if file is None:
+        return api_key
+    if api_key is not None:
+        raise _StopError("Give either --api-key or --api-key-file, one of the two.", 2)
+    try:
+        with sys.stdin if str(file) == "-" else file.open(encoding="utf-8") as opened:
+            key = opened.read(4096).strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise _StopError(f"The key cannot be read from {file} ({reason}).", 2) from None
+    if not key or any(letter.isspace() for letter in key):
+        raise _StopError(f"There is no key in {file}: it must hold the key and nothing else.", 2)
+    return key
+
+
 @contextmanager
 def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator[KolboClient]":
     """A client of Kolbo's cloud, or of an engine that lives as long as this command."""
@@ -226,7 +320,7 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
         yield KolboClient(api_key, base_url)
         return
     if api_key or base_url:
-        raise _StopError("--local goes without --api-key and --base-url: drop one or the other.", 2)
+        raise _StopError("--local goes without a key and --base-url: drop one or the other.", 2)
     from kolbo_demo import engine
     from kolbo_demo.service.app import serving
     from kolbo_demo.service.errors import ServiceError

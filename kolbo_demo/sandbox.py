@@ -8,6 +8,7 @@ that it started. What takes it down is, for everybody else, a file that cannot b
 
 import base64
 import contextlib
+import ctypes
 import itertools
 import json
 import logging
@@ -41,6 +42,7 @@ LOOK_MEMORY = 1536 * 1024**2
 _START_SECONDS = 30.0
 """For the child to load its libraries on a busy machine."""
 _AT_ONCE = max(2, os.cpu_count() or 1)
+_PR_SET_PDEATHSIG = 1
 _MOST_BYTES = 64 * 1024**2
 """Of one answer."""
 
@@ -198,7 +200,10 @@ def _begun(request: Message) -> tuple[int, _Look]:
         os.closerange(3, writer)  # nothing but the file to come, and its own answer
         os.closerange(writer + 1, 1024)
         confine(LOOK_SECONDS, LOOK_MEMORY)
-        signal.alarm(int(LOOK_SECONDS) + 2)  # should the child itself have been killed
+        # Should the child itself be killed: at once where Linux can be told, else in time.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.alarm(int(LOOK_SECONDS) + 2)
         answer = memoryview(json.dumps(_look(request)).encode())
         while answer:
             answer = answer[os.write(writer, answer) :]

@@ -29,7 +29,8 @@ class Settings(BaseSettings):
     """Base of Kolbo's API, `/api` included."""
 
     local_api_key: SecretStr | None = None
-    """Key that the local service accepts. Without it a random one is made at start."""
+    """Key that the local service accepts, or several, comma separated, each with limits of its own;
+    the page uses the first. Without it a random one is made at start."""
 
     data_dir: Path = Field(default_factory=lambda: user_data_path("kolbo-lipsync", appauthor=False))
     """Where the local service keeps its database, inputs and results, as far as the next two do not

@@ -1,15 +1,18 @@
 """A request looked at before it is sent: source, voice and options become one streamed body."""
 
+import io
 import json
+import secrets
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
-from requests_toolbelt import MultipartEncoder
+from urllib3.fields import RequestField
 
 from kolbo_demo import sandbox
 from kolbo_demo.client.errors import InputError
@@ -39,6 +42,10 @@ _MIME = {
     "aac": "audio/aac",
 }
 """Part types by what a file is. Anything else goes as bytes: the other side looks for itself."""
+
+
+class _Source(Protocol):
+    def read(self, size: int, /) -> bytes | None: ...
 
 
 @dataclass(frozen=True)
@@ -108,19 +115,65 @@ class Request:
             yield Body.of_json(self.fields)
             return
         with ExitStack() as stack:
-            parts: list[tuple[str, Any]] = [
+            form = _Form()
+            for name, value in self.fields.items():
                 # A face point is one part with JSON text: a form has no arrays.
-                (name, value if isinstance(value, str) else json.dumps(value))
-                for name, value in self.fields.items()
-            ]
+                text = (value if isinstance(value, str) else json.dumps(value)).encode()
+                form.add(RequestField(name, b""), io.BytesIO(text), len(text))
             for file in self.files:
                 try:
-                    opened = stack.enter_context(file.path.open("rb"))
+                    opened = stack.enter_context(file.path.open("rb", buffering=0))
+                    size = file.path.stat().st_size
                 except OSError as error:
                     raise _unreadable(file.path, error) from None
-                parts.append((file.field, (file.name, opened, file.mime)))
-            encoder = MultipartEncoder(parts)
-            yield Body(encoder, encoder.len, encoder.content_type, on_upload)
+                form.add(RequestField(file.field, b"", file.name), opened, size, file.mime)
+            form.close()
+            yield Body(form, form.len, f"multipart/form-data; boundary={form.boundary}", on_upload)
+
+
+class _Form:
+    """A multipart form (RFC 7578) read part after part from where each lies, copied nowhere in
+    between."""
+
+    def __init__(self) -> None:
+        self.boundary = secrets.token_hex(16)
+        self.len = 0
+        self._left: deque[tuple[_Source, int]] = deque()
+        """What is still to be read, and how many bytes of it."""
+
+    def add(
+        self, field: RequestField, content: _Source, size: int, mime: str | None = None
+    ) -> None:
+        field.make_multipart(content_type=mime)
+        self._bytes(f"--{self.boundary}\r\n{field.render_headers()}".encode())
+        self._append(content, size)
+        self._bytes(b"\r\n")
+
+    def close(self) -> None:
+        """No part follows."""
+        self._bytes(f"--{self.boundary}--\r\n".encode())
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next piece, which may be shorter than asked for; empty at the end. Raises OSError
+        where a file has become shorter meanwhile."""
+        while self._left:
+            source, left = self._left[0]
+            if left == 0:
+                self._left.popleft()
+                continue
+            piece = source.read(left if size < 0 else min(size, left)) or b""
+            if not piece:
+                raise OSError("The file became shorter.")
+            self._left[0] = (source, left - len(piece))
+            return piece
+        return b""
+
+    def _bytes(self, content: bytes) -> None:
+        self._append(io.BytesIO(content), len(content))
+
+    def _append(self, source: _Source, size: int) -> None:
+        self._left.append((source, size))
+        self.len += size
 
 
 def _link(given: str | Path) -> str | None:

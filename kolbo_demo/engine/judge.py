@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from kolbo_demo.container import (
     MediaError,
@@ -96,6 +97,14 @@ class Report:
     """Opening of the lips in each frame, parts of the eye distance, NaN without a face."""
     width: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
     """Corner to corner in each frame, the same unit."""
+    expected: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
+    """Opening that the speech asks for in each frame, in standard deviations; empty without any."""
+    level: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
+    """Loudness of the sound in each frame, dB of full scale; empty without a sound."""
+    closure_times: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
+    """Seconds at which lips would close for the p, b and m heard."""
+    closure_met: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool), repr=False)
+    """Whether they did, for each of these."""
 
     @property
     def in_step(self) -> bool:
@@ -105,9 +114,17 @@ class Report:
     def summary(self) -> dict:
         """Everything but the curves, rounded, for JSON."""
         values = asdict(self)
-        for curve in ("aperture", "width"):
-            del values[curve]
-        return {k: round(v, 3) if isinstance(v, float) else v for k, v in values.items()}
+        return {
+            name: round(value, 3) if isinstance(value, float) else value
+            for name, value in values.items()
+            if not isinstance(value, np.ndarray)
+        }
+
+    def curves(self) -> dict:
+        """The curves, rounded, for JSON: None where there is no face."""
+        names = ("aperture", "width", "expected", "level", "closure_times")
+        found: dict = {name: _rounded(getattr(self, name)) for name in names}
+        return found | {"closure_met": [bool(met) for met in self.closure_met]}
 
 
 def judge(
@@ -142,6 +159,9 @@ def verdict_on(seen: Seen, sound: Sound | None, model: Model) -> Report:
         "aperture": seen.lips[:, 0],
         "width": seen.lips[:, 1],
     }
+    if sound is not None:
+        at = np.minimum((seen.times / HOP).astype(int), len(sound.level) - 1)
+        facts["level"] = sound.level[at]
     if facts["face"] < FACE_SHARE or seen.found.sum() < 3:
         return Report("no face", **facts)
     opening = seen.lips[seen.found, 0]
@@ -166,6 +186,10 @@ def verdict_on(seen: Seen, sound: Sound | None, model: Model) -> Report:
     if abs(offset) <= IN_STEP:
         return Report("in step", **facts)
     return Report(f"{abs(offset)} ms {'late' if offset > 0 else 'early'}", **facts)
+
+
+def _rounded(curve: Floats) -> list[float | None]:
+    return [None if np.isnan(value) else round(float(value), 4) for value in curve]
 
 
 def _sound_after_picture(video: Path) -> float:

@@ -71,6 +71,7 @@ def sync(seen: Seen, sound: Sound, model: Model) -> dict:
         "sync_best": best,
         "follows_loudness": loud,
         "follows_sounds": usual,
+        "expected": _at(expected[:, :1], seen.times)[:, 0],
     }
 
 
@@ -112,6 +113,8 @@ def articulation(seen: Seen, sound: Sound) -> dict:
         "closures": len(closures),
         "closures_hit": hit(closures),
         "closures_chance": hit(others),
+        "closure_times": closures,
+        "closure_met": _near(closures, closed, AROUND),
         "rounding": float(wider.mean()) / len(spread) if rounded and spread else None,
         "pause_motion": _pause_motion(seen, sound),
     }

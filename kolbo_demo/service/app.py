@@ -14,9 +14,10 @@ from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
 
 from kolbo_demo.service.errors import ServiceError
+from kolbo_demo.service.guard import Guard
 from kolbo_demo.service.health import Health
 from kolbo_demo.service.jobs import Jobs
-from kolbo_demo.service.limits import Limits, new_key
+from kolbo_demo.service.limits import Limits, new_key, split_keys
 from kolbo_demo.service.retention import Retention
 from kolbo_demo.service.routes import Api
 from kolbo_demo.settings import Settings
@@ -40,32 +41,28 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
 
     `app.state.api_key` is the key that it takes. The work begins with the app's lifespan. Where
     it cannot (the data folder is in use, say), the app runs all the same and the endpoints answer
-    503 with the reason, which `app.state.api.problem` holds.
+    503 with the reason, which `app.state.api.problem` holds, until it can.
     """
-    key = settings.local_api_key or new_key()
+    keys = split_keys(settings.local_api_key or SecretStr("")) or [new_key()]
     jobs = Jobs(settings, renders=settings.render)
     retention = Retention(jobs, settings)
-    api = Api(jobs, retention, key, limits or Limits())
+    guard = Guard(jobs)
+    api = Api(jobs, guard, retention, keys, limits or Limits())
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        try:
-            await run_in_threadpool(jobs.start)
-        except ServiceError as error:
-            api.problem = str(error)
-            yield
-            return
+        await run_in_threadpool(guard.start)
         retention.start()
         try:
             yield
         finally:
             await run_in_threadpool(retention.stop)
-            await run_in_threadpool(jobs.stop)
+            await run_in_threadpool(guard.stop)
 
     app = FastAPI(openapi_url=None, lifespan=lifespan)
-    app.state.api_key = key
+    app.state.api_key = keys[0]
     app.state.api = api
-    app.include_router(Health(jobs, lambda: api.problem or jobs.problem()).router())
+    app.include_router(Health(jobs, guard).router())
     app.mount("/api", api.app())
     return app
 

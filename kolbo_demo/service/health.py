@@ -1,29 +1,22 @@
 """`/healthz` and `/metrics`, for those who run the service."""
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo.service import observe
+from kolbo_demo.service.guard import Guard
 from kolbo_demo.service.jobs import Jobs
-
-FRESH_SECONDS = 0.5
-"""An answer is used again for so long: whoever asks without end costs one look at the database."""
 
 
 class Health:
     """How a service is: ready or not and why, what waits, what runs."""
 
-    def __init__(self, jobs: Jobs, problem: Callable[[], str | None]) -> None:
+    def __init__(self, jobs: Jobs, guard: Guard) -> None:
         self._jobs = jobs
-        self._problem = problem
-        self._looked = 0.0
-        self._last: dict[str, Any] = {}
+        self._guard = guard
 
     def router(self) -> APIRouter:
         """The two addresses, which take no key."""
@@ -34,25 +27,16 @@ class Health:
 
     def look(self) -> dict[str, Any]:
         """`ready`, `queue` (generations that wait), `running`, `workers` (renders side by side that
-        there is room for), and `problem`, one sentence, where it is not ready. Blocks."""
-        if time.monotonic() - self._looked < FRESH_SECONDS and self._last:
-            return self._last
-        queue = running = workers = 0
-        problem = self._problem()
-        if problem is None:
-            try:
-                queue, running = self._jobs.load()
-                workers = self._jobs.workers()
-            except SQLAlchemyError:
-                problem = "The database does not answer."
-        self._last = {
+        there is room for), and `problem`, one sentence, where it is not ready. Some
+        seconds old at most."""
+        problem = self._guard.problem or self._jobs.problem()
+        queue, running = self._guard.load
+        return {
             "ready": problem is None,
             "queue": queue,
             "running": running,
-            "workers": workers,
+            "workers": 0 if self._guard.blind else self._guard.workers,
         } | ({"problem": problem} if problem else {})
-        self._looked = time.monotonic()
-        return self._last
 
     def healthz(self) -> Response:
         """`GET /healthz`: 200 where a generation can be started, 503 where not."""

@@ -15,8 +15,10 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, SetWorkflowID, WorkflowStatus
@@ -30,6 +32,13 @@ from kolbo_demo.service.fleet import Fleet
 from kolbo_demo.service.storage import INPUTS, PARTS, Storage, thumbnail_name, video_name
 from kolbo_demo.settings import Settings
 
+LINKS = "links"
+"""Queue of generations that have files to fetch: a link that drips keeps no render waiting."""
+FETCHES = 16
+"""Generations that fetch, or wait for their render after it, at a time."""
+SLOT_SECONDS = 0.5
+"""How often a generation that waits for its render looks whether it is still wanted."""
+MISSED_LOOKS = 3
 DRAIN_SECONDS = 7.5
 """What runs when the process is told to stop may finish within so long."""
 KILL_SECONDS = 1.0
@@ -99,7 +108,9 @@ class Jobs:
         """For one render."""
         self._closing = threading.Event()
         self._stopping = threading.Event()
-        self._running: set[threading.Event] = set()
+        self._running: dict[str, threading.Event] = {}
+        self._slots = threading.Semaphore(self.concurrency)
+        self._missed: Counter[str] = Counter()
         self.changed = threading.Event()
         """Set whenever work here comes to an end."""
         self._lock: sqlite3.Connection | None = None
@@ -117,6 +128,11 @@ class Jobs:
     def shared(self) -> bool:
         """Whether other processes work on the same queue."""
         return self._url is not None
+
+    @property
+    def database_file(self) -> Path | None:
+        """The SQLite file, where there is one."""
+        return None if self._url else self._folder / "jobs.sqlite"
 
     def start(self) -> None:
         """Launch dbos and take up unfinished generations. Raises ServiceError. Blocks."""
@@ -162,22 +178,24 @@ class Jobs:
         else:
             database.launch(database.file(self._folder), self._executor)
         often = FLEET_POLL_SECONDS if self.shared else POLL_SECONDS
-        for queue in (making.NAME, split.QUEUE) if self.shared else (making.NAME,):
-            DBOS.register_queue(
-                queue, worker_concurrency=self.concurrency, polling_interval_sec=often
-            )
+        queues = {making.NAME: self.concurrency, LINKS: FETCHES}
+        if self.shared:
+            # What one process has fetched no other can take: it shall not hoard.
+            queues |= {LINKS: self.concurrency + 1, split.QUEUE: self.concurrency}
+        for queue, most in queues.items():
+            DBOS.register_queue(queue, worker_concurrency=most, polling_interval_sec=often)
 
-    def stop(self) -> None:
+    def stop(self, *, at_once: bool = False) -> None:
         """Let running renders finish for a while, keep the rest for the next start, and close.
 
         Blocks, for under 10 s: that is what process managers grant before they kill.
         """
         self._closing.set()  # nothing is begun any more
-        deadline = time.monotonic() + DRAIN_SECONDS
-        for ended in list(self._running):
+        deadline = time.monotonic() + (0 if at_once else DRAIN_SECONDS)
+        for ended in list(self._running.values()):
             ended.wait(timeout=max(0.0, deadline - time.monotonic()))
         self._stopping.set()
-        for ended in list(self._running):
+        for ended in list(self._running.values()):
             ended.wait(timeout=KILL_SECONDS)
         self._release()
 
@@ -207,7 +225,8 @@ class Jobs:
         """Accept a generation; once this returns it will be worked on. `job` is plain JSON."""
         with SetWorkflowID(generation):
             own = {"file": secrets.token_hex(16), "created": time.time()}
-            DBOS.enqueue_workflow(making.NAME, making.run, job | own)
+            linked = job.get("source_url") or job.get("audio_url")
+            DBOS.enqueue_workflow(LINKS if linked else making.NAME, making.run, job | own)
 
     def find(self, generation: str) -> Progress | None:
         """Where a generation stands, or None where there is none of that id."""
@@ -228,7 +247,8 @@ class Jobs:
 
     def withdraw(self, generation: str) -> None:
         """Undo a start whose caller will not hear of it, accepted or not."""
-        self.cancel(generation)
+        with contextlib.suppress(SQLAlchemyError):
+            self.cancel(generation)
         self.discard(generation)
 
     def load(self) -> tuple[int, int]:
@@ -239,6 +259,22 @@ class Jobs:
         waiting = sum(status.status == "ENQUEUED" for status in found)
         return waiting, len(found) - waiting
 
+    def resume_postponed(self) -> None:
+        """Take up again what should run here and does not. To be called now and then."""
+        pending = DBOS.list_workflows(
+            name=[making.NAME, split.NAME],
+            status="PENDING",
+            executor_id=self._executor,
+            load_input=False,
+            load_output=False,
+        )
+        missed = [row.workflow_id for row in pending if row.workflow_id not in self._running]
+        # One that is just beginning, or whose end is just being written, is missed for a moment.
+        self._missed = Counter({name: self._missed[name] + 1 for name in missed})
+        for row in pending:
+            if self._missed[row.workflow_id] >= MISSED_LOOKS and not self._closing.is_set():
+                DBOS.resume_workflow(row.workflow_id, queue_name=row.queue_name or making.NAME)
+
     def discard(self, generation: str, file: str | None = None) -> None:
         """Remove a generation's inputs, and its results where `file` names them."""
         self.storage.delete(f"{INPUTS}/{generation}")
@@ -248,16 +284,16 @@ class Jobs:
             self.storage.delete(thumbnail_name(file))
 
     @contextlib.contextmanager
-    def at_work(self) -> Iterator[None]:
+    def at_work(self, workflow: str) -> Iterator[None]:
         """Mark work that `stop` waits for. Raises StoppedError where none is begun any more."""
         if self._closing.is_set():
             raise running.StoppedError
         ended = threading.Event()
-        self._running.add(ended)
+        self._running[workflow] = ended
         try:
             yield
         finally:
-            self._running.discard(ended)
+            self._running.pop(workflow, None)
             ended.set()
             self.changed.set()
 
@@ -265,6 +301,20 @@ class Jobs:
         """Raises StoppedError when the process goes down."""
         if self._stopping.is_set():
             raise running.StoppedError
+
+    @contextlib.contextmanager
+    def slot(self, wanted: Callable[[], bool]) -> Iterator[None]:
+        """Wait for a turn to render, and have it. Also returns when it is not wanted any more."""
+        while not self._slots.acquire(timeout=SLOT_SECONDS):
+            if self._closing.is_set():
+                raise running.StoppedError
+            if not wanted():
+                yield
+                return
+        try:
+            yield
+        finally:
+            self._slots.release()
 
 
 _one_a_process = threading.Lock()

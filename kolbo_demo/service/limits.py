@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -93,15 +93,24 @@ def new_key() -> SecretStr:
     return SecretStr("kolbo_live_" + secrets.token_hex(20))
 
 
-def check_key(given: str | None, expected: SecretStr) -> None:
-    """Raise ApiError 401 unless `given` is the key. Takes as long for any wrong one."""
-    wanted = expected.get_secret_value().encode()
-    if given is None or not hmac.compare_digest(given.encode("utf-8", "replace"), wanted):
+def split_keys(text: SecretStr) -> list[SecretStr]:
+    """The keys in a comma separated list."""
+    parts = (part.strip() for part in text.get_secret_value().split(","))
+    return [SecretStr(part) for part in parts if part]
+
+
+def check_key(given: str | None, expected: Sequence[SecretStr]) -> str:
+    """A name for the key that was given, which is not the key. Raises ApiError 401 unless it is one
+    of those expected; takes as long for any wrong one."""
+    sent = (given or "").encode("utf-8", "replace")
+    found = [hmac.compare_digest(sent, key.get_secret_value().encode()) for key in expected]
+    if given is None or True not in found:
         raise ApiError(
             401,
             "INVALID_API_KEY",
             "The API key is missing or wrong: send this service's key in the X-API-Key header.",
         )
+    return f"key {found.index(True)}"
 
 
 def too_large(what: str, limit: int) -> ApiError:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from dbos import DBOS
+from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
 from kolbo_demo.contract import COMPLETED, FAILED
 from kolbo_demo.service import fetch, observe, process, running, split
 from kolbo_demo.service.errors import JobError
+from kolbo_demo.service.patience import PostponedError, patient
 from kolbo_demo.service.running import StoppedError
 from kolbo_demo.service.storage import (
     Storage,
@@ -50,7 +52,7 @@ def percent(generation: str) -> int:
 def _carried_out(job: dict[str, Any]) -> dict[str, Any]:
     jobs, generation = running.jobs(), str(DBOS.workflow_id)
     try:
-        with jobs.at_work():
+        with jobs.at_work(generation), patient(generation):
             outcome = _fetch(job) or _render(job)
             if "parts" in outcome:
                 split.hand_out(generation, outcome["parts"])
@@ -58,6 +60,8 @@ def _carried_out(job: dict[str, Any]) -> dict[str, Any]:
     except Exception:  # a bug: dbos records it as the outcome
         jobs.discard(generation, job["file"])
         observe.ended(generation, FAILED, running.LOST.code)
+        raise
+    except PostponedError:
         raise
     except BaseException:  # cancelled or taken over, as dbos tells it, or the process goes down
         with contextlib.suppress(StoppedError):
@@ -81,7 +85,7 @@ def _fetch(job: dict[str, Any]) -> dict[str, Any]:
     for field in ("source", "audio"):
         if link := job.get(f"{field}_url"):
             try:
-                with observe.stage("fetch"):
+                with patient(generation), observe.stage("fetch"):
                     _bring(link, field, generation)
             except JobError as error:
                 return {"failure": error.failure.model_dump()}
@@ -105,31 +109,35 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
     or nothing when it is not wanted any more."""
     jobs, generation, file = running.jobs(), str(DBOS.workflow_id), job["file"]
     storage = jobs.storage
-    with storage.workspace(generation) as folder:
-        plan = folder / "plan.npz"
-        task = process.Task(
-            source=str(storage.bring(input_name(generation, "source"), folder)),
-            audio=str(storage.bring(input_name(generation, "audio"), folder)),
-            video=str(folder / "video.mp4"),
-            thumbnail=str(folder / "thumbnail.jpg"),
-            face=job["face"],
-            model=job["model"],
-            prompt=job.get("prompt"),
-            workers=jobs.cores,
-            plan=str(plan) if jobs.shared else None,
-        )
-        try:
-            wanted = running.watch(generation)
+    try:
+        wanted = running.watch(generation)
+        with (
+            jobs.slot(wanted),
+            patient(generation),
+            storage.workspace(generation) as folder,
+        ):
+            plan = folder / "plan.npz"
+            task = process.Task(
+                source=str(storage.bring(input_name(generation, "source"), folder)),
+                audio=str(storage.bring(input_name(generation, "audio"), folder)),
+                video=str(folder / "video.mp4"),
+                thumbnail=str(folder / "thumbnail.jpg"),
+                face=job["face"],
+                model=job["model"],
+                prompt=job.get("prompt"),
+                workers=jobs.cores,
+                plan=str(plan) if jobs.shared else None,
+            )
             with observe.stage("render"):
                 made = process.run(task, _teller(generation), wanted)
-        except JobError as error:
-            return {"failure": error.failure.model_dump()}
-        if made is None or not wanted():
-            return {}
-        if plan.exists():
-            storage.publish(plan, plan_name(generation))
-            return {"parts": made}
-        _keep(storage, folder, file)
+            if made is None or not wanted():
+                return {}
+            if plan.exists():
+                storage.publish(plan, plan_name(generation))
+                return {"parts": made}
+            _keep(storage, folder, file)
+    except JobError as error:
+        return {"failure": error.failure.model_dump()}
     return {"made": made}
 
 
@@ -138,15 +146,15 @@ def _join(job: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
     """Make the video of segments. Returns `made`, `failure`, or nothing when it is not wanted."""
     generation = str(DBOS.workflow_id)
     storage = running.jobs().storage
-    with storage.workspace(generation) as folder:
-        try:
-            wanted = running.watch(generation)
+    try:
+        wanted = running.watch(generation)
+        with patient(generation), storage.workspace(generation) as folder:
             made = split.join(generation, folder, parts, _teller(generation), wanted)
-        except JobError as error:
-            return {"failure": error.failure.model_dump()}
-        if made is None or not wanted():
-            return {}
-        _keep(storage, folder, job["file"])
+            if made is None or not wanted():
+                return {}
+            _keep(storage, folder, job["file"])
+    except JobError as error:
+        return {"failure": error.failure.model_dump()}
     return {"made": made}
 
 
@@ -167,7 +175,8 @@ def _teller(generation: str) -> Callable[[int, int], None]:
         now = min(99, 100 * done // max(1, total))
         # After a restart the work begins again: what was told stays until it is passed.
         if now > told and time.monotonic() >= due:
-            DBOS.set_event("progress", now)
+            with contextlib.suppress(SQLAlchemyError):  # the render goes on untold
+                DBOS.set_event("progress", now)
             told, due = now, time.monotonic() + PROGRESS_SECONDS
 
     return tell

@@ -20,6 +20,7 @@ from kolbo_demo.child import ONE_THREAD, Child, Message, parent
 from kolbo_demo.confine import confine
 from kolbo_demo.service.catalogue import for_kind, kind_of_model
 from kolbo_demo.service.errors import JobError
+from kolbo_demo.service.patience import storage_failed
 
 if TYPE_CHECKING:
     from kolbo_demo.engine.render import Rendered
@@ -286,6 +287,8 @@ def _told() -> Iterator[None]:
     except MemoryError as error:
         raise _broken("ran out of memory") from error
     except OSError as error:
+        if failure := storage_failed(error):
+            raise failure from error
         raise _broken(f"could not read or write a file ({error.strerror})") from error
 
 

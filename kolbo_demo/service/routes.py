@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.security import APIKeyHeader
 from pydantic import BaseModel, SecretStr
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -39,9 +40,11 @@ from kolbo_demo.contract import (
 from kolbo_demo.service import intake, observe
 from kolbo_demo.service.catalogue import listed
 from kolbo_demo.service.errors import ApiError
+from kolbo_demo.service.guard import Guard, unavailable
 from kolbo_demo.service.jobs import Jobs, Progress, new_id
 from kolbo_demo.service.limits import MAX_UPLOAD_BYTES, Limits, Window, check_key
 from kolbo_demo.service.retention import Retention
+from kolbo_demo.service.seen import Seen
 from kolbo_demo.service.storage import thumbnail_name, video_name
 
 POLL_SECONDS = 1.0
@@ -60,23 +63,36 @@ _FILES = {"mp4": ("video/mp4", video_name), "jpg": ("image/jpeg", thumbnail_name
 
 
 class Api:
-    """The endpoints over one `Jobs`, one key and one set of limits."""
+    """The endpoints over one `Jobs`, some keys and one set of limits."""
 
-    def __init__(self, jobs: Jobs, retention: Retention, key: SecretStr, limits: Limits) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        guard: Guard,
+        retention: Retention,
+        keys: Sequence[SecretStr],
+        limits: Limits,
+    ) -> None:
         self.jobs = jobs
+        self._guard = guard
         self._retention = retention
-        self.problem: str | None = None
-        """Why no job can be looked at: one sentence, None when all is well."""
-        self._key = key
+        self._keys = keys
+        self._seen = Seen(jobs.find)
         self._starts = Window(limits.generations)
         self._tries = Window(limits.polls)
         self._polls = Window(limits.polls)
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be started: one sentence, None when all is well."""
+        return self._guard.problem
 
     def app(self) -> FastAPI:
         """The app to mount. Its errors are all `ErrorReply`s; nobody else's are touched."""
         app = FastAPI(openapi_url=None, redirect_slashes=False)
         app.include_router(self._router(), prefix=API_PREFIX)
         app.add_exception_handler(ApiError, _api_error)
+        app.add_exception_handler(SQLAlchemyError, _no_database)
         app.add_exception_handler(HTTPException, _http_error)
         app.add_exception_handler(RequestValidationError, _invalid)
         app.add_exception_handler(Exception, _unexpected)
@@ -86,8 +102,9 @@ class Api:
         header = APIKeyHeader(name="X-API-Key", auto_error=False)
 
         def keyed(what: str) -> list[Any]:
-            def check(request: Request, key: Annotated[str | None, Security(header)]) -> None:
-                check_key(key, self._key)
+            # async, like all that never blocks: else each request takes a turn of a thread
+            async def check(request: Request, key: Annotated[str | None, Security(header)]) -> None:
+                check_key(key, self._keys)
                 self._polls.take(f"{what} {_client(request)}")
 
             return [Depends(check)]
@@ -138,12 +155,13 @@ class Api:
             ) from error
 
     async def _start(self, request: Request, body: AsyncIterator[bytes]) -> Response:
-        check_key(request.headers.get("x-api-key"), self._key)
+        key = check_key(request.headers.get("x-api-key"), self._keys)
         self._tries.take(_client(request))
-        problem = self.problem or await run_in_threadpool(self.jobs.problem)
-        if problem:
+        if problem := self._guard.problem:
+            raise ApiError(503, "SERVICE_UNAVAILABLE", problem, {"Retry-After": "5"})
+        if problem := await run_in_threadpool(self.jobs.problem):
             raise ApiError(503, "ENGINE_UNAVAILABLE", problem)
-        stamp = self._starts.take("")
+        stamp = self._starts.take(key)
         generation = new_id()
         size = min(intake.length(request), MAX_UPLOAD_BYTES)
         received, coming = 0, size
@@ -162,13 +180,15 @@ class Api:
             job = await intake.read(
                 request, counted(), self.jobs.storage, generation, self.jobs.policy
             )
-            ahead = sum(await run_in_threadpool(self.jobs.load))
-            await run_in_threadpool(self.jobs.submit, generation, job)
+            ahead = sum(self._guard.load)
+            await self._guard.write(
+                lambda: self.jobs.withdraw(generation), self.jobs.submit, generation, job
+            )
             observe.accepted(generation)
         except BaseException:
             # Refused, broken off, or failed: nothing of it stays, and it does not count.
-            self._starts.give_back("", stamp)
-            await run_in_threadpool(self.jobs.withdraw, generation)
+            self._starts.give_back(key, stamp)
+            await self._guard.write(lambda: None, self.jobs.withdraw, generation)
             raise
         finally:
             observe.moved("received", received)
@@ -184,18 +204,19 @@ class Api:
             )
         )
 
-    def status(self, generation: str, request: Request) -> Response:
+    async def status(self, generation: str, request: Request) -> Response:
         """`GET /v1/generate/{id}/status`."""
-        self._check_problem()
-        return _reply(_status(_known(self.jobs.find(generation)), request))
+        self._check_seen()
+        return _reply(_status(_known(await self._seen.get(generation)), request))
 
-    def cancel(self, generation: str) -> Response:
+    async def cancel(self, generation: str) -> Response:
         """`POST /v1/generate/{id}/cancel`."""
-        self._check_problem()
-        before = _known(self.jobs.find(generation))
+        self._check_seen()
+        before = _known(await run_in_threadpool(self.jobs.find, generation))
         if before.state != PROCESSING:
             raise _ended(before)
-        after = _known(self.jobs.cancel(generation))
+        after = _known(await self._guard.write(lambda: None, self.jobs.cancel, generation))
+        self._seen.forget(generation)
         if after.state != CANCELLED:
             raise _ended(after)
         return _reply(CancelReply(generation_id=generation, credits_refunded=0))
@@ -221,9 +242,9 @@ class Api:
             f"{self._retention.hours:g} hours.",
         )
 
-    def _check_problem(self) -> None:
-        if self.problem:
-            raise ApiError(503, "SERVICE_UNAVAILABLE", self.problem)
+    def _check_seen(self) -> None:
+        if self._guard.blind:
+            raise ApiError(503, "SERVICE_UNAVAILABLE", self._guard.blind, {"Retry-After": "5"})
 
 
 class _Sent(FileResponse):
@@ -321,6 +342,10 @@ def _refusal(error: ApiError) -> JSONResponse:
 async def _api_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return _refusal(error)
+
+
+async def _no_database(_: Request, __: Exception) -> Response:
+    return _refusal(unavailable("fails"))
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dbos import DBOS, WorkflowStatus
+from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo.contract import Failure
 from kolbo_demo.service.errors import JobError
@@ -68,7 +69,10 @@ def watch(workflow: str) -> Callable[[], bool]:
         raise JobError.of(LOST)
 
     def wanted() -> bool:
-        now = held()
+        try:
+            now = held()
+        except SQLAlchemyError:  # nobody can have cancelled it then
+            return True
         return bool(begun and now and now.dequeued_at == begun.dequeued_at)
 
     return wanted

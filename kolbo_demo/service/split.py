@@ -4,19 +4,23 @@ The generation's workflow makes the plan, hands the segments out, and joins what
 and segments travel through the storage; who makes which changes nothing in the video.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, SetWorkflowID, WorkflowStatus
+from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
 from kolbo_demo.contract import Failure
 from kolbo_demo.service import observe, process, running
 from kolbo_demo.service.errors import JobError
+from kolbo_demo.service.patience import patient
 from kolbo_demo.service.storage import input_name, plan_name, segment_name
 
+NAME = "segment"
 QUEUE = "segments"
 TELL_SECONDS = 2.0
 """A segment tells its frames, and its generation asks for them, about so often."""
@@ -118,9 +122,10 @@ def _segment_id(generation: str, index: int) -> str:
     return f"{generation}-{index}"
 
 
-@DBOS.workflow(name="segment", max_recovery_attempts=running.MAX_ATTEMPTS)
+@DBOS.workflow(name=NAME, max_recovery_attempts=running.MAX_ATTEMPTS)
 def _segment(part: dict[str, Any]) -> dict[str, Any]:
-    with logs.about(part["generation"]), running.jobs().at_work():
+    workflow = str(DBOS.workflow_id)
+    with logs.about(part["generation"]), running.jobs().at_work(workflow), patient(workflow):
         return _rendered(part)
 
 
@@ -134,11 +139,12 @@ def _rendered(part: dict[str, Any]) -> dict[str, Any]:
     def on_progress(done: int, total: int) -> None:
         nonlocal due
         if done == total or time.monotonic() >= due:
-            DBOS.update_workflow_attributes(workflow, {_FRAMES: done}, merge=True)
+            with contextlib.suppress(SQLAlchemyError):  # the render goes on untold
+                DBOS.update_workflow_attributes(workflow, {_FRAMES: done}, merge=True)
             due = time.monotonic() + TELL_SECONDS
 
-    with storage.workspace(workflow) as folder:
-        try:
+    try:
+        with patient(workflow), storage.workspace(workflow) as folder:
             wanted = running.watch(workflow)
             task = process.Segment(
                 plan=str(storage.bring(plan_name(generation), folder)),
@@ -148,9 +154,9 @@ def _rendered(part: dict[str, Any]) -> dict[str, Any]:
             )
             with observe.stage("segment"):
                 made = process.run(task, on_progress, wanted)
-        except JobError as error:
-            return {"failure": error.failure.model_dump()}
-        if made is None or not wanted():
-            return {}
-        storage.publish(folder / "segment.mp4", segment_name(generation, index))
+            if made is None or not wanted():
+                return {}
+            storage.publish(folder / "segment.mp4", segment_name(generation, index))
+    except JobError as error:
+        return {"failure": error.failure.model_dump()}
     return made

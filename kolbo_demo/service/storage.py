@@ -5,6 +5,8 @@ The files lie in a folder, or wherever a URL that fsspec knows leads to, such as
 """
 
 import contextlib
+import errno
+import os
 import re
 import secrets
 import shutil
@@ -19,6 +21,7 @@ INPUTS = "inputs"
 PARTS = "parts"
 RESULTS = "results"
 _WORK = "work"
+_LEAST_BYTES = 4 * 1024**2
 _PART = re.compile(r"[0-9A-Za-z_-]+(\.[0-9A-Za-z]+)?")
 
 
@@ -82,6 +85,14 @@ class Storage:
     def under(self, folder: str) -> list[str]:
         """The next part of every name that begins with `folder/`."""
         return self._place.under(_checked(folder))
+
+    def try_out(self) -> None:
+        """Raises OSError where nothing can be made on this machine's disk now."""
+        probe = self._work / secrets.token_hex(16)
+        probe.touch()
+        probe.unlink()
+        if shutil.disk_usage(self._work).free < _LEAST_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def files(self, folder: str) -> list[File]:
         """Every file whose name begins with `folder/`. Raises OSError."""

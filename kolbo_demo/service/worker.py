@@ -3,6 +3,7 @@
 Each takes one generation and one segment at a time, on a core of its own.
 """
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -13,11 +14,15 @@ import threading
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from kolbo_demo import logs
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.jobs import Jobs
 from kolbo_demo.settings import Settings
 
+LOOK_SECONDS = 1.0
+"""How often a process takes up again what the disk or the database had it put off."""
 AGAIN_SECONDS = 1.0
 """Before a process that has died is replaced."""
 END_SECONDS = 15.0
@@ -64,7 +69,11 @@ def _work_alone(settings: Settings) -> None:
     jobs.start()
     try:
         logs.announce(f"Working as process {os.getpid()}.", sys.stderr)
-        threading.Event().wait()
+        while True:
+            threading.Event().wait(LOOK_SECONDS)
+            with contextlib.suppress(OSError, SQLAlchemyError):
+                jobs.storage.try_out()
+                jobs.resume_postponed()
     finally:
         jobs.stop()
 

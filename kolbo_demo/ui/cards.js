@@ -221,6 +221,23 @@ document.addEventListener('click', (event) => {
   if (event.target.closest('#history')) act(event);
 });
 
+// The plot follows the video, and the video the plot.
+element.addEventListener('timeupdate', (event) => {
+  const plot = event.target.closest('.run')?.querySelector('.plot svg');
+  if (!plot) return;
+  const at = (event.target.currentTime / plot.dataset.seconds) * plot.viewBox.baseVal.width;
+  const now = plot.querySelector('.now');
+  now.setAttribute('x1', at);
+  now.setAttribute('x2', at);
+}, true);
+element.addEventListener('click', (event) => {
+  const plot = event.target.closest('.plot svg');
+  if (!plot) return;
+  const box = plot.getBoundingClientRect();
+  const part = (event.clientX - box.left) / box.width;
+  plot.closest('.run').querySelector('video').currentTime = part * plot.dataset.seconds;
+});
+
 // What Python tells: a generation that was started or opened, or why it could not be.
 watch('told', () => {
   const told = props.told || {};

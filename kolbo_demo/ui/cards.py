@@ -14,11 +14,12 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
 
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED
-from kolbo_demo.ui import views
+from kolbo_demo.ui import sync_report, views
 from kolbo_demo.ui.access import CLOUD
 from kolbo_demo.ui.generate import Run
-from kolbo_demo.ui.kept import RESULT, SUBTITLES, THUMBNAIL, Record
+from kolbo_demo.ui.kept import REPORT, RESULT, SUBTITLES, THUMBNAIL, Record
 from kolbo_demo.ui.runs import Runs, fetchable
+from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.texts import language_of, say, speaking
 
 MOST_TICKETS = 100
@@ -28,6 +29,7 @@ _SERVED = {
     RESULT: "video/mp4",
     THUMBNAIL: "image/jpeg",
     SUBTITLES: "text/vtt",
+    REPORT: "application/json",
 }
 """Files of a folder that are handed out, and as what: never as anything a browser would run."""
 
@@ -40,26 +42,26 @@ class Asked(BaseModel):
     tickets: Annotated[list[str], Field(max_length=MOST_TICKETS)]
 
 
-def router(runs: Runs) -> APIRouter:
+def router(runs: Runs, reports: Reports) -> APIRouter:
     """The page's own routes. Who names a ticket may see, cancel and delete what is under it."""
     routes = APIRouter(prefix="/cards", include_in_schema=False)
 
     @routes.post("")
     def look(asked: Asked, request: Request) -> list[Card]:
         with speaking(language_of(request)):
-            return [card(runs, ticket) for ticket in asked.tickets]
+            return [card(runs, reports, ticket) for ticket in asked.tickets]
 
     @routes.post("/{ticket}/cancel")
     def cancel(ticket: str, request: Request) -> Card:
         with speaking(language_of(request)):
             runs.cancel(ticket)
-            return card(runs, ticket)
+            return card(runs, reports, ticket)
 
     @routes.post("/{ticket}/delete")
     def delete(ticket: str, request: Request) -> Card:
         with speaking(language_of(request)):
             runs.delete(ticket)
-            return card(runs, ticket)
+            return card(runs, reports, ticket)
 
     @routes.get("/{ticket}/{name}")
     def file(ticket: str, name: str, download: bool = False) -> Response:
@@ -79,24 +81,28 @@ def router(runs: Runs) -> APIRouter:
     return routes
 
 
-def card(runs: Runs, ticket: str) -> Card:
+def card(runs: Runs, reports: Reports, ticket: str) -> Card:
     """What the browser shows of a generation; `gone` where nothing of it is kept."""
     found = runs.find(ticket)
     if found is None:
         return {"ticket": ticket, "gone": True}
     record, run = found
+    shown = record.end == "done" and runs.kept.file(ticket, RESULT) is not None
+    report = reports.of(record) if shown else None
+    base = f"cards/{ticket}"
     return {
         "ticket": ticket,
         "id": record.generation_id,
         "backend": record.backend,
         "group": record.group,
         "running": record.end is None,
-        "settled": record.end is not None,
+        "settled": record.end is not None and (report is not None or not shown),
         "live": _announced(record, run),
         "parts": {
             "status": _status(record, run),
             "actions": _actions(record, run),
-            "media": _media(runs, record),
+            "media": _media(runs, record) if shown else "",
+            "report": sync_report.view(report, base) if shown else "",
             "details": _details(record),
         },
         "row": _row(runs, record),
@@ -147,8 +153,6 @@ def _actions(record: Record, run: Run | None) -> str:
 
 
 def _media(runs: Runs, record: Record) -> str:
-    if record.end != "done" or runs.kept.file(record.ticket, RESULT) is None:
-        return ""
     base = f"cards/{record.ticket}"
     track = ""
     if runs.kept.file(record.ticket, SUBTITLES):

@@ -14,8 +14,9 @@ from kolbo_demo.contract import CANCELLED, PENDING, Status
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.voice import speak
 from kolbo_demo.media import MediaError
+from kolbo_demo.ui import subtitles
 from kolbo_demo.ui.inputs import Request, UnusableError
-from kolbo_demo.ui.kept import RESULT
+from kolbo_demo.ui.kept import RESULT, SUBTITLES
 from kolbo_demo.ui.texts import say
 
 Spending = Callable[[Path | str], AbstractContextManager[object]]
@@ -221,6 +222,7 @@ class Run:
         with _SPEAKING:
             self._stop_here()
             speak(request.words, path)
+        subtitles.write(request.words, path, self._folder / SUBTITLES)
         return path
 
     def _sent(self, sent: int, total: int) -> None:

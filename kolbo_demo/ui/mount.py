@@ -53,7 +53,7 @@ def mount(app: FastAPI, page: Page) -> FastAPI:
         show_error=False,
         run_history=False,
         enable_monitoring=False,
-        mcp_server=False,
+        mcp_server=True,
         ssr_mode=False,
         pwa=False,
         footer_links=[],

@@ -14,7 +14,7 @@ from gradio.i18n import I18nData
 
 from kolbo_demo.client import KolboError
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import cards, examples, language, views
+from kolbo_demo.ui import cards, endpoints, examples, language, views
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.allowance import Allowance, visitor_of
 from kolbo_demo.ui.face_picker import FacePicker
@@ -23,6 +23,7 @@ from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.models import ModelPicker
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.stage import Stage, told
+from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.texts import say, shown
 
 _CACHE_SECONDS = (1800, 6 * 3600)
@@ -47,7 +48,9 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     """
     shared = Allowance(settings.visitor_limit) if settings.share_key else None
     access = Access(local, settings.api_url, settings.api_key, private, shared)
-    runs = Runs(access, Kept(settings.data_dir.expanduser() / "page"))
+    kept = Kept(settings.data_dir.expanduser() / "page")
+    reports = Reports(kept)
+    runs = Runs(access, kept, reports.ask)
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
@@ -55,7 +58,8 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
         fill_width=True,
     ) as blocks:
         _Page(access, runs).lay_out(blocks)
-    return Page(blocks, cards.router(runs))
+        endpoints.lay_out(access, runs)
+    return Page(blocks, cards.router(runs, reports))
 
 
 class _Page:
@@ -199,8 +203,8 @@ class _Page:
         return gr.Button(text, icon=picture, size="md", min_width=200, elem_id=f"example-{name}")
 
     def _wire(self, page: gr.Blocks) -> None:
-        # No event of this page is for other programs: they have the API. None takes part in run
-        # history, and those that carry the key are unknown outside of the page.
+        # No event of this page is for other programs: they have `endpoints.py` and the API. None
+        # takes part in run history, and those that carry the key are unknown outside of the page.
         quiet: dict[str, Any] = {
             "api_visibility": "private",
             "show_progress": "hidden",

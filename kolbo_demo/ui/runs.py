@@ -13,6 +13,8 @@ from kolbo_demo.ui.inputs import Request, UnusableError
 from kolbo_demo.ui.kept import Kept, Record
 from kolbo_demo.ui.texts import say
 
+LOOK_SECONDS = 0.1
+
 _log = logging.getLogger(__name__)
 
 
@@ -78,6 +80,18 @@ class Runs:
         record.end = record.error = None
         generation = client.generation(record.generation_id, record.poll_interval)
         return self._run(client, generation, record)
+
+    def accepted(self, ticket: str) -> Record:
+        """The record once its generation has an id. Blocks while files go up. Raises
+        `UnusableError` where it came to nothing."""
+        while True:
+            record = self.kept.get(ticket)
+            if record is None or record.error is not None or record.end == "cancelled":
+                error = record.error if record else None
+                raise UnusableError(error or say("cards.gone"))
+            if record.generation_id is not None:
+                return record
+            time.sleep(LOOK_SECONDS)
 
     def cancel(self, ticket: str) -> None:
         """Stops the work itself. Blocks for one request at most."""
@@ -147,6 +161,9 @@ def open_by_id(runs: Runs, access: Access, generation_id: str, typed_key: str | 
             return runs.open(access.client(LOCAL, None), generation_id, LOCAL)
         except NotFoundError:
             pass
+    if not access.private and not (typed_key or "").strip():
+        # An owner who shares a key shares what it can make, not all that was made with it.
+        raise UnusableError(say("cards.unknown"))
     try:
         return runs.open(access.client("cloud", typed_key), generation_id, "cloud")
     except UnusableError:

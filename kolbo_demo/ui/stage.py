@@ -40,6 +40,7 @@ def _cards() -> str:
   <div data-part="status" data-id="status"></div>
   <div class="buttons" data-part="actions"></div>
   <div data-part="media"></div>
+  <div data-part="report" data-id="report"></div>
   <div data-part="details" data-id="details"></div>
 </article></template>
 <dialog class="card" aria-labelledby="ask"><form method="dialog">

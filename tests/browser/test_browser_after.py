@@ -1,5 +1,7 @@
 """While it runs and after: cards, reloads, links, history."""
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +81,20 @@ def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path) -> None:
     desk.write("words", "Hello there.")
     desk.generate()
     desk.await_video()
+    # The words are its subtitles, and what was measured stands under it.
+    page.wait_for_function(
+        "document.querySelector('#result video').textTracks[0]?.cues?.length > 0"
+    )
+    expect(page.locator("#report .verdict")).to_be_visible(timeout=MADE_MS)
+    expect(page.locator("#report svg path.aperture")).to_have_attribute("d", re.compile("^M"))
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Report as JSON").click()
+    report = json.loads(download.value.path().read_bytes())
+    assert report["face"] > 0.9
+    assert len(report["curves"]["aperture"]) == len(report["curves"]["width"]) > 10
+    page.locator("#report .plot svg").click(position={"x": 200, "y": 90})
+    page.wait_for_function("document.querySelector('#result video').currentTime > 0.1")
+
     page.reload()
     page.click("#history summary")
     row = page.locator("#history li")

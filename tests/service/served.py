@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -20,11 +21,12 @@ KEY = "kolbo_live_" + "7e" * 20
 class Served:
     """One life of the service on a data folder. `lines` is what it says."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, prefix: Sequence[str] = (), **environment: str) -> None:
+        """`prefix` is what is put before the command."""
         kept = {name: text for name, text in os.environ.items() if not name.startswith("KOLBO_")}
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kolbo_demo", "serve", "--port", "0"],
+            [*prefix, sys.executable, "-m", "kolbo_demo", "serve", "--port", "0"],
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -216,3 +217,24 @@ def test_generations_outlive_an_orderly_stop(other_process, tmp_path, files):
     assert list((tmp_path / "work").iterdir()) == []
     api = other_process(tmp_path).caller()
     assert api.finish(running)["state"] == "completed"
+
+
+def test_a_link_that_drips_keeps_no_render_waiting(api, files, web):
+    over = threading.Event()
+
+    def drip(request) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", "1000000")
+        request.end_headers()
+        while not over.wait(0.2):
+            request.wfile.write(b"x")
+
+    web.paths["/drip.jpg"] = drip
+    link = f"{web.url}/drip.jpg"
+    slow = [api.start(json={"source_url": link, "audio_url": link}) for _ in range(3)]
+    _wait(lambda: len(web.seen) == 3)
+    assert api.finish(api.start(files=files()))["state"] == "completed"
+    assert {api.status(generation)["state"] for generation in slow} == {"processing"}
+    for generation in slow:
+        assert api.cancel(generation).json()["state"] == "cancelled"
+    over.set()

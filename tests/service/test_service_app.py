@@ -73,7 +73,7 @@ def test_an_app_whose_work_cannot_begin_says_why_and_lists_models(live_service, 
     app = create_app(Settings(data_dir=tmp_path))
     headers = {"X-API-Key": app.state.api_key.get_secret_value()}
     with TestClient(app, headers=headers) as client:
-        said = refused(client.post("/api/v1/generate/lipsync"), 503, "ENGINE_UNAVAILABLE")
+        said = refused(client.post("/api/v1/generate/lipsync"), 503, "SERVICE_UNAVAILABLE")
         assert "in this process" in said
         generation = "/api/v1/generate/lip_00000000000000000000"
         refused(client.get(f"{generation}/status"), 503, "SERVICE_UNAVAILABLE")

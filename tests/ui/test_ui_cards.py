@@ -11,9 +11,11 @@ from pydantic import SecretStr
 
 from kolbo_demo.ui import cards, kept
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
-from kolbo_demo.ui.inputs import Request
+from kolbo_demo.ui.allowance import Allowance
+from kolbo_demo.ui.inputs import Request, UnusableError
 from kolbo_demo.ui.kept import Kept
-from kolbo_demo.ui.runs import Runs
+from kolbo_demo.ui.runs import Runs, open_by_id
+from kolbo_demo.ui.sync_report import Reports
 from tests.scripted import KEY, Reply, Scripted
 
 
@@ -31,7 +33,7 @@ def runs(server: Scripted, tmp_path: Path) -> Runs:
 @pytest.fixture
 def door(runs: Runs) -> Iterator[TestClient]:
     app = FastAPI()
-    app.include_router(cards.router(runs))
+    app.include_router(cards.router(runs, Reports(runs.kept)))
     with TestClient(app) as client:
         yield client
 
@@ -148,3 +150,15 @@ def test_what_is_old_or_too_much_goes(
     monkeypatch.setattr(kept, "KEEP_SECONDS", -1.0)
     store.new(request(portrait, portrait), LOCAL)
     assert store.get(third.ticket) is None
+
+
+def test_a_shared_key_opens_nobodys_generations(server: Scripted, tmp_path: Path) -> None:
+    own = SecretStr(KEY)
+    nobody = Local(server.base_url, SecretStr(KEY), lambda: "no engine")
+    shared = Access(nobody, server.base_url, own, private=False, shared=Allowance(60))
+    runs = Runs(shared, Kept(tmp_path / "page"))
+    server.on_status({"state": "processing", "progress": 1})
+    with pytest.raises(UnusableError):
+        open_by_id(runs, shared, "lip_1", "")
+    assert server.seen == []
+    assert open_by_id(runs, shared, "lip_1", KEY).generation_id == "lip_1"

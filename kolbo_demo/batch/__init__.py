@@ -1,0 +1,23 @@
+"""Many generations from one list: read and looked at, made several at once, reported in one ZIP.
+
+>>> rows = read_csv(Path("rows.csv"), from_folder(Path()))
+>>> for line in Batch(KolboClient(), rows, Path("results")).run():
+...     print(line.row.number, line.state)
+"""
+
+from kolbo_demo.batch.rows import Find, Row, check, from_folder, from_uploads, read_csv, read_pairs
+from kolbo_demo.batch.run import Batch
+from kolbo_demo.batch.store import Line, Store
+
+__all__ = [
+    "Batch",
+    "Find",
+    "Line",
+    "Row",
+    "Store",
+    "check",
+    "from_folder",
+    "from_uploads",
+    "read_csv",
+    "read_pairs",
+]

@@ -1,0 +1,178 @@
+"""What other programs may ask of the page: `gradio_client`, and assistants through MCP.
+
+Four endpoints, each a tool. A key for Kolbo's cloud comes in the `X-API-Key` header, never among
+the inputs, so that no history of calls holds it. The page's own key is not theirs to spend.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+import gradio as gr
+from gradio.events import api
+from gradio.utils import get_upload_folder
+
+from kolbo_demo.client import KolboClient, KolboError
+from kolbo_demo.engine import EngineError
+from kolbo_demo.engine.judged import judged
+from kolbo_demo.media import MediaError
+from kolbo_demo.ui.access import CLOUD, LOCAL, Access
+from kolbo_demo.ui.inputs import UnusableError, request_of
+from kolbo_demo.ui.kept import as_document
+from kolbo_demo.ui.runs import Runs
+from kolbo_demo.ui.texts import say
+
+MEASURED_AT_ONCE = 1
+"""Measuring keeps a core busy."""
+
+Where = Literal["local", "cloud"]
+T = TypeVar("T")
+
+
+def lay_out(access: Access, runs: Runs) -> None:
+    """Adds the endpoints to the page that is being built."""
+
+    def client(where: str, key: str | None) -> KolboClient:
+        if where not in {LOCAL, CLOUD}:
+            raise UnusableError("`where` is `local` or `cloud`.")
+        if where == CLOUD and not (key or "").strip():
+            raise UnusableError(say("api.no_key"))
+        return access.client(where, key)
+
+    def lipsync(
+        source: str,
+        voice: str = "",
+        words: str = "",
+        prompt: str = "",
+        model: str = "",
+        face_x: float = -1.0,
+        face_y: float = -1.0,
+        where: Where = "local",
+        x_api_key: gr.Header = gr.Header(""),  # noqa: B008 - how Gradio names a header
+    ) -> dict[str, Any]:
+        """Makes a portrait or a clip say what a recording says. Starts the work and answers at once
+        with a generation_id; ask `status` with it every few seconds until it is completed.
+
+        Args:
+            source: Who speaks: an http(s) link to a picture or a video, or an uploaded file.
+            voice: What is said: an http(s) link to a recording, or an uploaded file.
+            words: English words to be spoken instead of a voice. Give one of the two.
+            prompt: How it is said, such as "smiling, keep the head still". Optional.
+            model: An identifier from `models`. Left out, the best one is chosen.
+            face_x: With several faces, a point on the one that speaks: 0 left to 1 right.
+            face_y: The same, 0 top to 1 bottom. Left out, the largest face speaks.
+            where: `local` for the engine of this page, free; `cloud` for Kolbo's models, which
+                cost credits and need your key in the X-API-Key header.
+        """
+
+        def start() -> dict[str, Any]:
+            link, file = _given(source)
+            said, recording = _given(voice)
+            face = (face_x, face_y) if face_x >= 0 and face_y >= 0 else None
+            request = request_of(
+                file, None, link, recording, said, words, prompt, model or None, face
+            )
+            record = runs.start(client(where, x_api_key), request, where)
+            accepted = runs.accepted(record.ticket)
+            return {
+                "generation_id": accepted.generation_id,
+                "poll_interval_hint": accepted.poll_interval,
+                "credits_charged": accepted.credits,
+            }
+
+        return _told(start)
+
+    def models(
+        where: Where = "local",
+        x_api_key: gr.Header = gr.Header(""),  # noqa: B008
+    ) -> list[dict[str, Any]]:
+        """Lists the lipsync models there are now: identifier, name, what each takes and costs.
+
+        Args:
+            where: `local` for the engine of this page; `cloud` for Kolbo's models, which need your
+                key in the X-API-Key header.
+        """
+        return _told(
+            lambda: [
+                model.model_dump(mode="json", exclude_none=True)
+                for model in client(where, x_api_key).models()
+            ]
+        )
+
+    def status(
+        generation_id: str,
+        request: gr.Request,
+        where: Where = "local",
+        x_api_key: gr.Header = gr.Header(""),  # noqa: B008
+    ) -> dict[str, Any]:
+        """Tells where a generation stands: state, progress from 0 to 100, and once it is completed
+        the link to the video in result.urls.
+
+        Args:
+            generation_id: What `lipsync` answered, such as lip_abc123.
+            where: Where it was started.
+        """
+        found = _told(lambda: client(where, x_api_key).generation(generation_id).status())
+        if where == LOCAL and found.result:
+            # The service was asked over this machine's own address; the caller came by another.
+            base = str(request.request.base_url).rstrip("/") if request.request else ""
+            found.result.urls = [base + urlsplit(url).path for url in found.result.urls]
+            thumbnail = found.result.thumbnail_url
+            found.result.thumbnail_url = base + urlsplit(thumbnail).path if thumbnail else None
+        return as_document(found)
+
+    def sync_report(
+        generation_id: str = "",
+        video: str = "",
+        where: Where = "local",
+        x_api_key: gr.Header = gr.Header(""),  # noqa: B008
+    ) -> dict[str, Any]:
+        """Measures on a finished video whether the lips say what is heard: a verdict such as
+        "in step" or "120 ms late", offset_ms, confidence, closures and the share of them hit, and
+        under `curves` how far the lips are open and wide in each frame.
+
+        Args:
+            generation_id: A completed generation. Give this or a video.
+            video: An uploaded video file of any origin, with sound.
+            where: Where the generation was made.
+        """
+
+        def measure() -> dict[str, Any]:
+            link, file = _given(video)
+            if link or bool(file) == bool(generation_id):
+                raise UnusableError(say("api.one_video"))
+            if file:
+                return judged(Path(file))
+            with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
+                made = client(where, x_api_key).generation(generation_id)
+                return judged(made.download(Path(folder) / "video.mp4"))
+
+        return _told(measure)
+
+    api(lipsync, api_name="lipsync", concurrency_limit=None)
+    api(models, api_name="models", concurrency_limit=None)
+    api(status, api_name="status", concurrency_limit=None)
+    api(sync_report, api_name="sync_report", concurrency_limit=MEASURED_AT_ONCE)
+
+
+def _told(work: Callable[[], T]) -> T:
+    """What `work` gives, or one sentence."""
+    try:
+        return work()
+    except (KolboError, UnusableError, MediaError, EngineError) as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+def _given(value: Any) -> tuple[str, str | None]:
+    """A link, or the path of a file that was uploaded here: nobody names others of this machine."""
+    if isinstance(value, dict):
+        value = value.get("path")
+    text = str(value or "").strip()
+    if not text or urlsplit(text).scheme in {"http", "https"}:
+        return text, None
+    path = Path(text).resolve()
+    if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
+        raise UnusableError(say("api.no_file"))
+    return "", str(path)

@@ -1,0 +1,81 @@
+"""Subtitles for words that were spoken here: WebVTT, timed by the voice's own pauses."""
+
+import re
+import wave
+from pathlib import Path
+
+import numpy as np
+
+LINE = 42
+"""Characters that are read at a glance."""
+HOP, QUIET, PAUSE = 0.02, 0.08, 0.12
+"""Seconds of a step; loudness of a pause over that of the loud parts; seconds of a pause."""
+NEAR = 0.6
+"""Seconds that a pause may be from where the line should end by its length."""
+
+
+def write(words: str, voice: Path, target: Path) -> None:
+    """Writes `target` for `words` that are spoken in `voice`, a mono 16-bit WAV."""
+    lines = lines_of(words)
+    with wave.open(str(voice)) as file:
+        rate = file.getframerate()
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
+    start, end, pauses = _pauses(samples, rate)
+    ends = _ends([len(line) for line in lines], start, end, pauses)
+    cues = [
+        f"{_clock(begin)} --> {_clock(stop)}\n{line}\n"
+        for line, begin, stop in zip(lines, [start, *ends], ends, strict=False)
+    ]
+    target.write_text("\n".join(["WEBVTT\n", *cues]), encoding="utf-8")
+
+
+def lines_of(words: str) -> list[str]:
+    """The words in lines of `LINE` characters, a new one after each sentence."""
+    lines = []
+    # `-->` and tags have a meaning in the format.
+    plain = " ".join(re.sub(r"[<>&]|--+", " ", words).split())
+    for sentence in re.split(r"(?<=[.!?…])\s+", plain):
+        line = ""
+        for word in sentence.split():
+            if line and len(line) + 1 + len(word) > LINE:
+                lines.append(line)
+                line = word
+            else:
+                line = f"{line} {word}".strip()
+        if line:
+            lines.append(line)
+    return lines
+
+
+def _pauses(samples: np.ndarray, rate: int) -> tuple[float, float, list[float]]:
+    """When the voice begins and ends, and the middles of its pauses, in seconds."""
+    step = max(1, int(rate * HOP))
+    count = len(samples) // step
+    level = np.sqrt(np.mean(samples[: count * step].reshape(count, step) ** 2, axis=1))
+    spoken = np.flatnonzero(level > QUIET * np.percentile(level, 95))
+    if not len(spoken):
+        return 0.0, len(samples) / rate, []
+    gaps = np.diff(spoken)
+    pauses = [
+        float((spoken[i] + spoken[i + 1] + 1) / 2 * HOP)
+        for i in np.flatnonzero(gaps * HOP >= PAUSE)
+    ]
+    return float(spoken[0] * HOP), float((spoken[-1] + 1) * HOP), pauses
+
+
+def _ends(lengths: list[int], start: float, end: float, pauses: list[float]) -> list[float]:
+    """Where each line ends: by its share of the characters, or at a pause that is near."""
+    ends: list[float] = []
+    pace = (end - start) / max(1, sum(lengths))
+    at = start
+    for length in lengths[:-1]:
+        at += length * pace
+        later = [pause for pause in pauses if pause > (ends[-1] if ends else start)]
+        nearest = min(later, key=lambda pause: abs(pause - at), default=at)
+        ends.append(nearest if abs(nearest - at) <= NEAR else max(at, ends[-1] if ends else at))
+    return [*ends, end]
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(max(0.0, seconds), 60)
+    return f"{int(minutes) // 60:02d}:{int(minutes) % 60:02d}:{rest:06.3f}"

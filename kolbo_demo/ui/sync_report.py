@@ -1,0 +1,225 @@
+"""How well a result's lips fit its sound: measured on the finished video, told in words and a plot.
+
+The judge looks at the pixels and hears the sound of the file, in a process of its own. It knows
+nothing of what made the video, so the cloud's results and the local engine's are measured alike.
+"""
+
+import json
+import logging
+import queue
+import re
+import threading
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+from kolbo_demo.engine import EngineError
+from kolbo_demo.engine.judged import judged
+from kolbo_demo.ui.kept import REPORT, RESULT, Kept, Record
+from kolbo_demo.ui.texts import say
+
+SECOND_PIXELS = 90
+LEAST_PIXELS, MOST_PIXELS = 520, 20_000
+HEIGHT, SOUND, MARGIN = 190, 40, 8
+"""Pixels of the plot, of the sound at its foot, and above and below."""
+LOUD_DB, SILENT_DB = -10.0, -60.0
+POINTS = 4000
+"""A line has at most."""
+
+Report = dict[str, Any]
+Curve = Sequence[float | None]
+
+_VERDICTS = {
+    "in step": "in_step",
+    "no face": "no_face",
+    "still picture": "still",
+    "lips do not move": "no_motion",
+    "no speech found": "no_speech",
+    "mouth follows loudness only": "loudness",
+    "too short to tell": "short",
+    "lips do not follow this sound": "other_sound",
+}
+_NOTES = {
+    "the mouth is blurred": "blurred",
+    "the face trembles": "trembles",
+    "the lips move in pauses": "pauses",
+    "lips stay open at p, b and m": "open",
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Reports:
+    """Measures one result after another: each keeps a core busy."""
+
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._asked: set[str] = set()
+        self._queue: queue.SimpleQueue[Record] = queue.SimpleQueue()
+        self._worker: threading.Thread | None = None
+
+    def of(self, record: Record) -> Report | None:
+        """The report, or None while it is being made: the first who asks has it made."""
+        path = self._kept.file(record.ticket, REPORT)
+        if path is not None:
+            try:
+                return json.loads(path.read_bytes())
+            except (OSError, ValueError):
+                path.unlink(missing_ok=True)
+        self.ask(record)
+        return None
+
+    def ask(self, record: Record) -> None:
+        """Has the report made, unless somebody has asked before."""
+        with self._lock:
+            if record.ticket in self._asked:
+                return
+            self._asked.add(record.ticket)
+            self._queue.put(record)
+            if self._worker is None:
+                self._worker = threading.Thread(
+                    target=self._work, name="kolbo-page-reports", daemon=True
+                )
+                self._worker.start()
+
+    def _work(self) -> None:
+        while True:
+            record = self._queue.get()
+            video = self._kept.file(record.ticket, RESULT)
+            try:
+                made = judged(video, record.face) if video else {"error": "gone"}
+            except EngineError as error:
+                made = {"error": str(error)}
+            except Exception:  # noqa: BLE001 - the next one is measured all the same
+                _log.exception("A result could not be measured")
+                made = {"error": "failed"}
+            self._kept.write(record.ticket, REPORT, json.dumps(made).encode())
+            with self._lock:
+                self._asked.discard(record.ticket)
+
+
+def verdict(report: Report) -> str:
+    """In a few words of the visitor's language."""
+    if "error" in report:
+        return say("sync.not_measured")
+    told = str(report["verdict"])
+    if found := re.fullmatch(r"(\d+) ms (late|early)", told):
+        return say(f"sync.{found[2]}", ms=found[1])
+    return say(f"sync.{_VERDICTS[told]}") if told in _VERDICTS else told
+
+
+def facts(report: Report) -> list[tuple[str, str]]:
+    """What was measured, as names and values; what could not be told is left out."""
+    if "error" in report:
+        return []
+    found: list[tuple[str, str]] = []
+    if report["offset_ms"] is not None:
+        found += [
+            (say("sync.offset"), f"{report['offset_ms']:+d} ms"),
+            (say("sync.confidence"), f"{report['confidence']:.0%}"),
+        ]
+    if report["closures"]:
+        hit = round(report["closures"] * report["closures_hit"])
+        found.append((say("sync.closures"), say("sync.hit_of", hit=hit, spoken=report["closures"])))
+    found.append((say("sync.face"), f"{report['face']:.0%}"))
+    return found
+
+
+def view(report: Report | None, base: str) -> str:
+    """The report as HTML; `base` is where its JSON lies. None: it is being made."""
+    title = f"<h3>{escape(say('sync.title'))}</h3>"
+    if report is None:
+        return f'<div class="sync measuring">{title}<p>{escape(say("sync.measuring"))}</p></div>'
+    if "error" in report:
+        return f'<div class="sync">{title}<p class="verdict">{escape(verdict(report))}</p></div>'
+    good = "good" if report["verdict"] == "in step" else "other"
+    rows = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in facts(report)
+    )
+    notes = [say(f"sync.note_{_NOTES[note]}") for note in report["notes"] if note in _NOTES]
+    below = f'<p class="note">{escape("; ".join(notes))}</p>' if notes else ""
+    return (
+        f'<div class="sync">{title}<p class="verdict {good}">{escape(verdict(report))}</p>'
+        f"<dl>{rows}</dl>{below}{plot(report)}"
+        f'<p class="buttons"><a class="button" href="{base}/{REPORT}?download=true" download>'
+        f"{escape(say('sync.json'))}</a></p></div>"
+    )
+
+
+def plot(report: Report) -> str:
+    """Lips over speech as an SVG that scrolls where it is long. A click on it seeks the video."""
+    curves, fps = report["curves"], report["fps"]
+    seconds = max(report["seconds"], 0.1)
+    width = min(max(SECOND_PIXELS * seconds, LEAST_PIXELS), MOST_PIXELS)
+
+    def x(time: float) -> float:
+        return time / seconds * width
+
+    def x_of(index: float) -> float:
+        return x(index / fps)
+
+    top, floor = MARGIN, HEIGHT - SOUND - MARGIN
+    aperture = _line(curves["aperture"], x_of, _between(curves["aperture"], top + 44, floor))
+    across = _line(curves["width"], x_of, _between(curves["width"], top, top + 34))
+    expected = _line(curves["expected"], x_of, _between(curves["expected"], top + 44, floor))
+    sound = _area(curves["level"], x_of)
+    marks = "".join(
+        f'<line class="{"met" if met else "missed"}" x1="{x(at):.1f}" x2="{x(at):.1f}" '
+        f'y1="{top + 40}" y2="{HEIGHT - MARGIN}"/>'
+        for at, met in zip(curves["closure_times"], curves["closure_met"], strict=True)
+    )
+    every = next(step for step in (1, 2, 5, 10, 30, 60) if step * width / seconds >= 45)
+    ticks = "".join(
+        f'<text x="{x(at) + 2:.1f}" y="{HEIGHT - 1}">{at} s</text>'
+        for at in range(0, int(seconds) + 1, every)
+    )
+    told = escape(say("sync.plot", verdict=verdict(report)), quote=True)
+    legend = "".join(
+        f'<li class="{kind}">{escape(say(f"sync.line_{kind}"))}</li>'
+        for kind in ("aperture", "width", "expected", "sound", "met", "missed")
+        if kind != "expected" or expected
+    )
+    return (
+        f'<div class="plot" tabindex="0" role="group" aria-label="{told}">'
+        f'<svg role="img" aria-label="{told}" viewBox="0 0 {width:.0f} {HEIGHT}" '
+        f'data-seconds="{seconds:.3f}" style="width:{width:.0f}px;height:{HEIGHT}px">'
+        f'<path class="sound" d="{sound}"/>{marks}<path class="expected" d="{expected}"/>'
+        f'<path class="width" d="{across}"/><path class="aperture" d="{aperture}"/>{ticks}'
+        f'<line class="now" x1="0" x2="0" y1="0" y2="{HEIGHT}"/></svg></div>'
+        f'<ul class="legend">{legend}</ul>'
+    )
+
+
+def _between(curve: Curve, top: float, floor: float) -> Callable[[float], float]:
+    """Where a value of the curve is drawn: its least at `floor`, its most at `top`."""
+    known = [value for value in curve if value is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    scale = (floor - top) / ((high - low) or 1.0)
+    return lambda value: floor - (value - low) * scale
+
+
+def _line(curve: Curve, x: Callable[[float], float], y: Callable[[float], float]) -> str:
+    """An SVG path that leaves out what is not known."""
+    step = max(1, -(-len(curve) // POINTS))
+    parts, pen = [], "M"
+    for index in range(0, len(curve), step):
+        value = curve[index]
+        if value is None:
+            pen = "M"
+            continue
+        parts.append(f"{pen}{x(index):.1f} {y(value):.1f}")
+        pen = "L"
+    return "".join(parts)
+
+
+def _area(level: Curve, x: Callable[[float], float]) -> str:
+    """The sound's loudness as a closed shape at the foot."""
+    foot = HEIGHT - MARGIN
+    step = max(1, -(-len(level) // POINTS))
+    points = []
+    for index in range(0, len(level), step):
+        loud = ((level[index] or SILENT_DB) - SILENT_DB) / (LOUD_DB - SILENT_DB)
+        points.append(f"L{x(index):.1f} {foot - SOUND * min(max(loud, 0.0), 1.0):.1f}")
+    return f"M0 {foot}{''.join(points)}L{x(max(len(level) - 1, 0)):.1f} {foot}Z" if points else ""

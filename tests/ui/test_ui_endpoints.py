@@ -1,0 +1,112 @@
+"""The endpoints for other programs, through gradio_client and through MCP."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+import uvicorn
+from fastapi import FastAPI
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from pydantic import SecretStr
+
+from kolbo_demo import ui
+from kolbo_demo.settings import Settings
+from tests.scripted import KEY, Reply, Scripted
+
+LOCAL_KEY = "kolbo_live_" + "1" * 40
+OWN_KEY = "kolbo_live_" + "e" * 40
+NAMES = {"lipsync", "models", "status", "sync_report"}
+
+
+@pytest.fixture
+def page(server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A page whose engine and cloud are the scripted server."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    settings = Settings(
+        api_key=SecretStr(OWN_KEY), api_url=server.base_url, data_dir=tmp_path / "data"
+    )
+    local = ui.Local(server.base_url, SecretStr(LOCAL_KEY))
+    app = ui.mount(FastAPI(), ui.build(settings, local, private=True))
+    running = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
+    )
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not running.started and time.monotonic() < deadline:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    running.should_exit = True
+    thread.join()
+
+
+def client(page: str, **headers: str) -> Client:
+    return Client(page, verbose=False, headers=headers)
+
+
+def test_a_generation_from_code(page: str, server: Scripted, portrait: Path, speech: Path) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    made = client(page)
+    started = made.predict(
+        handle_file(str(portrait)),
+        voice=handle_file(str(speech)),
+        face_x=0.5,
+        face_y=0.25,
+        api_name="/lipsync",
+    )
+    assert started["generation_id"] == "lip_1"
+    sent = next(seen for seen in server.seen if seen.method == "POST")
+    assert sent.headers["X-API-Key"] == LOCAL_KEY
+    assert sent.parts["bounding_box_target"][2] == b"[0.5, 0.25]"
+    status = made.predict("lip_1", api_name="/status")
+    assert status["state"] == "completed"
+    assert status["result"]["urls"] == [f"{page}/files/result.mp4"]  # where the caller can reach it
+
+    # The cloud needs the caller's own key, in a header; the page's is not theirs to spend.
+    server.on("GET /v1/models", Reply(json={"models": [{"identifier": "a/b", "credit": 5}]}))
+    with pytest.raises(AppError, match="X-API-Key"):
+        made.predict(where="cloud", api_name="/models")
+    keyed = client(page, **{"X-API-Key": KEY})
+    found = keyed.predict(where="cloud", api_name="/models")
+    assert [model["identifier"] for model in found] == ["a/b"]
+    assert server.seen[-1].headers["X-API-Key"] == KEY
+    assert OWN_KEY not in {seen.headers["X-API-Key"] for seen in server.seen}
+
+
+def test_what_a_caller_may_not_name(page: str, server: Scripted, portrait: Path) -> None:
+    made = client(page)
+    for path in (str(portrait), {"path": str(portrait)}, "/etc/passwd", "file:///etc/passwd"):
+        with pytest.raises(AppError, match="upload"):
+            made.predict(path, words="Hello.", api_name="/lipsync")
+        with pytest.raises(AppError, match="upload"):
+            made.predict(video=path, api_name="/sync_report")
+    with pytest.raises(AppError, match="one of the two"):
+        made.predict(api_name="/sync_report")
+    assert server.seen == []
+
+
+def test_a_video_is_measured(page: str) -> None:
+    clip = Path(__file__).parents[2] / "assets" / "clip.mp4"
+    report = client(page).predict(video=handle_file(str(clip)), api_name="/sync_report")
+    assert report["face"] == 1
+    assert len(report["curves"]["aperture"]) == len(report["curves"]["width"]) > 10
+
+
+def test_the_tools(page: str) -> None:
+    said = requests.post(
+        f"{page}/gradio_api/mcp/",
+        json={"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}},
+        headers={"Accept": "application/json, text/event-stream"},
+        timeout=20,
+    )
+    schema = requests.get(f"{page}/gradio_api/mcp/schema", timeout=20).json()
+    names = {tool["name"].removeprefix("Kolbo_Lipsync_") for tool in schema}
+    assert names == NAMES
+    for tool in schema:
+        assert len(tool["description"]) > 60
+        assert f'"{tool["name"]}"' in said.text

@@ -1,0 +1,93 @@
+"""What the page tells of lips and speech, and the subtitles."""
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kolbo_demo.engine import EngineError
+from kolbo_demo.engine.judged import judged
+from kolbo_demo.ui import subtitles, sync_report
+
+
+def report(told: str, **more: object) -> dict:
+    curves = {
+        "aperture": [0.01, None, 0.1],
+        "width": [0.5, None, 0.6],
+        "expected": [0.0, 1.0, 2.0],
+        "level": [-60.0, -20.0, -10.0],
+        "closure_times": [0.04],
+        "closure_met": [True],
+    }
+    found = {"offset_ms": 120, "confidence": 0.98, "closures": 4, "closures_hit": 0.75}
+    measured = {"verdict": told, "fps": 25, "seconds": 0.12, "face": 0.667, "notes": []}
+    return found | measured | {"curves": curves} | more
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("in step", "In step"),
+        ("120 ms late", "Lips 120 ms late"),
+        ("80 ms early", "Lips 80 ms early"),
+        ("no speech found", "No speech found"),
+    ],
+)
+def test_the_verdict_is_plain(told: str, words: str) -> None:
+    page = sync_report.view(report(told), "cards/x")
+    assert words in page
+    assert "+120 ms" in page
+    assert "98%" in page
+    assert "3 hit of 4 spoken" in page
+    assert 'href="cards/x/report.json' in page
+
+
+def test_the_plot_leaves_out_what_was_not_seen() -> None:
+    plot = sync_report.plot(report("in step"))
+    lips = plot.partition('class="aperture" d="')[2].partition('"')[0]
+    assert lips.count("M") == 2  # the frame without a face parts the line
+    assert plot.count('class="met"') == 2  # the mark and its legend
+
+
+def test_what_cannot_be_measured_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "fake.mp4"
+    path.write_text("no video")
+    with pytest.raises(EngineError):
+        judged(path)
+    assert "could not be measured" in sync_report.view({"error": "<b>"}, "x")
+    assert "Measuring" in sync_report.view(None, "x")
+
+
+def test_people_who_talk_are_in_step() -> None:
+    found = judged(Path(__file__).parents[2] / "assets" / "clip.mp4", (0.44, 0.27))
+    assert found["verdict"] == "in step"
+    curves = found["curves"]
+    assert len(curves["aperture"]) == round(found["seconds"] * found["fps"])
+    assert len(curves["closure_times"]) == len(curves["closure_met"]) == found["closures"]
+
+
+def test_subtitles_end_at_pauses(tmp_path: Path) -> None:
+    rate = 8000
+    sound = np.zeros(rate * 4)
+    hum = np.sin(np.arange(rate * 4) / 5)
+    for start, end in ((0.5, 1.7), (2.1, 3.5)):
+        sound[int(start * rate) : int(end * rate)] = hum[: int(end * rate) - int(start * rate)]
+    with wave.open(str(tmp_path / "voice.wav"), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes((sound * 9000).astype("<i2").tobytes())
+    target = tmp_path / "words.vtt"
+    subtitles.write("Hello <b>you</b> there. Good --> bye now!", tmp_path / "voice.wav", target)
+    text = target.read_text()
+    assert text.startswith("WEBVTT\n")
+    assert "<" not in text
+    first, second = (line for line in text.splitlines() if " --> " in line)
+    assert first.startswith("00:00:00.5")
+    assert first.endswith(("00:00:01.900", "00:00:01.890", "00:00:01.910"))
+    assert second.endswith("00:00:03.500")
+
+
+def test_lines_are_short() -> None:
+    lines = subtitles.lines_of("one two three four five six seven eight nine ten eleven. End.")
+    assert all(len(line) <= subtitles.LINE for line in lines)
+    assert lines[-1] == "End."
