@@ -7,6 +7,7 @@ processes of their own, in turn, so that whatever else this machine does meets b
 import json
 import random
 import re
+import shutil
 import socket
 import statistics
 import struct
@@ -152,9 +153,9 @@ def _wav(path: Path, size: int) -> None:
 def _curl(server: _Server, long: Path) -> float:
     """Seconds. Without `Expect: 100-continue`, which would cost curl up to a second."""
     done = subprocess.run(
-        ["curl", "-sS", "-o", "/dev/null", "-w", "%{time_total}", "-H", "Expect:", "-H",
-         f"X-API-Key: {KEY}", "-F", f"image=@{PORTRAIT}", "-F", f"audio=@{long}",
-         f"{server.base_url}/v1/generate/lipsync"],
+        [shutil.which("curl") or "curl", "-sS", "-o", "/dev/null", "-w", "%{time_total}",
+         "-H", "Expect:", "-H", f"X-API-Key: {KEY}", "-F", f"image=@{PORTRAIT}",
+         "-F", f"audio=@{long}", f"{server.base_url}/v1/generate/lipsync"],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     return float(done.stdout)

@@ -6,8 +6,8 @@ another as they are. `join` gives them the times of the whole and puts the sound
 """
 
 import math
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,6 @@ from uuid import uuid4
 
 import av
 import numpy as np
-from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
@@ -35,14 +34,10 @@ from av.video.stream import VideoStream
 
 from kolbo_demo.container import THREADS
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.pipeline import ahead
 from kolbo_demo.engine.sound import aac_format, read_samples
 
 CRF = 15
 """x264's quality: an unchanged frame stays over 40 dB, and a minute takes a few MB."""
-
-VOICE_AHEAD = 512
-"""Packets of sound encoded before the picture has come so far: about ten seconds."""
 
 _TO_YUV = (
     Interpolation.BICUBIC
@@ -179,10 +174,9 @@ def join(pieces: Iterable[Path], audio: Path, path: Path, fps: Fraction, frame_c
     OSError if the disk does not take the file.
     """
     rate, layout = aac_format(audio)
-    with _made(Path(path)) as out, closing(_spoken(audio, rate, layout, frame_count / fps)) as said:
-        waiting = next(said, None)  # from now on the voice is encoded, beside whoever makes pieces
+    with _made(Path(path)) as out:
         video: VideoStream | None = None
-        voice: AudioStream | None = None
+        voice: _Voice | None = None
         settings, shown = b"", 0
         for piece in pieces:
             with _opened(piece) as (stream, packets):
@@ -190,8 +184,9 @@ def join(pieces: Iterable[Path], audio: Path, path: Path, fps: Fraction, frame_c
                     settings = stream.codec_context.extradata
                     video = out.add_stream_from_template(stream)
                     video.time_base = 1 / fps
-                    voice = out.add_stream("aac", rate=rate, layout=layout)
-                    voice.bit_rate = _bit_rate(rate, voice.codec_context.layout.nb_channels)
+                    sound = read_samples(audio, rate, layout)
+                    spoken = out.add_stream("aac", rate=rate, layout=layout)
+                    voice = _Voice(out, spoken, sound, round(frame_count / fps * rate))
                 elif stream.codec_context.extradata != settings:
                     raise EngineError(_NOT_JOINED)
                 first = shown
@@ -199,22 +194,14 @@ def join(pieces: Iterable[Path], audio: Path, path: Path, fps: Fraction, frame_c
                     if shown == frame_count:
                         raise EngineError(_NOT_JOINED)
                     _retime(packet, first, shown, fps)
-                    _mux(out, packet, video)
+                    packet.stream = video
+                    with _told():
+                        out.mux(packet)
                     shown += 1
-                    while waiting is not None and (waiting.pts or 0) < shown / fps * rate:
-                        _mux(out, waiting, voice)
-                        waiting = next(said, None)
+                    voice.speak(round(shown / fps * rate))
         if shown != frame_count or voice is None:
             raise EngineError(_NOT_JOINED)
-        while waiting is not None:
-            _mux(out, waiting, voice)
-            waiting = next(said, None)
-
-
-def _mux(out: OutputContainer, packet: Packet, stream: VideoStream | AudioStream) -> None:
-    packet.stream = stream
-    with _told():
-        out.mux(packet)
+        voice.end()
 
 
 @contextmanager
@@ -238,32 +225,36 @@ def _retime(packet: Packet, first: int, place: int, fps: Fraction) -> None:
     packet.time_base = 1 / fps
 
 
-def _bit_rate(rate: int, channels: int) -> int:
-    return channels * min(160_000, 5 * rate)
+class _Voice:
+    """A recording as AAC, encoded as far as the picture has come."""
 
+    def __init__(
+        self, out: OutputContainer, stream: AudioStream, samples: Iterator[np.ndarray], end: int
+    ) -> None:
+        """`end` is where the sound is cut, in samples."""
+        channels = stream.codec_context.layout.nb_channels
+        stream.bit_rate = channels * min(160_000, 5 * stream.rate)
+        self._out, self._stream, self._samples, self._end = out, stream, samples, end
+        self._spoken = 0
 
-def _spoken(
-    audio: Path, rate: int, layout: str, seconds: Fraction
-) -> Generator[Packet, None, None]:
-    """A recording's first seconds as packets of AAC, made in a thread ahead of who asks."""
-    return ahead(_aac(audio, rate, layout, round(seconds * rate)), VOICE_AHEAD)
+    def speak(self, until: int) -> None:
+        """Encode up to sample `until`, so that neither stream waits for the other."""
+        while self._spoken < until:
+            samples = next(self._samples, None)
+            if samples is None:
+                return
+            samples = samples[:, : self._end - self._spoken]
+            piece = AudioFrame.from_ndarray(samples, "fltp", self._stream.layout.name)
+            piece.rate = self._stream.rate
+            piece.time_base = Fraction(1, self._stream.rate)
+            piece.pts = self._spoken
+            self._spoken += samples.shape[1]
+            with _told():
+                self._out.mux(self._stream.encode(piece))
 
-
-def _aac(audio: Path, rate: int, layout: str, end: int) -> Iterator[Packet]:
-    """Packets of a recording up to sample `end`, timed in samples."""
-    coder = AudioCodecContext.create("aac", "w")
-    coder.rate, coder.layout, coder.format = rate, layout, "fltp"
-    coder.time_base = Fraction(1, rate)
-    coder.bit_rate = _bit_rate(rate, coder.layout.nb_channels)
-    spoken = 0
-    for samples in read_samples(audio, rate, layout):
-        piece = AudioFrame.from_ndarray(samples[:, : end - spoken], "fltp", layout)
-        piece.rate, piece.time_base, piece.pts = rate, Fraction(1, rate), spoken
-        spoken += piece.samples
-        yield from coder.encode(piece)
-        if spoken == end:
-            break
-    yield from coder.encode(None)
+    def end(self) -> None:
+        with _told():
+            self._out.mux(self._stream.encode(None))
 
 
 class Writer:

@@ -1,6 +1,6 @@
 """Work of one stage beside the next: decoding, warping and encoding each hold a core at a time."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import Full, Queue
 from threading import Event
@@ -22,7 +22,7 @@ def depth(frame_bytes: int) -> int:
 _END = object()
 
 
-def ahead(items: Iterator[Item], most: int = DEPTH) -> Generator[Item]:
+def ahead(items: Iterator[Item], most: int = DEPTH) -> Iterator[Item]:
     """The same items, made in a thread up to `most` before they are asked for.
 
     An error in the thread is raised at its place; when the consumer leaves, the thread stops.

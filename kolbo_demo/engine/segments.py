@@ -8,7 +8,6 @@ those before it (where the face was) is in the plan.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -144,30 +143,24 @@ def prepare(
         raise MediaError(
             f"The audio is too short to show: use at least {SHORTEST_VOICE:g} seconds."
         )
-    with ThreadPoolExecutor(1, "hearing") as pool:
-        heard = pool.submit(hear, wave)  # while the source is looked at
-        if kind == "image":
-            made = _of_still(source, duration, face, heard, directions)
-        else:
-            made = _of_clip(source, duration, face, heard, directions, tell, stop)
+    if kind == "image":
+        heard = hear(wave)
+        made = _of_still(source, duration, face, heard, directions)
+    else:
+        made = _of_clip(source, duration, face, wave, directions, tell, stop)
     _check(stop)
     stored.save(plan, made)
     return made
 
 
 def _of_still(
-    source: Path,
-    duration: float,
-    face: Point | None,
-    hearing: Future[Heard],
-    directions: Directions,
+    source: Path, duration: float, face: Point | None, heard: Heard, directions: Directions
 ) -> Plan:
     fps = Fraction(STILL_FPS)
     frames = frames_for(duration, fps)
     picture = _fitted(upright_image(source))
     found = find_speaker(picture, FaceFinder(), face)
     height, width = picture.shape[:2]
-    heard = hearing.result()
     return Plan(
         kind="image",
         width=width,
@@ -191,7 +184,7 @@ def _of_clip(
     source: Path,
     duration: float,
     face: Point | None,
-    hearing: Future[Heard],
+    wave: np.ndarray,
     directions: Directions,
     tell: OnProgress,
     stop: IsCancelled,
@@ -220,7 +213,7 @@ def _of_clip(
         pictures = [view.part for view in usable.values() if view.part]
         speaker = Speaker.learnt(pictures, directions.relax)
         mouths = Mouths.learnt(speaker.head, pictures, list(usable))
-        curves = mouth_curves(hearing.result(), float(clip.fps), frames).directed(directions)
+        curves = mouth_curves(hear(wave), float(clip.fps), frames).directed(directions)
         shown = [clip.number_at(frame) for frame in range(frames)]
         return Plan(
             kind="video",
