@@ -109,11 +109,7 @@ def test_a_stop_finishes_what_it_can_and_leaves_the_rest(serve, tmp_path, files)
 def test_a_stop_waits_no_longer_than_managers_of_processes_do(serve, tmp_path, files):
     life = serve()
     api = life.caller()
-<<<<<<< HEAD
-    long = api.start(files=files(480.0))
-=======
     long = api.start(files=files(400.0))
->>>>>>> main
     api.until(long, lambda status: status["progress"] > 0)
     assert life.stop() < 10
     assert rows(tmp_path)[long] in ("ENQUEUED", "PENDING")
