@@ -60,6 +60,14 @@ def url_kind(url: str) -> Literal["image", "video"]:
     return "video" if PurePosixPath(path).suffix.lower() in VIDEO_EXTENSIONS else "image"
 
 
+def is_web_link(text: str) -> bool:
+    """Whether a text is a link that starts with http:// or https://."""
+    try:
+        return urlsplit(text).scheme in {"http", "https"}
+    except ValueError:  # stray brackets
+        return False
+
+
 def _percent(value: object) -> float | None:
     """Progress as 0-100, also from text such as `"42"` or `"42%"`; None where it says nothing."""
     try:

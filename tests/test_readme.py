@@ -72,7 +72,7 @@ def test_everything_linked_or_drawn_is_there():
 
 
 def test_the_python_sample_makes_a_video(live_service, tmp_path):
-    (sample,) = re.findall(r"```python\n(.*?)```", BODY, re.DOTALL)
+    sample = re.findall(r"```python\n(.*?)```", BODY, re.DOTALL)[0]
     for name in ("portrait.jpg", "speech.wav"):
         shutil.copy(ROOT / "assets" / name, tmp_path)
     ours = {

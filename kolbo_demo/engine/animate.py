@@ -165,11 +165,12 @@ def still(
     bare = lips_only(picture, points, pose)
     fine = Fine(bare, sway.box)
     creaseless, boxes = eased(bare, points, pose)
-    skin = Fine(creaseless, mouth.reach(pose, picture.shape))
+    reach = mouth.reach(pose, picture.shape)
+    skin = Fine(creaseless, reach)
     seen = pose.unproject(points)
     lids = Eyelids(fine, points, pose)
     left, top, right, bottom = sway.box
-    strips = list(sway.strips(but=mouth.reach(pose, picture.shape)))
+    strips = list(sway.strips(but=reach))
     for frame in shown:
         shift, roll = life.shift[frame], float(life.roll[frame])
         out = picture.copy()

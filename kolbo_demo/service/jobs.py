@@ -39,7 +39,7 @@ FETCHES = 16
 SLOT_SECONDS = 0.5
 """How often a generation that waits for its render looks whether it is still wanted."""
 MISSED_LOOKS = 3
-DRAIN_SECONDS = 7.5
+DRAIN_SECONDS = 6.5
 """What runs when the process is told to stop may finish within so long."""
 KILL_SECONDS = 1.0
 """For the rest to die."""

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from kolbo_demo.contract import is_web_link
 from kolbo_demo.ui.texts import enumeration, say
 
 
@@ -74,6 +74,6 @@ def _only(given: Mapping[str, str | None], nothing: str, several: str) -> tuple[
 def _link(text: str) -> str:
     """The link. Anything else stops here: further on a text that is no link would be a path, and a
     visitor may not name files of this machine."""
-    if urlsplit(text).scheme not in {"http", "https"}:
+    if not is_web_link(text):
         raise UnusableError(say("inputs.no_link"))
     return text

@@ -56,10 +56,10 @@ class Runs:
 
     def find(self, ticket: str) -> tuple[Record, Run | None] | None:
         """The record, and its run where one is under way."""
+        run = self._running.get(ticket)  # first: what it comes to is kept before it goes from here
         record = self.kept.get(ticket)
         if record is None:
             return None
-        run = self._running.get(ticket)
         if run is None and record.end is None:
             run = self.follow(record)
             record = self.kept.get(ticket) or record

@@ -4,9 +4,8 @@ import json
 from collections.abc import Sequence
 from html import escape
 from typing import Any
-from urllib.parse import urlsplit
 
-from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status
+from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status, is_web_link
 from kolbo_demo.ui.generate import Stage
 from kolbo_demo.ui.texts import say
 
@@ -125,7 +124,7 @@ def details(status: Status, link: bool) -> str:
 def _cell(name: str, value: Any) -> str:
     if name == "urls":
         url = str(value[0])
-        if urlsplit(url).scheme in {"http", "https"}:
+        if is_web_link(url):
             shown = escape(url)
             return f'<a href="{shown}" target="_blank" rel="noopener noreferrer">{shown}</a>'
     if isinstance(value, float):

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,47 +99,42 @@ def space() -> Iterator[Space]:
         shutil.rmtree(root)
 
 
-class running:  # noqa: N801 - reads as what it does
-    def __init__(self, code: Path, home: Path, python: Path) -> None:
-        self._code, self._home, self._python = code, home, python
-
-    def __enter__(self) -> Space:
-        number = port()
-        environment = {
-            "PATH": "/usr/bin:/bin",
-            "HOME": str(self._home),
-            "SPACE_ID": "someone/lipsync",
-            "GRADIO_SERVER_NAME": "0.0.0.0",
-            "KOLBO_LOCAL_API_KEY": KEY,
-        }
-        if number != 7860:
-            environment["GRADIO_SERVER_PORT"] = str(number)
-        self._log = (self._home.parent / "app.log").open("wb")
-        before = time.monotonic()
-        self._process = subprocess.Popen(
-            [self._python, "app.py"],
-            **as_user(cwd=self._code, env=environment),
-            stdout=self._log,
+@contextmanager
+def running(code: Path, home: Path, python: Path) -> Iterator[Space]:
+    number, log = port(), home.parent / "app.log"
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(home),
+        "SPACE_ID": "someone/lipsync",
+        "GRADIO_SERVER_NAME": "0.0.0.0",
+        "KOLBO_LOCAL_API_KEY": KEY,
+    }
+    if number != 7860:
+        environment["GRADIO_SERVER_PORT"] = str(number)
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [python, "app.py"],
+            **as_user(cwd=code, env=environment),
+            stdout=out,
             stderr=subprocess.STDOUT,
         )
+    try:
         url = f"http://127.0.0.1:{number}"
-        while time.monotonic() < before + START_SECONDS and self._process.poll() is None:
-            try:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with suppress(requests.ConnectionError):
                 requests.get(url, timeout=5)
-            except requests.ConnectionError:
-                time.sleep(0.1)
-            else:
-                return Space(self._code, self._home, url, self._process)
-        self.__exit__()
-        raise RuntimeError((self._home.parent / "app.log").read_text(errors="replace"))
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
+                break
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise RuntimeError(log.read_text(errors="replace"))
+            time.sleep(0.1)
+        yield Space(code, home, url, process)
+    finally:
+        process.terminate()
         try:
-            self._process.wait(STOP_SECONDS)
+            process.wait(STOP_SECONDS)
         finally:
-            self._process.kill()
-            self._log.close()
+            process.kill()
 
 
 def test_a_space_makes_a_video(space: Space, tmp_path: Path):

@@ -1,13 +1,9 @@
 """The page over HTTP, without a browser and with nobody behind it."""
 
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from pydantic import SecretStr
 
 from kolbo_demo import ui
@@ -22,6 +18,7 @@ from tests.scripted import (  # noqa: F401 - fixtures
     speech,
     talking,
 )
+from tests.ui.serving import serving
 
 ENVIRONMENT_KEY = "kolbo_live_" + "e" * 40
 LOCAL_KEY = "kolbo_live_" + "1" * 40
@@ -38,17 +35,8 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             data_dir=tmp_path_factory.mktemp("data"),
         )
         local = ui.Local("http://127.0.0.1:9/api", SecretStr(LOCAL_KEY))
-        app = ui.mount(FastAPI(), ui.build(settings, local, private=True))
-        config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
-        running = uvicorn.Server(config)
-        thread = threading.Thread(target=running.run, daemon=True)
-        thread.start()
-        deadline = time.monotonic() + 30
-        while not running.started and time.monotonic() < deadline:
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
-        running.should_exit = True
-        thread.join()
+        with serving(settings, local) as url:
+            yield url
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What the page keeps of generations, and who may see it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from kolbo_demo.ui import cards, kept
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.inputs import Request, UnusableError
-from kolbo_demo.ui.kept import Kept
+from kolbo_demo.ui.kept import Kept, Record
 from kolbo_demo.ui.runs import Runs, open_by_id
 from kolbo_demo.ui.sync_report import Reports
 from tests.scripted import KEY, Reply, Scripted
@@ -75,6 +75,34 @@ def test_a_card_to_its_end(
     door.post(f"/cards/{record.ticket}/delete")
     assert look(door, record.ticket)["gone"]
     assert not runs.kept.folder(record.ticket).exists()
+
+
+def test_a_card_looked_at_while_its_run_ends_keeps_what_it_came_to(
+    server: Scripted, tmp_path: Path, portrait: Path, speech: Path
+) -> None:
+    class Slow(Kept):
+        """Answers with what stood there before the run ended, and only after it has."""
+
+        ended: Callable[[], bool] | None = None
+
+        def get(self, ticket: str) -> Record | None:
+            record = super().get(ticket)
+            while self.ended and not self.ended():
+                time.sleep(0.01)
+            return record
+
+    kept = Slow(tmp_path / "page")
+    runs = Runs(access(server), kept)
+    refused = {"success": False, "error": "Enough for this test", "code": "MISSING_FIELDS"}
+    server.on("POST /v1/generate/lipsync", Reply(400, refused, hang=0.3))
+    client = runs._access.client(LOCAL, None)
+    ticket = runs.start(client, request(portrait, speech), LOCAL).ticket
+    kept.ended = lambda: ticket not in runs._running
+    runs.find(ticket)
+    kept.ended = None
+    record = kept.get(ticket)
+    assert record is not None
+    assert "Enough for this test" in (record.error or "")
 
 
 def test_a_ticket_is_the_only_way_in(runs: Runs, door: TestClient, portrait: Path) -> None:

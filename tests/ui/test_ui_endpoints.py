@@ -1,14 +1,10 @@
 """The endpoints for other programs, through gradio_client and through MCP."""
 
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
-import uvicorn
-from fastapi import FastAPI
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from pydantic import SecretStr
@@ -16,6 +12,7 @@ from pydantic import SecretStr
 from kolbo_demo import ui
 from kolbo_demo.settings import Settings
 from tests.scripted import KEY, Reply, Scripted
+from tests.ui.serving import serving
 
 LOCAL_KEY = "kolbo_live_" + "1" * 40
 OWN_KEY = "kolbo_live_" + "e" * 40
@@ -30,18 +27,8 @@ def page(server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         api_key=SecretStr(OWN_KEY), api_url=server.base_url, data_dir=tmp_path / "data"
     )
     local = ui.Local(server.base_url, SecretStr(LOCAL_KEY))
-    app = ui.mount(FastAPI(), ui.build(settings, local, private=True))
-    running = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
-    )
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 30
-    while not running.started and time.monotonic() < deadline:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
-    running.should_exit = True
-    thread.join()
+    with serving(settings, local) as url:
+        yield url
 
 
 def client(page: str, **headers: str) -> Client:

@@ -50,6 +50,7 @@ def test_links_and_words() -> None:
         ({"source_url": "/etc/passwd", "words": "x"}, "starts with http"),
         ({"source_url": "file:///etc/passwd", "words": "x"}, "starts with http"),
         ({"image": "a.png", "audio_url": "speech.wav"}, "starts with http"),
+        ({"image": "a.png", "audio_url": "http://["}, "starts with http"),
     ],
 )
 def test_what_cannot_work_is_said(given: dict[str, Any], sentence: str) -> None:

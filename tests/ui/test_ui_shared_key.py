@@ -3,16 +3,13 @@
 import itertools
 import json
 import re
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import requests
-import uvicorn
-from fastapi import FastAPI
 from pydantic import SecretStr
 
 from kolbo_demo import ui
@@ -22,6 +19,7 @@ from kolbo_demo.ui.access import CLOUD
 from kolbo_demo.ui.allowance import DAY, Allowance, visitor_of
 from kolbo_demo.ui.inputs import UnusableError
 from tests.scripted import Reply, Scripted
+from tests.ui.serving import serving
 from tests.ui.test_ui_mount import file_data, upload
 
 OWNER = "kolbo_live_" + "0b" * 20
@@ -39,31 +37,17 @@ def public(server: Scripted, tmp_path: Path) -> Iterator[Callable[..., str]]:
         server.on("GET /v1/models", Reply(json={"success": True, "models": []}))
         server.starts()
         server.on_status({"state": "failed", "error": "Enough for this test."})
-        running: list[tuple[uvicorn.Server, threading.Thread]] = []
+        with ExitStack() as pages:
 
-        def start(**settings: object) -> str:
-            found = Settings.model_validate(
-                {"api_key": OWNER, "api_url": server.base_url, "data_dir": tmp_path / "data"}
-                | settings
-            )
-            local = ui.Local("http://127.0.0.1:9/api", SecretStr("kolbo_live_local"))
-            app = ui.mount(FastAPI(), ui.build(found, local, private=False))
-            listener = socket.create_server(("127.0.0.1", 0))
-            config = uvicorn.Config(app, log_config=None, forwarded_allow_ips=found.trusted_proxies)
-            running.append((uvicorn.Server(config), threading.Thread()))
-            thread = threading.Thread(target=running[-1][0].run, args=([listener],), daemon=True)
-            running[-1] = (running[-1][0], thread)
-            thread.start()
-            deadline = time.monotonic() + 30
-            while not running[-1][0].started:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            return f"http://127.0.0.1:{listener.getsockname()[1]}"
+            def start(**settings: object) -> str:
+                found = Settings.model_validate(
+                    {"api_key": OWNER, "api_url": server.base_url, "data_dir": tmp_path / "data"}
+                    | settings
+                )
+                local = ui.Local("http://127.0.0.1:9/api", SecretStr("kolbo_live_local"))
+                return pages.enter_context(serving(found, local, private=False))
 
-        yield start
-        for page, thread in running:
-            page.should_exit = page.force_exit = True
-            thread.join()
+            yield start
 
 
 def generate(
