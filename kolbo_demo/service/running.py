@@ -4,6 +4,7 @@ dbos finds workflows by name, so they are functions and have no other way to rea
 """
 
 from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 from dbos import DBOS, WorkflowStatus
@@ -46,7 +47,8 @@ def jobs() -> "Jobs":
 def cancelled(workflow: str) -> bool:
     """Whether nobody wants a workflow any more. Raises StoppedError when the process goes down."""
     jobs().check_stopping()
-    status = DBOS.get_workflow_status(workflow)
+    # Not as a step of the workflow, which dbos refuses to one that is cancelled or taken over.
+    status = Context().run(DBOS.get_workflow_status, workflow)
     return status is None or status.status == "CANCELLED"
 
 
