@@ -18,6 +18,9 @@ from kolbo_demo.service.errors import ServiceError
 APPLICATION_VERSION = "1"
 CONNECTIONS = 8
 """Of a process to PostgreSQL, at most: many processes share its hundred."""
+REACH = {"connect_timeout": 5, "tcp_user_timeout": 5000}
+"""Of each such connection: so long (s, ms) without an answer, and it is lost. The system's own
+patience is a quarter of an hour."""
 
 
 def lock(folder: Path) -> sqlite3.Connection:
@@ -82,6 +85,7 @@ def launch(url: URL, executor: str, *, listens: bool = True) -> None:
     if not log.handlers:  # where there is one, dbos adds none of its own
         log.propagate = bool(logging.getLogger().handlers)
         log.addHandler(logging.NullHandler() if log.propagate else logs.text_handler())
+    local = url.get_backend_name() == "sqlite"
     config: DBOSConfig = {
         "name": "kolbo-lipsync",
         "system_database_url": url.render_as_string(hide_password=False),
@@ -90,12 +94,13 @@ def launch(url: URL, executor: str, *, listens: bool = True) -> None:
         "serializer": DBOSPortableJSONSerializer(),
         "log_level": "ERROR",
         # Else an error of the database quotes what a visitor sent.
-        "db_engine_kwargs": {"hide_parameters": True},
+        "db_engine_kwargs": {"hide_parameters": True}
+        | ({} if local else {"connect_args": dict(REACH)}),
         "enable_otlp": False,
         "notification_listener_polling_interval_sec": 0.2,
         # Nobody waits for events, so no connection a process is spent on them.
         "use_listen_notify": False,
-        "sys_db_pool_size": None if url.get_backend_name() == "sqlite" else CONNECTIONS,
+        "sys_db_pool_size": None if local else CONNECTIONS,
     }
     DBOS(config=config)
     if not listens:

@@ -3,7 +3,7 @@
 Each process tells the database every BEAT_SECONDS that it lives. Who has not told for LOST_SECONDS
 is taken for dead, and whoever notices first puts its workflows back into their queues. One that was
 only cut off loses nothing but its work: dbos records no step and no outcome of a process that no
-longer holds the workflow, and `Jobs.watch` ends its renders.
+longer holds the workflow, and `running.watch` ends its renders.
 """
 
 import logging
@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
+from kolbo_demo.service.database import REACH
 
 BEAT_SECONDS = 2.0
 LOST_SECONDS = 8.0
@@ -49,8 +50,7 @@ class Fleet:
             url,
             pool_size=2,
             pool_pre_ping=True,
-            # A beat that hangs is worth less than none.
-            connect_args={"connect_timeout": 5, "tcp_user_timeout": 5000},
+            connect_args=dict(REACH),
             hide_parameters=True,
         )
         self._stop = threading.Event()
