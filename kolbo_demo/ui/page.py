@@ -17,6 +17,7 @@ from kolbo_demo.settings import Settings
 from kolbo_demo.ui import cards, endpoints, examples, language, views
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.allowance import Allowance, visitor_of
+from kolbo_demo.ui.code import CodePanel
 from kolbo_demo.ui.face_picker import FacePicker
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import Kept
@@ -76,6 +77,7 @@ class _Page:
                 self._face_card()
                 self._voice_card()
                 self._options_card()
+                self.code = CodePanel(self._access)
             with gr.Column(elem_id="outputs", min_width=300):
                 self.stage = Stage(self._runs)
                 self.stage.lay_out_history()
@@ -224,9 +226,11 @@ class _Page:
             self.key.submit,
         )
 
+        given = [*fields, self.prompt, self.models.choice, self.picker.point]
+        self.code.follow(self.backend, given)
         run: dict[str, Any] = {
             "fn": self._generate,
-            "inputs": [*asked, *fields, self.prompt, self.models.choice, self.picker.point],
+            "inputs": [*asked, *given],
             "outputs": self.stage.cards,
             **quiet,
         }
