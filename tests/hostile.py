@@ -11,6 +11,11 @@ from PIL import Image
 
 from tests import samples
 
+INSIDE = re.compile(
+    r"Traceback|site-packages|kolbo_demo[./]|sqlite|\.py\b|/tmp/|Errno|0x[0-9a-f]{8}"
+)
+"""What no answer may tell."""
+
 SOUNDS = frozenset({".wav", ".mp3", ".ogg", ".flac", ".m4a", ".opus"})
 
 

@@ -40,6 +40,7 @@ from kolbo_demo.contract import (
 )
 from kolbo_demo.service import intake, observe
 from kolbo_demo.service.catalogue import listed
+from kolbo_demo.service.described import RESULT, START, answers
 from kolbo_demo.service.errors import ApiError
 from kolbo_demo.service.guard import Guard, unavailable
 from kolbo_demo.service.jobs import Jobs, Progress, new_id
@@ -90,7 +91,13 @@ class Api:
 
     def app(self) -> FastAPI:
         """The app to mount. Its errors are all `ErrorReply`s; nobody else's are touched."""
-        app = FastAPI(openapi_url=None, redirect_slashes=False)
+        app = FastAPI(
+            title="Kolbo lipsync, local service",
+            openapi_url="/openapi.json",
+            docs_url=None,  # it would load scripts from elsewhere
+            redoc_url=None,
+            redirect_slashes=False,
+        )
         app.include_router(self._router(), prefix=API_PREFIX)
         app.add_exception_handler(ApiError, _api_error)
         app.add_exception_handler(SQLAlchemyError, _no_database)
@@ -111,12 +118,21 @@ class Api:
             return [Depends(check)]
 
         router = APIRouter()
-        router.get("/models", dependencies=keyed("account"))(self.models)
-        router.get("/account/credits", dependencies=keyed("account"))(self.credits)
-        router.get("/generate/{generation}/status", dependencies=keyed("status"))(self.status)
-        router.post("/generate/{generation}/cancel", dependencies=keyed("cancel"))(self.cancel)
-        router.post("/generate/lipsync")(self.start)
-        router.api_route("/results/{name}", methods=["GET", "HEAD"])(self.result)
+        account, status, cancel = keyed("account"), keyed("status"), keyed("cancel")
+        router.get("/models", dependencies=account, responses=answers(ModelList))(self.models)
+        router.get("/account/credits", dependencies=account, responses=answers(CreditsReply))(
+            self.credits
+        )
+        one = "/generate/{generation}"
+        router.get(f"{one}/status", dependencies=status, responses=answers(Status))(self.status)
+        router.post(f"{one}/cancel", dependencies=cancel, responses=answers(CancelReply))(
+            self.cancel
+        )
+        router.post("/generate/lipsync", responses=answers(StartReply), openapi_extra=START)(
+            self.start
+        )
+        router.get("/results/{name}", responses=RESULT)(self.result)
+        router.head("/results/{name}", include_in_schema=False)(self.result)
         return router
 
     def models(

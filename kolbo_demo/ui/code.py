@@ -69,7 +69,9 @@ class CodePanel:
         call = call_of(backend, *fields)
         return {name: write(call, self._access.cloud_url) for name, write in LANGUAGES.items()}
 
-    def _write(self, backend: str, *fields: Any) -> Any:
+    def _write(self, backend: str, *filled: Any) -> Any:
+        *others, choice = filled
+        fields = (*others, choice.first if choice else None)
         notes = []
         words, model = fields[5], fields[7]
         try:

@@ -202,7 +202,7 @@ def test_by_keyboard_from_the_first_input_to_the_download(
     for _ in range(6):
         keys.press("ArrowLeft")
     keys.press("Shift+ArrowUp")
-    expect(page.locator("#face-point")).to_contain_text("(0.440, 0.450)")
+    expect(page.locator("#face-point")).to_contain_text("0.44, 0.45")
     keys.tab_to("#audio button")
     keys.choose_file(speech)
     expect(page.locator("#audio").get_by_label("Play", exact=True)).to_be_visible()
