@@ -100,7 +100,7 @@ def _open(browser: Browser, url: str) -> dict[str, float]:
     context.add_init_script(_USABLE)
     page = context.new_page()
     whole: list[Request] = []
-    page.on("requestfinished", lambda request: whole.append(request))
+    page.on("requestfinished", lambda request: whole.insert(0, request))
     seen: dict[str, float] = {"usable": _load(page, url)}
     page.wait_for_timeout(AFTER_MS)
     hosts = [urlsplit(each).hostname for each in asked if each.startswith(("http", "ws"))]
