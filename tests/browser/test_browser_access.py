@@ -151,6 +151,8 @@ class Keyboard:
 
     def __init__(self, page: Page) -> None:
         self._page = page
+        # Heard from the start: a chooser that comes before the browser knows of a listener is lost.
+        page.on("filechooser", lambda _: None)
 
     def tab_to(self, selector: str) -> None:
         """Presses Tab until it has the focus, and sees to it that the focus is seen."""
