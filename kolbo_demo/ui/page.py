@@ -14,7 +14,7 @@ from gradio.i18n import I18nData
 
 from kolbo_demo.client import KolboError
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import cards, endpoints, examples, language, views
+from kolbo_demo.ui import cards, endpoints, examples, language, uploads, views
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.allowance import Allowance, visitor_of
 from kolbo_demo.ui.face_picker import FacePicker
@@ -25,10 +25,6 @@ from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.stage import Stage, told
 from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.texts import say, shown
-
-_CACHE_SECONDS = (1800, 6 * 3600)
-"""Gradio's copies of uploads and results: looked at every half hour, kept for six hours. No
-generation takes that long, so none loses its input."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
-        delete_cache=_CACHE_SECONDS,
+        delete_cache=(uploads.LOOK_SECONDS, uploads.KEEP_SECONDS),
         fill_width=True,
     ) as blocks:
         _Page(access, runs).lay_out(blocks)
