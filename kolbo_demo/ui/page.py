@@ -278,11 +278,11 @@ class _Page:
             request = request_of(
                 image, video, source_url, audio, audio_url, words, prompt, model, face
             )
-            client = self._access.client(backend, key)
+            visitor = visitor_of(asked_by.client.host)
+            client = self._access.client(backend, key, visitor)
         except (UnusableError, KolboError) as error:
             return told(problem=str(error))
         allowance = self._access.allowance(backend, key)
-        visitor = visitor_of(asked_by.client.host)
         spending = partial(allowance.spend, visitor) if allowance else None
         return told([self._runs.start(client, request, backend, spending=spending)])
 
