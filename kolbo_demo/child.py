@@ -101,6 +101,21 @@ class Child:
         heard.put((self, None))
 
 
+def once(module: str, seconds: float, **request: object) -> Message | str:
+    """The one answer of a child that is asked one thing, or how it ended without: in a few words.
+    Blocks for `seconds` at most."""
+    heard: queue.SimpleQueue[tuple[Child, Message | None]] = queue.SimpleQueue()
+    child = Child(module, heard, leader=True)
+    try:
+        child.ask(**request)
+        _, message = heard.get(timeout=seconds)
+        return child.last_words() if message is None else message
+    except queue.Empty:
+        return "took too long"
+    finally:
+        child.kill()
+
+
 def _environment() -> dict[str, str]:
     """This process's environment, finding this very package, without anybody's keys."""
     kept = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}

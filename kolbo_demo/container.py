@@ -89,6 +89,8 @@ class Timeline:
     """Frames of the grid, not of the file."""
     keyframes: np.ndarray
     """Seconds, ascending: where decoding may begin, as the file says."""
+    variable: bool = False
+    """Whether the file's own frames are not evenly spread."""
 
     def keyframe_after(self, seconds: float) -> float:
         """The first keyframe later than `seconds`, in seconds; infinity where there is none."""
@@ -213,18 +215,29 @@ def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
     if untimed > len(times):  # formats that tell a rate but no times
         own = hint or Fraction(25)
         duration = (untimed + len(stamps)) / own
+        variable = False
     else:
         times = _longest_run(times, MAX_GAP / float(time_base))
         seconds = (times - times[0]) * float(time_base)
         own = steady_rate(seconds, hint)
         duration = float(seconds[-1]) + 1 / own
+        variable = not _even(seconds)
     fps = usable_rate(own)
     keyframes = np.unique((np.frombuffer(keys, np.int64) - times[0]) * float(time_base))
-    return Timeline(int(times[0]), time_base, fps, max(1, round(duration * fps)), keyframes)
+    count = max(1, round(duration * fps))
+    return Timeline(int(times[0]), time_base, fps, count, keyframes, variable)
 
 
 def _longest_run(times: np.ndarray, gap: float) -> np.ndarray:
     return max(np.split(times, np.flatnonzero(np.diff(times) > gap) + 1), key=len)
+
+
+def _even(seconds: np.ndarray) -> bool:
+    """Whether frames shown at these times stay within one interval of an even spread."""
+    if len(seconds) < 2:
+        return True
+    interval = float(seconds[-1]) / (len(seconds) - 1)
+    return float(np.ptp(seconds - np.arange(len(seconds)) * interval)) < interval
 
 
 def steady_rate(seconds: np.ndarray, hint: Fraction | None = None) -> Fraction:
@@ -236,9 +249,8 @@ def steady_rate(seconds: np.ndarray, hint: Fraction | None = None) -> Fraction:
     if len(seconds) < 2:
         return hint or Fraction(25)
     interval = float(seconds[-1]) / (len(seconds) - 1)
-    drift = seconds - np.arange(len(seconds)) * interval
     tolerance = 0.0015
-    if np.ptp(drift) >= interval:
+    if not _even(seconds):
         interval = float(np.percentile(np.diff(seconds), 25))
         tolerance = 0.03
         if hint and abs(float(hint) * interval - 1) < tolerance:

@@ -88,6 +88,8 @@ class Media:
     """Seconds that can be read, whatever the header promises; None for pictures."""
     fps: float | None = None
     has_audio: bool = False
+    variable: bool = False
+    """Whether the frame rate changes on the way."""
 
 
 def inspect_source(path: Path, decode: bool = True) -> Media:
@@ -231,7 +233,7 @@ def _inspect_video(path: Path, name: str, size: int, decode: bool) -> Media:
     with open_media(path) as container:
         timeline = read_timeline(container, video_stream(container))
     duration, fps = float(timeline.frame_count / timeline.fps), float(timeline.fps)
-    return Media("video", name, size, width, height, duration, fps, has_audio)
+    return Media("video", name, size, width, height, duration, fps, has_audio, timeline.variable)
 
 
 @contextmanager

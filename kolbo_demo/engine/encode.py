@@ -36,6 +36,8 @@ from kolbo_demo.container import THREADS
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.sound import aac_format, read_samples
 
+MARK = "AI-generated: the lips in this video were made by Kolbo Lipsync."
+"""The comment in each result's metadata."""
 CRF = 15
 """x264's quality: an unchanged frame stays over 40 dB, and a minute takes a few MB."""
 
@@ -175,6 +177,7 @@ def join(pieces: Iterable[Path], audio: Path, path: Path, fps: Fraction, frame_c
     """
     rate, layout = aac_format(audio)
     with _made(Path(path)) as out:
+        out.metadata["comment"] = MARK
         video: VideoStream | None = None
         voice: _Voice | None = None
         settings, shown = b"", 0

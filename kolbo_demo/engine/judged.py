@@ -1,12 +1,10 @@
 """The judge in a process of its own: a video that crashes a decoder takes nothing else down."""
 
 import os
-import queue
-import time
 from pathlib import Path
 from typing import Any
 
-from kolbo_demo.child import Child, Message, parent
+from kolbo_demo.child import once, parent
 from kolbo_demo.confine import confine
 from kolbo_demo.engine import EngineError
 
@@ -22,22 +20,12 @@ def judged(video: Path, point: tuple[float, float] | None = None) -> dict[str, A
 
     Raises EngineError with a sentence for people where the video cannot be judged.
     """
-    heard: queue.SimpleQueue[tuple[Child, Message | None]] = queue.SimpleQueue()
-    child = Child(__name__, heard)
-    until = time.monotonic() + LONGEST
-    try:
-        child.ask(video=str(video.absolute()), point=point)
-        try:
-            _, message = heard.get(timeout=max(0.0, until - time.monotonic()))
-        except queue.Empty:
-            raise EngineError("The video took too long to measure; try a shorter one.") from None
-        if message is None:
-            raise EngineError(f"The measuring {child.last_words()}. Try again.")
-        if "failure" in message:
-            raise EngineError(message["failure"])
-        return message["report"]
-    finally:
-        child.kill()
+    answer = once(__name__, LONGEST, video=str(video.absolute()), point=point)
+    if isinstance(answer, str):
+        raise EngineError(f"The measuring {answer}. Try again, or with a shorter video.")
+    if "failure" in answer:
+        raise EngineError(answer["failure"])
+    return answer["report"]
 
 
 # From here on: the child.

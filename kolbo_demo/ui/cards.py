@@ -5,6 +5,7 @@ and puts what it gets into place (`cards.js`). So a reload, a phone that slept a
 broke are all the same: it asks again.
 """
 
+import threading
 import time
 from html import escape
 from typing import Annotated, Any
@@ -13,7 +14,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
 
+from kolbo_demo.beside import beside
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED
+from kolbo_demo.media import MediaError
 from kolbo_demo.ui import sync_report, views
 from kolbo_demo.ui.access import CLOUD
 from kolbo_demo.ui.generate import Run
@@ -25,13 +28,21 @@ from kolbo_demo.ui.texts import language_of, say, speaking
 MOST_TICKETS = 100
 """A request may ask after."""
 
+BESIDE = "beside.mp4"
+
 _SERVED = {
     RESULT: "video/mp4",
     THUMBNAIL: "image/jpeg",
     SUBTITLES: "text/vtt",
     REPORT: "application/json",
+    BESIDE: "video/mp4",
 }
 """Files of a folder that are handed out, and as what: never as anything a browser would run."""
+
+_SHOWN = {".jpg": "image/jpeg", ".webm": "video/webm", ".mov": "video/quicktime"}
+
+_MAKING = threading.Lock()
+"""Putting videos together keeps a core busy: one at a time."""
 
 Card = dict[str, Any]
 
@@ -40,6 +51,20 @@ class Asked(BaseModel):
     """What the browser asks after."""
 
     tickets: Annotated[list[str], Field(max_length=MOST_TICKETS)]
+
+
+class Other(BaseModel):
+    """What to put beside a result."""
+
+    ticket: str | None = None
+    """Another result's; None is the source."""
+
+
+class Beside(BaseModel):
+    """What came of it."""
+
+    url: str | None = None
+    problem: str | None = None
 
 
 def router(runs: Runs, reports: Reports) -> APIRouter:
@@ -62,6 +87,20 @@ def router(runs: Runs, reports: Reports) -> APIRouter:
         with speaking(language_of(request)):
             runs.delete(ticket)
             return card(runs, reports, ticket)
+
+    @routes.post("/{ticket}/beside")
+    def side_by_side(ticket: str, other: Other, request: Request) -> Beside:
+        """Makes one video of this result and its source, or another result."""
+        with speaking(language_of(request)):
+            return put_beside(runs, ticket, other.ticket)
+
+    @routes.get("/{ticket}/before")
+    def before(ticket: str) -> Response:
+        record = runs.kept.get(ticket)
+        path = runs.kept.before(record) if record else None
+        if path is None:
+            return PlainTextResponse("Not here any more.", status_code=404)
+        return FileResponse(path, media_type=_SHOWN.get(path.suffix, "video/mp4"))
 
     @routes.get("/{ticket}/{name}")
     def file(ticket: str, name: str, download: bool = False) -> Response:
@@ -102,11 +141,30 @@ def card(runs: Runs, reports: Reports, ticket: str) -> Card:
             "status": _status(record, run),
             "actions": _actions(record, run),
             "media": _media(runs, record) if shown else "",
+            "compare": _compare() if shown else "",
             "report": sync_report.view(report, base) if shown else "",
             "details": _details(record),
         },
+        "title": title(record),
+        "result": f"{base}/{RESULT}" if shown else None,
+        "before": _before(runs, record) if shown else None,
         "row": _row(runs, record),
     }
+
+
+def put_beside(runs: Runs, ticket: str, other: str | None) -> Beside:
+    """Blocks until the video is made."""
+    kept = runs.kept
+    record, right = kept.get(ticket), kept.file(ticket, RESULT)
+    left = kept.file(other, RESULT) if other else kept.before(record) if record else None
+    if left is None or right is None:
+        return Beside(problem=say("compare.none"))
+    try:
+        with _MAKING:
+            beside(left, right, kept.folder(ticket) / BESIDE)
+    except MediaError as error:
+        return Beside(problem=str(error))
+    return Beside(url=f"cards/{ticket}/{BESIDE}?download=true&at={time.time():.0f}")
 
 
 def _announced(record: Record, run: Run | None) -> str:
@@ -167,6 +225,32 @@ def _media(runs: Runs, record: Record) -> str:
         f'href="{base}/{RESULT}?download=true" download>{escape(say("result.download"))}</a>'
         f"{_button('again', say('cards.again')) if record.source else ''}"
         f"{_button('link', say('cards.link')) if record.generation_id else ''}</p>"
+    )
+
+
+def _before(runs: Runs, record: Record) -> dict[str, str] | None:
+    """The source for the comparison: `video` or `image`, and where it lies."""
+    path = runs.kept.before(record)
+    if path is None:
+        return None
+    kind = "image" if path.suffix == ".jpg" else "video"
+    return {"kind": kind, "url": f"cards/{record.ticket}/before"}
+
+
+def _compare() -> str:
+    """The player of two videos, folded away; the script fills it when it is opened."""
+    play, save = escape(say("compare.play")), escape(say("compare.save"))
+    return (
+        f'<details class="fold compare" data-source="{escape(say("compare.source"))}">'
+        f"<summary>{escape(say('compare.title'))}</summary>"
+        f"<label>{escape(say('compare.beside'))} <select></select></label>"
+        '<div class="pair"><div class="left"></div><div class="right"></div></div>'
+        f'<div class="control"><button type="button" class="button" data-do="play" '
+        f'aria-pressed="false">{play}</button>'
+        '<input type="range" min="0" max="1000" value="0" '
+        f'aria-label="{escape(say("compare.at"))}"></div>'
+        f'<p class="buttons"><button type="button" class="button" data-do="beside">{save}'
+        f'</button><span class="note told" role="status"></span></p></details>'
     )
 
 

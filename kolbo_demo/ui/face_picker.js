@@ -12,8 +12,15 @@ function place(x, y, later) {
 
 element.addEventListener('click', (event) => {
   const picture = shown();
-  if (!picture || !picture.contains(event.target)) return;
+  const face = event.target.closest('.face');
+  if (!picture || !(face || picture.contains(event.target))) return;
   const box = picture.getBoundingClientRect();
+  if (face && !event.detail) { // pressed by key: there is no place but the box's middle
+    const middle = face.getBoundingClientRect();
+    place((middle.left + middle.width / 2 - box.left) / box.width,
+      (middle.top + middle.height / 2 - box.top) / box.height, 0);
+    return;
+  }
   place((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, 0);
 });
 

@@ -1,13 +1,12 @@
-"""The picture to click for the face that speaks, and where it was clicked.
+"""The picture to click for the face that speaks: its faces numbered, the choice marked and named.
 
-The browser draws the marker and measures the click against the picture as it is shown, so letter
-boxes, zoom and screen density cannot move it. Pictures and first frames arrive upright; browsers
-turn a linked picture upright themselves.
+The browser draws the boxes and the marker in parts of the picture as it is shown, and measures the
+click against it, so letter boxes, zoom and screen density cannot move them. Pictures and frames
+arrive upright; browsers turn a linked picture upright themselves.
 """
 
-import base64
-import io
 import math
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any, Literal
@@ -16,31 +15,71 @@ import gradio as gr
 
 from kolbo_demo.contract import url_kind
 from kolbo_demo.media import MediaError
-from kolbo_demo.sandbox import preview
+from kolbo_demo.preflight import Analyst, Face, Picture, Source
 from kolbo_demo.ui import views
 from kolbo_demo.ui.texts import say, shown
 
-PREVIEW_PIXELS = 720
-"""Longer side of the picture that is sent to the browser."""
-
 Point = tuple[float, float]
+
+FRAME_STEP = 0.1
+"""Seconds between two places of the slider."""
 
 _SCRIPT = Path(__file__).with_suffix(".js")
 _TEMPLATE = """
 <div class="frame" tabindex="${value ? 0 : -1}" role="group" aria-describedby="face-point"
   aria-label="${title}">
-  ${value}<i class="marker" style="${x === null || x === undefined ? 'display:none' :
+  ${value}${(faces || []).map((face, index) => `<button type="button" data-face="${index}"
+  class="face${index === chosen ? ' chosen' : ''}" aria-pressed="${index === chosen}"
+  aria-label="${face.name}" style="left:${face.left}%;top:${face.top}%;width:${face.width}%;` +
+  `height:${face.height}%"><b>${index + 1}</b></button>`).join('')}<i class="marker"
+  style="${x === null || x === undefined ? 'display:none' :
   `left:${x * 100}%;top:${y * 100}%`}"></i></div>
 <p class="unseen-note">${description}</p>
 """
 
 
-class FacePicker:
-    """The preview, the words under it and the button that clears the point."""
+@dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
+class Seen:
+    """What is known of the source that is given."""
 
-    def __init__(self) -> None:
-        self.point = gr.State(None)
-        """x and y in 0-1 of the upright picture, or None."""
+    path: Path | None = None
+    """None for a link, which this server does not follow."""
+    source: Source | None = None
+    """None for a link."""
+    at: float = 0.0
+    """Seconds of the clip that are shown."""
+    faces: list[Face] | None = None
+    """In the picture that is shown; None where nobody looked."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The place that was clicked."""
+
+    clicked: Point
+    """x and y in 0-1 of the upright picture that is shown."""
+    first: Point
+    """Where that face is in the first frame, which is what the API asks for."""
+
+    def face(self, faces: list[Face] | None) -> int | None:
+        """Index of the face that it lies on."""
+        on = [index for index, face in enumerate(faces or []) if _inside(face, self.clicked)]
+        x, y = self.clicked
+        return min(
+            on,
+            key=lambda i: math.hypot(x - (faces or [])[i].point[0], y - (faces or [])[i].point[1]),
+            default=None,
+        )
+
+
+class FacePicker:
+    """The preview, the words under it and the button that clears the choice."""
+
+    def __init__(self, analyst: Analyst) -> None:
+        self._analyst = analyst
+        self.seen = gr.State(Seen())
+        self.choice = gr.State(None)
+        """A `Choice`, or None."""
         self.preview = gr.HTML(
             "",
             html_template=_TEMPLATE,
@@ -50,8 +89,20 @@ class FacePicker:
             visible="hidden",
             x=None,
             y=None,
+            faces=[],
+            chosen=None,
             title=str(shown("face.frame")),  # Gradio translates properties of these names
             description=str(shown("face.unseen")),
+        )
+        self.frame = gr.Slider(
+            0,
+            1,
+            0,
+            step=FRAME_STEP,
+            label=shown("face.at"),
+            elem_id="face-frame",
+            buttons=[],
+            visible="hidden",
         )
         with gr.Row(elem_classes="face-row"):
             self.words = gr.HTML(shown(lambda: views.note(say("face.first"))), elem_id="face-point")
@@ -65,58 +116,137 @@ class FacePicker:
             )
 
     def follow(self, image: gr.Image, video: gr.Video, url: gr.Textbox) -> None:
-        """Shows whatever source is given, and keeps the point where it is clicked."""
+        """Shows whatever source is given, and keeps the place that is clicked in it."""
         given = [image, video, url]
-        outputs = [self.preview, self.words, self.point, self.clear]
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        outputs = [self.preview, self.words, self.choice, self.clear]
+        quiet: dict[str, Any] = {
+            "api_visibility": "private",
+            "show_progress": "hidden",
+            "concurrency_limit": None,
+        }
         gr.on(
             [image.change, video.change, url.blur, url.submit],
-            _show,
+            self._show,
             given,
-            outputs,
+            [*outputs, self.frame, self.seen],
             trigger_mode="always_last",
-            concurrency_limit=None,
             **quiet,
         )
-        self.preview.select(_pick, None, outputs, queue=False, **quiet)
-        self.clear.click(_clear, None, outputs, queue=False, **quiet)
+        self.frame.input(
+            self._move,
+            [self.frame, self.seen],
+            [*outputs, self.seen],
+            trigger_mode="always_last",
+            **quiet,
+        )
+        self.preview.select(self._pick, self.seen, outputs, trigger_mode="always_last", **quiet)
+        self.clear.click(_clear, self.seen, outputs, **quiet)
+
+    def _show(self, image: str | None, video: str | None, url: str | None) -> tuple[Any, ...]:
+        """What is given; a new source has no choice yet."""
+        seen, html, problem = Seen(), "", ""
+        try:
+            if path := image or video:
+                source, picture = self._analyst.source(Path(path))
+                seen = Seen(Path(path), source, 0.0, picture.faces)
+                html = _picture(picture)
+            elif link := (url or "").strip():
+                html = _linked(link)
+        except MediaError as error:
+            problem = views.note(str(error), bad=True)
+        duration = seen.source.duration if seen.source else None
+        last = round(max((duration or 0) - FRAME_STEP, FRAME_STEP), 1)
+        words = problem or (in_words(None, seen.faces) if html else views.note(say("face.first")))
+        return (
+            _preview(html, seen.faces),
+            words,
+            None,
+            gr.Button(visible="hidden"),
+            gr.Slider(value=0, maximum=last, visible=_visible(duration)),
+            seen,
+        )
+
+    def _move(self, at: float, seen: Seen) -> tuple[Any, ...]:
+        """Another frame of the clip, where a face may be that the first does not show."""
+        if seen.path is None:
+            return tuple(gr.skip() for _ in range(5))
+        try:
+            picture = self._analyst.picture(seen.path, at)
+        except MediaError as error:
+            problem = views.note(str(error), bad=True)
+            return gr.skip(), problem, gr.skip(), gr.skip(), gr.skip()
+        seen = Seen(seen.path, seen.source, at, picture.faces)
+        return (
+            _preview(_picture(picture), picture.faces),
+            in_words(None, picture.faces),
+            None,
+            gr.Button(visible="hidden"),
+            seen,
+        )
+
+    def _pick(self, seen: Seen, event: gr.SelectData) -> tuple[Any, ...]:
+        point = _point(event.index)
+        if point is None:
+            return _clear(seen)
+        first = point
+        if seen.path and seen.at > 0:
+            try:
+                first = self._analyst.followed(seen.path, point, seen.at)
+            except MediaError as error:
+                return *_clear(seen)[:1], views.note(str(error), bad=True), *_clear(seen)[2:]
+        choice = Choice(point, first)
+        # The browser has drawn the marker already. Told again, Gradio sees a change when it is
+        # cleared.
+        x, y = point
+        return (
+            gr.HTML(x=x, y=y, chosen=choice.face(seen.faces)),
+            in_words(choice, seen.faces),
+            choice,
+            gr.Button(visible=True),
+        )
 
 
-def in_words(point: Point | None) -> str:
-    """Where the face is, for people and with its numbers."""
-    if point is None:
-        return views.note(say("face.click"))
-    x, y = point
-    words = escape(say("face.chosen", x=round(x * 100), y=round(y * 100)))
-    return f'<p class="note">{words} <code>({x:.3f}, {y:.3f})</code></p>'
+def in_words(choice: Choice | None, faces: list[Face] | None) -> str:
+    """Which face is to speak, or how to choose it."""
+    count = len(faces or [])
+    if choice is None:
+        if faces is None:
+            return views.note(say("face.click"))
+        if not faces:
+            return views.note(say("face.none"), bad=True)
+        return views.note(say("face.one") if count == 1 else say("face.several", count=count))
+    x, y = (f"{value:.2f}" for value in choice.clicked)
+    index = choice.face(faces)
+    if index is None:
+        return views.note(say("face.chosen_point", x=x, y=y))
+    return views.note(say("face.chosen", number=index + 1, count=count, x=x, y=y))
 
 
-def _show(image: str | None, video: str | None, url: str | None) -> tuple[Any, ...]:
-    """The preview of what is given; a new source has no point yet."""
-    words = in_words(None)
-    picture = ""
-    try:
-        if path := image or video:
-            picture = _picture(Path(path))
-        elif link := (url or "").strip():
-            picture = _linked(link)
-    except MediaError as error:
-        words = views.note(str(error), bad=True)
-    return (
-        gr.HTML(picture, x=None, y=None, visible=_seen(picture)),
-        words if picture or "bad" in words else views.note(say("face.first")),
-        None,
-        gr.Button(visible="hidden"),
-    )
+def _inside(face: Face, point: Point) -> bool:
+    left, top, width, height = face.box
+    return left <= point[0] <= left + width and top <= point[1] <= top + height
 
 
-def _picture(path: Path) -> str:
-    frame = preview(path, PREVIEW_PIXELS)
-    data = io.BytesIO()
-    frame.save(data, "JPEG", quality=86)
-    code = base64.b64encode(data.getvalue()).decode()
+def _preview(html: str, faces: list[Face] | None) -> gr.HTML:
+    boxes = [
+        {
+            "name": escape(say("face.number", number=index, count=len(faces or [])), quote=True),
+            **dict(
+                zip(
+                    ("left", "top", "width", "height"),
+                    (round(100 * side, 2) for side in face.box),
+                    strict=True,
+                )
+            ),
+        }
+        for index, face in enumerate(faces or [], 1)
+    ]
+    return gr.HTML(html, x=None, y=None, chosen=None, faces=boxes, visible=_visible(html))
+
+
+def _picture(picture: Picture) -> str:
     words = escape(say("face.source"))
-    return f'<img alt="{words}" draggable="false" src="data:image/jpeg;base64,{code}">'
+    return f'<img alt="{words}" draggable="false" src="data:image/jpeg;base64,{picture.jpeg}">'
 
 
 def _linked(url: str) -> str:
@@ -127,13 +257,6 @@ def _linked(url: str) -> str:
         return f'<video muted playsinline preload="auto" src="{escape(url)}"></video>'
     words = escape(say("face.linked"))
     return f'<img alt="{words}" referrerpolicy="no-referrer" src="{escape(url)}">'
-
-
-def _pick(event: gr.SelectData) -> tuple[Any, ...]:
-    point = _point(event.index)
-    x, y = point or (None, None)
-    # The browser has drawn the marker already. Told again, Gradio sees a change when it is cleared.
-    return gr.HTML(x=x, y=y), in_words(point), point, gr.Button(visible=_seen(point))
 
 
 def _point(sent: Any) -> Point | None:
@@ -147,9 +270,14 @@ def _point(sent: Any) -> Point | None:
     return min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
 
 
-def _seen(thing: object) -> Literal[True, "hidden"]:
+def _visible(thing: object) -> Literal[True, "hidden"]:
     return True if thing else "hidden"
 
 
-def _clear() -> tuple[Any, ...]:
-    return gr.HTML(x=None, y=None), in_words(None), None, gr.Button(visible="hidden")
+def _clear(seen: Seen) -> tuple[Any, ...]:
+    return (
+        gr.HTML(x=None, y=None, chosen=None),
+        in_words(None, seen.faces),
+        None,
+        gr.Button(visible="hidden"),
+    )

@@ -6,6 +6,7 @@ go when their visitor deletes them, after a week, and earlier where room runs ou
 """
 
 import contextlib
+import io
 import logging
 import os
 import re
@@ -22,7 +23,7 @@ from PIL import ImageOps
 from pydantic import BaseModel, Field, ValidationError
 
 from kolbo_demo.contract import Status
-from kolbo_demo.media import MediaError
+from kolbo_demo.media import MediaError, kind_of
 from kolbo_demo.sandbox import preview
 from kolbo_demo.ui.inputs import Request
 
@@ -33,6 +34,9 @@ SWEEP_SECONDS = 3600.0
 THUMBNAIL_PIXELS = 160
 
 RESULT, THUMBNAIL, REPORT, SUBTITLES = "result.mp4", "thumbnail.jpg", "report.json", "words.vtt"
+BEFORE = "before"
+"""What a picture among the sources is shown and compared as: `before.jpg`, upright."""
+BEFORE_PIXELS = 1280
 _RECORD = "record.json"
 _TICKET = re.compile(r"[0-9A-Za-z_-]{22}")
 
@@ -141,6 +145,11 @@ class Kept:
         except (OSError, ValidationError):
             return None
 
+    def latest(self, count: int = 40) -> list[Record]:
+        """Of all visitors' records those that changed last, for what is counted over all."""
+        folders = sorted(self._root.iterdir(), key=lambda folder: -_sizes(folder)[1])
+        return [record for folder in folders[:count] if (record := self.get(folder.name))]
+
     def save(self, record: Record) -> None:
         """Writes it, whole or not at all. One that was deleted meanwhile stays deleted."""
         self.write(record.ticket, _RECORD, record.model_dump_json().encode())
@@ -164,6 +173,22 @@ class Kept:
             return None
         path = self._root / ticket / name
         return path if path.is_file() else None
+
+    def before(self, record: Record) -> Path | None:
+        """The source as a browser can show it; None for a link, or where it cannot be read."""
+        path = self.file(record.ticket, record.source.file or "") if record.source else None
+        if path is None or kind_of(path) == "video":
+            return path
+        shown = self.folder(record.ticket) / f"{BEFORE}.jpg"
+        if not shown.exists():
+            try:
+                picture = preview(path, BEFORE_PIXELS)
+            except MediaError:
+                return None
+            data = io.BytesIO()
+            picture.convert("RGB").save(data, "JPEG", quality=90)
+            self.write(record.ticket, shown.name, data.getvalue())
+        return shown
 
     def delete(self, ticket: str) -> None:
         """Inputs, result and record."""

@@ -1,11 +1,12 @@
 """The list of models, as the API gives it at the moment. No identifier is written here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
-from kolbo_demo.client import KolboError
+from kolbo_demo.client import KolboClient, KolboError
 from kolbo_demo.contract import Model
 from kolbo_demo.ui import texts, views
 from kolbo_demo.ui.access import Access
@@ -17,6 +18,24 @@ _QUIET: dict[str, Any] = {
     "show_progress": "hidden",
     "concurrency_limit": None,
 }
+
+
+@dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
+class Offers:
+    """What the API offers at the moment."""
+
+    models: list[Model] = field(default_factory=list)
+    balance: float | None = None
+    """Credits that the key has left; None where nobody pays, or nobody knows."""
+
+    def meant(self, chosen: str, kind: str | None = None) -> list[Model]:
+        """The chosen model alone. Under Smart Select all that take a source of this kind (`image`
+        or `video`; None: any)."""
+        if chosen:
+            return [model for model in self.models if model.identifier == chosen]
+        if kind is None:
+            return self.models
+        return [model for model in self.models if f"lipsync-{kind}" in model.types]
 
 
 class ModelPicker:
@@ -37,7 +56,7 @@ class ModelPicker:
     def lay_out_note(self) -> None:
         """The line, where the caller stands in the layout."""
         self._note = gr.HTML("", elem_id="model-note")
-        self._summaries = gr.State({})
+        self.offers = gr.State(Offers())
 
     def follow(self, asked: list[Any], *events: Callable[..., Any]) -> None:
         """Lists again at each of the events. `asked` are the components with side and key."""
@@ -45,24 +64,32 @@ class ModelPicker:
             event(
                 self._list,
                 [*asked, self.choice],
-                [self.choice, self._note, self._summaries],
+                [self.choice, self._note, self.offers],
                 **_QUIET,
             )
-        self.choice.change(_about, [self.choice, self._summaries], self._note, **_QUIET)
+        self.choice.change(_about, [self.choice, self.offers], self._note, **_QUIET)
 
-    def _list(self, backend: str, key: str, chosen: str) -> tuple[Any, str, dict[str, str]]:
+    def _list(self, backend: str, key: str, chosen: str) -> tuple[Any, str, Offers]:
         nothing = gr.Dropdown([_SMART_SELECT], value="")
         if not self._access.ready(backend, key):
-            return nothing, "", {}
+            return nothing, "", Offers()
         try:
-            models = self._access.client(backend, key).models()
+            client = self._access.client(backend, key)
+            models = client.models()
         except (KolboError, UnusableError) as error:
             sentence = texts.say("options.not_listed", reason=error)
-            return nothing, views.note(sentence, bad=True), {}
-        summaries = {model.identifier: model.summary or "" for model in models}
-        chosen = chosen if chosen in summaries else ""
+            return nothing, views.note(sentence, bad=True), Offers()
+        offers = Offers(models, _balance(client) if any(m.credit for m in models) else None)
+        chosen = chosen if any(model.identifier == chosen for model in models) else ""
         choices = [_SMART_SELECT, *((label(model), model.identifier) for model in models)]
-        return gr.Dropdown(choices, value=chosen), _about(chosen, summaries), summaries
+        return gr.Dropdown(choices, value=chosen), _about(chosen, offers), offers
+
+
+def _balance(client: KolboClient) -> float | None:
+    try:
+        return client.credits().total
+    except KolboError:  # a detail: the models are there
+        return None
 
 
 def label(model: Model) -> str:
@@ -75,7 +102,37 @@ def label(model: Model) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _about(chosen: str, summaries: dict[str, str]) -> str:
+def _about(chosen: str, offers: Offers) -> str:
+    models = offers.meant(chosen)
     if not chosen:
-        return views.note(texts.say("options.recommended"))
-    return views.note(summaries.get(chosen, ""))
+        about = texts.say("options.recommended")
+    else:
+        about = next((model.summary or "" for model in models), "")
+    return views.note(about) + views.note(limits_in_words(models))
+
+
+def limits_in_words(models: Sequence[Model]) -> str:
+    """What all of these models' documents agree on; empty where they agree on nothing."""
+    parts: list[str] = []
+    for what in ("audio", "video"):
+        least, most = (shared(models, f"{end}_{what}_duration") for end in ("min", "max"))
+        seconds = {"least": f"{least or 0:g}", "most": f"{most or 0:g}"}
+        if least and most:
+            parts.append(texts.say(f"limits.{what}_between", **seconds))
+        elif most:
+            parts.append(texts.say(f"limits.{what}_most", **seconds))
+        elif least:
+            parts.append(texts.say(f"limits.{what}_least", **seconds))
+    if size := shared(models, "max_file_size"):
+        parts.append(texts.say("limits.size", size=f"{size / 2**20:.0f}"))
+    if formats := shared(models, "supported_audio_formats"):
+        parts.append(texts.say("limits.formats", formats=", ".join(formats).upper()))
+    if shared(models, "requires_prompt"):
+        parts.append(texts.say("limits.prompt"))
+    return texts.say("limits.takes", limits="; ".join(parts)) if parts else ""
+
+
+def shared(models: Sequence[Model], name: str) -> Any:
+    """A field that all the models have in common; None where they differ or do not tell."""
+    values = [getattr(model, name) for model in models]
+    return values[0] if values and all(value == values[0] for value in values) else None

@@ -13,14 +13,16 @@ from gradio.data_classes import ImageData
 from gradio.i18n import I18nData
 
 from kolbo_demo.client import KolboError
+from kolbo_demo.preflight import Analyst
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import cards, endpoints, examples, language, uploads, views
+from kolbo_demo.ui import cards, consent, endpoints, examples, language, uploads, views
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.allowance import Allowance, visitor_of
-from kolbo_demo.ui.face_picker import FacePicker
+from kolbo_demo.ui.face_picker import Choice, FacePicker
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.models import ModelPicker
+from kolbo_demo.ui.preflight import Preflight
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.stage import Stage, told
 from kolbo_demo.ui.sync_report import Reports
@@ -64,6 +66,7 @@ class _Page:
     def __init__(self, access: Access, runs: Runs) -> None:
         self._access = access
         self._runs = runs
+        self._analyst = Analyst()
 
     def lay_out(self, page: gr.Blocks) -> None:
         self._header()
@@ -142,7 +145,7 @@ class _Page:
                         max_lines=1,
                         elem_id="source-url",
                     )
-            self.picker = FacePicker()
+            self.picker = FacePicker(self._analyst)
 
     def _voice_card(self) -> None:
         with gr.Column(elem_classes="card"):
@@ -185,7 +188,10 @@ class _Page:
                     elem_id="prompt",
                 )
             self.models.lay_out_note()
+        consent.lay_out()
         self.generate = gr.Button(shown("options.generate"), variant="primary", elem_id="generate")
+        self.preflight = Preflight(self._analyst, self._runs.kept)
+        self.preflight.lay_out()
 
     def _example_card(self) -> None:
         with gr.Column(elem_classes="card", elem_id="examples"):
@@ -208,7 +214,9 @@ class _Page:
         }
         source = [self.image, self.video, self.source_url]
         fields = [*source, self.audio, self.audio_url, self.words]
+        page.load(self._analyst.warm, None, None, **quiet)
         self.picker.follow(self.image, self.video, self.source_url)
+        self.preflight.follow(self.picker, self.audio, self.models, self.backend)
 
         asked = [self.backend, self.key]
         switched = [self.about, self.key]
@@ -222,7 +230,7 @@ class _Page:
 
         run: dict[str, Any] = {
             "fn": self._generate,
-            "inputs": [*asked, *fields, self.prompt, self.models.choice, self.picker.point],
+            "inputs": [*asked, *fields, self.prompt, self.models.choice, self.picker.choice],
             "outputs": self.stage.cards,
             **quiet,
         }
@@ -270,11 +278,12 @@ class _Page:
         words: str,
         prompt: str,
         model: str,
-        face: tuple[float, float] | None,
+        choice: Choice | None,
         asked_by: gr.Request,
     ) -> Any:
         """Starts a generation. Its card does the rest."""
         try:
+            face = choice.first if choice else None
             request = request_of(
                 image, video, source_url, audio, audio_url, words, prompt, model, face
             )

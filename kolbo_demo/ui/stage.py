@@ -19,7 +19,8 @@ from kolbo_demo.ui.kept import Record
 from kolbo_demo.ui.runs import Runs, open_by_id
 from kolbo_demo.ui.texts import say, shown
 
-_SCRIPT = Path(__file__).with_name("cards.js")
+_SCRIPTS = [Path(__file__).with_name(name) for name in ("cards.js", "compare.js")]
+"""One scope: the second uses what the first has."""
 _QUESTIONS = ("ask_cancel", "stop", "ask_delete", "delete", "open", "copied", "link_is")
 """Texts of the cards that the script needs."""
 
@@ -40,6 +41,7 @@ def _cards() -> str:
   <div data-part="status" data-id="status"></div>
   <div class="buttons" data-part="actions"></div>
   <div data-part="media"></div>
+  <div data-part="compare"></div>
   <div data-part="report" data-id="report"></div>
   <div data-part="details" data-id="details"></div>
 </article></template>
@@ -68,7 +70,7 @@ class Stage:
         self._runs = runs
         self.cards = gr.HTML(
             shown(_cards),
-            js_on_load=_SCRIPT.read_text(encoding="utf-8"),
+            js_on_load="\n".join(script.read_text(encoding="utf-8") for script in _SCRIPTS),
             apply_default_css=False,
             elem_id="stage",
             told=None,

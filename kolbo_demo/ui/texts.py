@@ -33,9 +33,15 @@ _shown: dict[str, Callable[[], str]] = {}
 
 @cache
 def languages() -> dict[str, dict[str, str]]:
-    """Language code to texts by `section.name`, English first."""
+    """Language code to texts by `section.name`, English first and wherever a text is missing."""
     files = sorted(_FOLDER.glob("*.toml"), key=lambda file: (file.stem != FALLBACK, file.stem))
-    return {file.stem: dict(_flat(tomllib.loads(file.read_text("utf-8")))) for file in files}
+    read = {file.stem: written(file) for file in files}
+    return {code: read[FALLBACK] | found for code, found in read.items()}
+
+
+def written(file: Path) -> dict[str, str]:
+    """What one file says itself, by `section.name`."""
+    return dict(_flat(tomllib.loads(file.read_text("utf-8"))))
 
 
 def _flat(table: Mapping[str, object], before: str = "") -> Iterator[tuple[str, str]]:

@@ -51,7 +51,10 @@ class Desk:
         self.page.wait_for_function("document.querySelector('#face-preview img').complete")
         box = picture.bounding_box()
         assert box
-        picture.click(position={"x": box["width"] * x, "y": box["height"] * y})
+        # Not the picture: the boxes of the faces lie on it.
+        self.page.locator("#face-preview .frame").click(
+            position={"x": box["width"] * x, "y": box["height"] * y}
+        )
 
     def generate(self) -> None:
         self.page.click("#generate")

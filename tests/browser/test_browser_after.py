@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.desk import MADE_MS, Desk
+from tests.browser.desk import MADE_MS, Desk, Video
 from tests.browser.site import KEY, Site
 
 MOVING = "+document.querySelector('#status [role=progressbar]')?.getAttribute('aria-valuenow') > 0"
@@ -52,7 +52,7 @@ def test_reload_while_two_run(
     expect(other).to_have_count(0)  # what has ended stands in the history
     assert site.status(first)["state"] == "cancelled"
     desk.await_video()
-    expect(page.locator(".run.open [role=status]")).to_have_text("Your video is ready")
+    expect(page.locator(".run.open .live")).to_have_text("Your video is ready")
 
     page.reload()
     desk.await_video()
@@ -74,7 +74,7 @@ def test_reload_while_two_run(
     assert stranger.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path) -> None:
+def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path: Path) -> None:
     page = desk.page
     desk.give_video(clip)
     desk.tab("voice", "Words")
@@ -94,6 +94,24 @@ def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path) -> None:
     assert len(report["curves"]["aperture"]) == len(report["curves"]["width"]) > 10
     page.locator("#report .plot svg").click(position={"x": 200, "y": 90})
     page.wait_for_function("document.querySelector('#result video').currentTime > 0.1")
+
+    # Source and result play in step, and make one video.
+    page.locator(".compare summary").click()
+    page.wait_for_function(
+        "[...document.querySelectorAll('.pair video')].filter(v => v.readyState > 2).length == 2"
+    )
+    page.get_by_role("button", name="Play both").click()
+    page.wait_for_function(
+        "(([one, two]) => one.currentTime > 0.2"
+        " && Math.abs(one.currentTime - two.currentTime) < 0.2)"
+        "([...document.querySelectorAll('.pair video')])"
+    )
+    with page.expect_download(timeout=MADE_MS) as download:
+        page.get_by_role("button", name="Save side by side").click()
+    download.value.save_as(tmp_path / "beside.mp4")
+    both = Video.read(tmp_path / "beside.mp4")
+    assert both.width > both.height
+    assert both.sound > 0.3
 
     page.reload()
     page.click("#history summary")

@@ -13,7 +13,7 @@ def test_links(desk: Desk, links: str, tmp_path: Path) -> None:
     desk.tab("source", "Link")
     desk.write("source-url", f"{links}/portrait.jpg?size=large&x='\"><b>")
     desk.click_face(0.44, 0.24)
-    expect(desk.page.locator("#face-point")).to_contain_text("(0.4")
+    expect(desk.page.locator("#face-point")).to_contain_text("nearest to 0.4")
     desk.tab("voice", "Link")
     desk.write("audio-url", f"{links}/speech.wav")
     desk.generate()

@@ -30,7 +30,7 @@ def test_portrait_and_recording(
     desk.click_face(*FACE)
 
     words = page.locator("#face-point")
-    expect(words).to_contain_text(re.compile(r"\(0\.4[45]\d, 0\.2[67]\d\)"))
+    expect(words).to_contain_text(re.compile(r"face 1 of 1, at 0\.4[45], 0\.2[67]"))
     marker = page.locator("#face-preview .marker").bounding_box()
     picture = page.locator("#face-preview img").bounding_box()
     assert marker
@@ -64,16 +64,16 @@ def test_face_point_is_cleared(desk: Desk, sideways: Path) -> None:
     page = desk.page
     desk.give_image(sideways)
     desk.click_face(0.55, 0.35)
-    expect(page.locator("#face-point")).to_contain_text(re.compile(r"\(0\.5\d\d, 0\.3"))
+    expect(page.locator("#face-point")).to_contain_text(re.compile(r"at 0\.5\d, 0\.3"))
     page.click("#face-clear")
-    expect(page.locator("#face-point")).not_to_contain_text("(")
+    expect(page.locator("#face-point")).not_to_contain_text("Speaking:")
     expect(page.locator("#face-preview .marker")).to_be_hidden()
 
     page.locator("#face-preview .frame").press("ArrowRight")  # the keyboard reaches it too
-    expect(page.locator("#face-point")).to_contain_text("(0.510, 0.500)")
+    expect(page.locator("#face-point")).to_contain_text("nearest to 0.51, 0.50")
     page.get_by_label("Remove Image").click()
     expect(page.locator("#face-preview")).to_be_hidden()
-    expect(page.locator("#face-point")).not_to_contain_text("(")
+    expect(page.locator("#face-point")).not_to_contain_text("Speaking:")
 
 
 def test_cancel_stops_the_work(desk: Desk, site: Site, portrait: Path, long_speech: Path) -> None:

@@ -706,3 +706,11 @@ def test_what_holds_no_sound_is_refused(tmp_path):
     for path in (samples.text(tmp_path / "v.mp3"), samples.video(tmp_path / "v.mp4")):
         with pytest.raises(MediaError, match=r"\.$"):
             load_voice(path)
+
+
+def test_a_result_says_that_ai_made_it(tmp_path):
+    path = tmp_path / "result.mp4"
+    with Writer(path, 160, 120, 25, samples.SPEECH, 0.4) as writer:
+        writer.write(np.zeros((120, 160, 3), np.uint8))
+    with av.open(str(path)) as made:
+        assert made.metadata["comment"].startswith("AI-generated")

@@ -1,0 +1,225 @@
+"""The child that opens visitors' files before they are sent."""
+
+import base64
+import io
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kolbo_demo import media
+from kolbo_demo.child import parent
+from kolbo_demo.confine import confine
+from kolbo_demo.container import MediaError
+from kolbo_demo.engine.face import Face as Landmarks
+from kolbo_demo.engine.face import FaceFinder, speaker, track
+from kolbo_demo.engine.head import Pose
+from kolbo_demo.engine.sound import load_voice
+from kolbo_demo.engine.speech import HOP, hear, loudness, threshold
+from kolbo_demo.engine.video import Clip
+from kolbo_demo.preflight.reports import Face, Source, Voice
+
+PREVIEW_PIXELS = 960
+"""Longer side of the picture that is shown."""
+THUMBNAIL_PIXELS = 120
+LOOKS = 48
+"""At how many moments of a clip a face is looked for, at most two a second."""
+LOOKING_SECONDS = 8.0
+"""A long clip with few places to search to takes longer: what was seen until then is told."""
+FOLLOW_SECONDS, FOLLOW_STEPS, FOLLOW_PIXELS = 0.2, 120, 480
+"""How a face is followed: at most so far apart, so many pictures, so large."""
+HEARD_SECONDS = 90
+"""Speech is looked for in so much of a voice: none in that is none."""
+LEAST_RATE, LEAST_SOUNDS = 2.0, 3
+"""Phonemes a second of sound, and different ones, from which it is speech. Speech of six languages
+has 9 to 13 and 23 or more; music, noise and hum at most 0.5 and 2."""
+LONG_SILENCE = 3.0
+"""Seconds."""
+FULL_SCALE = 0.999
+PROCESSOR_SECONDS, MEMORY = 30.0, 1536 * 1024**2
+"""Bounds of one look; the memory in bytes beyond what the process has."""
+_TOO_MUCH = "The file takes too much memory to be looked at: scale it down and try again."
+
+
+class _Looker:
+    """Answers, one request after another."""
+
+    def __init__(self) -> None:
+        try:
+            self._finder = FaceFinder()
+        except (ImportError, OSError):  # where the engine cannot run, the cloud still can
+            self._finder = None
+
+    def source(self, path: str) -> dict[str, Any]:
+        found = media.inspect_source(Path(path))
+        shown = Source(
+            found.kind if found.kind == "image" else "video",
+            found.format,
+            found.bytes,
+            found.width or 0,
+            found.height or 0,
+            found.duration,
+            found.fps,
+            found.variable,
+            found.has_audio,
+        )
+        if found.kind == "image":
+            picture = self._picture(np.asarray(media.upright_image(Path(path))), 0.0)
+        else:
+            picture = self.picture(path, 0.0)
+        return {"source": asdict(shown), "picture": picture}
+
+    def picture(self, path: str, at: float) -> dict[str, Any]:
+        with Clip(Path(path)) as clip:
+            number = min(max(round(at * clip.fps), 0), clip.frame_count - 1)
+            rgb = next(clip.frames_at([number]))
+        return self._picture(rgb, at)
+
+    def _picture(self, rgb: np.ndarray, at: float) -> dict[str, Any]:
+        faces = self._faces(rgb)
+        if faces is not None:
+            faces = [asdict(face) for face in sorted(faces, key=lambda face: face.point)]
+        return {"at": at, "jpeg": _jpeg(rgb, PREVIEW_PIXELS), "faces": faces}
+
+    def _faces(self, rgb: np.ndarray) -> list[Face] | None:
+        """None where nobody can look."""
+        if self._finder is None:
+            return None
+        height, width = rgb.shape[:2]
+        found = self._finder.find(np.ascontiguousarray(rgb))
+        return [_face(face, width, height) for face in found]
+
+    def stretches(self, path: str) -> dict[str, Any]:
+        deadline = time.monotonic() + LOOKING_SECONDS
+        with Clip(Path(path)) as clip:
+            count = min(max(math.ceil(clip.duration * 2), 2), LOOKS, clip.frame_count)
+            numbers = np.unique(np.linspace(0, clip.frame_count - 1, count).round().astype(int))
+            half = clip.duration / count / 2
+            found: list[dict[str, Any]] = []
+            before: bool | None = None
+            until = clip.duration
+            for number, rgb in zip(numbers, clip.frames_at(numbers.tolist()), strict=False):
+                at = float(number / clip.fps)
+                if time.monotonic() > deadline:
+                    until = at
+                    break
+                faces = self._faces(rgb)
+                side = bool(faces) and all(face.sideways for face in faces)
+                if faces is None or (faces and not side):
+                    before = None
+                    continue
+                end = min(at + half, clip.duration)
+                if before == side:
+                    found[-1]["end"] = end
+                else:
+                    thumbnail = _jpeg(rgb, THUMBNAIL_PIXELS)
+                    start = max(at - half, 0.0)
+                    found.append({"start": start, "end": end, "side": side, "jpeg": thumbnail})
+                before = side
+        return {"stretches": found, "until": until}
+
+    def follow(self, path: str, point: tuple[float, float], at: float) -> dict[str, Any]:
+        with Clip(Path(path)) as clip:
+            end = min(max(round(at * clip.fps), 0), clip.frame_count - 1)
+            steps = min(math.ceil(at / FOLLOW_SECONDS) + 2, FOLLOW_STEPS)
+            numbers = np.linspace(0, end, steps).round().astype(int)
+            frames = [_shrunk(rgb) for rgb in clip.frames_at(np.unique(numbers).tolist())]
+        frames.reverse()
+        height, width = frames[0].shape[:2]
+        here = (point[0] * width, point[1] * height)
+        if self._finder is None:
+            return {"point": point}
+        if speaker(self._finder.find(frames[0], near=here), here) is None:
+            return {"point": point}
+        last = here
+        for _, face in track(frames, self._finder, here):
+            if face is not None:
+                last = (float(face.centre[0]), float(face.centre[1]))
+        return {"point": (last[0] / width, last[1] / height)}
+
+    def voice(self, path: str) -> dict[str, Any]:
+        found = media.inspect_audio(Path(path))
+        wave = load_voice(Path(path))
+        level = loudness(wave)
+        return asdict(
+            Voice(
+                found.format,
+                found.bytes,
+                len(wave) / 16000,
+                _is_speech(wave[: HEARD_SECONDS * 16000]),
+                round(float(level.max()), 1),
+                float(np.mean(np.abs(wave) >= FULL_SCALE)) if len(wave) else 0.0,
+                _silences(level),
+            )
+        )
+
+
+def _is_speech(wave: np.ndarray) -> bool | None:
+    try:
+        heard = hear(wave)
+    except (ImportError, OSError):
+        return None
+    loud = float((heard.level > threshold(heard.level)).sum()) * HOP
+    rate = len(heard.sounds) / max(loud, 0.1)
+    return rate >= LEAST_RATE and len({sound.symbol for sound in heard.sounds}) >= LEAST_SOUNDS
+
+
+def _silences(level: np.ndarray) -> list[tuple[float, float]]:
+    edges = np.diff(np.concatenate([[0], (level <= threshold(level)).astype(int), [0]]))
+    spans = zip(np.flatnonzero(edges == 1) * HOP, np.flatnonzero(edges == -1) * HOP, strict=True)
+    return [(float(a), float(b)) for a, b in spans if b - a >= LONG_SILENCE]
+
+
+def _face(found: Landmarks, width: int, height: int) -> Face:
+    left, top, right, bottom = found.box
+    pose = Pose.of(found.points)
+    across = pose.matrix[:, 0]
+    yaw = math.degrees(math.atan2(float(across[2]), float(np.hypot(across[0], across[1]))))
+    return Face(
+        (left / width, top / height, (right - left) / width, (bottom - top) / height),
+        pose.scale,
+        yaw,
+    )
+
+
+def _jpeg(rgb: np.ndarray, longer: int) -> str:
+    picture = Image.fromarray(rgb)
+    picture.thumbnail((longer, longer))
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=85)
+    return base64.b64encode(data.getvalue()).decode()
+
+
+def _shrunk(rgb: np.ndarray) -> np.ndarray:
+    picture = Image.fromarray(rgb)
+    picture.thumbnail((FOLLOW_PIXELS, FOLLOW_PIXELS))
+    return np.asarray(picture)
+
+
+def main() -> None:
+    """Answer until the parent is gone."""
+    looker = _Looker()
+    answers = {
+        "source": looker.source,
+        "picture": looker.picture,
+        "stretches": looker.stretches,
+        "follow": looker.follow,
+        "voice": looker.voice,
+    }
+    with parent() as (requests, tell):
+        for request in requests:
+            confine(PROCESSOR_SECONDS, MEMORY)
+            try:
+                tell(answer=answers[request.pop("what")](**request))
+            except MediaError as error:
+                tell(problem=str(error))
+            except MemoryError:
+                tell(problem=_TOO_MUCH)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""How long the local engine will take, by what it took for the last generations."""
+
+import math
+import statistics
+
+from kolbo_demo.ui.access import LOCAL
+from kolbo_demo.ui.kept import Kept
+
+LIKE = 3.0
+"""A result so many times longer or shorter tells nothing: starting takes its own time."""
+NEAREST = 3
+"""Generations of the most similar length that are asked."""
+
+
+def expected(kept: Kept, model: str, seconds: float) -> float | None:
+    """Seconds from the click to a result of `seconds` by a local model; None while unknown.
+
+    The median pace of the most similar of the last generations, waiting for their turn included.
+    """
+    measured: list[tuple[float, float]] = []
+    for record in kept.latest():
+        result = record.status.result if record.status else None
+        if record.backend != LOCAL or record.end != "done" or result is None:
+            continue
+        if result.model == model and result.duration and record.seconds:
+            apart = abs(math.log(result.duration / seconds))
+            if apart <= math.log(LIKE):
+                measured.append((apart, record.seconds / result.duration))
+    nearest = sorted(measured)[:NEAREST]
+    return seconds * statistics.median(pace for _, pace in nearest) if nearest else None
