@@ -6,11 +6,12 @@ import io
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kolbo_demo import magic
 from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.client.upload import Request
+from kolbo_demo.contract import is_web_link
 
 COLUMNS = ("source", "audio", "words", "prompt", "model", "face")
 MAX_ROWS = 1000
@@ -59,14 +60,17 @@ def from_folder(folder: Path) -> Find:
 
 
 def from_uploads(files: Mapping[str, Path]) -> Find:
-    """Cells are links, or names of uploaded files; nothing else on this machine is reached."""
+    """Cells are links, or names of uploaded files, with or without the folders that they came
+    from; nothing else on this machine is reached."""
 
     def find(cell: str) -> str | Path:
-        if "://" in cell:
+        if is_web_link(cell):
             return cell
-        if cell not in files:
-            raise InputError(f"“{cell[:80]}” is not among the uploaded files.")
-        return files[cell]
+        path = PurePosixPath(cell.replace("\\", "/"))
+        name = "" if path.is_absolute() or ".." in path.parts else path.name
+        if "://" in cell or name not in files:
+            raise InputError(f"“{cell[:80]}” is no web link, and not among the uploaded files.")
+        return files[name]
 
     return find
 

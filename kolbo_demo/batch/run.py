@@ -5,7 +5,8 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,8 @@ STARTS_A_MINUTE = 10
 """Kolbo's limit on generations."""
 MOST_REFUSALS = 30
 """How often a row is held back by 429 before it fails."""
+
+Spending = Callable[[Path | str], AbstractContextManager[object]]
 
 _SPEAKING = threading.Lock()
 """Speaking words keeps a core busy."""
@@ -77,12 +80,15 @@ class Batch:
         folder: Path,
         at_once: int = 4,
         again: bool = False,
+        spending: Spending | None = None,
     ) -> None:
         """`at_once` rows are in flight. `again` sends rows again of which nobody knows whether
-        they were accepted. Raises `InputError` where the folder cannot be used."""
+        they were accepted. `spending` goes around each start, with the voice: it may refuse it by
+        a `KolboError`. Raises `InputError` where the folder cannot be used."""
         self.store = Store(folder)
         self._client = client
         self._at_once = at_once
+        self._spending: Spending = spending or nullcontext
         self._stop = threading.Event()
         self._pace = _Pace(self._stop)
         self._news: queue.Queue[Line | None] = queue.Queue()
@@ -221,9 +227,10 @@ class Batch:
             # Written before it is sent: whoever finds it so knows that it may be accepted.
             self._show(at, Line(row, "sending", where=self._client.base_url))
             try:
-                return self._client.lipsync(
-                    row.source, voice, row.prompt, row.model, row.face, self._half_sent
-                )
+                with self._spending(voice):
+                    return self._client.lipsync(
+                        row.source, voice, row.prompt, row.model, row.face, self._half_sent
+                    )
             except RateLimitError as error:
                 refusals += 1
                 if refusals == MOST_REFUSALS:

@@ -97,6 +97,7 @@ function show() {
   // Only moved where it must be: a video that is moved stops.
   cards.forEach((card, at) => stage.children[at] !== card && stage.insertBefore(card, stage.children[at] || null));
   element.querySelector('.idle-card').hidden = cards.length > 0;
+  groups();
   rows();
 }
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from kolbo_demo.beside import beside
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED
 from kolbo_demo.media import MediaError
-from kolbo_demo.ui import sync_report, views
+from kolbo_demo.ui import model_comparison, sync_report, views
 from kolbo_demo.ui.access import CLOUD
 from kolbo_demo.ui.generate import Run
 from kolbo_demo.ui.kept import REPORT, RESULT, SUBTITLES, THUMBNAIL, Record
@@ -129,6 +129,11 @@ def card(runs: Runs, reports: Reports, ticket: str) -> Card:
     shown = record.end == "done" and runs.kept.file(ticket, RESULT) is not None
     report = reports.of(record) if shown else None
     base = f"cards/{ticket}"
+    state = _state(record)
+    if record.end is None and run is not None and run.stage.percent is not None:
+        state = f"{state}, {run.stage.percent:.0f} %"
+    elif shown and report is None:
+        state = say("sync.measuring")
     return {
         "ticket": ticket,
         "id": record.generation_id,
@@ -149,6 +154,8 @@ def card(runs: Runs, reports: Reports, ticket: str) -> Card:
         "result": f"{base}/{RESULT}" if shown else None,
         "before": _before(runs, record) if shown else None,
         "row": _row(runs, record),
+        "model": model_comparison.name(record),
+        "versus": model_comparison.cells(record, state, report) if record.group else "",
     }
 
 
@@ -178,7 +185,8 @@ def _announced(record: Record, run: Run | None) -> str:
     if run is None:
         return say("status.stranded")
     quarter = int((run.stage.percent or 0) // 25 * 25)
-    return f"{run.stage.headline}, {quarter} %" if quarter else run.stage.headline
+    told = run.stage.spoken or run.stage.headline
+    return f"{told}, {quarter} %" if quarter else told
 
 
 def _status(record: Record, run: Run | None) -> str:
@@ -239,18 +247,25 @@ def _before(runs: Runs, record: Record) -> dict[str, str] | None:
 
 def _compare() -> str:
     """The player of two videos, folded away; the script fills it when it is opened."""
-    play, save = escape(say("compare.play")), escape(say("compare.save"))
+    save = escape(say("compare.save"))
     return (
         f'<details class="fold compare" data-source="{escape(say("compare.source"))}">'
         f"<summary>{escape(say('compare.title'))}</summary>"
         f"<label>{escape(say('compare.beside'))} <select></select></label>"
-        '<div class="pair"><div class="left"></div><div class="right"></div></div>'
-        f'<div class="control"><button type="button" class="button" data-do="play" '
-        f'aria-pressed="false">{play}</button>'
-        '<input type="range" min="0" max="1000" value="0" '
-        f'aria-label="{escape(say("compare.at"))}"></div>'
+        '<div class="panes"><div></div><div class="lead"></div></div>'
+        f"{control(say('compare.play'))}"
         f'<p class="buttons"><button type="button" class="button" data-do="beside">{save}'
         f'</button><span class="note told" role="status"></span></p></details>'
+    )
+
+
+def control(play: str) -> str:
+    """What plays videos in step; `play` is what its button says."""
+    return (
+        f'<div class="control"><button type="button" class="button" data-do="play" '
+        f'aria-pressed="false">{escape(play)}</button>'
+        '<input type="range" min="0" max="1000" value="0" '
+        f'aria-label="{escape(say("compare.at"))}"></div>'
     )
 
 
@@ -268,6 +283,11 @@ def title(record: Record) -> str:
     return f"{record.source.name} · {said}"
 
 
+def _state(record: Record) -> str:
+    ends = {"done": COMPLETED, "failed": FAILED, "cancelled": CANCELLED}
+    return ends[record.end] if record.end else say("cards.under_way")
+
+
 def _row(runs: Runs, record: Record) -> str:
     picture = '<span class="blank" aria-hidden="true"></span>'
     if runs.kept.file(record.ticket, THUMBNAIL):
@@ -277,9 +297,7 @@ def _row(runs: Runs, record: Record) -> str:
         )
     used = record.status.result.model if record.status and record.status.result else record.model
     facts = [
-        {None: say("cards.under_way"), "done": COMPLETED, "failed": FAILED, "cancelled": CANCELLED}[
-            record.end
-        ],
+        _state(record),
         used or "Smart Select",
         say("cards.credits", credits=f"{record.credits:g}") if record.credits else "",
         views.clock(record.seconds) if record.seconds is not None else "",

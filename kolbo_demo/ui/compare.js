@@ -1,5 +1,7 @@
-// Two videos in step, with one control. Runs after cards.js, in its scope.
-const panes = (box) => [...box.querySelectorAll('.pair video')];
+// Videos in step, with one control: the source and a result, or the results of several models.
+// Runs after cards.js, in its scope.
+const panes = (box) => [...box.querySelectorAll('.panes video')];
+const leading = (box) => box.querySelector('.lead video'); // the others follow, and are silent
 
 function choices(box, card) {
   const select = box.querySelector('select');
@@ -23,10 +25,15 @@ function fill(box) {
   const select = box.querySelector('select');
   const other = select.value ? known.get(select.value) : null;
   const left = other ? { kind: 'video', url: other.result } : card.before;
-  box.querySelector('.left').replaceChildren();
-  if (left) shownIn(box.querySelector('.left'), left.kind, left.url, select.selectedOptions[0].text, true);
-  shownIn(box.querySelector('.right'), 'video', card.result, card.title, false);
-  const lead = box.querySelector('.right video');
+  const [beside, lead] = box.querySelectorAll('.panes > *');
+  beside.replaceChildren();
+  if (left) shownIn(beside, left.kind, left.url, select.selectedOptions[0].text, true);
+  shownIn(lead, 'video', card.result, card.title, false);
+  inStep(box);
+}
+
+function inStep(box) {
+  const lead = leading(box);
   const slider = box.querySelector('[type=range]');
   lead.addEventListener('timeupdate', () => {
     slider.value = (1000 * lead.currentTime) / (lead.duration || 1);
@@ -64,7 +71,7 @@ element.addEventListener('change', (event) => {
 element.addEventListener('input', (event) => {
   const box = event.target.closest('.compare');
   if (!box || !event.target.matches('[type=range]')) return;
-  const lead = box.querySelector('.right video');
+  const lead = leading(box);
   const at = (event.target.value / 1000) * (lead.duration || 0);
   lead.currentTime = at;
   for (const video of panes(box)) if (video !== lead) follow(video, at);
@@ -72,7 +79,7 @@ element.addEventListener('input', (event) => {
 
 actions.play = (ticket, button) => {
   const box = button.closest('.compare');
-  const lead = box.querySelector('.right video');
+  const lead = leading(box);
   if (lead.ended) for (const video of panes(box)) video.currentTime = 0;
   return lead.paused ? lead.play() : lead.pause();
 };
@@ -88,3 +95,51 @@ actions.beside = async (ticket, button) => {
   link.download = '';
   link.click();
 };
+
+// One card for each group of models that were started to be compared: a table, and their videos.
+function groups() {
+  const found = new Map();
+  for (const entry of entries) {
+    const card = known.get(entry.ticket);
+    if (card?.group) found.set(card.group, [card, ...(found.get(card.group) || [])]);
+  }
+  const wanted = [...found].filter(([, cards]) =>
+    cards.length > 1 && cards.some((card) => card.ticket === open || card.running));
+  const place = element.querySelector('.groups');
+  for (const old of [...place.children]) if (!wanted.some(([group]) => group === old.dataset.ticket)) old.remove();
+  for (const [group, cards] of wanted) {
+    let box = [...place.children].find((each) => each.dataset.ticket === group);
+    if (!box) {
+      box = element.querySelector('template.of-group').content.firstElementChild.cloneNode(true);
+      box.dataset.ticket = group;
+      place.append(box);
+    }
+    box.querySelector('.what').textContent = cards[0].title;
+    const body = box.querySelector('tbody');
+    cards.forEach((card, at) => {
+      const row = body.children[at] || body.appendChild(document.createElement('tr'));
+      row.dataset.ticket = card.ticket;
+      put(row, card.versus);
+      row.classList.toggle('open', card.ticket === open);
+    });
+    while (body.children.length > cards.length) body.lastChild.remove();
+    side(box, cards.filter((card) => card.result));
+  }
+}
+
+function side(box, cards) {
+  const shown = cards.map((card) => card.ticket).join();
+  if (box.shown === shown) return;
+  box.shown = shown;
+  const panes = cards.map((card, at) => {
+    const figure = document.createElement('figure');
+    const pane = figure.appendChild(document.createElement('div'));
+    figure.className = at ? '' : 'lead';
+    shownIn(pane, 'video', card.result, card.model, at > 0);
+    figure.appendChild(document.createElement('figcaption')).textContent = card.model;
+    return figure;
+  });
+  box.querySelector('.panes').replaceChildren(...panes);
+  box.querySelector('.control').hidden = !panes.length;
+  if (panes.length) inStep(box);
+}

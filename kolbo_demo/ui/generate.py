@@ -51,6 +51,8 @@ class Stage:
     cancelled: bool = False
     first: tuple[float, float] | None = None
     """`time.monotonic()` and percent when progress was first told."""
+    spoken: str | None = None
+    """What a screen reader is told, where the headline changes too often to be heard out."""
 
     @property
     def final(self) -> bool:
@@ -194,9 +196,9 @@ class Run:
             self._show(
                 Stage(
                     say("status.waiting") if status.state == PENDING else say("status.making"),
-                    status.progress,
-                    generation.id,
-                    status,
+                    percent=status.progress,
+                    generation_id=generation.id,
+                    status=status,
                 )
             )
             if self._stage.final:
@@ -231,7 +233,8 @@ class Run:
         if not self._may_be_accepted:
             self._stop_here()
         done, whole = f"{sent / 1e6:.1f}", f"{total / 1e6:.1f}"
-        self._show(Stage(say("status.sending", sent=done, total=whole)))
+        headline = say("status.sending", sent=done, total=whole)
+        self._show(Stage(headline, spoken=say("status.sending_files")))
 
     def _stop_here(self) -> None:
         if self._cancel.is_set():

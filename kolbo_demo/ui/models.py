@@ -12,7 +12,7 @@ from kolbo_demo.ui import texts, views
 from kolbo_demo.ui.access import Access
 from kolbo_demo.ui.inputs import UnusableError
 
-_SMART_SELECT = ("Smart Select", "")
+SMART_SELECT = ("Smart Select", "")
 _QUIET: dict[str, Any] = {
     "api_visibility": "private",
     "show_progress": "hidden",
@@ -44,7 +44,7 @@ class ModelPicker:
     def __init__(self, access: Access) -> None:
         self._access = access
         self.choice = gr.Dropdown(
-            [_SMART_SELECT],
+            [SMART_SELECT],
             value="",
             label=texts.shown("options.model"),
             filterable=False,
@@ -70,7 +70,7 @@ class ModelPicker:
         self.choice.change(_about, [self.choice, self.offers], self._note, **_QUIET)
 
     def _list(self, backend: str, key: str, chosen: str) -> tuple[Any, str, Offers]:
-        nothing = gr.Dropdown([_SMART_SELECT], value="")
+        nothing = gr.Dropdown([SMART_SELECT], value="")
         if not self._access.ready(backend, key):
             return nothing, "", Offers()
         try:
@@ -81,7 +81,7 @@ class ModelPicker:
             return nothing, views.note(sentence, bad=True), Offers()
         offers = Offers(models, _balance(client) if any(m.credit for m in models) else None)
         chosen = chosen if any(model.identifier == chosen for model in models) else ""
-        choices = [_SMART_SELECT, *((label(model), model.identifier) for model in models)]
+        choices = [SMART_SELECT, *((label(model), model.identifier) for model in models)]
         return gr.Dropdown(choices, value=chosen), _about(chosen, offers), offers
 
 

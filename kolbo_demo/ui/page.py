@@ -1,11 +1,13 @@
 """The page: what stands where, and which event reaches which function."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import gradio as gr
 from fastapi import APIRouter
@@ -15,12 +17,25 @@ from gradio.i18n import I18nData
 from kolbo_demo.client import KolboError
 from kolbo_demo.preflight import Analyst
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import cards, consent, endpoints, examples, language, uploads, views
+from kolbo_demo.ui import (
+    batch_panel,
+    cards,
+    consent,
+    endpoints,
+    examples,
+    language,
+    model_comparison,
+    uploads,
+    views,
+)
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.allowance import Allowance, visitor_of
+from kolbo_demo.ui.batch_panel import BatchPanel
+from kolbo_demo.ui.batches import Batches
 from kolbo_demo.ui.face_picker import Choice, FacePicker
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import Kept
+from kolbo_demo.ui.model_comparison import ModelComparison
 from kolbo_demo.ui.models import ModelPicker
 from kolbo_demo.ui.preflight import Preflight
 from kolbo_demo.ui.runs import Runs
@@ -49,22 +64,27 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     kept = Kept(settings.data_dir.expanduser() / "page")
     reports = Reports(kept)
     runs = Runs(access, kept, reports.ask)
+    batches = Batches(settings.data_dir.expanduser() / "batches", private)
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
         delete_cache=(uploads.LOOK_SECONDS, uploads.KEEP_SECONDS),
         fill_width=True,
     ) as blocks:
-        _Page(access, runs).lay_out(blocks)
+        _Page(access, runs, batches).lay_out(blocks)
         endpoints.lay_out(access, runs)
-    return Page(blocks, cards.router(runs, reports))
+    routes = APIRouter()
+    routes.include_router(cards.router(runs, reports))
+    routes.include_router(batch_panel.router(batches))
+    return Page(blocks, routes)
 
 
 class _Page:
     """The components of one page and what they do. What belongs to a visitor is in `gr.State`."""
 
-    def __init__(self, access: Access, runs: Runs) -> None:
+    def __init__(self, access: Access, runs: Runs, batches: Batches) -> None:
         self._access = access
+        self._batches = batches
         self._runs = runs
         self._analyst = Analyst()
 
@@ -79,6 +99,7 @@ class _Page:
                 self.stage = Stage(self._runs)
                 self.stage.lay_out_history()
                 self._example_card()
+        self.batch = BatchPanel(self._access, self._batches)
         self._wire(page)
 
     def _header(self) -> None:
@@ -188,6 +209,7 @@ class _Page:
                     elem_id="prompt",
                 )
             self.models.lay_out_note()
+            self.versus = ModelComparison(self._access)
         consent.lay_out()
         self.generate = gr.Button(shown("options.generate"), variant="primary", elem_id="generate")
         self.preflight = Preflight(self._analyst, self._runs.kept)
@@ -235,10 +257,15 @@ class _Page:
             **quiet,
         }
         self.generate.click(**run)
+        rivals = [self.versus.choice, *run["inputs"]]
+        self.versus.button.click(**run | {"fn": self._compare, "inputs": rivals})
+        self.versus.follow(asked, source, self.backend.change, self.key.blur)
         filled = [*fields, self.source_tabs, self.voice_tabs]
         self.still.click(examples.portrait, None, filled, **quiet).then(**run)
         self.clip.click(examples.clip, None, filled, **quiet).then(**run)
-        self.stage.follow(self._access, asked, filled)
+        again = [*filled, self.prompt, self.models.choice]
+        self.stage.follow(self._access, asked, again, self.models.offers)
+        self.batch.follow(asked)
 
     def _about(self, backend: str) -> str:
         access = self._access
@@ -268,6 +295,7 @@ class _Page:
 
     def _generate(
         self,
+        asked_by: gr.Request,
         backend: str,
         key: str,
         image: str | None,
@@ -279,9 +307,10 @@ class _Page:
         prompt: str,
         model: str,
         choice: Choice | None,
-        asked_by: gr.Request,
+        *,
+        rivals: Sequence[str] = (),
     ) -> Any:
-        """Starts a generation. Its card does the rest."""
+        """Starts a generation, or one with each of `rivals`. Its card does the rest."""
         try:
             face = choice.first if choice else None
             request = request_of(
@@ -293,7 +322,18 @@ class _Page:
             return told(problem=str(error))
         allowance = self._access.allowance(backend, key)
         spending = partial(allowance.spend, visitor) if allowance else None
-        return told([self._runs.start(client, request, backend, spending=spending)])
+        if not rivals:
+            return told([self._runs.start(client, request, backend, spending=spending)])
+        group = uuid4().hex
+        requests = [replace(request, model=name or None) for name in rivals]
+        return told([self._runs.start(client, each, backend, group, spending) for each in requests])
+
+    def _compare(self, asked_by: gr.Request, chosen: list[str], *filled: Any) -> Any:
+        """Starts one generation with each of the chosen models."""
+        try:
+            return self._generate(asked_by, *filled, rivals=model_comparison.checked(chosen))
+        except UnusableError as error:
+            return told(problem=str(error))
 
 
 def _title() -> str:

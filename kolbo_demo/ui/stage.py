@@ -12,10 +12,11 @@ from gradio.utils import get_upload_folder
 
 from kolbo_demo.client import KolboError
 from kolbo_demo.media import kind_of
-from kolbo_demo.ui import views
+from kolbo_demo.ui import cards, model_comparison, views
 from kolbo_demo.ui.access import Access
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Record
+from kolbo_demo.ui.models import Offers
 from kolbo_demo.ui.runs import Runs, open_by_id
 from kolbo_demo.ui.texts import say, shown
 
@@ -35,6 +36,7 @@ def _cards() -> str:
 <div class="problem" id="problem" role="alert"></div>
 <p class="note bad offline" hidden>{escape(say("cards.offline"))}</p>
 <div class="card idle-card">{views.idle()}</div>
+<div class="groups"></div>
 <div class="runs"></div>
 <template><article class="card run">
   <p class="live sr-only" role="status" aria-live="polite"></p>
@@ -44,6 +46,13 @@ def _cards() -> str:
   <div data-part="compare"></div>
   <div data-part="report" data-id="report"></div>
   <div data-part="details" data-id="details"></div>
+</article></template>
+<template class="of-group"><article class="card compare group">
+  <header><h2>{escape(say("versus.table"))}</h2><p class="note what"></p></header>
+  <div class="wide" tabindex="0" role="group" aria-label="{escape(say("versus.table"))}">
+  <table>{model_comparison.head()}<tbody></tbody></table></div>
+  <div class="panes"></div>
+  {cards.control(say("versus.play"))}
 </article></template>
 <dialog class="card" aria-labelledby="ask"><form method="dialog">
   <p id="ask"></p>
@@ -80,8 +89,11 @@ class Stage:
         """The list, where the caller stands in the layout."""
         gr.HTML(shown(_history), js_on_load=None, apply_default_css=False)
 
-    def follow(self, access: Access, asked: list[Any], filled: Sequence[Any]) -> None:
-        """`asked` are the components with side and key, `filled` those that inputs go into."""
+    def follow(
+        self, access: Access, asked: list[Any], filled: Sequence[Any], offers: gr.State
+    ) -> None:
+        """`asked` are the components with side and key, `filled` those that inputs go into;
+        `offers` tells which models there are now."""
         quiet: dict[str, Any] = {
             "api_visibility": "private",
             "show_progress": "hidden",
@@ -97,7 +109,7 @@ class Stage:
                 return told(problem=str(error))
 
         self.cards.follow(take_up, asked, self.cards, **quiet)
-        self.cards.again(self._again, None, list(filled), **quiet)
+        self.cards.again(self._again, offers, list(filled), **quiet)
 
     def _take_up(self, ticket: str, key: str) -> Any:
         record = self._runs.kept.get(ticket)
@@ -107,11 +119,12 @@ class Stage:
             raise UnusableError(say("cards.key_again"))
         return told([record])
 
-    def _again(self, event: gr.EventData) -> tuple[Any, ...]:
-        """The fields as they were: image, video, link; audio, link, words; and the open tabs."""
+    def _again(self, offers: Offers, event: gr.EventData) -> tuple[Any, ...]:
+        """The fields as they were: image, video, link; audio, link, words; the open tabs; prompt
+        and model, where there still is such a one."""
         record = self._runs.kept.get(_text(event, "ticket"))
         if record is None or record.source is None:
-            return tuple(gr.skip() for _ in range(8))
+            return tuple(gr.skip() for _ in range(10))
         source = self._copy(record, record.source.file)
         kind = _kind(source)
         voice = self._copy(record, record.voice.file if record.voice else None)
@@ -127,6 +140,8 @@ class Stage:
             record.words or "",
             gr.Tabs(selected=tab),
             gr.Tabs(selected=said),
+            record.prompt or "",
+            record.model if record.model and offers.meant(record.model) else "",
         )
 
     def _copy(self, record: Record, name: str | None) -> str | None:

@@ -45,7 +45,7 @@ def running(stage: Stage, elapsed: float, fault: str | None = None) -> str:
         side = ""
     else:
         whole = min(max(round(stage.percent), 0), 100)
-        bar = _bar(f'aria-valuenow="{whole}"', "", f"width:{whole}%")
+        bar = progress(whole)
         side = f"{whole} %"
     state = stage.status.state if stage.status else None
     extra = (stage.status.model_extra or {}) if stage.status else {}
@@ -148,6 +148,11 @@ def _status(kind: str, headline: str, rest: str, side: str = "") -> str:
         f'<div class="state {kind}"><header><h2>{headline}</h2>'
         f'<span class="percent">{side}</span></header>{rest}</div>'
     )
+
+
+def progress(percent: float) -> str:
+    """A bar that is filled so far, 0-100."""
+    return _bar(f'aria-valuenow="{percent:.0f}"', "", f"width:{percent:.0f}%")
 
 
 def _bar(value: str, kind: str, style: str) -> str:

@@ -96,15 +96,15 @@ def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path
     page.wait_for_function("document.querySelector('#result video').currentTime > 0.1")
 
     # Source and result play in step, and make one video.
-    page.locator(".compare summary").click()
+    page.locator("details.compare summary").click()
     page.wait_for_function(
-        "[...document.querySelectorAll('.pair video')].filter(v => v.readyState > 2).length == 2"
+        "[...document.querySelectorAll('.panes video')].filter(v => v.readyState > 2).length == 2"
     )
     page.get_by_role("button", name="Play both").click()
     page.wait_for_function(
         "(([one, two]) => one.currentTime > 0.2"
         " && Math.abs(one.currentTime - two.currentTime) < 0.2)"
-        "([...document.querySelectorAll('.pair video')])"
+        "([...document.querySelectorAll('.panes video')])"
     )
     with page.expect_download(timeout=MADE_MS) as download:
         page.get_by_role("button", name="Save side by side").click()

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from kolbo_demo.ui import cards, kept
+from kolbo_demo.ui import cards, folders
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.inputs import Request, UnusableError
@@ -165,17 +165,17 @@ def test_what_is_old_or_too_much_goes(
     tmp_path: Path, portrait: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Kept(tmp_path / "page")
-    monkeypatch.setattr(kept, "SWEEP_SECONDS", 0)
+    monkeypatch.setattr(folders, "SWEEP_SECONDS", 0)
     first = store.new(request(portrait, portrait), LOCAL)
     first.end = "done"
     store.save(first)
     second = store.new(request(portrait, portrait), LOCAL)
     assert store.get(first.ticket)
-    monkeypatch.setattr(kept, "KEEP_BYTES", 1)
+    monkeypatch.setattr(folders, "KEEP_BYTES", 1)
     third = store.new(request(portrait, portrait), LOCAL)
     assert store.get(first.ticket) is None
     assert store.get(second.ticket)  # still running
-    monkeypatch.setattr(kept, "KEEP_SECONDS", -1.0)
+    monkeypatch.setattr(folders, "KEEP_SECONDS", -1.0)
     store.new(request(portrait, portrait), LOCAL)
     assert store.get(third.ticket) is None
 

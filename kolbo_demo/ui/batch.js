@@ -1,0 +1,131 @@
+// Shows the batches of this browser. It keeps their tickets, and asks the server after them while
+// anything changes. `element`, `props`, `trigger` and `watch` are given by Gradio.
+const STORE = 'kolbo-batches';
+const MOST = 5;
+const texts = element.querySelector('.batches').dataset;
+const list = element.querySelector('.list');
+const dialog = element.querySelector('dialog');
+let tickets = load();
+let timer = 0;
+let misses = 0;
+
+function load() {
+  try {
+    const found = JSON.parse(localStorage.getItem(STORE) || '[]');
+    return found.filter((ticket) => typeof ticket === 'string').slice(0, MOST);
+  } catch {
+    return [];
+  }
+}
+
+function keep(wanted) {
+  tickets = wanted.slice(0, MOST);
+  try {
+    localStorage.setItem(STORE, JSON.stringify(tickets));
+  } catch { /* private windows may refuse: the page works without, until it is left */ }
+}
+
+async function post(path, body) {
+  const answer = await fetch(path, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify(body || {}),
+  });
+  if (!answer.ok) throw new Error(answer.status);
+  return answer.json();
+}
+
+async function look() {
+  clearTimeout(timer);
+  if (!tickets.length) return draw([]);
+  let running = true;
+  try {
+    const cards = await post('batches', { tickets });
+    const gone = cards.filter((card) => card.gone).map((card) => card.ticket);
+    if (gone.length) keep(tickets.filter((ticket) => !gone.includes(ticket)));
+    draw(cards.filter((card) => !card.gone));
+    running = cards.some((card) => card.running);
+    misses = 0;
+  } catch {
+    misses += 1;
+  }
+  element.querySelector('.offline').hidden = misses < 2;
+  if (running) timer = setTimeout(look, Math.min(1500 * 2 ** misses, 12000));
+}
+
+function draw(cards) {
+  for (const old of [...list.children]) {
+    if (!cards.some((card) => card.ticket === old.dataset.batch)) old.remove();
+  }
+  cards.forEach((card, at) => {
+    let node = [...list.children].find((each) => each.dataset.batch === card.ticket);
+    if (!node) {
+      node = element.querySelector('template').content.firstElementChild.cloneNode(true);
+      node.dataset.batch = card.ticket;
+    }
+    if (list.children[at] !== node) list.insertBefore(node, list.children[at] || null);
+    const live = node.querySelector('.live');
+    if (live.textContent !== card.live) live.textContent = card.live;
+    put(node.querySelector('.head'), card.head);
+    const body = node.querySelector('tbody');
+    card.rows.forEach((html, row) => put(body.rows[row] || body.insertRow(), html));
+  });
+}
+
+function put(node, html) {
+  if (node.shown === html) return;
+  const focused = node.contains(document.activeElement) && document.activeElement.dataset.do;
+  node.innerHTML = html;
+  node.shown = html;
+  if (focused) node.querySelector(`[data-do=${focused}]`)?.focus();
+}
+
+function ask(question, yes) {
+  dialog.querySelector('p').textContent = question;
+  dialog.querySelector('[value=yes]').textContent = yes;
+  dialog.returnValue = '';
+  dialog.showModal();
+  return new Promise((answer) => {
+    dialog.addEventListener('close', () => answer(dialog.returnValue === 'yes'), { once: true });
+  });
+}
+
+const actions = {
+  start: (ticket) => trigger('start', { ticket }),
+  again: (ticket) => trigger('start', { ticket, again: true }),
+  async stop(ticket) {
+    if (await ask(texts.askStop, texts.stop)) await post(`batches/${ticket}/stop`);
+  },
+  async delete(ticket) {
+    if (!(await ask(texts.askDelete, texts.delete))) return;
+    await post(`batches/${ticket}/delete`);
+    keep(tickets.filter((each) => each !== ticket));
+  },
+};
+
+element.addEventListener('click', async (event) => {
+  const button = event.target.closest('[data-do]');
+  const ticket = button?.closest('[data-batch]')?.dataset.batch;
+  if (!ticket) return;
+  button.disabled = true;
+  try {
+    await actions[button.dataset.do](ticket);
+  } catch {
+    misses = 2;
+  }
+  button.disabled = false;
+  look();
+});
+
+watch('told', () => {
+  const told = props.told || {};
+  const problem = element.querySelector('.problem');
+  put(problem, told.problem || '');
+  if (told.ticket) keep([told.ticket, ...load().filter((ticket) => ticket !== told.ticket)]);
+  if (told.problem) problem.scrollIntoView({ block: 'nearest' });
+  look();
+});
+
+document.addEventListener('visibilitychange', () => document.hidden || look());
+addEventListener('online', look);
+look();

@@ -1,0 +1,258 @@
+"""Batches of visitors: what they gave, the dry run, the run. The work itself is `kolbo_demo.batch`.
+
+A batch is a folder with what was uploaded and what was made. So one that a stopped page left can be
+gone on with; only the key must come again.
+"""
+
+import json
+import logging
+import lzma
+import shutil
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from kolbo_demo.batch import Batch, Line, Row, Store, check, from_uploads, read_csv, read_pairs
+from kolbo_demo.client import InputError, KolboClient
+from kolbo_demo.contract import MAX_FILE_BYTES
+from kolbo_demo.ui.folders import Folders, linked
+from kolbo_demo.ui.generate import Spending
+from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.texts import say
+
+PRIVATE_AT_ONCE, PUBLIC_AT_ONCE = 4, 1
+"""Rows in flight: a visitor among others leaves room for them."""
+PUBLIC_ROWS = 30
+MOST_FILES = 2001
+"""As many as the longest list can name, and the list."""
+MOST_BYTES = 2 * 1024**3
+"""Of one batch, unpacked."""
+ARCHIVE = "batch.zip"
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    EOFError,
+)
+"""What an archive raises that is damaged, encrypted or of an unknown kind."""
+_INPUTS, _CHECKED = "inputs", "checked.json"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a batch stands."""
+
+    lines: Sequence[Line]
+    running: bool
+    started: bool
+    archived: bool
+    """Whether there is a ZIP of it."""
+
+
+class Batches(Folders):
+    """The folders of batches, and those under way."""
+
+    def __init__(self, root: Path, private: bool) -> None:
+        """`private` as in `ui.build`: otherwise visitors share this machine with each other."""
+        super().__init__(root)
+        self._private = private
+        self._running: dict[str, tuple[Batch, str]] = {}
+        self._starting = threading.Lock()
+
+    def busy(self, ticket: str) -> bool:
+        """Whether it is under way."""
+        return ticket in self._running
+
+    def check(self, files: Sequence[tuple[str, Path]], client: KolboClient | None) -> str:
+        """The dry run: takes what was uploaded, reads its rows and looks at each. Gives the ticket.
+
+        `files` are names, as the visitor has them, and where they lie. Without a client models are
+        not looked up. Raises `UnusableError` and `KolboError`.
+        """
+        ticket = self.make()
+        try:
+            inputs = self.folder(ticket) / _INPUTS
+            inputs.mkdir()
+            _take(files, inputs)
+            problems = {row.number: row.problem for row in check(self._few(inputs), client)}
+            self.write(ticket, _CHECKED, json.dumps(problems).encode())
+        except BaseException:
+            self.delete(ticket)
+            raise
+        return ticket
+
+    def start(
+        self,
+        ticket: str,
+        client: KolboClient,
+        visitor: str,
+        again: bool = False,
+        spending: Spending | None = None,
+    ) -> None:
+        """Begins it, or goes on with it. `again` as in `Batch`; `spending` as in `Run`. Raises
+        `UnusableError` and `KolboError`."""
+        rows = self._checked(ticket)
+        if rows is None:
+            raise UnusableError(say("cards.gone"))
+        at_once = PRIVATE_AT_ONCE if self._private else PUBLIC_AT_ONCE
+        paying = _told(spending) if spending else None
+        with self._starting:
+            if ticket in self._running:
+                return
+            if not self._private and any(who == visitor for _, who in self._running.values()):
+                raise UnusableError(say("batch.one_at_a_time"))
+            batch = Batch(client, rows, self.folder(ticket), at_once, again, paying)
+            self._running[ticket] = batch, visitor
+        threading.Thread(
+            target=self._run, args=(ticket, batch), name="kolbo-page-batch", daemon=True
+        ).start()
+
+    def stop(self, ticket: str) -> None:
+        """Starts no more rows."""
+        if found := self._running.get(ticket):
+            found[0].stop()
+
+    def view(self, ticket: str) -> View | None:
+        """Where it stands; None where nothing of it is kept. Raises `InputError` where its folder
+        is damaged."""
+        if found := self._running.get(ticket):
+            return View(list(found[0].lines), running=True, started=True, archived=False)
+        rows = self._checked(ticket)
+        if rows is None:
+            return None
+        store = Store(self.folder(ticket))
+        archived = self.file(ticket, ARCHIVE) is not None
+        started = archived or self.file(ticket, "batch.json") is not None
+        lines = [_left(store.line(row)) if started else Line(row) for row in rows]
+        return View(lines, False, started, archived)
+
+    def _few(self, inputs: Path) -> list[Row]:
+        rows = _rows(inputs)
+        if not self._private and len(rows) > PUBLIC_ROWS:
+            raise UnusableError(say("batch.too_many", rows=len(rows), most=PUBLIC_ROWS))
+        return rows
+
+    def _run(self, ticket: str, batch: Batch) -> None:
+        try:
+            for _ in batch.run():
+                pass
+        except Exception:  # noqa: BLE001 - logged below
+            # What is done stays done, and can be gone on with. A visitor may have deleted it.
+            if self.folder(ticket).is_dir():
+                _log.exception("A batch of the page ended early")
+        finally:
+            self._running.pop(ticket, None)
+
+    def _checked(self, ticket: str) -> list[Row] | None:
+        """The rows with their problems, as the dry run found them."""
+        path = self.file(ticket, _CHECKED)
+        if path is None:
+            return None
+        problems = json.loads(path.read_bytes())
+        return [
+            replace(row, problem=problems.get(str(row.number), row.problem))
+            for row in _rows(path.parent / _INPUTS)
+        ]
+
+
+def _left(line: Line) -> Line:
+    """What an earlier run left of a row; one that cannot work failed."""
+    problem = line.row.problem
+    return replace(line, state="failed", message=problem) if problem else line
+
+
+def _told(spending: Spending) -> Spending:
+    """The same, refusing in a way that a batch understands."""
+
+    @contextmanager
+    def told(voice: Path | str) -> Iterator[None]:
+        try:
+            with spending(voice):
+                yield
+        except UnusableError as error:
+            raise InputError(str(error)) from None
+
+    return told
+
+
+def _rows(inputs: Path) -> list[Row]:
+    lists = [path for path in inputs.iterdir() if path.suffix.lower() == ".csv"]
+    if len(lists) > 1:
+        raise UnusableError(say("batch.several_lists"))
+    if not lists:
+        return read_pairs(inputs)
+    files = {path.name: path for path in inputs.iterdir() if path not in lists}
+    return read_csv(lists[0], from_uploads(files))
+
+
+def _take(files: Sequence[tuple[str, Path]], inputs: Path) -> None:
+    """Puts what was uploaded into the folder, archives unpacked."""
+    room = _Room(inputs)
+    for given, path in files:
+        if path.suffix.lower() == ".zip":
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    _unpack(archive, room)
+            except _BROKEN:
+                raise UnusableError(say("batch.bad_zip", name=given[:80])) from None
+        elif target := room.place(given):
+            linked(path, target)
+            room.took(path.stat().st_size)
+
+
+def _unpack(archive: zipfile.ZipFile, room: "_Room") -> None:
+    for entry in archive.infolist():
+        hidden = entry.filename.startswith("__MACOSX/")
+        if entry.is_dir() or hidden or not (target := room.place(entry.filename)):
+            continue
+        with archive.open(entry) as packed, target.open("wb") as file:
+            # What the archive says of itself is not to be believed.
+            room.took(_copied(packed, file, MAX_FILE_BYTES, entry.filename))
+
+
+def _copied(packed: IO[bytes], file: IO[bytes], most: int, name: str) -> int:
+    size = 0
+    while piece := packed.read(1 << 20):
+        size += len(piece)
+        if size > most:
+            raise UnusableError(say("batch.too_large", name=name[-80:], most=most >> 20))
+        file.write(piece)
+    return size
+
+
+class _Room:
+    """Where the files of one batch go, and how much of them there may be."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files = 0
+        self._bytes = 0
+
+    def place(self, name: str) -> Path | None:
+        """Where a file goes, under the last part of its name; None for one that is hidden."""
+        plain = PurePosixPath(name.replace("\\", "/").replace("\0", "")).name
+        if not plain or plain.startswith("."):
+            return None
+        self._files += 1
+        target = self._folder / plain[-120:]
+        if self._files > MOST_FILES:
+            raise UnusableError(say("batch.too_many_files", most=MOST_FILES))
+        if target.exists():
+            raise UnusableError(say("batch.twice", name=plain[:80]))
+        return target
+
+    def took(self, size: int) -> None:
+        """Counts bytes. Raises `UnusableError` where there are too many, or no room for them."""
+        self._bytes += size
+        if self._bytes > MOST_BYTES or shutil.disk_usage(self._folder).free < MAX_FILE_BYTES:
+            raise UnusableError(say("batch.too_much", most=MOST_BYTES >> 20))

@@ -1,0 +1,127 @@
+"""The same inputs through several models: which ones, and how each of them did."""
+
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from kolbo_demo.client import KolboError
+from kolbo_demo.contract import Model, is_web_link, url_kind
+from kolbo_demo.ui import sync_report, views
+from kolbo_demo.ui.access import Access
+from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.kept import Record
+from kolbo_demo.ui.models import SMART_SELECT, label
+from kolbo_demo.ui.sync_report import Report
+from kolbo_demo.ui.texts import say, shown
+
+LEAST, MOST = 2, 6
+"""Models at once: ten generations a minute are all that the API takes."""
+
+
+class ModelComparison:
+    """Folded away: the models that take this source, and a button that starts one of each."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        with gr.Accordion(shown("versus.title"), open=False, elem_id="versus") as self._fold:
+            self.choice = gr.CheckboxGroup(
+                [], label=shown("versus.choose"), elem_id="versus-models"
+            )
+            """Its value holds identifiers, an empty one for Smart Select."""
+            self._note = gr.HTML("", elem_id="versus-note")
+            self.button = gr.Button(shown("versus.generate"), elem_id="versus-generate")
+        self._open = gr.State(False)
+
+    def follow(self, asked: list[Any], source: list[Any], *events: Callable[..., Any]) -> None:
+        """Lists what the API has when it is unfolded, and again at each of the events.
+
+        `asked` are the components with side and key, `source` those with image, video and link.
+        """
+        quiet: dict[str, Any] = {
+            "api_visibility": "private",
+            "show_progress": "hidden",
+            "concurrency_limit": None,
+        }
+        inputs = [self._open, *asked, *source, self.choice]
+        outputs = [self.choice, self._note]
+        self._fold.expand(lambda: True, None, self._open, **quiet).then(
+            self._list, inputs, outputs, **quiet
+        )
+        self._fold.collapse(lambda: False, None, self._open, **quiet)
+        for event in (*events, *(component.change for component in source)):
+            event(self._list, inputs, outputs, **quiet)
+
+    def _list(
+        self,
+        is_open: bool,
+        backend: str,
+        key: str,
+        image: str | None,
+        video: str | None,
+        link: str | None,
+        chosen: list[str],
+    ) -> tuple[Any, Any]:
+        if not is_open:
+            return gr.skip(), gr.skip()
+        try:
+            models = self._access.client(backend, key).models()
+        except (KolboError, UnusableError) as error:
+            sentence = say("options.not_listed", reason=error)
+            return gr.CheckboxGroup([], value=[]), views.note(sentence, bad=True)
+        kind = "image" if image else "video" if video else None
+        if kind is None and is_web_link(link or ""):
+            kind = url_kind(link or "")
+        choices = [SMART_SELECT, *((label(m), m.identifier) for m in models if _takes(m, kind))]
+        there = {identifier for _, identifier in choices}
+        value = [identifier for identifier in chosen if identifier in there]
+        return gr.CheckboxGroup(choices, value=value), views.note(say("versus.hint", most=MOST))
+
+
+def checked(chosen: Sequence[str]) -> list[str]:
+    """The identifiers. Raises `UnusableError` for too few or too many."""
+    if not LEAST <= len(chosen) <= MOST:
+        raise UnusableError(say("versus.choose_some", least=LEAST, most=MOST))
+    return list(chosen)
+
+
+def _takes(model: Model, kind: str | None) -> bool:
+    """Whether a model takes such a source. What it does not tell is for the API to say."""
+    kinds = [name for name in model.types if name.startswith("lipsync-")]
+    return kind is None or not kinds or f"lipsync-{kind}" in kinds
+
+
+def head() -> str:
+    """The table's heading."""
+    names = ("model", "sync", "closures", "time", "credits")
+    cells = "".join(f'<th scope="col">{escape(say(f"versus.{name}"))}</th>' for name in names)
+    return f"<thead><tr>{cells}</tr></thead>"
+
+
+def cells(record: Record, state: str, report: Report | None) -> str:
+    """One model's row. `state` is told while there is no report."""
+    measured = report is not None and "error" not in report
+    sync = sync_report.verdict(report) if report else state
+    facts = dict(sync_report.facts(report)) if report and measured else {}
+    offset = facts.get(say("sync.offset"), "")
+    charged = f"{record.credits:g}" if record.credits is not None else ""
+    time = views.clock(record.seconds) if record.seconds is not None else ""
+    good = " good" if report and report.get("verdict") == "in step" else ""
+    below = f"<small>{escape(offset)}</small>" if offset else ""
+    return (
+        f'<th scope="row"><button type="button" class="link" data-do="open">'
+        f"{escape(name(record))}</button></th>"
+        f'<td><span class="{"verdict" + good if measured else ""}">{escape(sync)}</span>{below}'
+        f"</td><td>{escape(facts.get(say('sync.closures'), ''))}</td>"
+        f"<td>{escape(time)}</td><td>{escape(charged)}</td>"
+    )
+
+
+def name(record: Record) -> str:
+    """The model asked for, and under Smart Select the one that was taken, where it is told."""
+    if record.model:
+        return record.model
+    result = record.status.result if record.status else None
+    taken = result.model if result else None
+    return f"{SMART_SELECT[0]} ({taken})" if taken and taken != "auto" else SMART_SELECT[0]

@@ -1,0 +1,96 @@
+"""Many at once: the dry run, the rows, the ZIP."""
+
+import csv
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.desk import MADE_MS, Desk, Video
+from tests.browser.site import Site
+
+
+def unfold(page: Page) -> None:
+    page.get_by_role("button", name="Many at once").click()
+    expect(page.locator("#batch-check")).to_be_visible()
+
+
+def test_a_list_from_dry_run_to_zip(
+    desk: Desk, site: Site, portrait: Path, speech: Path, tmp_path: Path
+) -> None:
+    page = desk.page
+    face = tmp_path / "Ünïcode (face) ☺.jpg"
+    shutil.copy(portrait, face)
+    rows = tmp_path / "rows.csv"
+    rows.write_text(
+        "source,audio,words,face\n"
+        f"{face.name},speech.wav,,0.44 0.24\n"
+        "/etc/passwd,speech.wav,,\n"
+        f"{face.name},,Hi.,\n"
+        "http://127.0.0.1:1/portrait.jpg,speech.wav,,\n",
+        encoding="utf-8",
+    )
+    unfold(page)
+    page.click("#batch-check")
+    expect(page.locator("#batches .problem")).to_contain_text("nothing to check yet")
+    page.set_input_files("#batch-files input[type=file]", [rows, face, speech])
+    expect(page.locator("#batch-files")).to_contain_text("speech")
+    page.click("#batch-check")
+    lines = page.locator(".batch tbody tr")
+    expect(lines).to_have_count(4)
+    expect(lines.nth(0)).to_contain_text("ready")
+    expect(lines.nth(1)).to_contain_text("not among the uploaded files")
+    expect(page.locator(".batch h3")).to_contain_text("Nothing was sent")
+    page.get_by_role("button", name="Make 3 videos").click()
+    expect(page.locator(".batch h3")).to_contain_text(" made, ")
+
+    page.reload()  # it goes on, and is found again
+    unfold(page)
+    expect(page.locator(".batch h3")).to_contain_text("Ended: 2 of 4", timeout=MADE_MS)
+    expect(lines.nth(3)).to_contain_text("failed")
+    expect(lines.nth(3)).to_contain_text("public")
+    expect(page.locator(".batch [role=status]")).to_contain_text("Ended")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download all as ZIP").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.testzip() is None
+        videos = sorted(name for name in archive.namelist() if name.endswith(".mp4"))
+        assert len(videos) == 2
+        report = json.loads(archive.read("report.json"))
+        sheet = io.StringIO(archive.read("report.csv").decode("utf-8-sig"), newline="")
+        archive.extract(videos[0], tmp_path)
+    assert [row["state"] for row in report] == ["completed", "failed", "completed", "failed"]
+    assert [row["row"] for row in csv.DictReader(sheet)] == ["1", "2", "3", "4"]
+    made = Video.read(tmp_path / videos[0])
+    assert made.frames > 10
+    assert made.sound > 1
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator(".batch").get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.locator(".batch")).to_have_count(0)
+
+
+def test_a_folder_of_pairs(desk: Desk, portrait: Path, clip: Path, speech: Path, tmp_path: Path):
+    page = desk.page
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    shutil.copy(portrait, folder / "one.jpg")
+    shutil.copy(speech, folder / "one.wav")
+    shutil.copy(clip, folder / "two.mp4")
+    (folder / "two.txt").write_text("Hello there.")
+    shutil.copy(portrait, folder / "three.jpg")
+    unfold(page)
+    page.get_by_role("tab", name="Folder", exact=True).click()
+    page.set_input_files("#batch-folder input[type=file]", folder)
+    expect(page.locator("#batch-folder")).to_contain_text("three")
+    page.click("#batch-check")
+    lines = page.locator(".batch tbody tr")
+    expect(lines).to_have_count(3)
+    expect(lines.filter(has_text="one.jpg")).to_contain_text("ready")
+    expect(lines.filter(has_text="three")).to_contain_text("needs one picture or clip")
+    expect(lines.filter(has_text="two.mp4")).to_contain_text("ready")

@@ -1,0 +1,110 @@
+"""The same inputs through several models, on the local engine and on a stand-in for the cloud."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.desk import MADE_MS, Desk
+from tests.browser.site import Site, serve
+from tests.scripted import KEY, Reply, Scripted, serving
+
+MODELS = [
+    {"identifier": "alpha/face", "name": "Alpha", "types": ["lipsync-image"], "credit": 5},
+    {"identifier": "beta/clip", "name": "Beta", "types": ["lipsync-video"], "credit": 7},
+    {"identifier": "gamma/any", "name": "Gamma", "types": ["lipsync"], "credit": 9},
+]
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Scripted]:
+    with serving(Scripted()) as scripted:
+        yield scripted
+
+
+@pytest.fixture(scope="module")
+def site(cloud: Scripted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with serve(tmp_path_factory.mktemp("site"), KOLBO_API_URL=cloud.base_url) as found:
+        yield found
+
+
+def unfold(page: Page) -> None:
+    page.get_by_role("button", name="Compare models").click()
+    expect(page.locator("#versus-note")).to_contain_text("at its own price")
+
+
+def tick(page: Page, *names: str) -> None:
+    for name in names:
+        page.locator("#versus-models").get_by_label(name).check()
+
+
+def test_models_of_the_local_engine(desk: Desk, portrait: Path, speech: Path) -> None:
+    page = desk.page
+    desk.give_image(portrait)
+    desk.give_audio(speech)
+    unfold(page)
+    expect(page.locator("#versus-models")).not_to_contain_text("Local clip")  # takes no portrait
+    tick(page, "Smart Select")
+    page.click("#versus-generate")
+    expect(page.locator("#problem .reason")).to_contain_text("Tick 2 to 6 models")
+    tick(page, "Local still")
+    page.click("#versus-generate")
+    rows = page.locator(".group tbody tr")
+    expect(rows).to_have_count(2)
+    expect(page.locator(".run")).to_have_count(2)  # each its own card
+    expect(rows.locator(".verdict")).to_have_count(2, timeout=MADE_MS)
+    expect(rows.nth(0)).to_contain_text("Smart Select (kolbo-local/still)")
+    expect(rows.nth(1)).to_contain_text("kolbo-local/still")
+    expect(rows.nth(1)).to_contain_text(" ms")
+    page.get_by_role("button", name="Play all").click()
+    page.wait_for_function(
+        "(videos => videos.length == 2 && videos.every(v => v.currentTime > 0.2))"
+        "([...document.querySelectorAll('.group .panes video')])"
+    )
+
+    page.reload()
+    expect(rows).to_have_count(2)
+    expect(page.locator(".run")).to_have_count(1)  # the other one is in the history
+    rows.nth(0).get_by_role("button").click()
+    expect(rows.nth(0)).to_have_class("open")
+
+
+def test_models_of_the_cloud(
+    desk: Desk, cloud: Scripted, site: Site, portrait: Path, speech: Path, clip: Path
+) -> None:
+    cloud.on("GET /v1/models", Reply(json={"success": True, "models": MODELS, "count": 3}))
+    started = {"success": True, "poll_interval_hint": 0.2, "type": "lipsync"}
+    cloud.on(
+        "POST /v1/generate/lipsync",
+        Reply(json={**started, "generation_id": "lip_1", "credits_charged": 20}),
+        Reply(json={**started, "generation_id": "lip_2", "credits_charged": 36}),
+    )
+    cloud.on("GET /files/result.mp4", Reply(body=clip.read_bytes()))
+    cloud.on_status(cloud.completed(model="alpha/face"), generation="lip_1")
+    failed = {"success": True, "state": "failed", "error": "The model is busy."}
+    cloud.on_status({**failed, "generation_id": "lip_2"}, generation="lip_2")
+
+    page = desk.page
+    page.locator("#backend").get_by_label("Kolbo cloud").check()
+    page.locator("#api-key input").fill(KEY)
+    page.locator("#api-key input").blur()
+    desk.give_image(portrait)
+    desk.give_audio(speech)
+    unfold(page)
+    expect(page.locator("#versus-models")).to_contain_text("Gamma")
+    expect(page.locator("#versus-models")).not_to_contain_text("Beta")  # takes clips only
+    tick(page, "Alpha", "Gamma")
+    page.click("#versus-generate")
+    rows = page.locator(".group tbody tr")
+    good, bad = rows.filter(has_text="alpha/face"), rows.filter(has_text="gamma/any")
+    expect(bad).to_contain_text("failed", timeout=MADE_MS)
+    expect(good.locator("span").first).not_to_have_text("under way", timeout=MADE_MS)
+    expect(good.locator(".verdict")).to_be_visible(timeout=MADE_MS)  # measured here, too
+    charged = [rows.nth(at).locator("td").last.inner_text() for at in range(2)]
+    assert sorted(charged) == ["20", "36"]
+    expect(page.locator(".group .panes video")).to_have_count(1)
+    sent = [seen.parts["model"][2] for seen in cloud.seen if seen.method == "POST"]
+    assert sorted(sent) == [b"alpha/face", b"gamma/any"]
+    assert KEY not in json.dumps(page.evaluate("({...localStorage})"))

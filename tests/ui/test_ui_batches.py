@@ -1,0 +1,204 @@
+"""Batches of a page that strangers reach: what they may name, and how much they may have made."""
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from kolbo_demo.client import KolboClient, KolboError
+from kolbo_demo.ui import batch_panel
+from kolbo_demo.ui.allowance import Allowance
+from kolbo_demo.ui.batches import Batches
+from kolbo_demo.ui.inputs import UnusableError
+from tests.scripted import Reply, Scripted
+
+HEAD = "source,audio,words,prompt,model,face\n"
+
+
+@pytest.fixture
+def batches(tmp_path: Path) -> Batches:
+    return Batches(tmp_path / "batches", private=False)
+
+
+@pytest.fixture
+def door(batches: Batches) -> Iterator[TestClient]:
+    app = FastAPI()
+    app.include_router(batch_panel.router(batches))
+    with TestClient(app) as client:
+        yield client
+
+
+def listed(folder: Path, *lines: str) -> tuple[str, Path]:
+    path = folder / "rows.csv"
+    path.write_text(HEAD + "\n".join(lines), encoding="utf-8")
+    return path.name, path
+
+
+def named(*paths: Path) -> list[tuple[str, Path]]:
+    return [(path.name, path) for path in paths]
+
+
+def look(door: TestClient, ticket: str) -> dict:
+    return door.post("/batches", json={"tickets": [ticket]}).json()[0]
+
+
+def ended(door: TestClient, ticket: str) -> dict:
+    deadline = time.monotonic() + 20
+    while (card := look(door, ticket))["running"]:
+        assert time.monotonic() < deadline, card
+        time.sleep(0.02)
+    return card
+
+
+def test_a_batch_to_its_zip(
+    batches: Batches, door: TestClient, server: Scripted, client: KolboClient,
+    tmp_path: Path, portrait: Path, speech: Path,
+) -> None:  # fmt: skip
+    server.starts()
+    server.on_status(server.completed())
+    rows = listed(tmp_path, "portrait.png,speech.wav", "gone.png,speech.wav", ",speech.wav")
+    ticket = batches.check([rows, *named(portrait, speech)], client)
+    card = look(door, ticket)
+    assert card["live"] == "3 rows checked, 2 cannot work. Nothing was sent."
+    assert "ready" in card["rows"][0]
+    assert "not among the uploaded files" in card["rows"][1]
+    assert server.seen == []
+
+    batches.start(ticket, client, "somebody")
+    card = ended(door, ticket)
+    assert card["live"] == "Ended: 1 of 3 made, 2 failed"
+    archive = zipfile.ZipFile(io.BytesIO(door.get(f"/batches/{ticket}/batch.zip").content))
+    assert set(archive.namelist()) == {"report.csv", "report.json", "0001-portrait.mp4"}
+    states = [row["state"] for row in json.loads(archive.read("report.json"))]
+    assert states == ["completed", "failed", "failed"]
+    video = door.get(f"/batches/{ticket}/0001-portrait.mp4")
+    assert video.headers["content-type"] == "video/mp4"
+    for name in ("batch.json", "checked.json", "inputs/portrait.png", "..%2f..%2fetc%2fpasswd"):
+        assert door.get(f"/batches/{ticket}/{name}").status_code == 404
+    door.post(f"/batches/{ticket}/delete")
+    assert look(door, ticket)["gone"]
+    assert not batches.folder(ticket).exists()
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["/etc/passwd", "../../../etc/passwd", "file:///etc/passwd", "x://../etc/passwd", "~/x.png",
+     "inputs/rows.csv", "rows.csv"],
+)  # fmt: skip
+def test_a_list_reaches_no_file_of_the_machine(
+    batches: Batches, tmp_path: Path, portrait: Path, speech: Path, cell: str
+) -> None:
+    rows = listed(tmp_path, f"{cell},speech.wav", f"portrait.png,{cell}")
+    ticket = batches.check([rows, *named(speech, portrait)], None)
+    view = batches.view(ticket)
+    assert view
+    assert "not among the uploaded files" in (view.lines[0].row.problem or "")
+    assert "not among the uploaded files" in (view.lines[1].row.problem or "")
+
+
+def test_pairs_in_a_zip(
+    batches: Batches, door: TestClient, tmp_path: Path, portrait: Path, speech: Path
+) -> None:
+    path = tmp_path / "pairs.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(portrait, "pairs/one.png")
+        archive.write(speech, "pairs/one.wav")
+        archive.write(portrait, "../../two.png")
+        archive.writestr("pairs/two.txt", "Hello there.")
+        archive.writestr("pairs/.DS_Store", "x")
+        archive.writestr("__MACOSX/pairs/one.png", "x")
+    ticket = batches.check(named(path), None)
+    assert look(door, ticket)["live"] == "2 rows checked, all can work. Nothing was sent."
+    names = {found.name for found in (batches.folder(ticket) / "inputs").iterdir()}
+    assert names == {"one.png", "one.wav", "two.png", "two.txt"}
+    assert not list(tmp_path.glob("two.png"))
+
+
+def test_archives_that_are_refused(
+    batches: Batches, tmp_path: Path, portrait: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kolbo_demo.ui.batches.MAX_FILE_BYTES", 2**20)
+    bomb, twice, broken = (tmp_path / name for name in ("bomb.zip", "twice.zip", "broken.zip"))
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros.png", bytes(2**20 + 1))
+    with zipfile.ZipFile(twice, "w") as archive:
+        archive.write(portrait, "a/one.png")
+        archive.write(portrait, "b/one.png")
+    broken.write_bytes(bomb.read_bytes()[:200])
+    for path, sentence in (
+        (bomb, "larger than 1 MB"), (twice, "Two files are called one.png"),
+        (broken, "could not be unpacked"),
+    ):  # fmt: skip
+        with pytest.raises(UnusableError, match=sentence):
+            batches.check(named(path), None)
+    assert list((tmp_path / "batches").iterdir()) == []
+
+
+def test_a_visitor_has_one_batch_of_so_many_rows(
+    batches: Batches, door: TestClient, server: Scripted, client: KolboClient,
+    tmp_path: Path, portrait: Path, speech: Path,
+) -> None:  # fmt: skip
+    many = listed(tmp_path, *["portrait.png,speech.wav"] * 31)
+    with pytest.raises(UnusableError, match="30 at most"):
+        batches.check([many, *named(portrait, speech)], None)
+    server.starts()
+    server.on_status({"state": "processing", "progress": 4})
+    rows = listed(tmp_path, "portrait.png,speech.wav", "portrait.png,speech.wav")
+    one, two = (batches.check([rows, *named(portrait, speech)], None) for _ in range(2))
+    batches.start(one, client, "somebody")
+    with pytest.raises(UnusableError, match="under way"):
+        batches.start(two, client, "somebody")
+    deadline = time.monotonic() + 10
+    while "being made" not in look(door, one)["rows"][0]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert "waiting" in look(door, one)["rows"][1]  # one at a time
+    door.post(f"/batches/{one}/stop")
+    card = ended(door, one)
+    assert card["live"].startswith("Stopped: 0 of 2 made")
+    assert "Go on" in card["head"]
+
+    server.on_status(server.completed())
+    batches.start(one, client, "somebody")
+    assert ended(door, one)["live"] == "Ended: 2 of 2 made, 0 failed"
+    assert server.count("POST /v1/generate/lipsync") == 2  # the first was watched on
+
+
+def test_a_shared_key_pays_for_so_many_seconds(
+    batches: Batches, door: TestClient, server: Scripted, client: KolboClient,
+    tmp_path: Path, portrait: Path, speech: Path,
+) -> None:  # fmt: skip
+    server.starts()
+    server.on_status(server.completed())
+    rows = listed(
+        tmp_path, *["portrait.png,speech.wav"] * 2, "portrait.png,https://a.example/v.mp3"
+    )
+    ticket = batches.check([rows, *named(portrait, speech)], None)
+    allowance = Allowance(1.5)
+    batches.start(ticket, client, "somebody", spending=partial(allowance.spend, "somebody"))
+    card = ended(door, ticket)
+    assert "done" in card["rows"][0]
+    assert "of the 2 s are left" in card["rows"][1]
+    assert "sound of known length only" in card["rows"][2]
+    assert server.count("POST /v1/generate/lipsync") == 1
+
+
+def test_models_are_looked_up(
+    batches: Batches, server: Scripted, client: KolboClient, tmp_path: Path,
+    portrait: Path, speech: Path,
+) -> None:  # fmt: skip
+    server.on("GET /v1/models", Reply(json={"models": [{"identifier": "a/b"}]}))
+    rows = listed(tmp_path, "portrait.png,speech.wav,,,a/b", "portrait.png,speech.wav,,,c/d")
+    view = batches.view(batches.check([rows, *named(portrait, speech)], client))
+    assert view
+    assert [line.row.problem is None for line in view.lines] == [True, False]
+    server.on("GET /v1/models", Reply(401, {"success": False, "error": "Bad key", "code": "AUTH"}))
+    with pytest.raises(KolboError):
+        batches.check([rows, *named(portrait, speech)], client)
