@@ -37,7 +37,7 @@ def main() -> None:
         # Gradio's own choice is one folder for all users of the machine.
         folder = settings.data_dir.expanduser() / "gradio"
         os.environ["GRADIO_TEMP_DIR"] = str(folder)
-        ui.uploads.clean(folder)
+        ui.clean_uploads(folder)
 
     app = create_app(settings)
     reach = _reach(host)

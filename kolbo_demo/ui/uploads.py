@@ -10,7 +10,7 @@ KEEP_SECONDS = 6 * 3600
 """No generation takes so long, so none loses its input."""
 
 
-def clean(folder: Path) -> None:
+def clean_uploads(folder: Path) -> None:
     """Remove what grew old in a folder of uploads, now and from now on.
 
     Gradio removes those that it took since it was started. What is left by one that was killed, it
