@@ -4,7 +4,7 @@ import ipaddress
 import os
 import sys
 
-from kolbo_demo import engine, logs, ui
+from kolbo_demo import logs, ui
 from kolbo_demo.service.app import create_app
 from kolbo_demo.settings import Settings
 
@@ -44,7 +44,7 @@ def main() -> None:
     local = ui.Local(
         f"http://{reach}:{port}/api",
         app.state.keys.first,
-        lambda: engine.problem() or app.state.api.problem,
+        lambda: app.state.api.problem or app.state.api.jobs.problem(),
         app.state.keys.of_visitor,
     )
     ui.mount(app, ui.build(settings, local, private=private))
