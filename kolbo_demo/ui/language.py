@@ -62,7 +62,8 @@ class InLanguage:
                 whole = _translated(whole, code)
                 headers["content-length"] = str(len(whole))
                 headers["content-language"] = code
-                if "lang" in request.query_params:  # what the page asks for later is not told so
+                chosen = request.cookies.get(texts.COOKIE)
+                if "lang" in request.query_params and chosen != code:
                     headers.append("set-cookie", f"{texts.COOKIE}={code}; Path=/; SameSite=Lax")
                 headers.add_vary_header("Accept-Language, Cookie")
             await send(start)
