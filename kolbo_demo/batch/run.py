@@ -143,7 +143,7 @@ class Batch:
                 line,
                 state="unclear",
                 message="An earlier run sent this row and never heard whether it was accepted. "
-                "Check your history; then run with --again to send it once more.",
+                "Check your history before you have unclear rows sent again.",
             )
         return Line(row)
 
