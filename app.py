@@ -4,7 +4,7 @@ import ipaddress
 import os
 import sys
 
-from kolbo_demo import engine, logs, ui
+from kolbo_demo import logs, ui
 from kolbo_demo.service.app import create_app
 from kolbo_demo.settings import Settings
 
@@ -41,7 +41,7 @@ def main() -> None:
     local = ui.Local(
         f"http://{reach}:{port}/api",
         app.state.api_key,
-        lambda: engine.problem() or app.state.api.problem,
+        lambda: app.state.api.problem or app.state.api.jobs.problem(),
     )
     ui.mount(app, ui.build(settings, local, private=private))
     logs.announce(f"Kolbo Lipsync is at http://{reach}:{port}", sys.stdout)

@@ -14,14 +14,12 @@ from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
 
 from kolbo_demo.service.errors import ServiceError
-from kolbo_demo.service.fetch import Policy
 from kolbo_demo.service.guard import Guard
 from kolbo_demo.service.health import Health
 from kolbo_demo.service.jobs import Jobs
 from kolbo_demo.service.limits import Limits, new_key, split_keys
 from kolbo_demo.service.retention import Retention
 from kolbo_demo.service.routes import Api
-from kolbo_demo.service.storage import Storage
 from kolbo_demo.settings import Settings
 
 START_SECONDS = 30.0
@@ -46,9 +44,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     503 with the reason, which `app.state.api.problem` holds, until it can.
     """
     keys = split_keys(settings.local_api_key or SecretStr("")) or [new_key()]
-    folder = settings.data_dir.expanduser().absolute()
-    storage = Storage(folder, settings.storage_url)
-    jobs = Jobs(folder, storage, Policy(allow_hosts=settings.fetch_allow_hosts))
+    jobs = Jobs(settings, renders=settings.render)
     retention = Retention(jobs, settings)
     guard = Guard(jobs)
     api = Api(jobs, guard, retention, keys, limits or Limits())

@@ -22,7 +22,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from kolbo_demo import engine
 from kolbo_demo.contract import (
     API_PREFIX,
     CANCELLED,
@@ -176,7 +175,7 @@ class Api:
         self._tries.take(_client(request))
         if problem := self._guard.problem:
             raise ApiError(503, "SERVICE_UNAVAILABLE", problem, {"Retry-After": "5"})
-        if problem := await run_in_threadpool(engine.problem):
+        if problem := await run_in_threadpool(self.jobs.problem):
             raise ApiError(503, "ENGINE_UNAVAILABLE", problem)
         stamp = self._starts.take(key)
         generation = new_id()
