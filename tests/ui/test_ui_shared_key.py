@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -51,7 +52,7 @@ def public(server: Scripted, tmp_path: Path) -> Iterator[Callable[..., str]]:
 
 
 def press(
-    url: str, target: tuple[str, str], given: dict, visitor: str, event_data: object = None
+    url: str, target: tuple[str, str], given: dict, visitor: str, event_data: Any = None
 ) -> str:
     """What the page answers to an event, as the browser of a visitor behind a proxy sends it.
 
