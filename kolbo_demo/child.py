@@ -24,7 +24,19 @@ import kolbo_demo
 _CHATTER_BYTES = 8192
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
+ONE_THREAD: dict[str, str] = dict.fromkeys(
+    ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+)
+"""Environment of a process that has a core, not the machine, to itself."""
+
 Message = dict[str, Any]
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Child:
@@ -48,7 +60,9 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._chatter,
             env=_environment() | (environment or {}),
-            start_new_session=self._leader,
+            # No session: Linux shares the processor among sessions first, and a render's low
+            # priority would count within its own alone.
+            process_group=0 if self._leader else None,
         )
         threading.Thread(target=self._pump, args=(heard,), daemon=True).start()
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from kolbo_demo.child import cores
 from kolbo_demo.engine.directions import AS_PEOPLE_DO, Directions
 from kolbo_demo.engine.segments import (
     STILL_PIXELS,
@@ -19,7 +20,7 @@ from kolbo_demo.engine.segments import (
     render_segment,
     segments_in,
 )
-from kolbo_demo.engine.workers import Workers, cores
+from kolbo_demo.engine.workers import Workers
 from kolbo_demo.media import MediaError, inspect_audio, inspect_source
 
 PIXELS_AT_ONCE = 4096 * 2304

@@ -5,14 +5,13 @@ nothing waits for anything else.
 """
 
 import logging
-import os
 import queue
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from kolbo_demo.child import Child, Message, parent
+from kolbo_demo.child import ONE_THREAD, Child, Message, parent
 from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError
 from kolbo_demo.engine.segments import (
     CANCELLED,
@@ -28,17 +27,6 @@ _log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.1
 """How often a render looks whether it is still wanted."""
-ONE_THREAD: dict[str, str] = dict.fromkeys(
-    ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"
-)
-"""Environment of a process that has a core, not the machine, to itself."""
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Workers:

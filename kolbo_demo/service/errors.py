@@ -35,6 +35,13 @@ class JobError(Exception):
         super().__init__(message)
         self.failure = Failure(message=message, category=category, code=code, retryable=retryable)
 
+    @classmethod
+    def of(cls, failure: Failure) -> "JobError":
+        """The error that a recorded failure came from."""
+        error = cls(failure.message or "", category="", code="")
+        error.failure = failure
+        return error
+
 
 def bad_request(code: str, message: str) -> ApiError:
     """A request that cannot work."""

@@ -25,6 +25,7 @@ from kolbo_demo.ui import (
     examples,
     language,
     model_comparison,
+    uploads,
     views,
 )
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
@@ -42,10 +43,6 @@ from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.stage import Stage, told
 from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.texts import say, shown
-
-_CACHE_SECONDS = (1800, 6 * 3600)
-"""Gradio's copies of uploads and results: looked at every half hour, kept for six hours. No
-generation takes that long, so none loses its input."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
-        delete_cache=_CACHE_SECONDS,
+        delete_cache=(uploads.LOOK_SECONDS, uploads.KEEP_SECONDS),
         fill_width=True,
     ) as blocks:
         _Page(access, runs, batches).lay_out(blocks)
@@ -323,11 +320,11 @@ class _Page:
             request = request_of(
                 image, video, source_url, audio, audio_url, words, prompt, model, face
             )
-            client = self._access.client(backend, key)
+            visitor = visitor_of(asked_by.client.host)
+            client = self._access.client(backend, key, visitor)
         except (UnusableError, KolboError) as error:
             return told(problem=str(error))
         allowance = self._access.allowance(backend, key)
-        visitor = visitor_of(asked_by.client.host)
         spending = partial(allowance.spend, visitor) if allowance else None
         if not rivals:
             return told([self._runs.start(client, request, backend, spending=spending)])

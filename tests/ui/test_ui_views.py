@@ -1,5 +1,7 @@
 """What the page says."""
 
+import time
+
 import pytest
 
 from kolbo_demo.contract import Result, Status
@@ -54,3 +56,15 @@ def test_progress_is_for_every_reader(percent: float, shown: int) -> None:
     assert f'aria-valuemax="100" aria-valuenow="{shown}"' in page
     assert "1:05" in page
     assert "aria-valuenow" not in views.running(Stage("Sending"), 1)
+
+
+def test_all_that_is_known_of_a_run_is_on_its_card() -> None:
+    status = Status.model_validate(
+        {"state": "processing", "queue_position": 2, "frames_done": 30, "frames": 75}
+    )
+    first = (time.monotonic() - 30, 10)
+    page = views.running(
+        Stage("Making your video", 40, generation_id="lip_1", status=status, first=first), 65
+    )
+    for fact in ("1:05", "2 before it", "frame 30 of 75", "about 1:00 left", "processing", "lip_1"):
+        assert f">{fact}<" in page
