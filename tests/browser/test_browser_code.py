@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from kolbo_demo.media import inspect_source
@@ -51,7 +52,7 @@ def test_what_is_filled_in_is_shown_copied_and_runs(
     subprocess.run(
         [sys.executable, "-c", copied], cwd=tmp_path, env=os.environ | ours, check=True, timeout=90
     )
-    assert inspect_source(tmp_path / "talking.mp4").duration > 1.4
+    assert inspect_source(tmp_path / "talking.mp4").duration == pytest.approx(1.5, abs=0.05)
 
 
 def test_the_notes_say_what_the_program_leaves_out(desk: Desk) -> None:
