@@ -300,6 +300,7 @@ def _row(runs: Runs, record: Record) -> str:
     facts = [
         _state(record),
         used or "Smart Select",
+        f"“{record.prompt[:60]}”" if record.prompt else "",
         say("cards.credits", credits=f"{record.credits:g}") if record.credits else "",
         views.clock(record.seconds) if record.seconds is not None else "",
     ]

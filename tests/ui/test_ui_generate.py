@@ -99,6 +99,19 @@ def until_over(run: Run) -> Stage:
     return run.stage
 
 
+def test_what_is_read_out_of_an_upload_stands_still(
+    client: KolboClient, server: Scripted, portrait: Path, tmp_path: Path
+) -> None:
+    server.starts()
+    server.on_status({"state": "failed", "error": "Enough for this test."})
+    stages: list[Stage] = []
+    voice = sparse_wav(tmp_path / "long.wav", 20)
+    until_end(Run(client, request(portrait, voice), tmp_path, stages.append))
+    sending = [stage for stage in stages if "MB" in stage.headline]
+    assert len({stage.headline for stage in sending}) > 3  # the eye sees it grow
+    assert {stage.spoken for stage in sending} == {"Sending your files"}
+
+
 def test_cancel_while_it_is_being_accepted(
     client: KolboClient, server: Scripted, tmp_path: Path
 ) -> None:

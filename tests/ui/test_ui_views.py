@@ -1,5 +1,7 @@
 """What the page says."""
 
+import time
+
 import pytest
 
 from kolbo_demo.contract import Result, Status, Unsynced
@@ -71,3 +73,15 @@ def test_parts_that_are_not_synced_are_told_in_words() -> None:
 def test_every_reason_of_the_engine_has_its_text() -> None:
     names = ("UNSEEN", "SOMEBODY_ELSE", "SMALL", "TURNED", "OUTSIDE", "COVERED")
     assert {getattr(tracking, name) for name in names} == set(views._REASONS)
+
+
+def test_all_that_is_known_of_a_run_is_on_its_card() -> None:
+    status = Status.model_validate(
+        {"state": "processing", "queue_position": 2, "frames_done": 30, "frames": 75}
+    )
+    first = (time.monotonic() - 30, 10)
+    page = views.running(
+        Stage("Making your video", 40, generation_id="lip_1", status=status, first=first), 65
+    )
+    for fact in ("1:05", "2 before it", "frame 30 of 75", "about 1:00 left", "processing", "lip_1"):
+        assert f">{fact}<" in page
