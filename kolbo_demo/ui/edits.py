@@ -220,5 +220,8 @@ def _modes(given: AtHand, *values: Any) -> gr.Radio:
     modes = fitting(edit.clip_seconds, edit.voice_seconds)
     choices = [(say("edit.automatic"), AUTOMATIC)]
     choices += [(say(f"edit.{mode.name}"), mode.name) for mode in modes]
-    value = values[5] if values[5] in {name for _, name in choices} else AUTOMATIC
-    return gr.Radio(choices, value=value, visible=True if modes else "hidden")
+    update: dict[str, Any] = {"choices": choices, "visible": True if modes else "hidden"}
+    if values[5] not in {name for _, name in choices}:
+        update["value"] = AUTOMATIC
+    # Otherwise the value is left alone: the visitor may have chosen another one meanwhile.
+    return gr.Radio(**update)
