@@ -44,7 +44,7 @@ def long_against_short(minutes: int = 10) -> list[dict]:
     """For a still and a clip: seconds for one minute and for more, and peaks of memory in MB."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        voices = [_voice(folder / f"{m}.wav", m) for m in (1, minutes)]
+        voices = [voice(folder / f"{m}.wav", m) for m in (1, minutes)]
         rows = []
         for kind, source in (("still", _still(folder)), ("clip", _clip(folder))):
             short, long = (_rendered(source, voice, folder / "out.mp4") for voice in voices)
@@ -131,7 +131,7 @@ def _megabytes(pid: int) -> float:
     return own / 1024 + sum(_megabytes(int(child)) for child in children)
 
 
-def _voice(path: Path, minutes: int) -> Path:
+def voice(path: Path, minutes: int) -> Path:
     """The sample voice again and again."""
     once = (load_voice(ASSETS / "speech.wav", RATE) * 32767).astype(np.int16)
     with wave.open(str(path), "wb") as file:

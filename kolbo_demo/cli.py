@@ -1,4 +1,4 @@
-"""The command line: generate, batch, models, serve.
+"""The command line: generate, batch, models, serve, worker.
 
 Results go to stdout, everything said to people to stderr. Exit codes: 0 done, 2 input that cannot
 work, 1 a generation that failed or anything else, 130 interrupted; `serve` ends with 0 when told to
@@ -222,6 +222,26 @@ def serve(
             _say("Stopping. What runs may finish for some seconds; the next start does the rest.")
     except ServiceError as error:
         raise _StopError(str(error), 2) from None
+
+
+@app.command()
+def worker(
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one for every core if not said.")
+    ] = None,
+) -> None:
+    """Render what pages and services on the same PostgreSQL have accepted (KOLBO_DATABASE_URL)."""
+    from kolbo_demo.child import cores
+    from kolbo_demo.service.errors import ServiceError
+    from kolbo_demo.service.worker import work
+    from kolbo_demo.settings import Settings
+
+    try:
+        work(Settings(), processes or cores())
+    except ServiceError as error:
+        raise _StopError(str(error), 2) from None
+    except KeyboardInterrupt:
+        _say("Stopped. What was begun here and is not done, others finish.")
 
 
 def main() -> NoReturn:

@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     """PostgreSQL that holds the generations of several machines: `postgresql://...`."""
 
+    render: bool = True
+    """Whether the service renders too, or leaves that to workers on the same PostgreSQL."""
+
     storage_url: str | None = None
     """Where inputs and results lie: a folder, or a URL that fsspec knows, such as `s3://bucket`."""
 

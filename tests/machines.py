@@ -1,11 +1,19 @@
-"""What several machines share, on loopback: a store of objects that speaks S3."""
+"""What several machines share, on loopback: PostgreSQL and a store of objects that speaks S3; and
+those machines, as processes."""
 
+import contextlib
 import os
+import select
+import socket
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from unittest import mock
 
 import pytest
 from moto.server import ThreadedMotoServer
+
+from benchmarks.site import Postgres, Site
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +32,72 @@ def s3_endpoint() -> Iterator[str]:
     with mock.patch.dict(os.environ, account):
         yield endpoint
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server that all tests of this process share."""
+    server = Postgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def site(postgres: Postgres, tmp_path: Path) -> Iterator[Site]:
+    """Machines that share a folder."""
+    made = Site(postgres, str(tmp_path / "shared"), tmp_path)
+    yield made
+    made.close()
+
+
+class Cable:
+    """A way to a port of loopback that can be cut: then bytes are lost and nobody is told."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._whole = threading.Event()
+        self._whole.set()
+        self._ended = threading.Event()
+        self._ends: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Bring nothing over any more."""
+        self._whole.clear()
+
+    def mend(self) -> None:
+        """Bring over again what comes from now on. What was open is lost."""
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._whole.set()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._listener.close()
+        self.mend()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                self._ends.append(near)
+                threading.Thread(target=self._relay, args=(near,), daemon=True).start()
+
+    def _relay(self, near: socket.socket) -> None:
+        self._whole.wait()
+        with (
+            contextlib.suppress(OSError),
+            near,
+            socket.create_connection(("127.0.0.1", self._to)) as far,
+        ):
+            self._ends.append(far)
+            while not self._ended.is_set():
+                for end in select.select([near, far], [], [], 0.2)[0]:
+                    said = end.recv(65536)
+                    if not said:
+                        return
+                    if self._whole.is_set():
+                        (far if end is near else near).sendall(said)

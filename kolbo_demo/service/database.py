@@ -1,18 +1,26 @@
-"""The SQLite file that holds the generations: who may use it, and dbos on top of it."""
+"""The database that holds the generations, and dbos on top of it: an SQLite file that one process
+uses, or PostgreSQL for many."""
 
 import contextlib
 import logging
+import shutil
 import sqlite3
 from pathlib import Path
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, error
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from kolbo_demo import logs
 from kolbo_demo.service.errors import ServiceError
 
 # Jobs of an older release are taken up by a newer one: raise it only when they no longer fit.
 APPLICATION_VERSION = "1"
+CONNECTIONS = 8
+"""Of a process to PostgreSQL, at most: many processes share its hundred."""
+REACH = {"connect_timeout": 5, "tcp_user_timeout": 5000}
+"""Of each such connection: so long (s, ms) without an answer, and it is lost. The system's own
+patience is a quarter of an hour."""
 
 
 def lock(folder: Path) -> sqlite3.Connection:
@@ -38,30 +46,65 @@ def lock(folder: Path) -> sqlite3.Connection:
     return held
 
 
-def launch(folder: Path) -> None:
-    """Start dbos on the folder's database. Raises sqlite3.Error and SQLAlchemyError."""
-    file = folder / "jobs.sqlite"
-    with contextlib.closing(sqlite3.connect(file)) as database:
+def clear(folder: Path) -> None:
+    """Remove the folders in it whose processes are dead."""
+    for child in folder.iterdir():
+        with contextlib.suppress(ServiceError, OSError, sqlite3.Error):
+            lock(child).close()
+            shutil.rmtree(child, ignore_errors=True)
+
+
+def file(folder: Path) -> URL:
+    """The database in a data folder. Raises sqlite3.Error where it cannot be used."""
+    path = folder / "jobs.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as database:
         # The file remembers: from now on readers and the writer do not wait for each other.
         database.execute("PRAGMA journal_mode=WAL")
+    return URL.create("sqlite", database=str(path))
+
+
+def server(text: str) -> URL:
+    """The database that KOLBO_DATABASE_URL names. Raises ServiceError."""
+    with contextlib.suppress(ArgumentError):
+        url = make_url(text)
+        if url.get_backend_name() in ("postgresql", "postgres") and url.database:
+            return url.set(drivername="postgresql+psycopg")
+    raise ServiceError(
+        "KOLBO_DATABASE_URL is not an address of PostgreSQL; "
+        "give one such as postgresql://user:password@host:5432/kolbo."
+    )
+
+
+def launch(url: URL, executor: str, *, listens: bool = True) -> None:
+    """Start dbos as `executor` on a database. Takes work from no queue unless it `listens`.
+
+    Raises sqlite3.Error and SQLAlchemyError.
+    """
     log = logging.getLogger("dbos")
     log.addFilter(_not_a_cancellation)
     if not log.handlers:  # where there is one, dbos adds none of its own
         log.propagate = bool(logging.getLogger().handlers)
         log.addHandler(logging.NullHandler() if log.propagate else logs.text_handler())
+    local = url.get_backend_name() == "sqlite"
     config: DBOSConfig = {
         "name": "kolbo-lipsync",
-        "system_database_url": URL.create("sqlite", database=str(file)).render_as_string(),
+        "system_database_url": url.render_as_string(hide_password=False),
         "application_version": APPLICATION_VERSION,
-        "executor_id": "local",
+        "executor_id": executor,
         "serializer": DBOSPortableJSONSerializer(),
         "log_level": "ERROR",
         # Else an error of the database quotes what a visitor sent.
-        "db_engine_kwargs": {"hide_parameters": True},
+        "db_engine_kwargs": {"hide_parameters": True}
+        | ({} if local else {"connect_args": dict(REACH)}),
         "enable_otlp": False,
         "notification_listener_polling_interval_sec": 0.2,
+        # Nobody waits for events, so no connection a process is spent on them.
+        "use_listen_notify": False,
+        "sys_db_pool_size": None if local else CONNECTIONS,
     }
     DBOS(config=config)
+    if not listens:
+        DBOS.listen_queues([])
     DBOS.launch()
 
 

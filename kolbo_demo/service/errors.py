@@ -39,6 +39,13 @@ class JobError(Exception):
         super().__init__(message)
         self.failure = Failure(message=message, category=category, code=code, retryable=retryable)
 
+    @classmethod
+    def of(cls, failure: Failure) -> "JobError":
+        """The error that a recorded failure came from."""
+        error = cls(failure.message or "", category="", code="")
+        error.failure = failure
+        return error
+
 
 def storage_failed(error: OSError) -> JobError | None:
     """The failure that says so, where an error is one of the disk and not of the file at hand."""

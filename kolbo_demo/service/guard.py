@@ -51,6 +51,8 @@ class Guard:
         """Why no generation can be looked at now."""
         self.load = (0, 0)
         """Generations that wait and that run, as of the last look."""
+        self.workers = 0
+        """Renders side by side that there is room for, as of the last look."""
         self._started = False
         self._file: _File | None = None
         self._looks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="look")
@@ -104,6 +106,7 @@ class Guard:
             return
         self._started = True
         self._file = _File(self._jobs.database_file) if self._jobs.database_file else None
+        self.workers = self._jobs.concurrency if self._file else 0
         self.problem = self.blind = None
 
     def _run(self) -> None:
@@ -141,6 +144,7 @@ class Guard:
 
     def _see(self) -> None:
         self.load = self._jobs.load()
+        self.workers = self._jobs.workers()
         self.blind = None
         self.problem = self._unwritable()
 

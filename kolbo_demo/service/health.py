@@ -6,7 +6,6 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from kolbo_demo import engine
 from kolbo_demo.service import observe
 from kolbo_demo.service.guard import Guard
 from kolbo_demo.service.jobs import Jobs
@@ -30,13 +29,13 @@ class Health:
         """`ready`, `queue` (generations that wait), `running`, `workers` (renders side by side that
         there is room for), and `problem`, one sentence, where it is not ready. Some
         seconds old at most."""
-        problem = self._guard.problem or engine.problem()
+        problem = self._guard.problem or self._jobs.problem()
         queue, running = self._guard.load
         return {
             "ready": problem is None,
             "queue": queue,
             "running": running,
-            "workers": 0 if self._guard.blind else self._jobs.concurrency,
+            "workers": 0 if self._guard.blind else self._guard.workers,
         } | ({"problem": problem} if problem else {})
 
     def healthz(self) -> Response:

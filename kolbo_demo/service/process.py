@@ -10,16 +10,20 @@ import logging
 import os
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kolbo_demo import logs
-from kolbo_demo.child import Child, Message, parent
+from kolbo_demo.child import ONE_THREAD, Child, Message, parent
 from kolbo_demo.confine import confine
 from kolbo_demo.service.catalogue import for_kind, kind_of_model
 from kolbo_demo.service.errors import JobError, storage_failed
+
+if TYPE_CHECKING:
+    from kolbo_demo.engine.render import Rendered
+    from kolbo_demo.engine.segments import Plan, Unsynced
 
 _log = logging.getLogger(__name__)
 
@@ -51,23 +55,56 @@ class Task:
     model: str | None
     """The model asked for; None lets the source decide."""
     prompt: str | None = None
+    mark: bool = False
+    """Whether every frame says that it is AI-generated."""
     workers: int | None = None
     """Processes that may share the render; None: one a core."""
+    plan: str | None = None
+    """Where to write the plan of a long one, for others to make its segments; None: all is made
+    here."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of what a task has planned, to be made on one core."""
+
+    plan: str
+    source: str
+    index: int
+    video: str
+    """Where it goes, without sound."""
+
+
+@dataclass(frozen=True)
+class Join:
+    """All segments, to be made into what their task asked for."""
+
+    plan: str
+    audio: str
+    segments: list[str]
+    """In order."""
+    unsynced: list[list[Any]]
+    """The spans that all segments told."""
+    video: str
+    thumbnail: str
 
 
 def run(
-    task: Task, on_progress: Callable[[int, int], None], wanted: Callable[[], bool]
+    task: Task | Segment | Join, on_progress: Callable[[int, int], None], wanted: Callable[[], bool]
 ) -> dict[str, Any] | None:
-    """Render in a child and return its result: model, duration (s), width, height (px)...
+    """Render in a child and return its result.
 
+    Of a `Task` and a `Join` that is duration (s), width, height (px)...; of a task that only made
+    a plan `segments`, `frames` to be shown and `looks` taken; of a `Segment` its `unsynced` spans.
     `on_progress` gets frames done and frames in all. None means that `wanted` said no and the
     child is dead. Raises JobError. Whatever is raised here, the child does not outlive it.
     """
     heard: queue.SimpleQueue[tuple[Child, Message | None]] = queue.SimpleQueue()
-    child = Child(__name__, heard, leader=True)
+    environment = ONE_THREAD if isinstance(task, Segment) else None
+    child = Child(__name__, heard, environment, leader=True)
     crashed = True
     try:
-        child.ask(**asdict(task))
+        child.ask(do=type(task).__name__, **asdict(task))
         made = _follow(child, heard, on_progress, wanted)
         crashed = False
     except JobError as error:
@@ -124,14 +161,16 @@ def _broken(what: str) -> JobError:
 
 
 def main() -> None:
-    """Read one task from standard input, render it, tell the outcome on standard output."""
+    """Read one task from standard input, do it, tell the outcome on standard output."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     confine(CPU_SECONDS, MEMORY_BYTES)
     with parent() as (requests, tell):
-        task = Task(**next(requests))
+        request = next(requests)
+        kind, do = _WORK[request.pop("do")]
         try:
-            result = render(task, lambda done, total: tell(progress=[done, total]))
+            with _told():  # here, not above: the parent needs no decoder and no engine
+                result = do(kind(**request), lambda done, total: tell(progress=[done, total]))
         except JobError as error:
             tell(failure=error.failure.model_dump())
         else:
@@ -139,46 +178,107 @@ def main() -> None:
 
 
 def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """Look at the files, render, make the thumbnail. Raises JobError."""
-    from kolbo_demo import media  # here, not above: the parent needs no decoder and no engine
+    """Look at the files, render, make the thumbnail; or plan what is long. Raises JobError."""
+    from kolbo_demo import media
     from kolbo_demo.engine.directions import Directions
     from kolbo_demo.engine.render import render as render_video
+    from kolbo_demo.engine.segments import prepare, segments_in
 
-    with _told():
-        source = media.inspect_source(Path(task.source))
-        audio = media.inspect_audio(Path(task.audio))
-        model = for_kind(source.kind)
-        if task.model and kind_of_model(task.model) != source.kind:
-            raise JobError(
-                f"The model {task.model} does not take a source that is "
-                f"{'an image' if source.kind == 'image' else 'a video'}; leave the model out.",
-                category="input",
-                code="WRONG_MODEL_TYPE",
-            )
-        _within("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
-        _within("video", source.duration, model.min_video_duration, model.max_video_duration)
-        confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * (audio.duration or 0))
-        directions = Directions.of(task.prompt, clip=source.kind == "video")
-        face = (task.face[0], task.face[1]) if task.face else None
-        made = render_video(
-            Path(task.source),
-            Path(task.audio),
-            Path(task.video),
-            face=face,
-            directions=directions,
-            on_progress=on_progress,
-            workers=task.workers,
+    source = media.inspect_source(Path(task.source))
+    audio = media.inspect_audio(Path(task.audio))
+    model = for_kind(source.kind)
+    if task.model and kind_of_model(task.model) != source.kind:
+        raise JobError(
+            f"The model {task.model} does not take a source that is "
+            f"{'an image' if source.kind == 'image' else 'a video'}; leave the model out.",
+            category="input",
+            code="WRONG_MODEL_TYPE",
         )
-        media.first_frame(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
-    return {
+    _within("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
+    _within("video", source.duration, model.min_video_duration, model.max_video_duration)
+    confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * (audio.duration or 0))
+    directions = Directions.of(task.prompt, clip=source.kind == "video")
+    face = (task.face[0], task.face[1]) if task.face else None
+    about = {
         "model": model.identifier,
         "prompt_used": directions.told,
+        "visible_mark": task.mark,
+    }
+    if task.plan and segments_in(audio.duration or 0.0) > 1:
+        plan = prepare(
+            Path(task.source),
+            Path(task.audio),
+            Path(task.plan),
+            face,
+            directions,
+            on_progress,
+            mark=task.mark,
+        )
+        return about | {
+            "segments": len(plan.segments),
+            "frames": plan.frames,
+            "looks": plan.looks,
+        }
+    made = render_video(
+        Path(task.source),
+        Path(task.audio),
+        Path(task.video),
+        face=face,
+        directions=directions,
+        on_progress=on_progress,
+        workers=task.workers,
+        mark=task.mark,
+    )
+    _save_first_frame(task)
+    return about | _measures(made, made.unsynced)
+
+
+def _segment(task: Segment, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
+    from kolbo_demo.engine.segments import SEGMENT_SECONDS, render_segment
+
+    confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * 2 * SEGMENT_SECONDS)
+    unsynced = render_segment(
+        Path(task.plan),
+        Path(task.source),
+        task.index,
+        Path(task.video),
+        on_progress,
+        threaded=False,
+    )
+    return {"unsynced": unsynced}
+
+
+def _join(task: Join, on_progress: Callable[[int, int], None]) -> dict[str, Any]:  # noqa: ARG001
+    from kolbo_demo.engine.segments import Unsynced, check_synced, join, merged
+
+    plan = join(Path(task.plan), map(Path, task.segments), Path(task.audio), Path(task.video))
+    unsynced = merged(Unsynced(*span) for span in task.unsynced)
+    check_synced(unsynced, plan.frames)
+    _save_first_frame(task)
+    return _measures(plan, unsynced)
+
+
+_WORK: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
+    "Task": (Task, render),
+    "Segment": (Segment, _segment),
+    "Join": (Join, _join),
+}
+
+
+def _save_first_frame(task: Task | Join) -> None:
+    from kolbo_demo import media
+
+    media.first_frame(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
+
+
+def _measures(made: "Rendered | Plan", unsynced: "Iterable[Unsynced]") -> dict[str, Any]:
+    return {
         "duration": round(float(made.duration), 3),
         "width": made.width,
         "height": made.height,
         "frames": made.frames,
         "fps": round(float(made.fps), 3),
-        "unsynced": [span.told(made.fps) for span in made.unsynced],
+        "unsynced": [span.told(float(made.fps)) for span in unsynced],
     }
 
 

@@ -23,7 +23,7 @@ from kolbo_demo.service import observe
 from kolbo_demo.service.errors import ApiError
 from kolbo_demo.service.jobs import Jobs
 from kolbo_demo.service.places import File
-from kolbo_demo.service.storage import INPUTS, RESULTS
+from kolbo_demo.service.storage import INPUTS, PARTS, RESULTS
 from kolbo_demo.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -139,9 +139,10 @@ class Retention:
                 DBOS.delete_workflow(row.workflow_id, delete_children=True)
 
     def _abandoned(self, before: float) -> None:
-        """Inputs that belong to no generation under way."""
+        """Inputs and parts that belong to no generation under way."""
         newest: dict[str, float] = {}
-        for file in self._jobs.storage.files(INPUTS):
+        storage = self._jobs.storage
+        for file in storage.files(INPUTS) + storage.files(PARTS):
             generation = file.name.split("/")[1]
             newest[generation] = max(newest.get(generation, 0.0), file.modified)
         for generation, modified in newest.items():

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +18,7 @@ from typing import BinaryIO
 from kolbo_demo.service.places import File, Folder, Place, place
 
 INPUTS = "inputs"
+PARTS = "parts"
 RESULTS = "results"
 _WORK = "work"
 _LEAST_BYTES = 4 * 1024**2
@@ -104,9 +106,7 @@ class Storage:
     @contextlib.contextmanager
     def workspace(self, name: str) -> Iterator[Path]:
         """An empty folder on this machine's disk, gone afterwards with all that is in it."""
-        path = self._work / _checked(name)
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True)
+        path = Path(tempfile.mkdtemp(prefix=f"{_checked(name)}.", dir=self._work))
         try:
             yield path
         finally:
@@ -132,3 +132,13 @@ def thumbnail_name(file: str) -> str:
 def input_name(generation: str, field: str) -> str:
     """Storage name of a generation's `source` or `audio`."""
     return f"{INPUTS}/{generation}/{field}"
+
+
+def plan_name(generation: str) -> str:
+    """Storage name of a long generation's plan."""
+    return f"{PARTS}/{generation}/plan.npz"
+
+
+def segment_name(generation: str, index: int) -> str:
+    """Storage name of one of its segments."""
+    return f"{PARTS}/{generation}/{index}.mp4"

@@ -70,6 +70,15 @@ def test_models_of_the_local_engine(desk: Desk, portrait: Path, speech: Path) ->
     rows.nth(0).get_by_role("button").click()
     expect(rows.nth(0)).to_have_class("open")
 
+    # One result beside the other.
+    page.locator("details.compare summary").click()
+    beside = page.get_by_label("Beside it:")
+    expect(beside.locator("option")).to_have_count(2)
+    beside.select_option(index=1)
+    videos = page.locator("details.compare .panes video")
+    expect(videos).to_have_count(2)
+    assert len({videos.nth(at).get_attribute("src") for at in range(2)}) == 2
+
 
 def test_models_of_the_cloud(
     desk: Desk, cloud: Scripted, site: Site, portrait: Path, speech: Path, clip: Path

@@ -12,6 +12,8 @@ import pytest
 import requests
 from PIL import Image
 
+from kolbo_demo.service.storage import Storage
+
 LONG = 30.0
 """Seconds of speech: enough to be caught rendering."""
 
@@ -76,12 +78,34 @@ def test_the_workers_of_a_long_render_are_as_nice_and_end_with_it(api, files, re
     [child] = _wait(lambda: renders(os.getpid()))
     workers = _wait(lambda: renders(child, b"kolbo_demo.engine.workers"))
     assert os.getpriority(os.PRIO_PROCESS, workers[0]) > os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getsid(child) == os.getsid(0), "in a session of its own it would be nice to nobody"
     if end == "cancelled":
         api.cancel(generation)
     else:
         os.kill(child, signal.SIGKILL)
     _wait(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), seconds=2)
     assert api.finish(generation)["state"] == ("cancelled" if end == "cancelled" else "failed")
+
+
+def test_a_cancelled_generation_s_video_does_not_stay(api, files, service_folder, monkeypatch):
+    """Not even where it is just being kept."""
+    begun, cancelled = threading.Event(), threading.Event()
+    publish = Storage.publish
+
+    def slow(storage: Storage, path: Path, name: str) -> None:
+        if name.startswith("results/"):
+            begun.set()
+            assert cancelled.wait(10)
+        publish(storage, path, name)
+
+    monkeypatch.setattr(Storage, "publish", slow)
+    before = {file.name for file in (service_folder / "results").iterdir()}
+    generation = api.start(files=files())
+    assert begun.wait(30)
+    assert api.cancel(generation).json()["state"] == "cancelled"
+    cancelled.set()
+    _wait(lambda: list((service_folder / "work").iterdir()) == [])
+    _wait(lambda: {file.name for file in (service_folder / "results").iterdir()} == before, 3)
 
 
 def test_a_waiting_generation_can_be_cancelled(api, files, service_folder):

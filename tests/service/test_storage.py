@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -34,10 +35,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
         if not shared.parent.is_dir() or tmp_path.stat().st_dev == shared.parent.stat().st_dev:
             shared = tmp_path / "shared"
         yield str(shared)
-        Storage(shared).delete("inputs")
-        Storage(shared).delete("results")
-        Storage(shared).delete("incoming")
-        shared.rmdir()
+        shutil.rmtree(shared)
     elif request.param == "s3":
         yield f"{request.getfixturevalue('bucket')}/{secrets.token_hex(4)}"
     else:

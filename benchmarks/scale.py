@@ -1,0 +1,198 @@
+"""Several worker processes on one PostgreSQL: how much faster a long generation is on two, and what
+the queue costs a job.
+
+The page accepts and renders nothing; each worker is a process that renders on one core. All share
+this machine, so the page, the database and the callers take their part of the same cores.
+"""
+
+import shutil
+import tempfile
+import time
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psycopg
+
+from benchmarks.endurance import ASSETS, RATE, voice
+from benchmarks.site import Machine, Postgres, Site
+from kolbo_demo.client import KolboClient
+from kolbo_demo.service.jobs import Jobs, new_id
+from kolbo_demo.service.storage import input_name
+from kolbo_demo.settings import Settings
+
+QUEUED = (1, 10, 100, 1000)
+LOOKED_AT = 6
+"""Jobs of a queue whose overhead is measured, where it holds so many."""
+TARGET = 1.7
+_IDLE_SECONDS = 10.0
+
+
+def measure() -> dict[str, Any]:
+    """All figures, as JSON."""
+    postgres = Postgres()
+    try:
+        shared = {workers: _shared(postgres, workers) for workers in (1, 2)}
+        ratio = shared[1]["seconds"] / shared[2]["seconds"]
+        return {
+            "clip_60_s": {"workers": shared, "times_as_fast": round(ratio, 2), "target": TARGET},
+            "idle": _idle(postgres),
+            "queue": [_queue(postgres, count) for count in QUEUED],
+        }
+    finally:
+        postgres.remove()
+
+
+@contextmanager
+def _site(postgres: Postgres) -> Iterator[tuple[Site, Path]]:
+    folder = Path(tempfile.mkdtemp(prefix="kolbo-scale-"))
+    site = Site(postgres, str(folder / "shared"), folder)
+    try:
+        yield site, folder
+    finally:
+        site.close()
+        shutil.rmtree(folder)
+
+
+def _shared(postgres: Postgres, workers: int) -> dict[str, float]:
+    """One minute of a clip on so many workers: seconds from accepted to completed, and what the
+    database did for it."""
+    with _site(postgres) as (site, folder):
+        _, base = site.page()
+        site.workers(workers)
+        spoken = voice(folder / "voice.wav", 1)
+        before = _counted(site)
+        start = time.perf_counter()
+        made = KolboClient("test-key", base).lipsync(ASSETS / "clip.mp4", spoken)
+        while (status := made.status()).state == "processing":
+            time.sleep(0.2)
+        seconds = time.perf_counter() - start
+        if status.state != "completed":
+            raise RuntimeError(f"the generation is {status.state}: {status.error}")
+        return {"seconds": round(seconds, 1)} | _since(before, _counted(site))
+
+
+def _idle(postgres: Postgres) -> dict[str, float]:
+    """What a worker that waits for work asks of the database a second, and its memory."""
+    with _site(postgres) as (site, _):
+        [worker] = site.workers(1)
+        time.sleep(3)
+        before = _counted(site)
+        time.sleep(_IDLE_SECONDS)
+        spent = _since(before, _counted(site))
+        return {
+            "transactions_a_second": round(spent["transactions"] / _IDLE_SECONDS, 1),
+            "rows_written_a_second": round(spent["rows_written"] / _IDLE_SECONDS, 1),
+            "megabytes": _megabytes(worker),
+        }
+
+
+def _queue(postgres: Postgres, count: int) -> dict[str, float]:
+    """What the queue costs a job where so many are queued, in milliseconds.
+
+    `accept` is to record a job, `status` to tell how it stands, `idle` how long its worker stands
+    still before it: from the end of the job before (the first: from when it was accepted) to its
+    own beginning.
+    """
+    with _site(postgres) as (site, folder):
+        site.workers(1)
+        settings = Settings.model_validate(
+            {
+                "data_dir": folder / "page",
+                "database_url": site.url,
+                "storage_url": site.storage,
+            }
+        )
+        jobs = Jobs(settings, renders=False)
+        jobs.start()
+        try:
+            source, spoken = _short(folder)
+            ids = [new_id() for _ in range(count)]
+            for generation in ids[:LOOKED_AT]:
+                for field, path in (("source", source), ("audio", spoken)):
+                    with jobs.storage.create(input_name(generation, field)) as file:
+                        file.write(path.read_bytes())
+            accept = _timed(lambda name: jobs.submit(name, _job()), ids)
+            status = _timed(jobs.find, ids[-LOOKED_AT:])
+            last = ids[:LOOKED_AT][-1]
+            deadline = time.monotonic() + 120
+            while (found := jobs.find(last)) and found.state == "processing":
+                if time.monotonic() > deadline:
+                    raise RuntimeError("the queue stands still")
+                time.sleep(0.1)
+            idle = _stood_still(site)
+            for generation in ids[LOOKED_AT:]:
+                jobs.cancel(generation)
+        finally:
+            jobs.stop()
+        return {
+            "queued": count,
+            "accept_ms": round(accept, 2),
+            "status_ms": round(status, 2),
+            "idle_ms": round(idle),
+        }
+
+
+def _stood_still(site: Site) -> float:
+    """The median of a worker's standing still before a job, in milliseconds."""
+    rows = site.ask(
+        "SELECT created_at, started_at_epoch_ms, completed_at FROM dbos.workflow_status "
+        "WHERE status = 'SUCCESS' ORDER BY started_at_epoch_ms"
+    )
+    ends = [0, *(ended for _, _, ended in rows)]
+    return median(
+        started - max(created, end)
+        for (created, started, _), end in zip(rows, ends[:-1], strict=True)
+    )
+
+
+def _timed(act: Any, names: list[str]) -> float:
+    """Milliseconds of an act, in the middle."""
+    spent = []
+    for name in names:
+        start = time.perf_counter()
+        act(name)
+        spent.append((time.perf_counter() - start) * 1000)
+    return median(spent)
+
+
+def _job() -> dict[str, Any]:
+    return dict.fromkeys(("source_url", "audio_url", "prompt", "model", "face"))
+
+
+def _short(folder: Path) -> tuple[Path, Path]:
+    """A portrait, and half a second of speech."""
+    spoken = folder / "short.wav"
+    with wave.open(str(voice(folder / "minute.wav", 1))) as file:
+        frames = file.readframes(RATE // 2)
+    with wave.open(str(spoken), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(frames)
+    return ASSETS / "portrait.jpg", spoken
+
+
+def _counted(site: Site) -> tuple[int, int]:
+    """Transactions and rows written in a site's database until now."""
+    time.sleep(1.1)  # backends report what they did once a second
+    with psycopg.connect(site.url) as connection:
+        row = connection.execute(
+            "SELECT xact_commit + xact_rollback, tup_inserted + tup_updated + tup_deleted "
+            "FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def _since(before: tuple[int, int], after: tuple[int, int]) -> dict[str, int]:
+    return {"transactions": after[0] - before[0], "rows_written": after[1] - before[1]}
+
+
+def _megabytes(machine: Machine) -> int:
+    """Memory of a process."""
+    rollup = Path(f"/proc/{machine.pid}/smaps_rollup").read_text()
+    return next(int(line.split()[1]) // 1024 for line in rollup.splitlines() if "Pss:" in line)

@@ -1,0 +1,293 @@
+"""Several machines: pages that accept, workers that render, PostgreSQL and a store between them.
+
+Each machine is a process with a disk of its own. They die in the middle.
+"""
+
+import io
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+from benchmarks.site import Machine, Postgres, Site
+from kolbo_demo.engine import segments as engine_segments
+from kolbo_demo.engine.render import render
+from kolbo_demo.engine.video import load_voice
+from tests.machines import Cable, postgres, s3_endpoint, site
+from tests.service.conftest import Caller
+
+__all__ = ["postgres", "s3_endpoint", "site"]
+
+LONG = 32.0
+"""Seconds of speech: three segments."""
+TAKEOVER_SECONDS = 15.0
+
+
+@pytest.fixture(scope="module")
+def portrait() -> bytes:
+    """A JPEG with a face, small so that a segment takes a second or two."""
+    with Image.open(Path(__file__).parents[2] / "assets" / "portrait.jpg") as image:
+        out = io.BytesIO()
+        image.resize((128, 128)).save(out, "JPEG")
+        return out.getvalue()
+
+
+def caller(base: str) -> Caller:
+    return Caller(base, "test-key")
+
+
+def video_of(status: dict[str, Any]) -> bytes:
+    assert status["state"] == "completed", status
+    [url] = status["result"]["urls"]
+    reply = requests.get(url, timeout=30)
+    assert reply.status_code == 200
+    part = requests.get(url, headers={"Range": "bytes=4-7"}, timeout=30)
+    assert (part.status_code, part.content) == (206, b"ftyp")
+    return reply.content
+
+
+def check(video: bytes, seconds: float) -> list[np.ndarray]:
+    """Every frame once and in time, sound without a gap; the frames, small."""
+    with av.open(io.BytesIO(video), "r") as file:
+        picture, sound = file.streams.video[0], file.streams.audio[0]
+        rate = picture.average_rate
+        assert rate is not None
+        times, frames = [], []
+        for frame in file.decode(picture):
+            times.append(frame.time)
+            frames.append(frame.reformat(32, 32, "gray").to_ndarray().astype(int))
+        assert np.allclose(np.diff(times), 1 / float(rate), atol=1e-3)
+        assert len(frames) == round(seconds * rate)
+        file.seek(0)
+        packets = [packet for packet in file.demux(sound) if packet.pts is not None]
+        ends = [(packet.pts or 0, packet.duration or 0) for packet in packets]
+        for (start, length), (following, _) in pairwise(ends):
+            assert following == start + length
+    return frames
+
+
+def wait(done: Callable[[], Any], seconds: float = 60.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := done()):
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.05)
+    return found
+
+
+def segments(site: Site, generation: str) -> dict[str, tuple[str, str]]:
+    """State and executor of each segment."""
+    rows = site.ask(
+        "SELECT workflow_uuid, status, executor_id FROM dbos.workflow_status "
+        f"WHERE workflow_uuid LIKE '{generation}-%'"
+    )
+    return {name: (status, executor) for name, status, executor in rows}
+
+
+def pid_of(executor: str) -> int:
+    return int(executor.split("-")[-2])
+
+
+def members(crew: Machine) -> list[int]:
+    """The processes that have begun to work, dead ones too."""
+    words = [word.rstrip(".") for word in crew.said().split()]
+    return [int(word) for word in words if word.isdecimal()]
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_two_workers_share_a_long_generation_through_s3(
+    site: Site, s3_endpoint: str, files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import fsspec
+
+    system = fsspec.filesystem("s3", endpoint_url=s3_endpoint)
+    system.mkdir("kolbo-scale")
+    site.storage = "s3://kolbo-scale/lipsync"
+    _, base = site.page()
+    workers = site.crew(2)
+    api = caller(base)
+    short = api.start(files=files(1.0))
+    long = api.start(files=files(LONG))
+    status = api.finish(long)
+    video = video_of(status)
+    frames = check(video, LONG)
+    # As if it had not been divided: no frame is missing, repeated or moved where the parts meet,
+    for name, (_, data) in files(LONG).items():
+        (tmp_path / name).write_bytes(data)
+    monkeypatch.setattr(engine_segments, "SEGMENT_SECONDS", LONG)
+    render(tmp_path / "image", tmp_path / "audio", tmp_path / "undivided.mp4", workers=1)
+    undivided = check((tmp_path / "undivided.mp4").read_bytes(), LONG)
+    apart = [np.abs(one - other).mean() for one, other in zip(frames, undivided, strict=True)]
+    assert max(apart) < 1, "what encoding costs"
+    # and nowhere does the sound slip or drop out.
+    (tmp_path / "divided.mp4").write_bytes(video)
+    heard, meant = load_voice(tmp_path / "divided.mp4"), load_voice(tmp_path / "audio")
+    for start in range(0, len(meant) - 1600, 1600):
+        part = np.s_[start : start + 1600]
+        if np.abs(meant[part]).max() > 0.05:
+            assert np.corrcoef(heard[part], meant[part])[0, 1] > 0.97
+    check(video_of(api.finish(short)), 1.0)
+    assert status["result"]["model"]
+    assert {s for s, _ in segments(site, long).values()} == {"SUCCESS"}
+    who = {pid_of(executor) for _, executor in segments(site, long).values()}
+    assert who == set(members(workers))
+    kept = [name.split("/", 2)[2] for name in system.find("kolbo-scale")]
+    assert sorted(name.partition("/")[0] for name in kept) == ["results"] * 4, kept
+    assert workers.end() == 0
+    assert files_of(tmp_path / "machine-1") == []
+
+
+@pytest.fixture
+def cables(postgres: Postgres) -> Iterator[list[Cable]]:
+    """Ways to the database, one for each of two machines."""
+    made = [Cable(postgres.port), Cable(postgres.port)]
+    yield made
+    for cable in made:
+        cable.close()
+
+
+@pytest.mark.parametrize("blow", ["killed", "frozen", "cut off"])
+def test_a_lost_worker_s_segments_are_taken_over(
+    site: Site, postgres: Postgres, cables: list[Cable], files, blow: str
+):
+    _, base = site.page()
+    workers = {}
+    for cable in cables:
+        url = site.url.replace(f":{postgres.port}/", f":{cable.port}/")
+        worker = site.start("worker", "--processes", "1", KOLBO_DATABASE_URL=url)
+        workers[worker.pid] = worker, cable
+    for worker, _ in workers.values():
+        worker.until(lambda said: "Working" in said)
+    api = caller(base)
+    generation = api.start(files=files(2 * LONG))
+
+    def both_render() -> dict[int, list[str]]:
+        at_work: dict[int, list[str]] = {}
+        for name, (state, executor) in segments(site, generation).items():
+            if state == "PENDING":
+                at_work.setdefault(pid_of(executor), []).append(name)
+        return at_work if len(at_work) == 2 else {}
+
+    at_work = wait(both_render)
+    [(parent,)] = site.ask(
+        f"SELECT executor_id FROM dbos.workflow_status WHERE workflow_uuid = '{generation}'"
+    )
+    lost = pid_of(parent)  # it holds the generation itself too
+    left = [*at_work[lost], generation]
+    worker, cable = workers.pop(lost)
+    if blow == "cut off":
+        cable.cut()
+    else:
+        os.kill(lost, signal.SIGKILL if blow == "killed" else signal.SIGSTOP)
+    begun = time.monotonic()
+
+    def taken_over() -> bool:
+        rows = site.ask(
+            "SELECT workflow_uuid, status, executor_id FROM dbos.workflow_status "
+            f"WHERE workflow_uuid IN ({', '.join(repr(name) for name in left)})"
+        )
+        return all(s != "ENQUEUED" and pid_of(executor) != lost for _, s, executor in rows)
+
+    wait(taken_over, TAKEOVER_SECONDS)
+    assert time.monotonic() - begun < TAKEOVER_SECONDS
+    # Back, with work that is not its own any more.
+    if blow == "frozen":
+        os.kill(lost, signal.SIGCONT)
+    elif blow == "cut off":
+        cable.mend()
+    status = api.finish(generation)
+    check(video_of(status), 2 * LONG)
+    assert len(segments(site, generation)) == 6
+    shared = Path(site.storage)
+    wait(lambda: [path.suffix for path in files_of(shared)] == [".jpg", ".mp4"], 20)
+    if blow != "killed":
+        [(other, _)] = workers.values()
+        assert other.end() == 0
+        check(video_of(api.finish(api.start(files=files(1.0)))), 1.0)
+        assert worker.end() == 0
+        assert "Error" not in worker.said()
+
+
+def test_cancelling_ends_every_segment_within_a_second(site: Site, files, renders):
+    _, base = site.page()
+    workers = site.workers(2)
+    api = caller(base)
+    generation = api.start(files=files(4 * LONG))
+
+    def children(worker: Machine) -> list[int]:
+        return renders(worker.pid)
+
+    wait(lambda: all(children(worker) for worker in workers))
+    time.sleep(0.5)
+    assert api.cancel(generation).json()["state"] == "cancelled"
+    wait(lambda: not any(children(worker) for worker in workers), 1.5)
+    assert api.status(generation)["state"] == "cancelled"
+    assert {state for state, _ in segments(site, generation).values()} <= {"CANCELLED", "SUCCESS"}
+    wait(lambda: files_of(Path(site.storage)) == [], 5)
+    check(video_of(api.finish(api.start(files=files(1.0)))), 1.0)
+
+
+def test_a_segment_that_crashes_fails_the_generation(site: Site, files, renders):
+    _, base = site.page()
+    [worker] = site.workers(1)
+    api = caller(base)
+    generation = api.start(files=files(2 * LONG))
+    wait(lambda: any(state == "PENDING" for state, _ in segments(site, generation).values()))
+    [child] = wait(lambda: renders(worker.pid))
+    os.kill(child, signal.SIGSEGV)
+    status = api.finish(generation)
+    assert status["state"] == "failed"
+    assert status["failure"]["code"] == "ENGINE_CRASHED"
+    wait(lambda: not renders(worker.pid), 5)
+    wait(lambda: files_of(Path(site.storage)) == [], 5)
+
+
+def test_the_database_may_go_away_for_a_while(site: Site, files, postgres):
+    _, base = site.page()
+    site.workers(1)
+    api = caller(base)
+    generation = api.start(files=files(LONG))
+    api.until(generation, lambda status: status["progress"] > 5)
+    postgres.stop()
+    time.sleep(2)
+    postgres.start()
+    check(video_of(api.finish(generation)), LONG)
+
+
+def test_a_crew_ends_with_its_chief_and_replaces_its_dead(site: Site):
+    chief = site.crew(2)
+    first, second = members(chief)
+    os.kill(first, signal.SIGKILL)
+    third = wait(lambda: members(chief)[2:])[0]
+    chief.kill()
+    wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (second, third)), 5)
+    assert "Traceback" not in chief.said()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"KOLBO_DATABASE_URL": ""}, "KOLBO_DATABASE_URL"),
+        ({"KOLBO_DATABASE_URL": "mysql://u:hidden@127.0.0.1/x"}, "postgresql://"),
+        ({"KOLBO_DATABASE_URL": "postgresql://u:hidden@127.0.0.1:1/x"}, "KOLBO_DATABASE_URL"),
+        ({"KOLBO_STORAGE_URL": "nonsense://x"}, "KOLBO_STORAGE_URL"),
+    ],
+)
+def test_a_worker_that_cannot_begin_says_why(site: Site, changed: dict[str, str], told: str):
+    worker = site.start("worker", "--processes", "1", **changed)
+    assert worker.process.wait(60) == 2
+    said = worker.said()
+    assert told in said.splitlines()[-1]
+    assert "hidden" not in said
+    assert "Traceback" not in said
