@@ -233,9 +233,9 @@ class BatchPanel:
         asked = event._data or {}
         ticket = str(asked.get("ticket"))
         try:
-            client = self._access.client(backend, key)
-            allowance = self._access.allowance(backend, key)
             visitor = visitor_of(asked_by.client.host)
+            client = self._access.client(backend, key, visitor)
+            allowance = self._access.allowance(backend, key)
             spending = partial(allowance.spend, visitor) if allowance else None
             again = asked.get("again") is True
             self._batches.start(ticket, client, visitor, again, spending)

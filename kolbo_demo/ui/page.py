@@ -25,12 +25,14 @@ from kolbo_demo.ui import (
     examples,
     language,
     model_comparison,
+    uploads,
     views,
 )
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.allowance import Allowance, visitor_of
 from kolbo_demo.ui.batch_panel import BatchPanel
 from kolbo_demo.ui.batches import Batches
+from kolbo_demo.ui.code import CodePanel
 from kolbo_demo.ui.face_picker import Choice, FacePicker
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import Kept
@@ -41,10 +43,6 @@ from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.stage import Stage, told
 from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.texts import say, shown
-
-_CACHE_SECONDS = (1800, 6 * 3600)
-"""Gradio's copies of uploads and results: looked at every half hour, kept for six hours. No
-generation takes that long, so none loses its input."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
-        delete_cache=_CACHE_SECONDS,
+        delete_cache=(uploads.LOOK_SECONDS, uploads.KEEP_SECONDS),
         fill_width=True,
     ) as blocks:
         _Page(access, runs, batches).lay_out(blocks)
@@ -98,6 +96,7 @@ class _Page:
                 self._face_card()
                 self._voice_card()
                 self._options_card()
+                self.code = CodePanel(self._access)
             with gr.Column(elem_id="outputs", min_width=300):
                 self.stage = Stage(self._runs)
                 self.stage.lay_out_history()
@@ -253,9 +252,11 @@ class _Page:
             self.key.submit,
         )
 
+        given = [*fields, self.prompt, self.models.choice, self.picker.choice]
+        self.code.follow(self.backend, given)
         run: dict[str, Any] = {
             "fn": self._generate,
-            "inputs": [*asked, *fields, self.prompt, self.models.choice, self.picker.choice],
+            "inputs": [*asked, *given],
             "outputs": self.stage.cards,
             **quiet,
         }
@@ -319,11 +320,11 @@ class _Page:
             request = request_of(
                 image, video, source_url, audio, audio_url, words, prompt, model, face
             )
-            client = self._access.client(backend, key)
+            visitor = visitor_of(asked_by.client.host)
+            client = self._access.client(backend, key, visitor)
         except (UnusableError, KolboError) as error:
             return told(problem=str(error))
         allowance = self._access.allowance(backend, key)
-        visitor = visitor_of(asked_by.client.host)
         spending = partial(allowance.spend, visitor) if allowance else None
         if not rivals:
             return told([self._runs.start(client, request, backend, spending=spending)])
