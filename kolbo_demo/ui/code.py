@@ -71,7 +71,7 @@ class CodePanel:
 
     def _write(self, backend: str, *filled: Any) -> Any:
         *others, choice = filled
-        fields: tuple[Any, ...] = (*others, choice.first if choice else None)
+        fields: tuple[Any, ...] = (*others, choice.clicked if choice else None)
         notes = []
         words, model = fields[5], fields[7]
         try:
