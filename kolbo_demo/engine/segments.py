@@ -33,6 +33,7 @@ from kolbo_demo.engine.encode import PieceWriter, frames_for
 from kolbo_demo.engine.face import Face, FaceFinder, find_speaker
 from kolbo_demo.engine.head import Array
 from kolbo_demo.engine.life import Life
+from kolbo_demo.engine.mark import Mark
 from kolbo_demo.engine.mouth import MouthCurves, mouth_curves
 from kolbo_demo.engine.mouths import Cast, Mouths
 from kolbo_demo.engine.person import Person
@@ -102,6 +103,8 @@ class Plan:
     """and the numbers of these in the clip."""
     person: Person | None
     """Of a clip: whom to follow."""
+    mark: bool = False
+    """Whether every frame says that it is AI-generated."""
 
     @property
     def segments(self) -> list[range]:
@@ -127,6 +130,7 @@ def prepare(
     directions: Directions = AS_PEOPLE_DO,
     on_progress: OnProgress | None = None,
     cancelled: IsCancelled | None = None,
+    mark: bool = False,
 ) -> Plan:
     """Look at `source`, listen to `audio`, and write what segments need to the file `plan`.
 
@@ -149,6 +153,7 @@ def prepare(
     else:
         made = _of_clip(source, duration, face, wave, directions, tell, stop)
     _check(stop)
+    made = replace(made, mark=mark)
     stored.save(plan, made)
     return made
 
@@ -265,6 +270,8 @@ def render_segment(
             pictures = _clip_segment(given, clip, index, passed, threaded)
         if threaded:
             pictures = ahead(pictures, depth(3 * given.width * given.height))
+        if given.mark:
+            pictures = map(Mark(given.width, given.height), pictures)
         with PieceWriter(output, given.width, given.height, given.fps) as writer:
             for picture in pictures:
                 _check(stop)

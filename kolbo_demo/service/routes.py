@@ -325,6 +325,7 @@ def _status(progress: Progress, request: Request) -> Status:
             model=made["model"],
             created_at=created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             unsynced=made.get("unsynced", []),
+            visible_mark=made.get("visible_mark", False),
             **{k: made[k] for k in ("width", "height", "fps", "frames")},
         )
     return status

@@ -192,7 +192,8 @@ def _announced(record: Record, run: Run | None) -> str:
 def _status(record: Record, run: Run | None) -> str:
     known = record.generation_id
     if record.end == "done":
-        return views.done(record.seconds, known)
+        result = record.status.result if record.status else None
+        return views.done(record.seconds, known, result.unsynced if result else ())
     if record.end == "failed":
         return views.failed(record.error or "", known)
     if record.end == "cancelled":

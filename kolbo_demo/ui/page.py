@@ -32,12 +32,15 @@ from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.allowance import Allowance, visitor_of
 from kolbo_demo.ui.batch_panel import BatchPanel
 from kolbo_demo.ui.batches import Batches
-from kolbo_demo.ui.face_picker import Choice, FacePicker
+from kolbo_demo.ui.code import CodePanel
+from kolbo_demo.ui.edits import Edits, checked, edit_of
+from kolbo_demo.ui.face_picker import Choice, FacePicker, Seen
+from kolbo_demo.ui.hearing import Heard, Hearing, as_said
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.model_comparison import ModelComparison
 from kolbo_demo.ui.models import ModelPicker
-from kolbo_demo.ui.preflight import Preflight
+from kolbo_demo.ui.preflight import Preflight, at_hand
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.stage import Stage, told
 from kolbo_demo.ui.sync_report import Reports
@@ -63,7 +66,8 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     access = Access(local, settings.api_url, settings.api_key, private, shared)
     kept = Kept(settings.data_dir.expanduser() / "page")
     reports = Reports(kept)
-    runs = Runs(access, kept, reports.ask)
+    analyst = Analyst()
+    runs = Runs(access, kept, reports.ask, analyst)
     batches = Batches(settings.data_dir.expanduser() / "batches", private)
     with gr.Blocks(
         title="Kolbo Lipsync",
@@ -71,7 +75,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
         delete_cache=(uploads.LOOK_SECONDS, uploads.KEEP_SECONDS),
         fill_width=True,
     ) as blocks:
-        _Page(access, runs, batches).lay_out(blocks)
+        _Page(access, runs, batches, analyst).lay_out(blocks)
         endpoints.lay_out(access, runs)
     routes = APIRouter()
     routes.include_router(cards.router(runs, reports))
@@ -82,11 +86,11 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
 class _Page:
     """The components of one page and what they do. What belongs to a visitor is in `gr.State`."""
 
-    def __init__(self, access: Access, runs: Runs, batches: Batches) -> None:
+    def __init__(self, access: Access, runs: Runs, batches: Batches, analyst: Analyst) -> None:
         self._access = access
         self._batches = batches
         self._runs = runs
-        self._analyst = Analyst()
+        self._analyst = analyst
 
     def lay_out(self, page: gr.Blocks) -> None:
         self._header()
@@ -95,6 +99,7 @@ class _Page:
                 self._face_card()
                 self._voice_card()
                 self._options_card()
+                self.code = CodePanel(self._access)
             with gr.Column(elem_id="outputs", min_width=300):
                 self.stage = Stage(self._runs)
                 self.stage.lay_out_history()
@@ -169,6 +174,7 @@ class _Page:
             self.picker = FacePicker(self._analyst)
 
     def _voice_card(self) -> None:
+        self.hearing = Hearing(self._analyst)
         with gr.Column(elem_classes="card"):
             _heading("voice.title")
             with gr.Tabs(elem_id="voice-tabs") as self.voice_tabs:
@@ -181,6 +187,7 @@ class _Page:
                         buttons=[],
                         elem_id="audio",
                     )
+                    self.hearing.lay_out_meter()
                 with gr.Tab(shown("voice.link"), id="link"):
                     self.audio_url = gr.Textbox(
                         label=shown("voice.url"),
@@ -196,6 +203,7 @@ class _Page:
                         max_lines=8,
                         elem_id="words",
                     )
+                    self.hearing.lay_out_words()
 
     def _options_card(self) -> None:
         with gr.Column(elem_classes="card"):
@@ -209,6 +217,7 @@ class _Page:
                     elem_id="prompt",
                 )
             self.models.lay_out_note()
+            self.edits = Edits()
             self.versus = ModelComparison(self._access)
         consent.lay_out()
         self.generate = gr.Button(shown("options.generate"), variant="primary", elem_id="generate")
@@ -238,7 +247,9 @@ class _Page:
         fields = [*source, self.audio, self.audio_url, self.words]
         page.load(self._analyst.warm, None, None, **quiet)
         self.picker.follow(self.image, self.video, self.source_url)
-        self.preflight.follow(self.picker, self.audio, self.models, self.backend)
+        self.hearing.follow(self.audio, self.words)
+        self.edits.follow(at_hand, self.picker.seen, self.hearing.heard)
+        self.preflight.follow(self.picker, self.hearing, self.models, self.backend, self.edits)
 
         asked = [self.backend, self.key]
         switched = [self.about, self.key]
@@ -250,9 +261,19 @@ class _Page:
             self.key.submit,
         )
 
+        given = [*fields, self.prompt, self.models.choice, self.picker.choice]
+        self.code.follow(self.backend, given)
         run: dict[str, Any] = {
             "fn": self._generate,
-            "inputs": [*asked, *fields, self.prompt, self.models.choice, self.picker.choice],
+            "inputs": [
+                *asked,
+                *given,
+                self.picker.seen,
+                self.hearing.speed,
+                self.hearing.heard,
+                self.edits.mark,
+                *self.edits.values,
+            ],
             "outputs": self.stage.cards,
             **quiet,
         }
@@ -307,14 +328,32 @@ class _Page:
         prompt: str,
         model: str,
         choice: Choice | None,
-        *,
+        seen: Seen,
+        speed: float,
+        heard: Heard,
+        mark: bool,
+        *cuts: Any,
         rivals: Sequence[str] = (),
     ) -> Any:
         """Starts a generation, or one with each of `rivals`. Its card does the rest."""
+        # Pressed before a new file has been looked at: what is known is of another one.
+        given = image or video
+        if seen.path != (Path(given) if given else None):
+            seen, choice = Seen(), None
+        recording = Path(audio) if audio else None
+        if heard.path != recording or heard.said not in {None, as_said(words, speed)}:
+            heard = Heard()
         try:
-            face = choice.first if choice else None
+            face = choice.clicked if choice else None
             request = request_of(
                 image, video, source_url, audio, audio_url, words, prompt, model, face
+            )
+            request = replace(
+                request,
+                face_at=choice.at if choice else 0.0,
+                speed=speed,
+                edit=checked(edit_of(at_hand(seen, heard), cuts)),
+                mark=mark,
             )
             visitor = visitor_of(asked_by.client.host)
             client = self._access.client(backend, key, visitor)

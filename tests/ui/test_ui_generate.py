@@ -1,9 +1,14 @@
 """One run, against a scripted API."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from kolbo_demo.client import KolboClient
+from kolbo_demo.engine.mark import Mark
+from kolbo_demo.media import first_frame
 from kolbo_demo.ui.generate import Run, Stage
 from kolbo_demo.ui.inputs import Request
 from tests.scripted import VIDEO, Reply, Scripted, sparse_wav
@@ -152,3 +157,38 @@ def test_a_cancel_that_fails_is_told(
     assert not run.stage.final
     server.on_status(server.completed())
     assert until_over(run).video
+
+
+def test_a_result_that_is_not_marked_is_marked_here(
+    client: KolboClient,
+    server: Scripted,
+    portrait: Path,
+    speech: Path,
+    talking: Path,
+    tmp_path: Path,
+) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
+    last = until_end(Run(client, request(portrait, speech), tmp_path, mark=True))
+    assert last.video, last.error
+    plain, marked = (np.asarray(first_frame(path), np.int16) for path in (talking, last.video))
+    height, width = plain.shape[:2]
+    drawn = Mark(width, height)(plain.astype(np.uint8)).astype(np.int16)
+    assert np.abs(marked - drawn).mean() < 4 < np.abs(plain - drawn)[height * 3 // 4 :].mean()
+    assert [path.name for path in tmp_path.glob("*.mp4")] == ["result.mp4"]
+    assert "visible_mark" not in server.seen[0].parts
+
+
+def test_a_marked_result_stays_as_it_came(
+    client: KolboClient, server: Scripted, portrait: Path, speech: Path, tmp_path: Path
+) -> None:
+    server.starts()
+    done = server.completed()
+    done["result"]["visible_mark"] = True
+    server.on_status(done)
+    asked = replace(request(portrait, speech), mark=True)
+    last = until_end(Run(client, asked, tmp_path, mark=True))
+    assert last.video
+    assert last.video.read_bytes() == VIDEO
+    assert server.seen[0].parts["visible_mark"][2] == b"true"

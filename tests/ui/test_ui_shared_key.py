@@ -60,6 +60,7 @@ def press(
     """
     config = requests.get(f"{url}/config", timeout=10).json()
     parts = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
+    filled = {part["id"]: part["props"].get("value") for part in config["components"]}
     event = next(
         each
         for each in config["dependencies"]
@@ -68,15 +69,11 @@ def press(
     )
     session = f"shared{next(_sessions)}"
     forwarded = {"X-Forwarded-For": visitor}
-    files = ("source-image", "source-video", "audio", "batch-files", "batch-folder")
     requests.post(
         f"{url}/gradio_api/queue/join",
         json={
             "data": [
-                given.get(parts[number] or "", None if parts[number] in files else "")
-                if parts.get(number)
-                else None
-                for number in event["inputs"]
+                given.get(parts.get(number) or "", filled.get(number)) for number in event["inputs"]
             ],
             "event_data": event_data,
             "fn_index": event["id"],
