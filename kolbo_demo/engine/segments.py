@@ -8,6 +8,7 @@ those before it (where the face was) is in the plan.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -19,6 +20,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from kolbo_demo.container import THREADS
 from kolbo_demo.engine import Cancelled, EngineError, encode, problem, stored
 from kolbo_demo.engine.animate import (
     LEARN_FROM,
@@ -143,24 +145,34 @@ def prepare(
         raise MediaError(
             f"The audio is too short to show: use at least {SHORTEST_VOICE:g} seconds."
         )
-    if kind == "image":
-        heard = hear(wave)
-        made = _of_still(source, duration, face, heard, directions)
-    else:
-        made = _of_clip(source, duration, face, wave, directions, tell, stop)
+    ear = ThreadPoolExecutor(1, "hear")
+    try:
+        heard = ear.submit(hear, wave)  # while the source is looked at
+        if kind == "image":
+            made = _of_still(source, duration, face, heard, directions)
+        else:
+            made = _of_clip(source, duration, face, heard, directions, tell, stop)
+    finally:
+        ear.shutdown(wait=False)  # what nobody waits for any more keeps nobody waiting
     _check(stop)
     stored.save(plan, made)
     return made
 
 
 def _of_still(
-    source: Path, duration: float, face: Point | None, heard: Heard, directions: Directions
+    source: Path,
+    duration: float,
+    face: Point | None,
+    heard: Future[Heard],
+    directions: Directions,
 ) -> Plan:
     fps = Fraction(STILL_FPS)
     frames = frames_for(duration, fps)
     picture = _fitted(upright_image(source))
     found = find_speaker(picture, FaceFinder(), face)
     height, width = picture.shape[:2]
+    speaker = Speaker.learnt([(picture, found)], directions.relax)
+    sounds = heard.result()
     return Plan(
         kind="image",
         width=width,
@@ -169,9 +181,9 @@ def _of_still(
         frames=frames,
         duration=duration,
         looks=0,
-        speaker=Speaker.learnt([(picture, found)], directions.relax),
-        curves=mouth_curves(heard, STILL_FPS, frames).directed(directions),
-        life=Life.of(heard.level, STILL_FPS, frames).directed(directions),
+        speaker=speaker,
+        curves=mouth_curves(sounds, STILL_FPS, frames).directed(directions),
+        life=Life.of(sounds.level, STILL_FPS, frames).directed(directions),
         edges=_edges(frames, fps),
         casts=[],
         faces=found.points[None],
@@ -184,7 +196,7 @@ def _of_clip(
     source: Path,
     duration: float,
     face: Point | None,
-    wave: np.ndarray,
+    heard: Future[Heard],
     directions: Directions,
     tell: OnProgress,
     stop: IsCancelled,
@@ -213,7 +225,7 @@ def _of_clip(
         pictures = [view.part for view in usable.values() if view.part]
         speaker = Speaker.learnt(pictures, directions.relax)
         mouths = Mouths.learnt(speaker.head, pictures, list(usable))
-        curves = mouth_curves(hear(wave), float(clip.fps), frames).directed(directions)
+        curves = mouth_curves(heard.result(), float(clip.fps), frames).directed(directions)
         shown = [clip.number_at(frame) for frame in range(frames)]
         return Plan(
             kind="video",
@@ -261,11 +273,13 @@ def render_segment(
         if given.kind == "image":
             pictures = _still_segment(given, source, shown)
         else:
-            clip = stack.enter_context(Clip(source))
+            clip = stack.enter_context(Clip(source, THREADS if threaded else 1))
             pictures = _clip_segment(given, clip, index, passed, threaded)
         if threaded:
             pictures = ahead(pictures, depth(3 * given.width * given.height))
-        with PieceWriter(output, given.width, given.height, given.fps) as writer:
+        # By the plan, not by who makes it, so that all pieces are encoded alike.
+        threads = THREADS if len(given.segments) == 1 else 1
+        with PieceWriter(output, given.width, given.height, given.fps, threads) as writer:
             for picture in pictures:
                 _check(stop)
                 writer.write(picture)

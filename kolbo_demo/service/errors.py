@@ -6,9 +6,13 @@ ApiError              one request is refused: HTTP status, code, sentence
 JobError              one generation fails: sentence, category, code
 """
 
+import errno
 from collections.abc import Mapping
 
 from kolbo_demo.contract import Failure
+
+STORAGE_FAILED = "STORAGE_FAILED"
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 
 class ServiceError(Exception):
@@ -41,6 +45,18 @@ class JobError(Exception):
         error = cls(failure.message or "", category="", code="")
         error.failure = failure
         return error
+
+
+def storage_failed(error: OSError) -> JobError | None:
+    """The failure that says so, where an error is one of the disk and not of the file at hand."""
+    if error.errno not in _OF_THE_DISK:
+        return None
+    return JobError(
+        f"The service could not keep its files ({error.strerror}). Try again later.",
+        category="engine",
+        code=STORAGE_FAILED,
+        retryable=True,
+    )
 
 
 def bad_request(code: str, message: str) -> ApiError:

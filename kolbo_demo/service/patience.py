@@ -5,7 +5,6 @@ taken up again once files can be kept. One that meets the trouble every time fai
 """
 
 import contextlib
-import errno
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -13,30 +12,16 @@ from collections.abc import Iterator
 from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
-from kolbo_demo.service.errors import JobError
+from kolbo_demo.service.errors import STORAGE_FAILED, JobError
 
 _log = logging.getLogger(__name__)
 
 TRIES = 5
-STORAGE_FAILED = "STORAGE_FAILED"
-_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 _met: Counter[str] = Counter()
 
 
 class PostponedError(BaseException):
     """The generation stays as it is, to be taken up again. Not an Exception, see above."""
-
-
-def storage_failed(error: OSError) -> JobError | None:
-    """The failure that says so, where an error is one of the disk and not of the file at hand."""
-    if error.errno not in _OF_THE_DISK:
-        return None
-    return JobError(
-        f"The service could not keep its files ({error.strerror}). Try again later.",
-        category="engine",
-        code=STORAGE_FAILED,
-        retryable=True,
-    )
 
 
 @contextlib.contextmanager

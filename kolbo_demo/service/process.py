@@ -19,8 +19,7 @@ from kolbo_demo import logs
 from kolbo_demo.child import ONE_THREAD, Child, Message, parent
 from kolbo_demo.confine import confine
 from kolbo_demo.service.catalogue import for_kind, kind_of_model
-from kolbo_demo.service.errors import JobError
-from kolbo_demo.service.patience import storage_failed
+from kolbo_demo.service.errors import JobError, storage_failed
 
 if TYPE_CHECKING:
     from kolbo_demo.engine.render import Rendered
