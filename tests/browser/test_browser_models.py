@@ -13,7 +13,13 @@ from tests.browser.test_browser_access import no_barrier, picture
 from tests.scripted import KEY, Reply, Scripted, serving
 
 MODELS = [
-    {"identifier": "alpha/face", "name": "Alpha", "types": ["lipsync-image"], "credit": 5},
+    {
+        "identifier": "alpha/face",
+        "name": "Alpha",
+        "types": ["lipsync-image"],
+        "credit": 5,
+        "estimated_duration_seconds": 75,
+    },
     {"identifier": "beta/clip", "name": "Beta", "types": ["lipsync-video"], "credit": 7},
     {"identifier": "gamma/any", "name": "Gamma", "types": ["lipsync"], "credit": 9},
 ]
@@ -94,7 +100,8 @@ def test_models_of_the_cloud(
         Reply(json={**started, "generation_id": "lip_2", "credits_charged": 36}),
     )
     cloud.on("GET /files/result.mp4", Reply(body=clip.read_bytes()))
-    cloud.on_status(cloud.completed(model="alpha/face"), generation="lip_1")
+    working = {"success": True, "state": "processing", "generation_id": "lip_1"}
+    cloud.on_status(*[working] * 20, cloud.completed(model="alpha/face"), generation="lip_1")
     failed = {"success": True, "state": "failed", "error": "The model is busy."}
     cloud.on_status({**failed, "generation_id": "lip_2"}, generation="lip_2")
 
@@ -109,6 +116,7 @@ def test_models_of_the_cloud(
     expect(page.locator("#versus-models")).not_to_contain_text("Beta")  # takes clips only
     tick(page, "Alpha", "Gamma")
     page.click("#versus-generate")
+    expect(page.locator(".runs")).to_contain_text("takes about 1:15")
     rows = page.locator(".group tbody tr")
     good, bad = rows.filter(has_text="alpha/face"), rows.filter(has_text="gamma/any")
     expect(bad).to_contain_text("failed", timeout=MADE_MS)
