@@ -57,6 +57,8 @@ def test_a_list_from_dry_run_to_zip(
     page.set_input_files("#batch-files input[type=file]", [rows, face, speech])
     expect(page.locator("#batch-files")).to_contain_text("speech")
     no_barrier(page, "a batch has ended")
+    page.evaluate("document.querySelector('#batch').scrollIntoView()")
+    picture(page, "page-batch", whole=False)
     with page.expect_download() as download:
         page.get_by_role("link", name="Download all as ZIP").click()
     with zipfile.ZipFile(download.value.path()) as archive:
@@ -98,5 +100,3 @@ def test_a_folder_of_pairs(desk: Desk, portrait: Path, clip: Path, speech: Path,
     expect(lines.filter(has_text="one.jpg")).to_contain_text("ready")
     expect(lines.filter(has_text="three")).to_contain_text("needs one picture or clip")
     expect(lines.filter(has_text="two.mp4")).to_contain_text("ready")
-    page.locator("#batch").scroll_into_view_if_needed()
-    picture(page, "page-batch")

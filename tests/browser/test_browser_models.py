@@ -71,7 +71,8 @@ def test_models_of_the_local_engine(desk: Desk, portrait: Path, speech: Path) ->
         "([...document.querySelectorAll('.group .panes video')])"
     )
     no_barrier(page, "models compared")
-    picture(page, "page-models")
+    page.evaluate("scrollTo(0, 0)")
+    picture(page, "page-models", whole=False)
 
     page.reload()
     expect(rows).to_have_count(2)
