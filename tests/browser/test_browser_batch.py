@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.desk import MADE_MS, Desk, Video
 from tests.browser.site import Site
-from tests.browser.test_browser_access import no_barrier, picture
+from tests.browser.test_browser_access import no_barrier
 
 
 def unfold(page: Page) -> None:
@@ -57,8 +57,6 @@ def test_a_list_from_dry_run_to_zip(
     page.set_input_files("#batch-files input[type=file]", [rows, face, speech])
     expect(page.locator("#batch-files")).to_contain_text("speech")
     no_barrier(page, "a batch has ended")
-    page.evaluate("document.querySelector('#batch').scrollIntoView()")
-    picture(page, "page-batch", whole=False)
     with page.expect_download() as download:
         page.get_by_role("link", name="Download all as ZIP").click()
     with zipfile.ZipFile(download.value.path()) as archive:

@@ -1,4 +1,7 @@
-"""The same inputs through several models, on the local engine and on a stand-in for the cloud."""
+"""The same inputs through several models, on the local engine and on a stand-in for the cloud.
+
+With `KOLBO_PICTURES=1` the picture in `docs/` is taken anew.
+"""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.desk import MADE_MS, Desk
-from tests.browser.site import Site, serve
+from tests.browser.site import ROOT, Site, serve
 from tests.browser.test_browser_access import no_barrier, picture
 from tests.scripted import KEY, Reply, Scripted, serving
 
@@ -47,10 +50,10 @@ def tick(page: Page, *names: str) -> None:
         page.locator("#versus-models").get_by_label(name).check()
 
 
-def test_models_of_the_local_engine(desk: Desk, portrait: Path, speech: Path) -> None:
+def test_models_of_the_local_engine(desk: Desk, portrait: Path) -> None:
     page = desk.page
     desk.give_image(portrait)
-    desk.give_audio(speech)
+    desk.give_audio(ROOT / "assets" / "speech.wav")  # long enough for a verdict
     unfold(page)
     expect(page.locator("#versus-models")).not_to_contain_text("Local clip")  # takes no portrait
     tick(page, "Smart Select")
@@ -71,7 +74,13 @@ def test_models_of_the_local_engine(desk: Desk, portrait: Path, speech: Path) ->
         "([...document.querySelectorAll('.group .panes video')])"
     )
     no_barrier(page, "models compared")
-    page.evaluate("scrollTo(0, 0)")
+    page.evaluate("""
+      for (const video of document.querySelectorAll('.group video')) {
+        video.pause();
+        video.currentTime = 0.86;
+      }
+      scrollTo(0, 0);
+    """)
     picture(page, "page-models", whole=False)
 
     page.reload()
