@@ -161,3 +161,7 @@ def test_time_is_told_by_what_was_measured(tmp_path: Path) -> None:
     assert pace.expected(kept, "m", 10) == 7.5
     assert pace.expected(kept, "other", 10) is None
     assert pace.expected(kept, "m", 1) is None  # nothing so short was measured
+    here, there = Model(identifier="m"), Model(identifier="c", estimated_duration_seconds=75)
+    assert pace.foreseen(kept, "local", [here], 10) == 7.5
+    assert pace.foreseen(kept, "cloud", [there], 0) == 75  # as its document has it
+    assert pace.foreseen(kept, "cloud", [here, there], 10) is None  # which one takes it?
