@@ -33,15 +33,19 @@ def main() -> None:
     host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     port = int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
     private = _is_loopback(host) and "SPACE_ID" not in os.environ
-    # Gradio's own choice is one folder for all users of the machine.
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(settings.data_dir.expanduser() / "gradio"))
+    if not os.environ.get("GRADIO_TEMP_DIR"):
+        # Gradio's own choice is one folder for all users of the machine.
+        folder = settings.data_dir.expanduser() / "gradio"
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+        ui.clean_uploads(folder)
 
     app = create_app(settings)
     reach = _reach(host)
     local = ui.Local(
         f"http://{reach}:{port}/api",
-        app.state.api_key,
+        app.state.keys.first,
         lambda: app.state.api.problem or app.state.api.jobs.problem(),
+        app.state.keys.of_visitor,
     )
     ui.mount(app, ui.build(settings, local, private=private))
     logs.announce(f"Kolbo Lipsync is at http://{reach}:{port}", sys.stdout)

@@ -60,7 +60,9 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._chatter,
             env=_environment() | (environment or {}),
-            start_new_session=self._leader,
+            # No session: Linux shares the processor among sessions first, and a render's low
+            # priority would count within its own alone.
+            process_group=0 if self._leader else None,
         )
         threading.Thread(target=self._pump, args=(heard,), daemon=True).start()
 

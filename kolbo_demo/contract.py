@@ -147,6 +147,9 @@ class LipsyncRequest(_Wire):
     model: Text | None = None
     bounding_box_target: tuple[Unit, Unit] | None = None
     """Face point, x and y in 0-1 of the upright picture."""
+    visible_mark: bool | None = None
+    """Whether the picture says that it is AI-generated. The local service's own field: Kolbo's API
+    has none."""
 
 
 class StartReply(_Reply):
@@ -197,6 +200,8 @@ class Result(_Reply):
     """ISO 8601 with milliseconds and Z."""
     unsynced: list[Unsynced] = Field(default_factory=list)
     """What is not in step, and why; empty where all is, and where a server does not tell."""
+    visible_mark: bool = False
+    """Whether the picture itself says that it is AI-generated. The local service tells of it."""
 
 
 class Failure(_Reply):

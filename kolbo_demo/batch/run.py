@@ -44,10 +44,10 @@ class _StoppedError(Exception):
 class _Pace:
     """When the next generation may start, for all rows together."""
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: threading.Event, starts: int) -> None:
         self._stop = stop
         self._lock = threading.Lock()
-        self._starts: deque[float] = deque(maxlen=STARTS_A_MINUTE)
+        self._starts: deque[float] = deque(maxlen=starts)
         self._not_before = 0.0
 
     def wait(self) -> None:
@@ -55,7 +55,7 @@ class _Pace:
         while True:
             with self._lock:
                 now = time.monotonic()
-                full = len(self._starts) == STARTS_A_MINUTE
+                full = len(self._starts) == self._starts.maxlen
                 due = max(self._not_before, self._starts[0] + 60 if full else 0.0)
                 if due <= now:
                     self._starts.append(now)
@@ -81,16 +81,18 @@ class Batch:
         at_once: int = 4,
         again: bool = False,
         spending: Spending | None = None,
+        starts: int = STARTS_A_MINUTE,
     ) -> None:
-        """`at_once` rows are in flight. `again` sends rows again of which nobody knows whether
-        they were accepted. `spending` goes around each start, with the voice: it may refuse it by
-        a `KolboError`. Raises `InputError` where the folder cannot be used."""
+        """`at_once` rows are in flight, and `starts` begin in a minute at most. `again` sends rows
+        again of which nobody knows whether they were accepted. `spending` goes around each start,
+        with the voice: it may refuse it by a `KolboError`. Raises `InputError` where the folder
+        cannot be used."""
         self.store = Store(folder)
         self._client = client
         self._at_once = at_once
         self._spending: Spending = spending or nullcontext
         self._stop = threading.Event()
-        self._pace = _Pace(self._stop)
+        self._pace = _Pace(self._stop, starts)
         self._news: queue.Queue[Line | None] = queue.Queue()
         self.lines = [self._left(row, again) for row in rows]
         """Where each row stands, in order."""
@@ -141,7 +143,7 @@ class Batch:
                 line,
                 state="unclear",
                 message="An earlier run sent this row and never heard whether it was accepted. "
-                "Check your history; then run with --again to send it once more.",
+                "Check your history before you have unclear rows sent again.",
             )
         return Line(row)
 

@@ -75,6 +75,7 @@ class Request:
         prompt: str | None,
         model: str | None,
         face: tuple[float, float] | None,
+        mark: bool = False,
     ) -> "Request":
         """Looks at everything. Raises `InputError` with what is wrong and what to do."""
         fields: dict[str, Any] = {}
@@ -92,6 +93,8 @@ class Request:
                 fields[name] = text.strip()
         if face is not None:
             fields["bounding_box_target"] = _checked_face(face)
+        if mark:
+            fields["visible_mark"] = True
         try:
             request = LipsyncRequest.model_validate(fields)
         except ValidationError as error:  # what is no Unicode, such as a stray byte from a terminal

@@ -54,13 +54,15 @@ def render(
     on_progress: OnProgress | None = None,
     cancelled: IsCancelled | None = None,
     workers: int | None = None,
+    mark: bool = False,
 ) -> Rendered:
     """Make `source` (a picture or a clip) say `audio` and write it to `output` as MP4.
 
     `face` is a point, x and y in 0-1 of the upright picture: the face nearest to it speaks, else
     the largest. `directions` tell how to play. `on_progress` gets frames done and frames in all.
     `cancelled` is asked at every frame. `workers` is how many processes share a long render
-    (default: one a core); the video is the same for any number. The output is as long as the voice.
+    (default: one a core); the video is the same for any number. `mark` has every frame say that it
+    is AI-generated. The output is as long as the voice.
     Raises MediaError where the input cannot work, Cancelled, or EngineError where this machine
     cannot render; nothing is left behind then.
     """
@@ -79,7 +81,7 @@ def render(
         expected, pixels = _expected(source, audio)
         pool = start(expected, pixels) if expected > 1 else None
         plan = folder / "plan.npz"
-        made = prepare(source, audio, plan, face, directions, tell, cancelled)
+        made = prepare(source, audio, plan, face, directions, tell, cancelled, mark)
 
         def shown(done: int, _total: int) -> None:
             tell(made.looks + done, made.looks + made.frames)

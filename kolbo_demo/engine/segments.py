@@ -35,6 +35,7 @@ from kolbo_demo.engine.encode import PieceWriter, frames_for
 from kolbo_demo.engine.face import Face, FaceFinder, find_speaker
 from kolbo_demo.engine.head import Array
 from kolbo_demo.engine.life import Life
+from kolbo_demo.engine.mark import Mark
 from kolbo_demo.engine.mouth import MouthCurves, mouth_curves
 from kolbo_demo.engine.mouths import Cast, Mouths
 from kolbo_demo.engine.person import Person
@@ -104,6 +105,8 @@ class Plan:
     """and the numbers of these in the clip."""
     person: Person | None
     """Of a clip: whom to follow."""
+    mark: bool = False
+    """Whether every frame says that it is AI-generated."""
 
     @property
     def segments(self) -> list[range]:
@@ -129,6 +132,7 @@ def prepare(
     directions: Directions = AS_PEOPLE_DO,
     on_progress: OnProgress | None = None,
     cancelled: IsCancelled | None = None,
+    mark: bool = False,
 ) -> Plan:
     """Look at `source`, listen to `audio`, and write what segments need to the file `plan`.
 
@@ -155,6 +159,7 @@ def prepare(
     finally:
         ear.shutdown(wait=False)  # what nobody waits for any more keeps nobody waiting
     _check(stop)
+    made = replace(made, mark=mark)
     stored.save(plan, made)
     return made
 
@@ -277,6 +282,8 @@ def render_segment(
             pictures = _clip_segment(given, clip, index, passed, threaded)
         if threaded:
             pictures = ahead(pictures, depth(3 * given.width * given.height))
+        if given.mark:
+            pictures = map(Mark(given.width, given.height), pictures)
         # By the plan, not by who makes it, so that all pieces are encoded alike.
         threads = THREADS if len(given.segments) == 1 else 1
         with PieceWriter(output, given.width, given.height, given.fps, threads) as writer:

@@ -1,7 +1,9 @@
-"""Asks children about files, and keeps one of them warm."""
+"""Asks children about files. A child opens one visitor's file and no other; a new one is warm."""
 
 import queue
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,13 @@ AT_ONCE = 2
 """Files that are looked at at the same time; further visitors wait."""
 LOOK_SECONDS = 30.0
 """The longest that a look at a file may take."""
-USES = 100
-"""Files that one child opens before it is replaced."""
+MAKE_SECONDS = 600.0
+"""The longest that cutting or repeating a file may take."""
+MEMORY = 1536 * 1024**2
+"""Bytes that a child may take beyond what it starts with."""
+KEPT = 2
+"""Children that are kept because their file may be asked about again."""
+CHECK_SECONDS = 0.2
 
 _BROKEN = "Looking at the file {what}: save it again as MP4, WAV or JPEG and choose the new copy."
 _BUSY = "Too many files are being looked at just now. Yours can be used all the same."
@@ -22,28 +29,40 @@ _BUSY = "Too many files are being looked at just now. Yours can be used all the 
 _Heard = queue.SimpleQueue[tuple[Child, Message | None]]
 
 
+class StoppedError(Exception):
+    """It is not wanted any more."""
+
+
+def _wanted() -> bool:
+    return True
+
+
 class _Worker:
     """A child and what it tells."""
 
     def __init__(self) -> None:
         self.heard: _Heard = queue.SimpleQueue()
-        self.child = Child("kolbo_demo.preflight.worker", self.heard, leader=True)
-        self.uses = 0
+        # glibc reserves 64 MB of address space a thread otherwise.
+        arenas = {"MALLOC_ARENA_MAX": "2"}
+        self.child = Child("kolbo_demo.preflight.worker", self.heard, arenas, leader=True)
+        self.path: str | None = None
+        """The file that it has opened."""
 
-    def answer(self, **request: object) -> Message:
-        """Its answer. Raises MediaError where there is none."""
-        self.uses += 1
-        self.child.ask(**request)
-        try:
-            _, message = self.heard.get(timeout=LOOK_SECONDS)
-        except queue.Empty:
-            message = None
-            how = f"did not end within {LOOK_SECONDS:.0f} s"
-        else:
-            how = self.child.last_words() if message is None else ""
-        if message is None:
-            raise MediaError(_BROKEN.format(what=how))
-        return message
+    def answer(self, seconds: float, wanted: Callable[[], bool], **request: object) -> Message:
+        """Its answer. Raises MediaError where there is none, StoppedError once `wanted` says no."""
+        self.child.ask(seconds=seconds, memory=MEMORY, **request)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not wanted():
+                raise StoppedError
+            try:
+                _, message = self.heard.get(timeout=CHECK_SECONDS)
+            except queue.Empty:
+                continue
+            if message is None:
+                raise MediaError(_BROKEN.format(what=self.child.last_words()))
+            return message
+        raise MediaError(_BROKEN.format(what=f"did not end within {seconds:.0f} s"))
 
 
 class Analyst:
@@ -51,60 +70,112 @@ class Analyst:
 
     def __init__(self) -> None:
         self._turns = threading.Semaphore(AT_ONCE)
+        self._makes = threading.Semaphore(1)
         self._lock = threading.Lock()
-        self._idle: _Worker | None = None
+        self._idle: list[_Worker] = []
 
     def warm(self) -> None:
-        """Have a child ready before the first file comes."""
+        """Have a child ready before the next file comes."""
         with self._lock:
-            if self._idle is None:
-                self._idle = _Worker()
+            if all(worker.path for worker in self._idle):
+                self._idle.append(_Worker())
+
+    def close(self) -> None:
+        """End the children that wait."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.child.kill()
 
     def source(self, path: Path) -> tuple[Source, Picture]:
         """Measures and first picture of a still or a clip. Raises MediaError."""
-        sent = self._ask("source", path=str(path))
+        sent = self._look("source", path)
         return Source(**sent["source"]), Picture.of(sent["picture"])
 
     def picture(self, path: Path, at: float) -> Picture:
         """What a clip shows at `at` seconds. Raises MediaError."""
-        return Picture.of(self._ask("picture", path=str(path), at=at))
+        return Picture.of(self._look("picture", path, at=at))
 
     def stretches(self, path: Path) -> tuple[list[Stretch], float]:
         """Where a clip shows no usable face, and the second up to which was looked. MediaError."""
-        sent = self._ask("stretches", path=str(path))
+        sent = self._look("stretches", path)
         return [Stretch(**stretch) for stretch in sent["stretches"]], sent["until"]
 
     def voice(self, path: Path) -> Voice:
         """What a recording, or the sound of a clip, is. Raises MediaError."""
-        return Voice(**self._ask("voice", path=str(path)))
+        return Voice(**self._look("voice", path))
 
-    def followed(self, path: Path, point: tuple[float, float], at: float) -> tuple[float, float]:
-        """Where the face at `point` (0-1) of second `at` is when the clip begins. MediaError."""
-        x, y = self._ask("follow", path=str(path), point=point, at=at)["point"]
+    def followed(
+        self, path: Path, point: tuple[float, float], at: float, start: float
+    ) -> tuple[float, float]:
+        """Where the face at `point` (0-1) of second `at` is at second `start`. MediaError."""
+        x, y = self._look("follow", path, point=point, at=at, start=start)["point"]
         return x, y
 
-    def _ask(self, what: str, **request: object) -> dict[str, Any]:
+    def make(
+        self, what: str, path: Path, output: Path, wanted: Callable[[], bool], **more: object
+    ) -> None:
+        """A new file of a file, one at a time: `cut_source` and `cut_voice` of `lengths`, or
+        `mark`. Raises MediaError, and StoppedError once `wanted` says no; `output` is whole or not
+        there."""
+        while not self._makes.acquire(timeout=CHECK_SECONDS):
+            if not wanted():
+                raise StoppedError
+        part = output.with_name(f".part-{output.name}")
+        try:
+            self._ask(what, path, MAKE_SECONDS, wanted, output=str(part.absolute()), **more)
+            part.replace(output)
+        finally:
+            self._makes.release()
+            part.unlink(missing_ok=True)
+
+    def _look(self, what: str, path: Path, **more: object) -> dict[str, Any]:
         if not self._turns.acquire(timeout=LOOK_SECONDS):
             raise MediaError(_BUSY)
         try:
-            with self._lock:
-                worker, self._idle = self._idle, None
-            worker = worker or _Worker()
-            try:
-                message = worker.answer(what=what, **request)
-            except BaseException:
-                worker.child.kill()
-                raise
-            self._rest(worker)
+            return self._ask(what, path, LOOK_SECONDS, _wanted, **more)
         finally:
             self._turns.release()
+
+    def _ask(
+        self,
+        what: str,
+        path: Path,
+        seconds: float,
+        wanted: Callable[[], bool],
+        **more: object,
+    ) -> dict[str, Any]:
+        worker = self._taken(str(path.absolute()))
+        try:
+            message = worker.answer(seconds, wanted, what=what, path=worker.path, **more)
+        except BaseException:
+            worker.child.kill()
+            raise
+        finally:
+            self.warm()
+        self._rest(worker)
         if "problem" in message:
             raise MediaError(message["problem"])
         return message["answer"]
 
+    def _taken(self, path: str) -> _Worker:
+        """The child that knows the file, or one that knows none."""
+        with self._lock:
+            for known in (path, None):
+                for worker in self._idle:
+                    if worker.path == known:
+                        self._idle.remove(worker)
+                        worker.path = path
+                        return worker
+        worker = _Worker()
+        worker.path = path
+        return worker
+
     def _rest(self, worker: _Worker) -> None:
         with self._lock:
-            if self._idle is None and worker.uses < USES:
-                self._idle = worker
-                return
-        worker.child.kill()
+            self._idle.append(worker)
+            used = [worker for worker in self._idle if worker.path]
+            spare = used[:-KEPT]
+            self._idle = [worker for worker in self._idle if worker not in spare]
+        for worker in spare:
+            worker.child.kill()

@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -18,9 +19,11 @@ from kolbo_demo.container import MediaError
 from kolbo_demo.engine.face import Face as Landmarks
 from kolbo_demo.engine.face import FaceFinder, speaker, track
 from kolbo_demo.engine.head import Pose
+from kolbo_demo.engine.mark import mark, stamp
 from kolbo_demo.engine.sound import load_voice
 from kolbo_demo.engine.speech import HOP, hear, loudness, threshold
 from kolbo_demo.engine.video import Clip
+from kolbo_demo.preflight import lengths
 from kolbo_demo.preflight.reports import Face, Source, Voice
 
 PREVIEW_PIXELS = 960
@@ -40,9 +43,10 @@ has 9 to 13 and 23 or more; music, noise and hum at most 0.5 and 2."""
 LONG_SILENCE = 3.0
 """Seconds."""
 FULL_SCALE = 0.999
-PROCESSOR_SECONDS, MEMORY = 30.0, 1536 * 1024**2
-"""Bounds of one look; the memory in bytes beyond what the process has."""
-_TOO_MUCH = "The file takes too much memory to be looked at: scale it down and try again."
+
+
+CORES = os.cpu_count() or 1
+_TOO_MUCH = "The file takes too much memory to be read: scale it down and try again."
 
 
 class _Looker:
@@ -122,13 +126,17 @@ class _Looker:
                 before = side
         return {"stretches": found, "until": until}
 
-    def follow(self, path: str, point: tuple[float, float], at: float) -> dict[str, Any]:
+    def follow(
+        self, path: str, point: tuple[float, float], at: float, start: float
+    ) -> dict[str, Any]:
         with Clip(Path(path)) as clip:
-            end = min(max(round(at * clip.fps), 0), clip.frame_count - 1)
-            steps = min(math.ceil(at / FOLLOW_SECONDS) + 2, FOLLOW_STEPS)
-            numbers = np.linspace(0, end, steps).round().astype(int)
+            last = clip.frame_count - 1
+            first, end = (min(max(round(s * clip.fps), 0), last) for s in (start, at))
+            steps = math.ceil(abs(at - start) / FOLLOW_SECONDS) + 2
+            numbers = np.linspace(first, end, min(steps, FOLLOW_STEPS)).round().astype(int)
             frames = [_shrunk(rgb) for rgb in clip.frames_at(np.unique(numbers).tolist())]
-        frames.reverse()
+        if at > start:
+            frames.reverse()
         height, width = frames[0].shape[:2]
         here = (point[0] * width, point[1] * height)
         if self._finder is None:
@@ -200,6 +208,11 @@ def _shrunk(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(picture)
 
 
+def _mark(path: str, output: str, seen: bool) -> dict[str, Any]:
+    (mark if seen else stamp)(Path(path), Path(output))
+    return {}
+
+
 def main() -> None:
     """Answer until the parent is gone."""
     looker = _Looker()
@@ -209,10 +222,13 @@ def main() -> None:
         "stretches": looker.stretches,
         "follow": looker.follow,
         "voice": looker.voice,
+        "cut_source": lengths.cut_source,
+        "cut_voice": lengths.cut_voice,
+        "mark": _mark,
     }
     with parent() as (requests, tell):
         for request in requests:
-            confine(PROCESSOR_SECONDS, MEMORY)
+            confine(CORES * request.pop("seconds"), request.pop("memory"))
             try:
                 tell(answer=answers[request.pop("what")](**request))
             except MediaError as error:

@@ -17,7 +17,7 @@ from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.guard import Guard
 from kolbo_demo.service.health import Health
 from kolbo_demo.service.jobs import Jobs
-from kolbo_demo.service.limits import Limits, new_key, split_keys
+from kolbo_demo.service.limits import Keys, Limits
 from kolbo_demo.service.retention import Retention
 from kolbo_demo.service.routes import Api
 from kolbo_demo.settings import Settings
@@ -39,11 +39,11 @@ class LocalService:
 def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     """An app with Kolbo's endpoints under `/api/v1`; other paths are free for a page.
 
-    `app.state.api_key` is the key that it takes. The work begins with the app's lifespan. Where
+    `app.state.keys` are the keys that it takes. The work begins with the app's lifespan. Where
     it cannot (the data folder is in use, say), the app runs all the same and the endpoints answer
     503 with the reason, which `app.state.api.problem` holds, until it can.
     """
-    keys = split_keys(settings.local_api_key or SecretStr("")) or [new_key()]
+    keys = Keys(settings.local_api_key)
     jobs = Jobs(settings, renders=settings.render)
     retention = Retention(jobs, settings)
     guard = Guard(jobs)
@@ -60,7 +60,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
             await run_in_threadpool(guard.stop)
 
     app = FastAPI(openapi_url=None, lifespan=lifespan)
-    app.state.api_key = keys[0]
+    app.state.keys = keys
     app.state.api = api
     app.include_router(Health(jobs, guard).router())
     app.mount("/api", api.app())
@@ -96,7 +96,7 @@ def serving(
                 raise ServiceError(problem)
             number = listener.getsockname()[1]
             name = f"[{host}]" if ":" in host else host
-            yield LocalService(f"http://{name}:{number}/api", app.state.api_key)
+            yield LocalService(f"http://{name}:{number}/api", app.state.keys.first)
         finally:
             server.should_exit = True
             thread.join()

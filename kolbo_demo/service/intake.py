@@ -116,6 +116,7 @@ def _job(
         "prompt": asked.prompt,
         "model": asked.model,
         "face": asked.bounding_box_target,
+        "mark": bool(asked.visible_mark),
     }
 
 
@@ -129,6 +130,10 @@ def _validated(fields: dict[str, Any]) -> LipsyncRequest:
                 "INVALID_BOUNDING_BOX_TARGET",
                 "bounding_box_target must be [x, y], each a number from 0 to 1: "
                 "where the face is in the upright picture.",
+            ) from None
+        if name == "visible_mark":
+            raise bad_request(
+                "INVALID_VISIBLE_MARK", "visible_mark must be true or false."
             ) from None
         raise bad_request(f"INVALID_{name.upper()}", f"{name} must be UTF-8 text.") from None
     return asked.model_copy(update={"model": None}) if asked.model == "auto" else asked

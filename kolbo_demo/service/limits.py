@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -22,6 +22,11 @@ MAX_UPLOAD_BYTES = 2 * MAX_FILE_BYTES + MAX_JSON_BYTES
 """Two files and the text beside them."""
 MAX_FORM_PARTS = 100
 MINUTE = 60.0
+VISITOR = "visitor"
+"""With which the names of visitors' keys begin."""
+_PREFIX = "kolbo_live_"
+_MARK = 16
+"""Hex digits of a visitor's key that tell whose it is; the rest shows that it was made here."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Limits:
     generations: int = 10
     """Started generations, per key."""
     polls: int = 300
-    """Every other call that needs a key, per client address; also attempts to start."""
+    """Every other call that needs a key, per client address, or per visitor where the page calls
+    for one; also attempts to start."""
 
 
 class TooManyError(ApiError):
@@ -90,27 +96,55 @@ class Window:
 
 def new_key() -> SecretStr:
     """A random key of the shape that Kolbo's have."""
-    return SecretStr("kolbo_live_" + secrets.token_hex(20))
+    return SecretStr(_PREFIX + secrets.token_hex(20))
 
 
-def split_keys(text: SecretStr) -> list[SecretStr]:
-    """The keys in a comma separated list."""
-    parts = (part.strip() for part in text.get_secret_value().split(","))
-    return [SecretStr(part) for part in parts if part]
+class Keys:
+    """The keys that a service takes: those it was given, and one for each visitor of its page.
 
+    The latter are made out of a secret of this process, so none has to be remembered and nobody
+    can make one up; they end with the process.
+    """
 
-def check_key(given: str | None, expected: Sequence[SecretStr]) -> str:
-    """A name for the key that was given, which is not the key. Raises ApiError 401 unless it is one
-    of those expected; takes as long for any wrong one."""
-    sent = (given or "").encode("utf-8", "replace")
-    found = [hmac.compare_digest(sent, key.get_secret_value().encode()) for key in expected]
-    if given is None or True not in found:
-        raise ApiError(
-            401,
-            "INVALID_API_KEY",
-            "The API key is missing or wrong: send this service's key in the X-API-Key header.",
-        )
-    return f"key {found.index(True)}"
+    def __init__(self, given: SecretStr | None) -> None:
+        """`given` are keys, comma separated; where there is none, one is made up."""
+        parts = (part.strip() for part in (given.get_secret_value() if given else "").split(","))
+        self._given = [SecretStr(part) for part in parts if part] or [new_key()]
+        self._secret = secrets.token_bytes(32)
+
+    @property
+    def first(self) -> SecretStr:
+        """The one for whoever needs a single key."""
+        return self._given[0]
+
+    def of_visitor(self, visitor: str) -> SecretStr:
+        """The key of one visitor of the page, whose limits are his alone."""
+        mark = self._sealed(b"visitor " + visitor.encode("utf-8", "replace"))[:_MARK]
+        return SecretStr(_PREFIX + mark + self._seal(mark))
+
+    def name(self, sent: str | None) -> str:
+        """Whose key was sent, by a name that does not tell it. Raises ApiError 401 where it is
+        nobody's; takes as long for any wrong one."""
+        key = (sent or "").encode("utf-8", "replace")
+        found = [hmac.compare_digest(key, one.get_secret_value().encode()) for one in self._given]
+        mark = (sent or "").removeprefix(_PREFIX)[:_MARK]
+        sealed = (_PREFIX + mark + self._seal(mark)).encode("utf-8", "replace")
+        if hmac.compare_digest(key, sealed):
+            return f"{VISITOR} {mark}"
+        if sent is None or True not in found:
+            raise ApiError(
+                401,
+                "INVALID_API_KEY",
+                "The API key is missing or wrong: send this service's key in the X-API-Key header.",
+            )
+        return f"key {found.index(True)}"
+
+    def _seal(self, mark: str) -> str:
+        """What nobody else can put behind a mark."""
+        return self._sealed(b"mark " + mark.encode("utf-8", "replace"))[: 40 - _MARK]
+
+    def _sealed(self, text: bytes) -> str:
+        return hmac.digest(self._secret, text, "sha256").hex()
 
 
 def too_large(what: str, limit: int) -> ApiError:

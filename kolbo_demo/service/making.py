@@ -125,6 +125,7 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
                 face=job["face"],
                 model=job["model"],
                 prompt=job.get("prompt"),
+                mark=job.get("mark", False),
                 workers=jobs.cores,
                 plan=str(plan) if jobs.shared else None,
             )

@@ -55,6 +55,8 @@ class Task:
     model: str | None
     """The model asked for; None lets the source decide."""
     prompt: str | None = None
+    mark: bool = False
+    """Whether every frame says that it is AI-generated."""
     workers: int | None = None
     """Processes that may share the render; None: one a core."""
     plan: str | None = None
@@ -197,10 +199,20 @@ def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any
     confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * (audio.duration or 0))
     directions = Directions.of(task.prompt, clip=source.kind == "video")
     face = (task.face[0], task.face[1]) if task.face else None
-    about = {"model": model.identifier, "prompt_used": directions.told}
+    about = {
+        "model": model.identifier,
+        "prompt_used": directions.told,
+        "visible_mark": task.mark,
+    }
     if task.plan and segments_in(audio.duration or 0.0) > 1:
         plan = prepare(
-            Path(task.source), Path(task.audio), Path(task.plan), face, directions, on_progress
+            Path(task.source),
+            Path(task.audio),
+            Path(task.plan),
+            face,
+            directions,
+            on_progress,
+            mark=task.mark,
         )
         return about | {
             "segments": len(plan.segments),
@@ -215,6 +227,7 @@ def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any
         directions=directions,
         on_progress=on_progress,
         workers=task.workers,
+        mark=task.mark,
     )
     _save_first_frame(task)
     return about | _measures(made, made.unsynced)

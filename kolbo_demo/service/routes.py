@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.security import APIKeyHeader
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -43,7 +43,7 @@ from kolbo_demo.service.described import RESULT, START, answers
 from kolbo_demo.service.errors import ApiError
 from kolbo_demo.service.guard import Guard, unavailable
 from kolbo_demo.service.jobs import Jobs, Progress, new_id
-from kolbo_demo.service.limits import MAX_UPLOAD_BYTES, Limits, Window, check_key
+from kolbo_demo.service.limits import MAX_UPLOAD_BYTES, VISITOR, Keys, Limits, Window
 from kolbo_demo.service.retention import Retention
 from kolbo_demo.service.seen import Seen
 from kolbo_demo.service.storage import thumbnail_name, video_name
@@ -71,14 +71,14 @@ class Api:
         jobs: Jobs,
         guard: Guard,
         retention: Retention,
-        keys: Sequence[SecretStr],
+        keys: Keys,
         limits: Limits,
     ) -> None:
         self.jobs = jobs
         self._guard = guard
         self._retention = retention
         self._keys = keys
-        self._seen = Seen(jobs.find)
+        self._seen = Seen(jobs.find_all)
         self._starts = Window(limits.generations)
         self._tries = Window(limits.polls)
         self._polls = Window(limits.polls)
@@ -111,8 +111,7 @@ class Api:
         def keyed(what: str) -> list[Any]:
             # async, like all that never blocks: else each request takes a turn of a thread
             async def check(request: Request, key: Annotated[str | None, Security(header)]) -> None:
-                check_key(key, self._keys)
-                self._polls.take(f"{what} {_client(request)}")
+                self._polls.take(f"{what} {_caller(self._keys.name(key), request)}")
 
             return [Depends(check)]
 
@@ -171,8 +170,8 @@ class Api:
             ) from error
 
     async def _start(self, request: Request, body: AsyncIterator[bytes]) -> Response:
-        key = check_key(request.headers.get("x-api-key"), self._keys)
-        self._tries.take(_client(request))
+        key = self._keys.name(request.headers.get("x-api-key"))
+        self._tries.take(_caller(key, request))
         if problem := self._guard.problem:
             raise ApiError(503, "SERVICE_UNAVAILABLE", problem, {"Retry-After": "5"})
         if problem := await run_in_threadpool(self.jobs.problem):
@@ -279,7 +278,10 @@ class _Sent(FileResponse):
             await super().__call__(scope, receive, counted)
 
 
-def _client(request: Request) -> str:
+def _caller(key: str, request: Request) -> str:
+    """Who asks: a visitor for whom the page does, else the address. `key` is the key's name."""
+    if key.startswith(VISITOR):
+        return key
     return request.client.host if request.client else ""
 
 
@@ -323,6 +325,7 @@ def _status(progress: Progress, request: Request) -> Status:
             model=made["model"],
             created_at=created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             unsynced=made.get("unsynced", []),
+            visible_mark=made.get("visible_mark", False),
             **{k: made[k] for k in ("width", "height", "fps", "frames")},
         )
     return status

@@ -26,6 +26,8 @@ TELL_SECONDS = 2.0
 """A segment tells its frames, and its generation asks for them, about so often."""
 LOOK_SECONDS = 0.5
 _FRAMES = "frames"
+_PLANNED = ("model", "prompt_used", "visible_mark")
+"""What a plan tells of the result. One made by an older version knows less."""
 
 OnProgress = Callable[[int, int], None]
 Wanted = Callable[[], bool]
@@ -67,7 +69,7 @@ def join(
         measures = process.run(task, lambda *_: None, wanted)
     if measures is None:
         return None
-    return {name: parts[name] for name in ("model", "prompt_used")} | measures
+    return {name: parts[name] for name in _PLANNED if name in parts} | measures
 
 
 def _collected(

@@ -27,6 +27,14 @@ class Local:
     problem: Callable[[], str | None] = lambda: None
     """Gives one sentence where the local engine cannot run here. Asked each time: the service
     begins to work after the page is built."""
+    visitor_key: Callable[[str], SecretStr] | None = None
+    """Gives the key of one visitor, whose limits are his alone; None: all share `api_key`."""
+
+    def key(self, visitor: str | None) -> SecretStr:
+        """The key for a visitor's work, or for the page's own where there is none."""
+        if visitor is None or self.visitor_key is None:
+            return self.api_key
+        return self.visitor_key(visitor)
 
 
 @dataclass(frozen=True)
@@ -74,12 +82,15 @@ class Access:
             return None
         return self.shared
 
-    def client(self, backend: str, typed_key: str | None) -> KolboClient:
-        """A client for the chosen side. Raises `UnusableError` without an engine or a key."""
+    def client(
+        self, backend: str, typed_key: str | None, visitor: str | None = None
+    ) -> KolboClient:
+        """A client for the chosen side. `visitor` is whose limits count on the local one. Raises
+        `UnusableError` without an engine or a key."""
         if backend == LOCAL:
             if problem := self.local.problem():
                 raise UnusableError(problem)
-            return KolboClient(self.local.api_key, self.local.base_url)
+            return KolboClient(self.local.key(visitor), self.local.base_url)
         typed = (typed_key or "").strip()
         key = SecretStr(typed) if typed else self.own_key
         if key is None:

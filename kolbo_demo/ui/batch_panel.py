@@ -30,7 +30,7 @@ _SERVED = {
     "report.json": "application/json",
 }
 _VIDEO = re.compile(r"\d{4}-[0-9A-Za-z_-]{1,60}\.mp4")
-_QUESTIONS = ("ask_stop", "ask_delete", "stop", "delete")
+_QUESTIONS = ("ask_stop", "ask_delete", "stop", "delete", "add")
 """Texts that the script needs."""
 
 
@@ -134,7 +134,7 @@ def _row(view: View, line: Line, base: str) -> str:
     told = say(f"batch.state_{state}")
     if state == "running" and line.percent is not None:
         told = f"{told}, {line.percent:.0f} %"
-    more = escape(line.row.problem or line.message or "")
+    more = f"<bdi>{escape(line.row.problem or line.message or '')}</bdi>"
     if line.state == "completed" and line.video:
         more = _link(f"{base}/{line.video}", line.video, "link")
         facts = [
@@ -143,7 +143,7 @@ def _row(view: View, line: Line, base: str) -> str:
         ]
         more += "".join(f"<small>{escape(fact)}</small>" for fact in facts if fact)
     return (
-        f'<th scope="row">{line.row.number}</th><td>{escape(line.row.name)}</td>'
+        f'<th scope="row">{line.row.number}</th><td><bdi>{escape(line.row.name)}</bdi></td>'
         f'<td class="is-{state}">{escape(told)}</td><td>{more}</td>'
     )
 
@@ -153,7 +153,7 @@ def _button(action: str, text: str, kind: str = "") -> str:
 
 
 def _link(where: str, text: str, kind: str = "button") -> str:
-    return f'<a class="{kind}" href="{escape(where)}" download>{escape(text)}</a>'
+    return f'<a class="{kind}" href="{escape(where)}" download><bdi>{escape(text)}</bdi></a>'
 
 
 def _table() -> str:
@@ -233,9 +233,9 @@ class BatchPanel:
         asked = event._data or {}
         ticket = str(asked.get("ticket"))
         try:
-            client = self._access.client(backend, key)
-            allowance = self._access.allowance(backend, key)
             visitor = visitor_of(asked_by.client.host)
+            client = self._access.client(backend, key, visitor)
+            allowance = self._access.allowance(backend, key)
             spending = partial(allowance.spend, visitor) if allowance else None
             again = asked.get("again") is True
             self._batches.start(ticket, client, visitor, again, spending)

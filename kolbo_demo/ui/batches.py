@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from kolbo_demo.batch import Batch, Line, Row, Store, check, from_uploads, read_csv, read_pairs
+from kolbo_demo.batch.run import STARTS_A_MINUTE
 from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.ui.folders import Folders, linked
@@ -26,7 +27,9 @@ from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.texts import say
 
 PRIVATE_AT_ONCE, PUBLIC_AT_ONCE = 4, 1
-"""Rows in flight: a visitor among others leaves room for them."""
+"""Rows in flight."""
+PUBLIC_STARTS = 4
+"""Rows that begin in a minute: some of what a visitor may start in one is left for his page."""
 PUBLIC_ROWS = 30
 MOST_FILES = 2001
 """As many as the longest list can name, and the list."""
@@ -105,13 +108,14 @@ class Batches(Folders):
         if rows is None:
             raise UnusableError(say("cards.gone"))
         at_once = PRIVATE_AT_ONCE if self._private else PUBLIC_AT_ONCE
+        starts = STARTS_A_MINUTE if self._private else PUBLIC_STARTS
         paying = _told(spending) if spending else None
         with self._starting:
             if ticket in self._running:
                 return
             if not self._private and any(who == visitor for _, who in self._running.values()):
                 raise UnusableError(say("batch.one_at_a_time"))
-            batch = Batch(client, rows, self.folder(ticket), at_once, again, paying)
+            batch = Batch(client, rows, self.folder(ticket), at_once, again, paying, starts)
             self._running[ticket] = batch, visitor
         threading.Thread(
             target=self._run, args=(ticket, batch), name="kolbo-page-batch", daemon=True

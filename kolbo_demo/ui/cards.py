@@ -192,14 +192,15 @@ def _announced(record: Record, run: Run | None) -> str:
 def _status(record: Record, run: Run | None) -> str:
     known = record.generation_id
     if record.end == "done":
-        return views.done(record.seconds, known)
+        result = record.status.result if record.status else None
+        return views.done(record.seconds, known, result.unsynced if result else ())
     if record.end == "failed":
         return views.failed(record.error or "", known)
     if record.end == "cancelled":
         return views.cancelled(known)
     if run is None:
         return views.stranded(known)
-    return views.running(run.stage, _elapsed(record), run.fault)
+    return views.running(run.stage, _elapsed(record), run.fault, record.expected)
 
 
 def _elapsed(record: Record) -> float:
@@ -299,6 +300,7 @@ def _row(runs: Runs, record: Record) -> str:
     facts = [
         _state(record),
         used or "Smart Select",
+        f"“{record.prompt[:60]}”" if record.prompt else "",
         say("cards.credits", credits=f"{record.credits:g}") if record.credits else "",
         views.clock(record.seconds) if record.seconds is not None else "",
     ]

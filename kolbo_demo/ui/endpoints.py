@@ -19,6 +19,7 @@ from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.judged import judged
 from kolbo_demo.media import MediaError
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access
+from kolbo_demo.ui.allowance import visitor_of
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import as_document
 from kolbo_demo.ui.runs import Runs
@@ -34,15 +35,16 @@ T = TypeVar("T")
 def lay_out(access: Access, runs: Runs) -> None:
     """Adds the endpoints to the page that is being built."""
 
-    def client(where: str, key: str | None) -> KolboClient:
+    def client(where: str, key: str | None, visitor: str | None = None) -> KolboClient:
         if where not in {LOCAL, CLOUD}:
             raise UnusableError("`where` is `local` or `cloud`.")
         if where == CLOUD and not (key or "").strip():
             raise UnusableError(say("api.no_key"))
-        return access.client(where, key)
+        return access.client(where, key, visitor)
 
     def lipsync(
         source: str,
+        asked_by: gr.Request,
         voice: str = "",
         words: str = "",
         prompt: str = "",
@@ -74,7 +76,8 @@ def lay_out(access: Access, runs: Runs) -> None:
             request = request_of(
                 file, None, link, recording, said, words, prompt, model or None, face
             )
-            record = runs.start(client(where, x_api_key), request, where)
+            visitor = visitor_of(asked_by.client.host)
+            record = runs.start(client(where, x_api_key, visitor), request, where)
             accepted = runs.accepted(record.ticket)
             return {
                 "generation_id": accepted.generation_id,

@@ -57,9 +57,9 @@ class Choice:
     """The place that was clicked."""
 
     clicked: Point
-    """x and y in 0-1 of the upright picture that is shown."""
-    first: Point
-    """Where that face is in the first frame, which is what the API asks for."""
+    """x and y in 0-1 of the upright picture."""
+    at: float = 0.0
+    """Seconds of the clip that were shown."""
 
     def face(self, faces: list[Face] | None) -> int | None:
         """Index of the face that it lies on."""
@@ -188,13 +188,7 @@ class FacePicker:
         point = _point(event.index)
         if point is None:
             return _clear(seen)
-        first = point
-        if seen.path and seen.at > 0:
-            try:
-                first = self._analyst.followed(seen.path, point, seen.at)
-            except MediaError as error:
-                return *_clear(seen)[:1], views.note(str(error), bad=True), *_clear(seen)[2:]
-        choice = Choice(point, first)
+        choice = Choice(point, seen.at)
         # The browser has drawn the marker already. Told again, Gradio sees a change when it is
         # cleared.
         x, y = point

@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,14 +14,16 @@ from kolbo_demo.contract import CANCELLED, PENDING, Status
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.voice import speak
 from kolbo_demo.media import MediaError
+from kolbo_demo.preflight import Analyst, StoppedError
 from kolbo_demo.ui import subtitles
+from kolbo_demo.ui.edits import edited
 from kolbo_demo.ui.inputs import Request, UnusableError
 from kolbo_demo.ui.kept import RESULT, SUBTITLES
 from kolbo_demo.ui.texts import say
 
 Spending = Callable[[Path | str], AbstractContextManager[object]]
 
-_SPEAKING = threading.Lock()
+SPEAKING = threading.Lock()
 """Speaking words keeps a core busy: one visitor's at a time."""
 
 FOLLOW_SECONDS = 24 * 3600.0
@@ -84,15 +86,22 @@ class Run:
         folder: Path,
         on_change: Callable[[Stage], None] = lambda _: None,
         spending: Spending | None = None,
+        analyst: Analyst | None = None,
+        mark: bool = False,
+        stamp: bool = False,
     ) -> None:
         """`work` is what to ask for, or a generation to take up again. The video is put into
         `folder`. `on_change` hears of every new stage, on whichever thread it comes about.
-        `spending` goes around the start: it may refuse it, and counts what was started."""
+        `spending` goes around the start: it may refuse it, and counts what was started. `analyst`
+        cuts files. `mark` has the picture say that it is AI-generated: where the API does not see
+        to it, the result is marked here. `stamp` writes that into the metadata of a result."""
         self._client = client
         self._work = work
         self._folder = folder
         self._on_change = on_change
         self._spending: Spending = spending or nullcontext
+        self._analyst = analyst or Analyst()
+        self._mark, self._stamp = mark, stamp
         self._cancel = threading.Event()
         self._lock = threading.RLock()
         self._generation = work if isinstance(work, Generation) else None
@@ -162,7 +171,7 @@ class Run:
     def _run(self) -> None:
         try:
             self._follow(self._generation or self._accepted())
-        except (_StoppedError, GenerationCancelledError):
+        except (_StoppedError, StoppedError, GenerationCancelledError):
             self._show(replace(self._stage, cancelled=True))
         except (KolboError, MediaError, EngineError, UnusableError) as error:
             self._show(replace(self._stage, error=str(error)))
@@ -174,6 +183,9 @@ class Run:
         request = self._work
         assert isinstance(request, Request)
         voice = self._voice(request)
+        if request.edit.needed:
+            self._show(Stage(say("status.cutting")))
+        request, voice = edited(self._analyst, request, voice, self._folder, self._wanted)
         self._may_be_accepted = not any(isinstance(x, Path) for x in (request.source, voice))
         self._stop_here()
         with self._spending(voice):
@@ -184,6 +196,7 @@ class Run:
                 model=request.model,
                 face=request.face,
                 on_upload=self._sent,
+                mark=request.mark,
             )
         self._generation = generation
         self._show(Stage(say("status.accepted"), generation_id=generation.id))
@@ -211,9 +224,28 @@ class Run:
             return
         generation.check(stage.status)
         self._show(replace(stage, headline=say("status.fetching"), percent=100))
-        video = self._folder / RESULT
-        generation.download(video)
+        video = generation.download(self._folder / RESULT)
+        marked = stage.status.result is not None and stage.status.result.visible_mark
+        if self._mark and not marked:
+            self._show(replace(stage, headline=say("status.marking"), percent=100))
+            self._rewrite(video, seen=True)
+        elif self._stamp:
+            with suppress(MediaError):  # it plays all the same
+                self._rewrite(video, seen=False)
         self._show(replace(stage, video=video))
+
+    def _rewrite(self, video: Path, seen: bool) -> None:
+        """Has a result say that it is AI-generated, in its picture or in its metadata alone. Where
+        that fails no plain video is left that was to be marked."""
+        plain = video.replace(video.with_name("plain.mp4"))
+        try:
+            self._analyst.make("mark", plain, video, self._wanted, seen=seen)
+        except MediaError:
+            if not seen:
+                plain.replace(video)
+            raise
+        finally:
+            plain.unlink(missing_ok=True)
 
     def _voice(self, request: Request) -> Path | str:
         if request.words is None:
@@ -221,9 +253,9 @@ class Run:
             return request.voice
         self._show(Stage(say("status.speaking")))
         path = self._folder / "words.wav"
-        with _SPEAKING:
+        with SPEAKING:
             self._stop_here()
-            speak(request.words, path)
+            speak(request.words, path, request.speed)
         subtitles.write(request.words, path, self._folder / SUBTITLES)
         return path
 
@@ -235,6 +267,9 @@ class Run:
         done, whole = f"{sent / 1e6:.1f}", f"{total / 1e6:.1f}"
         headline = say("status.sending", sent=done, total=whole)
         self._show(Stage(headline, spoken=say("status.sending_files")))
+
+    def _wanted(self) -> bool:
+        return not self._cancel.is_set()
 
     def _stop_here(self) -> None:
         if self._cancel.is_set():

@@ -12,6 +12,30 @@ class UnusableError(ValueError):
     """What was filled in cannot work. The message is one sentence for the visitor."""
 
 
+Span = tuple[float, float]
+"""From and to, in seconds."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is made of clip and voice before they are sent."""
+
+    clip: Span | None = None
+    """The part that is used; None is the whole."""
+    voice: Span | None = None
+    clip_seconds: float = 0.0
+    """Of that part; 0 for a still, and where it is not known."""
+    voice_seconds: float = 0.0
+    mode: str | None = None
+    """How they are made equally long, by its name in `preflight.lengths`; None: as the model does
+    it."""
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is anything to be done."""
+        return bool(self.clip or self.voice or self.mode)
+
+
 @dataclass(frozen=True)
 class Request:
     """What the visitor asks for. A `str` source or voice is a link, a `Path` a file."""
@@ -25,6 +49,13 @@ class Request:
     """None is Smart Select."""
     face: tuple[float, float] | None
     """x and y in 0-1 of the upright picture."""
+    face_at: float = 0.0
+    """Seconds: where in the clip the face is there."""
+    speed: float = 1.0
+    """Of words to be spoken."""
+    edit: Edit = Edit()
+    mark: bool = False
+    """Whether the picture of the result says that it is AI-generated."""
 
 
 def request_of(

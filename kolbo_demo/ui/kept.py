@@ -60,6 +60,8 @@ class Record(BaseModel):
     model: str | None = None
     """The one asked for; None is Smart Select."""
     face: tuple[float, float] | None = None
+    mark: bool = False
+    """Whether the picture says that it is AI-generated."""
     group: str | None = None
     """What generations have in common that were started to be compared."""
     generation_id: str | None = None
@@ -70,6 +72,8 @@ class Record(BaseModel):
     error: str | None = None
     status: Status | None = None
     """The last one seen, once it has ended."""
+    expected: float | None = None
+    """Seconds from the click to the end, as foreseen at the click."""
     seconds: float | None = None
     """From the click to the end."""
 
@@ -90,6 +94,7 @@ class Kept(Folders):
             prompt=request.prompt,
             model=request.model,
             face=request.face,
+            mark=request.mark,
             group=group,
         )
         if record.source and record.source.file:

@@ -32,7 +32,8 @@ class InLanguage:
     """Writes the visitor's language into the page's HTML before it leaves.
 
     Gradio's scripts take the browser's first language and know no other choice, so they are told
-    that it is the one that `texts` chose; a screen reader is told by `lang` and `dir`.
+    that it is the one that `texts` chose; a screen reader is told by `lang` and `dir`. What an
+    address asked for holds for the page's later requests, too, until the browser is closed.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -42,7 +43,8 @@ class InLanguage:
         if scope["type"] != "http" or scope["path"].rstrip("/") != scope.get("root_path", ""):
             await self._app(scope, receive, send)
             return
-        code = texts.language_of(HTTPConnection(scope))
+        request = HTTPConnection(scope)
+        code = texts.language_of(request)
         start: Message = {}
         body = bytearray()
 
@@ -60,6 +62,9 @@ class InLanguage:
                 whole = _translated(whole, code)
                 headers["content-length"] = str(len(whole))
                 headers["content-language"] = code
+                chosen = request.cookies.get(texts.COOKIE)
+                if "lang" in request.query_params and chosen != code:
+                    headers.append("set-cookie", f"{texts.COOKIE}={code}; Path=/; SameSite=Lax")
                 headers.add_vary_header("Accept-Language, Cookie")
             await send(start)
             await send({**message, "body": whole})

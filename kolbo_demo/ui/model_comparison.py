@@ -108,7 +108,7 @@ def cells(record: Record, state: str, report: Report | None) -> str:
     charged = f"{record.credits:g}" if record.credits is not None else ""
     time = views.clock(record.seconds) if record.seconds is not None else ""
     good = " good" if report and report.get("verdict") == "in step" else ""
-    below = f"<small>{escape(offset)}</small>" if offset else ""
+    below = f"<small><bdi>{escape(offset)}</bdi></small>" if offset else ""
     return (
         f'<th scope="row"><button type="button" class="link" data-do="open">'
         f"{escape(name(record))}</button></th>"

@@ -47,6 +47,7 @@ def mount(app: FastAPI, page: Page) -> FastAPI:
         theme=theme(),
         i18n=texts.i18n(),
         css_paths=[_HERE / "page.css"],
+        js=(_HERE / "page.js").read_text(encoding="utf-8"),
         allowed_paths=[str(path) for path in examples.FILES],
         favicon_path=str(_HERE / "icon.png"),
         max_file_size=MAX_FILE_BYTES,

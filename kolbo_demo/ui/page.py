@@ -25,26 +25,27 @@ from kolbo_demo.ui import (
     examples,
     language,
     model_comparison,
+    pace,
+    uploads,
     views,
 )
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.allowance import Allowance, visitor_of
 from kolbo_demo.ui.batch_panel import BatchPanel
 from kolbo_demo.ui.batches import Batches
-from kolbo_demo.ui.face_picker import Choice, FacePicker
+from kolbo_demo.ui.code import CodePanel
+from kolbo_demo.ui.edits import Edits, checked, edit_of, lasts
+from kolbo_demo.ui.face_picker import Choice, FacePicker, Seen
+from kolbo_demo.ui.hearing import Heard, Hearing, as_said
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.model_comparison import ModelComparison
-from kolbo_demo.ui.models import ModelPicker
-from kolbo_demo.ui.preflight import Preflight
+from kolbo_demo.ui.models import ModelPicker, Offers
+from kolbo_demo.ui.preflight import Preflight, at_hand
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.stage import Stage, told
 from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.texts import say, shown
-
-_CACHE_SECONDS = (1800, 6 * 3600)
-"""Gradio's copies of uploads and results: looked at every half hour, kept for six hours. No
-generation takes that long, so none loses its input."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,16 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     access = Access(local, settings.api_url, settings.api_key, private, shared)
     kept = Kept(settings.data_dir.expanduser() / "page")
     reports = Reports(kept)
-    runs = Runs(access, kept, reports.ask)
+    analyst = Analyst()
+    runs = Runs(access, kept, reports.ask, analyst)
     batches = Batches(settings.data_dir.expanduser() / "batches", private)
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
-        delete_cache=_CACHE_SECONDS,
+        delete_cache=(uploads.LOOK_SECONDS, uploads.KEEP_SECONDS),
         fill_width=True,
     ) as blocks:
-        _Page(access, runs, batches).lay_out(blocks)
+        _Page(access, runs, batches, analyst).lay_out(blocks)
         endpoints.lay_out(access, runs)
     routes = APIRouter()
     routes.include_router(cards.router(runs, reports))
@@ -85,11 +87,11 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
 class _Page:
     """The components of one page and what they do. What belongs to a visitor is in `gr.State`."""
 
-    def __init__(self, access: Access, runs: Runs, batches: Batches) -> None:
+    def __init__(self, access: Access, runs: Runs, batches: Batches, analyst: Analyst) -> None:
         self._access = access
         self._batches = batches
         self._runs = runs
-        self._analyst = Analyst()
+        self._analyst = analyst
 
     def lay_out(self, page: gr.Blocks) -> None:
         self._header()
@@ -98,6 +100,7 @@ class _Page:
                 self._face_card()
                 self._voice_card()
                 self._options_card()
+                self.code = CodePanel(self._access)
             with gr.Column(elem_id="outputs", min_width=300):
                 self.stage = Stage(self._runs)
                 self.stage.lay_out_history()
@@ -172,6 +175,7 @@ class _Page:
             self.picker = FacePicker(self._analyst)
 
     def _voice_card(self) -> None:
+        self.hearing = Hearing(self._analyst)
         with gr.Column(elem_classes="card"):
             _heading("voice.title")
             with gr.Tabs(elem_id="voice-tabs") as self.voice_tabs:
@@ -184,6 +188,7 @@ class _Page:
                         buttons=[],
                         elem_id="audio",
                     )
+                    self.hearing.lay_out_meter()
                 with gr.Tab(shown("voice.link"), id="link"):
                     self.audio_url = gr.Textbox(
                         label=shown("voice.url"),
@@ -199,6 +204,7 @@ class _Page:
                         max_lines=8,
                         elem_id="words",
                     )
+                    self.hearing.lay_out_words()
 
     def _options_card(self) -> None:
         with gr.Column(elem_classes="card"):
@@ -212,6 +218,7 @@ class _Page:
                     elem_id="prompt",
                 )
             self.models.lay_out_note()
+            self.edits = Edits()
             self.versus = ModelComparison(self._access)
         consent.lay_out()
         self.generate = gr.Button(shown("options.generate"), variant="primary", elem_id="generate")
@@ -241,7 +248,9 @@ class _Page:
         fields = [*source, self.audio, self.audio_url, self.words]
         page.load(self._analyst.warm, None, None, **quiet)
         self.picker.follow(self.image, self.video, self.source_url)
-        self.preflight.follow(self.picker, self.audio, self.models, self.backend)
+        self.hearing.follow(self.audio, self.words)
+        self.edits.follow(at_hand, self.picker.seen, self.hearing.heard)
+        self.preflight.follow(self.picker, self.hearing, self.models, self.backend, self.edits)
 
         asked = [self.backend, self.key]
         switched = [self.about, self.key]
@@ -253,9 +262,20 @@ class _Page:
             self.key.submit,
         )
 
+        given = [*fields, self.prompt, self.models.choice, self.picker.choice]
+        self.code.follow(self.backend, given)
         run: dict[str, Any] = {
             "fn": self._generate,
-            "inputs": [*asked, *fields, self.prompt, self.models.choice, self.picker.choice],
+            "inputs": [
+                *asked,
+                *given,
+                self.picker.seen,
+                self.hearing.speed,
+                self.hearing.heard,
+                self.edits.mark,
+                self.models.offers,
+                *self.edits.values,
+            ],
             "outputs": self.stage.cards,
             **quiet,
         }
@@ -310,26 +330,49 @@ class _Page:
         prompt: str,
         model: str,
         choice: Choice | None,
-        *,
+        seen: Seen,
+        speed: float,
+        heard: Heard,
+        mark: bool,
+        offers: Offers,
+        *cuts: Any,
         rivals: Sequence[str] = (),
     ) -> Any:
         """Starts a generation, or one with each of `rivals`. Its card does the rest."""
+        # Pressed before a new file has been looked at: what is known is of another one.
+        given = image or video
+        if seen.path != (Path(given) if given else None):
+            seen, choice = Seen(), None
+        recording = Path(audio) if audio else None
+        if heard.path != recording or heard.said not in {None, as_said(words, speed)}:
+            heard = Heard()
         try:
-            face = choice.first if choice else None
+            face = choice.clicked if choice else None
             request = request_of(
                 image, video, source_url, audio, audio_url, words, prompt, model, face
             )
-            client = self._access.client(backend, key)
+            request = replace(
+                request,
+                face_at=choice.at if choice else 0.0,
+                speed=speed,
+                edit=checked(edit_of(at_hand(seen, heard), cuts)),
+                mark=mark,
+            )
+            visitor = visitor_of(asked_by.client.host)
+            client = self._access.client(backend, key, visitor)
         except (UnusableError, KolboError) as error:
             return told(problem=str(error))
         allowance = self._access.allowance(backend, key)
-        visitor = visitor_of(asked_by.client.host)
         spending = partial(allowance.spend, visitor) if allowance else None
-        if not rivals:
-            return told([self._runs.start(client, request, backend, spending=spending)])
-        group = uuid4().hex
-        requests = [replace(request, model=name or None) for name in rivals]
-        return told([self._runs.start(client, each, backend, group, spending) for each in requests])
+        kind = seen.source.kind if seen.source else None
+        records = []
+        group = uuid4().hex if rivals else None
+        for each in rivals or [model]:
+            meant = offers.meant(each, kind)
+            expected = pace.foreseen(self._runs.kept, backend, meant, lasts(request.edit))
+            asked = replace(request, model=each or None)
+            records.append(self._runs.start(client, asked, backend, group, spending, expected))
+        return told(records)
 
     def _compare(self, asked_by: gr.Request, chosen: list[str], *filled: Any) -> Any:
         """Starts one generation with each of the chosen models."""

@@ -1,5 +1,6 @@
 """What will happen, told before anything is sent: source, voice, lengths, price, time, warnings."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,15 +12,17 @@ import gradio as gr
 from kolbo_demo.contract import Model
 from kolbo_demo.media import MediaError
 from kolbo_demo.preflight import Analyst, Face, Source, Stretch, Voice
+from kolbo_demo.preflight.lengths import SAME_SECONDS
 from kolbo_demo.ui import pace, views
 from kolbo_demo.ui.access import LOCAL
+from kolbo_demo.ui.edits import AtHand, Edits, edit_of, is_empty, lasts
 from kolbo_demo.ui.face_picker import Choice, FacePicker, Seen
+from kolbo_demo.ui.hearing import Heard, Hearing
+from kolbo_demo.ui.inputs import Edit, Span
 from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.models import ModelPicker, Offers, shared
 from kolbo_demo.ui.texts import say
 
-SAME_SECONDS = 0.08
-"""Two frames: nobody sees or hears such a difference."""
 QUIET_DECIBELS = -40.0
 CLIPPED_SHARE = 0.001
 
@@ -34,15 +37,6 @@ class Looked:
     """Seconds up to which was looked."""
 
 
-@dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
-class Heard:
-    """The recording that is given."""
-
-    voice: Voice | None = None
-    problem: str = ""
-    """One sentence where it cannot be used."""
-
-
 @dataclass(frozen=True)
 class Given:
     """All that the outlook depends on."""
@@ -55,6 +49,7 @@ class Given:
     model: str
     """Identifier; empty for Smart Select."""
     backend: str
+    edit: Edit
 
     @property
     def meant(self) -> list[Model]:
@@ -83,10 +78,14 @@ class Preflight:
         """The panel, where the caller stands in the layout."""
         self._panel = gr.HTML("", elem_id="preflight", apply_default_css=False)
         self._looked = gr.State(Looked())
-        self._heard = gr.State(Heard())
 
     def follow(
-        self, picker: FacePicker, audio: gr.Audio, models: ModelPicker, backend: gr.Radio
+        self,
+        picker: FacePicker,
+        hearing: Hearing,
+        models: ModelPicker,
+        backend: gr.Radio,
+        edits: Edits,
     ) -> None:
         """Tells anew whenever something changes."""
         quiet: dict[str, Any] = {
@@ -96,15 +95,15 @@ class Preflight:
             "trigger_mode": "always_last",
         }
         picker.seen.change(self._look, [picker.seen, self._looked], self._looked, **quiet)
-        audio.change(self._hear, audio, self._heard, **quiet)
         told = [
             picker.seen,
             self._looked,
-            self._heard,
+            hearing.heard,
             picker.choice,
             models.offers,
             models.choice,
             backend,
+            *edits.values,
         ]
         gr.on([part.change for part in told], self._tell, told, self._panel, **quiet)
 
@@ -118,20 +117,19 @@ class Preflight:
         except MediaError:  # what is wrong with the clip is told beside it
             return Looked(seen.path)
 
-    def _hear(self, path: str | None) -> Heard:
-        if not path:
-            return Heard()
-        try:
-            return Heard(self._analyst.voice(Path(path)))
-        except MediaError as error:
-            return Heard(problem=str(error))
-
-    def _tell(self, *parts: Any) -> str:
-        given = Given(*parts)
-        voice, expected = given.heard.voice, None
-        if given.backend == LOCAL and voice and given.seen.source and len(given.meant) == 1:
-            expected = pace.expected(self._kept, given.meant[0].identifier, voice.duration)
+    def _tell(self, seen: Seen, looked: Looked, heard: Heard, *rest: Any) -> str:
+        choice, offers, model, backend, *values = rest
+        edit = edit_of(at_hand(seen, heard), tuple(values))
+        given = Given(seen, looked, heard, choice, offers, model, backend, edit)
+        seconds, expected = lasts(given.edit), None
+        if given.backend == LOCAL and seconds and seen.source and len(given.meant) == 1:
+            expected = pace.expected(self._kept, given.meant[0].identifier, seconds)
         return outlook(given, expected)
+
+
+def at_hand(seen: Seen, heard: Heard) -> AtHand:
+    """What there is to be cut."""
+    return seen.source, heard.voice, heard.path is not None
 
 
 def outlook(given: Given, expected: float | None = None) -> str:
@@ -153,15 +151,15 @@ def _rows(given: Given, expected: float | None) -> Iterator[tuple[str, str]]:
     """Label and HTML of what is known."""
     source, voice = given.seen.source, given.heard.voice
     if source:
-        yield say("preflight.source"), _listed(_of_source(source, given.seen))
-    if given.looked.path == given.seen.path and given.looked.stretches:
-        yield say("preflight.unseen"), _stretches(given.looked, source)
+        yield say("preflight.source"), _listed(_of_source(source, given))
+    if given.looked.path == given.seen.path and (unseen := _unseen(given)):
+        yield say("preflight.unseen"), _stretches(unseen, given.looked, source)
     if voice:
-        parts = [voice.format.upper(), clock(voice.duration), _size(voice.bytes)]
-        yield say("preflight.voice"), _listed(parts)
+        length = _length(voice.duration, given.edit.voice)
+        yield say("preflight.voice"), _listed([voice.format.upper(), length, _size(voice.bytes)])
     if source and voice:
-        yield say("preflight.result"), escape(_fitted(source, voice, given.backend))
-    if voice and (price := _price(given, voice.duration)):
+        yield say("preflight.result"), escape(_fitted(given))
+    if voice and (price := _price(given, lasts(given.edit))):
         yield say("preflight.price"), escape(price)
     if expected:
         time = views.clock(max(expected, 1))
@@ -173,26 +171,39 @@ def _listed(parts: Iterable[str]) -> str:
     return " · ".join(f"<bdi>{escape(part)}</bdi>" for part in parts)
 
 
-def _of_source(source: Source, seen: Seen) -> Iterator[str]:
+def _length(whole: float, part: Span | None) -> str:
+    if part is None:
+        return clock(whole)
+    start, end = part
+    return say("preflight.part", start=clock(start), end=clock(end), whole=clock(whole))
+
+
+def _of_source(source: Source, given: Given) -> Iterator[str]:
     yield say("preflight.clip" if source.kind == "video" else "preflight.picture")
     yield source.format.upper()
     yield f"{source.width}×{source.height}"
     if source.duration is not None:
-        yield clock(source.duration)
+        yield _length(source.duration, given.edit.clip)
     if source.fps:
         rate = f"{source.fps:.2f}".rstrip("0").rstrip(".")
         yield say("preflight.variable" if source.variable else "preflight.rate", rate=rate)
     yield _size(source.bytes)
     if source.kind == "video":
         yield say("preflight.with_sound" if source.has_audio else "preflight.without_sound")
-    if seen.faces is not None:
-        count = len(seen.faces)
+    if given.seen.faces is not None:
+        count = len(given.seen.faces)
         yield say("preflight.one_face") if count == 1 else say("preflight.faces", count=count)
 
 
-def _stretches(looked: Looked, source: Source | None) -> str:
+def _unseen(given: Given) -> list[Stretch]:
+    """The stretches without a usable face that lie in the part that is used."""
+    start, end = given.edit.clip or (0.0, math.inf)
+    return [part for part in given.looked.stretches if part.end > start and part.start < end]
+
+
+def _stretches(stretches: Sequence[Stretch], looked: Looked, source: Source | None) -> str:
     items = ""
-    for part in looked.stretches:
+    for part in stretches:
         words = say(
             "preflight.side" if part.side else "preflight.no_face",
             start=clock(part.start),
@@ -207,15 +218,17 @@ def _stretches(looked: Looked, source: Source | None) -> str:
     return f'<ul class="stretches">{items}</ul>{more}'
 
 
-def _fitted(source: Source, voice: Voice, backend: str) -> str:
+def _fitted(given: Given) -> str:
     """How clip and voice are made equally long."""
-    length = clock(voice.duration)
-    if source.duration is None or abs(source.duration - voice.duration) <= SAME_SECONDS:
-        return say("preflight.as_voice", time=length)
-    if backend != LOCAL:
-        return say("preflight.model_decides", clip=clock(source.duration), voice=length)
-    longer = source.duration > voice.duration
-    return say("preflight.clip_cut" if longer else "preflight.clip_bounces", time=length)
+    edit, clip, voice = given.edit, given.edit.clip_seconds, given.edit.voice_seconds
+    if edit.mode:
+        return f"{clock(lasts(edit))} · {say(f'edit.{edit.mode}')}"
+    if not clip or abs(clip - voice) <= SAME_SECONDS:
+        return say("preflight.as_voice", time=clock(voice))
+    if given.backend != LOCAL:
+        return say("preflight.model_decides", clip=clock(clip), voice=clock(voice))
+    key = "preflight.clip_cut" if clip > voice else "preflight.clip_bounces"
+    return say(key, time=clock(voice))
 
 
 def _price(given: Given, seconds: float) -> str:
@@ -246,44 +259,51 @@ def _warnings(given: Given) -> Iterator[str]:
         yield say("warn.side")
     if given.heard.problem:
         yield given.heard.problem
+    if is_empty(given.edit):
+        yield say("edit.empty")
     if voice:
-        yield from _about_voice(voice)
+        yield from _about_voice(voice, given.edit)
     if seen.source:
-        yield from _against_limits(given.meant, seen.source, voice)
+        yield from _against_limits(given, seen.source, voice)
     least = min((model.credit or 0 for model in given.meant), default=0)
     balance = given.offers.balance
-    if voice and balance is not None and least * voice.duration > balance:
+    if balance is not None and least * lasts(given.edit) > balance:
         yield say("warn.balance")
 
 
-def _about_voice(voice: Voice) -> Iterator[str]:
+def _about_voice(voice: Voice, edit: Edit) -> Iterator[str]:
     if voice.speech is False:
         yield say("warn.no_speech")
     elif voice.peak < QUIET_DECIBELS:
         yield say("warn.quiet")
     if voice.clipped > CLIPPED_SHARE:
         yield say("warn.clipped")
-    if voice.speech and voice.silences:
-        start, end = max(voice.silences, key=lambda span: span[1] - span[0])
+    first, last = edit.voice or (0.0, math.inf)
+    silences = [span for span in voice.silences if span[1] > first and span[0] < last]
+    if voice.speech and silences:
+        start, end = max(silences, key=lambda span: span[1] - span[0])
         yield say("warn.silence", start=clock(start), end=clock(end))
 
 
-def _against_limits(models: Sequence[Model], source: Source, voice: Voice | None) -> Iterator[str]:
+def _against_limits(given: Given, source: Source, voice: Voice | None) -> Iterator[str]:
     """What no model that may do the work takes."""
+    models, edit = given.meant, given.edit
     kinds = {kind for model in models for kind in model.types if kind.startswith("lipsync-")}
     if kinds and f"lipsync-{source.kind}" not in kinds:
         yield say("warn.no_clips" if source.kind == "video" else "warn.no_pictures")
-    lengths = {"audio": voice.duration if voice else None, "video": source.duration}
-    for what, seconds in lengths.items():
+    clip, sound = edit.clip_seconds, edit.voice_seconds
+    if edit.mode:
+        clip = sound = lasts(edit)
+    for what, seconds in (("audio", sound), ("video", clip)):
         least, most = (shared(models, f"{end}_{what}_duration") for end in ("min", "max"))
-        if seconds is None:
+        if not seconds:
             continue
         if most and seconds > most:
             yield say(f"warn.{what}_long", time=clock(seconds), limit=clock(most))
         if least and seconds < least:
             yield say(f"warn.{what}_short", time=clock(seconds), limit=clock(least))
     follows = shared(models, "audio_max_follows_video_duration")
-    if follows and voice and source.duration and voice.duration > source.duration + SAME_SECONDS:
+    if follows and clip and sound > clip + SAME_SECONDS:
         yield say("warn.follows")
     size = shared(models, "max_file_size")
     if size and max(source.bytes, voice.bytes if voice else 0) > size:

@@ -4,9 +4,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from kolbo_demo.client import Generation, KolboClient, KolboError, NotFoundError
 from kolbo_demo.contract import COMPLETED
+from kolbo_demo.preflight import Analyst
 from kolbo_demo.ui.access import LOCAL, Access
 from kolbo_demo.ui.generate import Run, Spending, Stage
 from kolbo_demo.ui.inputs import Request, UnusableError
@@ -23,12 +25,17 @@ class Runs:
     page that stopped: it is taken up again as soon as there is a key for it."""
 
     def __init__(
-        self, access: Access, kept: Kept, on_video: Callable[[Record], None] = lambda _: None
+        self,
+        access: Access,
+        kept: Kept,
+        on_video: Callable[[Record], None] = lambda _: None,
+        analyst: Analyst | None = None,
     ) -> None:
-        """`on_video` hears of each result, on the thread that fetched it."""
+        """`on_video` hears of each result, on the thread that fetched it. `analyst` cuts files."""
         self._access = access
         self.kept = kept
         self._on_video = on_video
+        self._analyst = analyst or Analyst()
         self._lock = threading.Lock()
         self._running: dict[str, Run] = {}
 
@@ -39,9 +46,13 @@ class Runs:
         backend: str,
         group: str | None = None,
         spending: Spending | None = None,
+        expected: float | None = None,
     ) -> Record:
         """Begins a generation. Gives its record at once."""
         record = self.kept.new(request, backend, group)
+        record.expected = expected
+        if backend != LOCAL:  # Kolbo's API has no such field: the result is marked here
+            request = replace(request, mark=False)
         self._run(client, request, record, spending)
         return record
 
@@ -115,7 +126,11 @@ class Runs:
         def changed(stage: Stage) -> None:
             self._note(record, run, stage)
 
-        run = Run(client, work, self.kept.folder(record.ticket), changed, spending)
+        folder = self.kept.folder(record.ticket)
+        here = record.backend == LOCAL  # whose results say in their metadata what they are
+        run = Run(
+            client, work, folder, changed, spending, self._analyst, record.mark, stamp=not here
+        )
         with self._lock:
             if other := self._running.get(record.ticket):
                 return other

@@ -135,7 +135,7 @@ def view(report: Report | None, base: str) -> str:
         return f'<div class="sync">{title}<p class="verdict">{escape(verdict(report))}</p></div>'
     good = "good" if report["verdict"] == "in step" else "other"
     rows = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        f"<div><dt>{escape(name)}</dt><dd><bdi>{escape(value)}</bdi></dd></div>"
         for name, value in facts(report)
     )
     notes = [say(f"sync.note_{_NOTES[note]}") for note in report["notes"] if note in _NOTES]

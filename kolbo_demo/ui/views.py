@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status, is_web_link
+from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status, Unsynced, is_web_link
 from kolbo_demo.ui.generate import Stage
 from kolbo_demo.ui.texts import say
 
@@ -24,6 +24,19 @@ _LABELED = (
 """Fields of a status that have a name in the texts, in the order they are told."""
 
 
+MOST_UNSYNCED = 5
+"""Parts that are told at once; the rest is folded away."""
+_REASONS = {
+    "the face is not seen": "unsynced.unseen",
+    "somebody else is seen": "unsynced.else",
+    "the face is too small": "unsynced.small",
+    "the head is turned away": "unsynced.turned",
+    "the mouth is outside the picture": "unsynced.outside",
+    "the mouth is hidden": "unsynced.covered",
+}
+"""The local engine's words on the wire; what another server says is told as it came."""
+
+
 def clock(seconds: float) -> str:
     """Minutes and seconds, as on a player."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
@@ -38,8 +51,11 @@ def idle() -> str:
     )
 
 
-def running(stage: Stage, elapsed: float, fault: str | None = None) -> str:
-    """While it is being made. `fault` is a sentence on what went wrong without ending it."""
+def running(
+    stage: Stage, elapsed: float, fault: str | None = None, expected: float | None = None
+) -> str:
+    """While it is being made. `fault` is a sentence on what went wrong without ending it;
+    `expected` are the seconds in all that it was foreseen to take."""
     if stage.percent is None:
         bar = _bar(f'aria-valuetext="{escape(say("status.working"))}"', "moving", "")
         side = ""
@@ -57,6 +73,8 @@ def running(stage: Stage, elapsed: float, fault: str | None = None) -> str:
         more.append(say("status.frames", done=frames, all=extra["frames"]))
     if (left := stage.seconds_left) is not None:
         more.append(say("status.left", time=clock(left)))
+    elif expected:
+        more.append(say("status.takes", time=clock(max(expected, 1))))
     rest = _facts(stage.generation_id, state, elapsed, more) + note(fault or "", bad=True)
     return _status("running", stage.headline, bar + rest, side)
 
@@ -70,9 +88,33 @@ def stranded(generation_id: str | None) -> str:
     )
 
 
-def done(elapsed: float | None, generation_id: str | None) -> str:
-    """The video is there."""
-    return _status("done", say("status.ready"), _facts(generation_id, COMPLETED, elapsed))
+def done(
+    elapsed: float | None, generation_id: str | None, unsynced: Sequence[Unsynced] = ()
+) -> str:
+    """The video is there. `unsynced` are its parts whose lips were left as they were."""
+    facts = _facts(generation_id, COMPLETED, elapsed)
+    return _status("done", say("status.ready"), facts + _unsynced(unsynced))
+
+
+def _unsynced(parts: Sequence[Unsynced]) -> str:
+    told = [
+        say(
+            "unsynced.part",
+            start=f"{part.start:.1f}",
+            end=f"{part.end:.1f}",
+            reason=say(_REASONS[part.reason]) if part.reason in _REASONS else part.reason,
+        )
+        for part in parts
+    ]
+    if not told:
+        return ""
+    shown = "".join(f"<li>{escape(text)}</li>" for text in told[:MOST_UNSYNCED])
+    rest = "".join(f"<li>{escape(text)}</li>" for text in told[MOST_UNSYNCED:])
+    if rest:
+        count = len(told) - MOST_UNSYNCED
+        summary = escape(say("unsynced.more", count=count))
+        shown += f"<li><details><summary>{summary}</summary><ul>{rest}</ul></details></li>"
+    return f'<ul class="unsynced note">{shown}</ul>'
 
 
 def failed(sentence: str, generation_id: str | None = None) -> str:

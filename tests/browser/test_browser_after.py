@@ -79,6 +79,7 @@ def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path
     desk.give_video(clip)
     desk.tab("voice", "Words")
     desk.write("words", "Hello there.")
+    desk.write("prompt", "smiling")
     desk.generate()
     desk.await_video()
     # The words are its subtitles, and what was measured stands under it.
@@ -122,6 +123,7 @@ def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path
     row.get_by_role("button", name="Use again").click()
     expect(page.locator("#source-video video")).to_be_visible()
     expect(page.locator("#words textarea")).to_have_value("Hello there.")
+    expect(page.locator("#prompt textarea")).to_have_value("smiling")
     row.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(row).to_have_count(0)

@@ -43,9 +43,15 @@ def test_microphone(desk: Desk, portrait: Path) -> None:
     desk.give_image(portrait)
     page.locator("#audio").get_by_label("Record audio").click()
     page.locator("#audio").get_by_role("button", name="Record", exact=True).click()
+    level = page.locator("#level [role=meter]")
+    expect(level).to_be_visible()
+    page.wait_for_function(
+        "+document.querySelector('#level [role=meter]').getAttribute('aria-valuenow') > 20"
+    )
     page.wait_for_timeout(1500)  # the recording itself
     page.locator("#audio").get_by_role("button", name="Stop", exact=True).first.click()
     expect(page.locator("#audio").get_by_label("Play", exact=True)).to_be_visible()
+    expect(level).to_be_hidden()
     desk.generate()
     desk.await_video()
     assert 0.5 < desk.play() < 5

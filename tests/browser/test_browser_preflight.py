@@ -1,15 +1,22 @@
 """Before the click: what will happen, and which face speaks."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from kolbo_demo.engine.video import Writer
+from kolbo_demo.media import first_frame
+from tests import samples
 from tests.browser.desk import Desk
+from tests.browser.marked import is_marked
 from tests.browser.site import Site
+
+FACE = (0.44, 0.24)
+"""The middle of the face in the bundled portrait, 0-1."""
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +119,116 @@ def test_right_to_left(page: Page, site: Site, portrait: Path) -> None:
     assert label
     assert fact
     assert label["x"] > fact["x"]
+
+
+def test_parts_and_lengths_are_chosen(desk: Desk, clip: Path, speech: Path, tmp_path: Path) -> None:
+    page = desk.page
+    expect(page.locator("#more-room")).to_be_hidden()
+    desk.give_video(clip)
+    desk.give_audio(speech)
+    panel = page.locator("#preflight")
+    expect(panel).to_contain_text("the clip is cut there")
+    page.locator("#more summary").click()
+    ways = page.locator("#length-mode label")
+    expect(ways).to_have_count(4)  # neither repeated nor bounced: the clip is the longer one
+    page.get_by_label("Silence after the voice").check()
+    expect(panel).to_contain_text("0:05.6 · Silence after the voice")
+    slide(page, "clip-to", "2.6")
+    slide(page, "clip-from", "0.6")
+    expect(panel).to_contain_text("0:00.6 to 0:02.6 of 0:05.6")
+    expect(panel).to_contain_text("0:02.0 · Silence after the voice")
+    slide(page, "voice-to", "1")
+    expect(panel).to_contain_text("0:00.0 to 0:01.0 of 0:01.5")
+    page.locator("#mark input").check()
+    desk.generate()
+    desk.await_video()
+    made = desk.download(tmp_path)
+    assert made.duration == pytest.approx(2.0, abs=0.05)
+    assert made.sound == pytest.approx(2.0, abs=0.1)
+    assert is_marked(first_frame(tmp_path / made.name, 0.5))
+    slide(page, "clip-to", "2.5")
+    expect(panel).to_contain_text("as fast as the last ones here")
+    slide(page, "clip-to", "0.3")
+    expect(panel).to_contain_text("Nothing is left after trimming")
+    desk.generate()
+    assert "Nothing is left after trimming" in desk.await_error()
+
+
+def test_words_are_listened_to_first(desk: Desk, portrait: Path, tmp_path: Path) -> None:
+    page = desk.page
+    desk.give_image(portrait)
+    desk.tab("voice", "Words")
+    desk.write("words", "Hello there, how are you?")
+    slide(page, "speed", "2")
+    page.click("#listen")
+    player = page.locator("#spoken")
+    expect(player.get_by_label("Play", exact=True)).to_be_visible()
+    told = page.locator("#preflight dd", has_text="WAV")
+    expect(told).to_be_visible()
+    seconds = float(told.inner_text().split(" · ")[1].removeprefix("0:"))
+    desk.generate()
+    desk.await_video()
+    assert desk.download(tmp_path).sound == pytest.approx(seconds, abs=0.1)
+    desk.write("words", "Something else.")
+    expect(player).to_be_hidden()
+    expect(told).to_have_count(0)
+
+
+def test_a_voice_without_speech_is_told(desk: Desk, tmp_path: Path) -> None:
+    desk.give_audio(samples.wav(tmp_path / "hum.wav", samples.chirps(2, 16000), 16000))
+    expect(desk.page.locator("#preflight .warnings")).to_contain_text("No speech was found")
+
+
+def test_limits_of_the_chosen_model_stand_there_first(desk: Desk) -> None:
+    desk.page.click("#model input")
+    desk.page.locator("#model [role=option]").filter(has_text="picture").first.click()
+    expect(desk.page.locator("#model-note")).to_contain_text("a voice of 0.1 to 600 s")
+    expect(desk.page.locator("#model-note")).to_contain_text("up to 100 MB a file")
+
+
+def slide(page: Page, slider: str, value: str) -> None:
+    number = page.locator(f"#{slider} input[type=number]")
+    number.fill(value)
+    number.press("Tab")
+
+
+def test_a_tap_is_right_on_any_shape_at_any_zoom(
+    browser: Browser, site: Site, portrait: Path, tmp_path: Path
+) -> None:
+    """A phone: a film that says how it is to be turned, a wide picture, a tall one."""
+    face = np.asarray(Image.open(portrait).convert("RGB").resize((256, 256)))
+    lying = np.ascontiguousarray(np.rot90(face, -1))
+    film = samples.video(tmp_path / "phone.mp4", pictures=[lying] * 10, turn=90)
+    wide, tall = tmp_path / "wide.png", tmp_path / "tall.png"
+    blank = np.full_like(face, 120)
+    Image.fromarray(np.hstack([blank, blank, face])).save(wide)
+    Image.fromarray(np.vstack([blank, face, blank])).save(tall)
+    x, y = FACE
+    expected = {film: (x, y), wide: ((2 + x) / 3, y), tall: (x, (1 + y) / 3)}
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, device_scale_factor=3, has_touch=True
+    )
+    try:
+        for zoom, (source, (across, down)) in zip((1, 1.5, 0.7), expected.items(), strict=True):
+            page = context.new_page()
+            desk = Desk.open(page, site.url)
+            page.evaluate(f"document.documentElement.style.zoom = {zoom}")
+            (desk.give_video if source == film else desk.give_image)(source)
+            expect(page.locator("#face-preview .face")).to_have_count(1)
+            frame = page.locator("#face-preview .frame")
+            frame.scroll_into_view_if_needed()
+            box = page.locator("#face-preview img").bounding_box()
+            assert box
+            page.touchscreen.tap(box["x"] + box["width"] * across, box["y"] + box["height"] * down)
+            words = page.locator("#face-point")
+            expect(words).to_contain_text("face 1 of 1")
+            told = [float(text) for text in re.findall(r"0\.\d\d", words.inner_text())]
+            assert told == pytest.approx([across, down], abs=0.02), source.name
+            marker = page.locator("#face-preview .marker").bounding_box()
+            assert marker
+            middle = marker["x"] + marker["width"] / 2, marker["y"] + marker["height"] / 2
+            there = box["x"] + box["width"] * across, box["y"] + box["height"] * down
+            assert middle == pytest.approx(there, abs=4), source.name
+            page.close()
+    finally:
+        context.close()

@@ -4,6 +4,7 @@ nothing is half written, and all goes on by itself once the cause is gone.
 The disk is a small one of the test's own, in a mount namespace that dies with the service.
 """
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.browser import site
+from tests.service.conftest import Caller
 from tests.service.served import ROOT, Served, decode, rows
 
 DISK_MB = 300
@@ -70,11 +73,18 @@ def small_disk(serve, tmp_path):
 
 def fill(disk: Path, leave: int = 0) -> Path:
     """Take all room but so many bytes."""
-    stat = os.statvfs(disk)
     filler = disk / "filler"
     with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, stat.f_bavail * stat.f_frsize - leave)
-    return filler
+        while True:
+            stat = os.statvfs(disk)
+            size = stat.f_bavail * stat.f_frsize - leave
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:  # a render took some of it meanwhile
+                if error.errno != errno.ENOSPC:
+                    raise
+            else:
+                return filler
 
 
 def test_a_full_disk(small_disk, files, refused):
@@ -249,3 +259,40 @@ def test_a_database_put_back_from_a_backup_is_gone_on_with(serve, tmp_path, file
     assert api.status(known)["state"] == "completed"
     _wait(lambda: ready(api))
     assert api.finish(api.start(files=files()))["state"] == "completed"
+
+
+def test_an_error_of_the_database_that_nobody_foresaw(serve, tmp_path, files, refused):
+    """A table is gone that only a look at progress needs, so nothing else notices."""
+    life = serve()
+    api = life.caller()
+    prompt = "subtle, qzprompt"
+    running = api.start(files=files(60.0), data={"prompt": prompt})
+    api.until(running, lambda status: status["progress"] > 0)
+    other = sqlite3.connect(tmp_path / "jobs.sqlite", isolation_level=None, timeout=10)
+    other.execute("ALTER TABLE workflow_events RENAME TO elsewhere")
+    try:
+        asked = f"/v1/generate/{running}/status"
+        _wait(lambda: api.get(asked).status_code != 200)  # not what was seen before the trouble
+        reply = api.get(asked)
+        said = refused(reply, 503, "DATABASE_UNAVAILABLE")
+        assert "workflow" not in said
+        assert int(reply.headers["Retry-After"]) > 0
+    finally:
+        other.execute("ALTER TABLE elsewhere RENAME TO workflow_events")
+        other.close()
+    assert api.finish(running)["state"] == "completed"
+    assert [line for line in life.lines if "refused" in line]
+    assert "qzprompt" not in "".join(life.lines)
+
+
+def test_a_service_beside_a_page_tries_again_by_itself(tmp_path, files, refused):
+    (tmp_path / "data").write_text("in the way")
+    with site.serve(tmp_path, TMPDIR=str(tmp_path)) as found:
+        api = Caller(f"{found.url}/api", site.KEY)
+        code, said = health(api)
+        assert code == 503
+        assert "KOLBO_DATA_DIR" in said["problem"]
+        assert "KOLBO_DATA_DIR" in refused(api.lipsync(files=files()), 503, "SERVICE_UNAVAILABLE")
+        (tmp_path / "data").unlink()
+        _wait(lambda: ready(api))
+        assert api.finish(api.start(files=files()))["state"] == "completed"

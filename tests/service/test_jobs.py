@@ -78,6 +78,7 @@ def test_the_workers_of_a_long_render_are_as_nice_and_end_with_it(api, files, re
     [child] = _wait(lambda: renders(os.getpid()))
     workers = _wait(lambda: renders(child, b"kolbo_demo.engine.workers"))
     assert os.getpriority(os.PRIO_PROCESS, workers[0]) > os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getsid(child) == os.getsid(0), "in a session of its own it would be nice to nobody"
     if end == "cancelled":
         api.cancel(generation)
     else:

@@ -1,8 +1,10 @@
 """Rates: exactly so many, then a refusal that says when."""
 
 import pytest
+from pydantic import SecretStr
 
-from kolbo_demo.service.limits import TooManyError, Window
+from kolbo_demo.service.errors import ApiError
+from kolbo_demo.service.limits import Keys, TooManyError, Window
 
 
 class Clock:
@@ -46,6 +48,26 @@ def test_names_that_went_quiet_are_forgotten():
     clock.now += 61
     window.take("new")
     assert set(window._events) == {"new"}
+
+
+def test_a_visitor_s_key_is_his_and_cannot_be_made_up():
+    keys = Keys(SecretStr("given, other"))
+    given = {
+        visitor: keys.of_visitor(visitor).get_secret_value() for visitor in ("a", "b", "é", "")
+    }
+    named = {visitor: keys.name(key) for visitor, key in given.items()}
+    assert len({*named.values(), keys.name("given"), keys.name("other")}) == 6
+    assert keys.of_visitor("a").get_secret_value() == given["a"]
+    assert not [key for key in given.values() if any(key in name for name in named.values())]
+    key = given["a"]
+    forged = [
+        key[:place] + ("0" if key[place] != "0" else "1") + key[place + 1 :]
+        for place in range(len(key))
+    ]
+    another = Keys(SecretStr("given")).of_visitor("a").get_secret_value()
+    for wrong in (*forged, another, key[:-1], key + "0", "kolbo_live_", "", "é", None):
+        with pytest.raises(ApiError):
+            keys.name(wrong)
 
 
 def test_ten_generations_and_three_hundred_polls_a_minute(other_process, tmp_path, refused):

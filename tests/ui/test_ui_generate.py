@@ -1,9 +1,16 @@
 """One run, against a scripted API."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import av
+import numpy as np
+import pytest
+
 from kolbo_demo.client import KolboClient
+from kolbo_demo.engine.mark import Mark
+from kolbo_demo.media import first_frame
 from kolbo_demo.ui.generate import Run, Stage
 from kolbo_demo.ui.inputs import Request
 from tests.scripted import VIDEO, Reply, Scripted, sparse_wav
@@ -94,6 +101,19 @@ def until_over(run: Run) -> Stage:
     return run.stage
 
 
+def test_what_is_read_out_of_an_upload_stands_still(
+    client: KolboClient, server: Scripted, portrait: Path, tmp_path: Path
+) -> None:
+    server.starts()
+    server.on_status({"state": "failed", "error": "Enough for this test."})
+    stages: list[Stage] = []
+    voice = sparse_wav(tmp_path / "long.wav", 20)
+    until_end(Run(client, request(portrait, voice), tmp_path, stages.append))
+    sending = [stage for stage in stages if "MB" in stage.headline]
+    assert len({stage.headline for stage in sending}) > 3  # the eye sees it grow
+    assert {stage.spoken for stage in sending} == {"Sending your files"}
+
+
 def test_cancel_while_it_is_being_accepted(
     client: KolboClient, server: Scripted, tmp_path: Path
 ) -> None:
@@ -139,3 +159,62 @@ def test_a_cancel_that_fails_is_told(
     assert not run.stage.final
     server.on_status(server.completed())
     assert until_over(run).video
+
+
+def test_a_result_that_is_not_marked_is_marked_here(
+    client: KolboClient,
+    server: Scripted,
+    portrait: Path,
+    speech: Path,
+    talking: Path,
+    tmp_path: Path,
+) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
+    last = until_end(Run(client, request(portrait, speech), tmp_path, mark=True))
+    assert last.video, last.error
+    plain, marked = (np.asarray(first_frame(path), np.int16) for path in (talking, last.video))
+    height, width = plain.shape[:2]
+    drawn = Mark(width, height)(plain.astype(np.uint8)).astype(np.int16)
+    assert np.abs(marked - drawn).mean() < 4 < np.abs(plain - drawn)[height * 3 // 4 :].mean()
+    assert [path.name for path in tmp_path.glob("*.mp4")] == ["result.mp4"]
+    assert "visible_mark" not in server.seen[0].parts
+
+
+def test_a_marked_result_stays_as_it_came(
+    client: KolboClient, server: Scripted, portrait: Path, speech: Path, tmp_path: Path
+) -> None:
+    server.starts()
+    done = server.completed()
+    done["result"]["visible_mark"] = True
+    server.on_status(done)
+    asked = replace(request(portrait, speech), mark=True)
+    last = until_end(Run(client, asked, tmp_path, mark=True))
+    assert last.video
+    assert last.video.read_bytes() == VIDEO
+    assert server.seen[0].parts["visible_mark"][2] == b"true"
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_result_s_metadata_say_what_it_is(
+    client: KolboClient,
+    server: Scripted,
+    portrait: Path,
+    speech: Path,
+    talking: Path,
+    tmp_path: Path,
+    readable: bool,
+) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    if readable:
+        server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
+    last = until_end(Run(client, request(portrait, speech), tmp_path, stamp=True))
+    assert last.video, last.error
+    if readable:
+        with av.open(str(last.video)) as file:
+            assert "AI-generated" in file.metadata["comment"]
+    else:  # whatever the API made is handed out all the same
+        assert last.video.read_bytes() == VIDEO
+    assert [path.name for path in tmp_path.glob("*.mp4")] == ["result.mp4"]

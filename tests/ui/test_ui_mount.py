@@ -1,12 +1,21 @@
 """What the page's server gives away, and to whom it opens."""
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
+from pydantic import SecretStr
 
+from kolbo_demo import ui
+from kolbo_demo.settings import Settings
+from kolbo_demo.ui import uploads
+from tests.browser.site import serve
 from tests.ui.conftest import ENVIRONMENT_KEY, LOCAL_KEY
+from tests.ui.serving import serving
 
 
 def send(url: str, inputs: list[Any], target: str) -> dict[str, Any]:
@@ -106,3 +115,42 @@ def test_a_file_over_the_limit_is_refused(page_url: str, tmp_path: Path) -> None
     with path.open("rb") as file:
         answer = requests.post(f"{page_url}/gradio_api/upload", files={"files": file}, timeout=60)
     assert answer.status_code == 413
+
+
+def test_a_visitor_s_uploads_are_cleaned(
+    tmp_path: Path, portrait: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that grew old while it runs, and all when it stops."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    monkeypatch.setattr(uploads, "LOOK_SECONDS", 1)
+    monkeypatch.setattr(uploads, "KEEP_SECONDS", 3)
+    local = ui.Local("http://127.0.0.1:9/api", SecretStr(LOCAL_KEY))
+    with serving(Settings(data_dir=tmp_path / "data"), local) as url:
+        old = Path(upload(url, portrait))
+        assert old.is_file()
+        deadline = time.monotonic() + 30
+        while old.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        left = Path(upload(url, portrait))
+        assert left.is_file()
+    assert not left.exists()
+
+
+def test_uploads_that_a_killed_page_left_are_cleaned(tmp_path: Path, portrait: Path) -> None:
+    folder = tmp_path / "data" / "gradio" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    old, fresh = folder / "old.jpg", folder / "fresh.jpg"
+    for path in (old, fresh):
+        path.write_bytes(portrait.read_bytes())
+    long_ago = time.time() - uploads.KEEP_SECONDS - 60
+    os.utime(old, (long_ago, long_ago))
+    with serve(tmp_path, GRADIO_TEMP_DIR="") as site:
+        deadline = time.monotonic() + 10
+        while old.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        given = Path(upload(site.url, portrait))
+        assert given.is_relative_to(tmp_path / "data" / "gradio")
+    assert fresh.exists()
+    assert not given.exists()

@@ -8,10 +8,13 @@ import pytest
 from kolbo_demo.contract import Model, Result, Status
 from kolbo_demo.preflight import Face, Source, Stretch, Voice
 from kolbo_demo.ui import pace
+from kolbo_demo.ui.edits import edit_of, is_empty
 from kolbo_demo.ui.face_picker import Choice, Seen
+from kolbo_demo.ui.hearing import Heard
+from kolbo_demo.ui.inputs import Edit
 from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.models import Offers, limits_in_words
-from kolbo_demo.ui.preflight import Given, Heard, Looked, outlook
+from kolbo_demo.ui.preflight import Given, Looked, outlook
 
 CLIP = Path("clip.mp4")
 LEFT, RIGHT = (Face((left, 0.2, 0.2, 0.3), 1.0, 0.0) for left in (0.1, 0.6))
@@ -32,13 +35,15 @@ def told(
     parts: dict[str, Any] = {
         "seen": Seen(CLIP, source, 0.0, [LEFT] if faces is None else faces),
         "looked": Looked(CLIP),
-        "heard": Heard(voice or Voice("wav", 1000, 8.0, True, -10.0, 0.0)),
+        "heard": Heard(voice=voice or Voice("wav", 1000, 8.0, True, -10.0, 0.0)),
         "choice": None,
         "offers": Offers(models, 30),
         "model": "",
         "backend": "cloud",
-    }
-    return outlook(Given(**(parts | more)))
+    } | more
+    heard = parts["heard"].voice
+    parts.setdefault("edit", Edit(clip_seconds=clip, voice_seconds=heard.duration if heard else 0))
+    return outlook(Given(**parts))
 
 
 def test_price_is_a_range_under_smart_select() -> None:
@@ -95,7 +100,7 @@ def test_what_is_wrong_is_said() -> None:
     small, side = Face((0.1, 0.1, 0.1, 0.1), 0.2, 0.0), Face((0.5, 0.1, 0.2, 0.2), 1.0, 70.0)
     assert "is small" in told([], faces=[small])
     assert "is small" not in told([], faces=[small, LEFT])  # the larger one will speak
-    assert "to the side" in told([], faces=[LEFT, side], choice=Choice((0.6, 0.2), (0.6, 0.2)))
+    assert "to the side" in told([], faces=[LEFT, side], choice=Choice((0.6, 0.2)))
     assert "variable frame rate, made 29.97" in told([])
 
 
@@ -104,6 +109,32 @@ def test_where_no_face_is() -> None:
     said = told([], looked=looked)
     assert "0:01.0 to 0:02.5: faces look to the side" in said
     assert "Looked through up to 0:04.0." in said
+
+
+def test_a_part_and_a_way_are_told() -> None:
+    edit = Edit((1.0, 3.0), (2.0, 3.5), 2.0, 1.5, "silence")
+    looked = Looked(CLIP, [Stretch(0.0, 0.8, False, ""), Stretch(2.5, 4.0, False, "")], 5.0)
+    said = told([model("a", credit=10, min_audio_duration=1.8)], edit=edit, looked=looked)
+    assert "0:01.0 to 0:03.0 of 0:05.0" in said
+    assert "0:02.0 to 0:03.5 of 0:08.0" in said
+    assert "0:02.0 · Silence after the voice" in said
+    assert "about 20 credits" in said
+    assert "are needed" not in said  # silence makes it long enough
+    assert "0:02.5 to 0:04.0: no face is seen" in said
+    assert "0:00.8" not in said
+
+
+def test_only_what_stands_for_these_files_counts() -> None:
+    source = Source("video", "mp4", 1, 640, 360, 5.0)
+    voice = Voice("wav", 1, 3.0, True, -10.0, 0.0)
+    chosen = ("5.000 3.000", 1.0, 4.0, 0.0, 3.0, "remap")
+    assert edit_of((source, voice, True), chosen) == Edit((1.0, 4.0), None, 3.0, 3.0)
+    other = ("7.000 3.000", 1.0, 4.0, 0.5, 3.0, "silence")  # the clip is another one now
+    assert edit_of((source, voice, True), other) == Edit(None, (0.5, 3.0), 5.0, 2.5, "silence")
+    words = ("5.000 0.000", 0.0, 5.0, 0.0, 0.0, "loop")  # no way for a clip that is the longer one
+    assert edit_of((source, voice, False), words) == Edit(None, None, 5.0, 3.0)
+    assert edit_of((None, None, False), words) == Edit()
+    assert is_empty(edit_of((source, voice, True), ("5.000 3.000", 4.0, 1.0, 0.0, 3.0, "")))
 
 
 def test_names_from_outside_are_escaped() -> None:
@@ -115,8 +146,8 @@ def test_names_from_outside_are_escaped() -> None:
 def test_the_face_that_a_click_means() -> None:
     faces = [LEFT, RIGHT]
     for point, index in [((0.2, 0.4), 0), ((0.7, 0.3), 1), ((0.5, 0.9), None)]:
-        assert Choice(point, point).face(faces) == index
-    assert Choice((0.2, 0.4), (0.2, 0.4)).face(None) is None
+        assert Choice(point).face(faces) == index
+    assert Choice((0.2, 0.4)).face(None) is None
 
 
 def test_time_is_told_by_what_was_measured(tmp_path: Path) -> None:
@@ -130,3 +161,7 @@ def test_time_is_told_by_what_was_measured(tmp_path: Path) -> None:
     assert pace.expected(kept, "m", 10) == 7.5
     assert pace.expected(kept, "other", 10) is None
     assert pace.expected(kept, "m", 1) is None  # nothing so short was measured
+    here, there = Model(identifier="m"), Model(identifier="c", estimated_duration_seconds=75)
+    assert pace.foreseen(kept, "local", [here], 10) == 7.5
+    assert pace.foreseen(kept, "cloud", [there], 0) == 75  # as its document has it
+    assert pace.foreseen(kept, "cloud", [here, there], 10) is None  # which one takes it?

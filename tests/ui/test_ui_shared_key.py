@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -50,35 +51,31 @@ def public(server: Scripted, tmp_path: Path) -> Iterator[Callable[..., str]]:
             yield start
 
 
-def generate(
-    url: str, source: Path, voice: Path | str, visitor: str = VISITOR, key: str = ""
+def press(
+    url: str, target: tuple[str, str], given: dict, visitor: str, event_data: Any = None
 ) -> str:
-    """Presses Generate as the browser of a visitor behind a proxy does; the last status shown."""
+    """What the page answers to an event, as the browser of a visitor behind a proxy sends it.
+
+    `target` is a part's id and the event, `given` what the parts hold that are filled in.
+    """
     config = requests.get(f"{url}/config", timeout=10).json()
     parts = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
+    filled = {part["id"]: part["props"].get("value") for part in config["components"]}
     event = next(
         each
         for each in config["dependencies"]
-        if any(parts.get(found[0]) == "generate" for found in each["targets"]) and each["inputs"]
+        if any((parts.get(found[0]), found[1]) == target for found in each["targets"])
+        and each["inputs"]
     )
-    given = {"backend": CLOUD, "api-key": key, "source-image": file_data(upload(url, source))}
-    if isinstance(voice, str):
-        given["audio-url"] = voice
-    else:
-        given["audio"] = file_data(upload(url, voice))
-    said = ""
     session = f"shared{next(_sessions)}"
     forwarded = {"X-Forwarded-For": visitor}
-    files = ("source-image", "source-video", "audio")
     requests.post(
         f"{url}/gradio_api/queue/join",
         json={
             "data": [
-                given.get(parts[number] or "", None if parts[number] in files else "")
-                if parts.get(number)
-                else None
-                for number in event["inputs"]
+                given.get(parts.get(number) or "", filled.get(number)) for number in event["inputs"]
             ],
+            "event_data": event_data,
             "fn_index": event["id"],
             "session_hash": session,
         },
@@ -95,8 +92,20 @@ def generate(
         for line in answer.iter_lines():
             message = json.loads(line.removeprefix(b"data: ") or b"{}")
             if message.get("msg") == "process_completed":
-                said = json.dumps(message["output"])
-                break
+                return json.dumps(message["output"])
+    return ""
+
+
+def generate(
+    url: str, source: Path, voice: Path | str, visitor: str = VISITOR, key: str = ""
+) -> str:
+    """Presses Generate; the last status shown."""
+    given = {"backend": CLOUD, "api-key": key, "source-image": file_data(upload(url, source))}
+    if isinstance(voice, str):
+        given["audio-url"] = voice
+    else:
+        given["audio"] = file_data(upload(url, voice))
+    said = press(url, ("generate", "click"), given, visitor)
     tickets = re.findall(r'"tickets": \["([^"]+)"\]', said)
     if not tickets:
         return said
@@ -134,6 +143,38 @@ def test_each_visitor_spends_so_much_and_no_more(public, server, portrait, speec
     assert starts(server) == [OWNER] * 3 + [OWN], "his own he may spend"
     assert "length" in generate(page, portrait, "http://example.com/a.mp3", OTHER)
     assert OWNER not in requests.get(f"{page}/config", timeout=10).text
+
+
+def test_a_batch_spends_no_more(public, server, portrait, speech, tmp_path) -> None:
+    page = public(share_key=True, visitor_limit=1.5)
+    rows = tmp_path / "rows.csv"
+    line = f"{portrait.name},{speech.name}\n"
+    rows.write_text(f"source,audio\n{line}{line}{tmp_path / 'rows.csv'},{speech.name}\n")
+    files = [file_data(upload(page, path)) for path in (rows, portrait, speech)]
+    given = {"backend": CLOUD, "batch-files": files}
+    said = press(page, ("batch-check", "click"), given, VISITOR)
+    ticket = re.findall(r'"ticket": "([^"]+)"', said)[0]
+    press(page, ("batches", "start"), {"backend": CLOUD}, VISITOR, {"ticket": ticket})
+    deadline = time.monotonic() + 30
+    while True:
+        card = requests.post(f"{page}/batches", json={"tickets": [ticket]}, timeout=10).json()[0]
+        if not card["running"]:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "Enough for this test" in card["rows"][0]
+    assert "takes 1.0 s" in card["rows"][1]
+    assert "not among the uploaded files" in card["rows"][2]
+    assert starts(server) == [OWNER]
+    assert "takes 1.0 s" in generate(page, portrait, speech), "one allowance for both"
+
+
+def test_a_batch_reads_no_file_that_was_not_uploaded(public, portrait, tmp_path) -> None:
+    page = public()
+    forged = [file_data(portrait)]
+    said = press(page, ("batch-check", "click"), {"backend": CLOUD, "batch-files": forged}, VISITOR)
+    assert "ticket" not in said
+    assert not list(tmp_path.glob("data/batches/*"))
 
 
 def test_who_is_behind_a_proxy_is_believed_of_trusted_ones_only(

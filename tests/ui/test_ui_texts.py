@@ -60,6 +60,18 @@ def test_enumerations() -> None:
     ]
 
 
+def test_what_the_address_asks_for_holds_for_what_the_page_asks_later(page_url: str) -> None:
+    visitor = requests.Session()
+    visitor.headers["Accept-Language"] = "en"
+    visitor.get(f"{page_url}?lang=fr", timeout=10)
+    visitor.get(page_url, timeout=10)  # which asks for nothing
+    assert visitor.cookies.get_dict() == {texts.COOKIE: "fr"}
+    answer = visitor.get(page_url, timeout=10)
+    assert answer.headers["Content-Language"] == "fr"
+    visitor.get(f"{page_url}?lang=<b>", timeout=10)
+    assert visitor.cookies[texts.COOKIE] in texts.languages()
+
+
 def test_the_page_says_its_language(page_url: str) -> None:
     answer = requests.get(page_url, headers={"Accept-Language": "en-GB"}, timeout=10)
     assert answer.headers["Content-Language"] == "en"

@@ -1,9 +1,12 @@
 """What the page says."""
 
+import time
+
 import pytest
 
-from kolbo_demo.contract import Result, Status
-from kolbo_demo.ui import views
+from kolbo_demo.contract import Result, Status, Unsynced
+from kolbo_demo.engine import tracking
+from kolbo_demo.ui import texts, views
 from kolbo_demo.ui.generate import Stage
 
 HOSTILE = "<script>alert('x')</script>&\"{{constructor}}${1}"
@@ -54,3 +57,39 @@ def test_progress_is_for_every_reader(percent: float, shown: int) -> None:
     assert f'aria-valuemax="100" aria-valuenow="{shown}"' in page
     assert "1:05" in page
     assert "aria-valuenow" not in views.running(Stage("Sending"), 1)
+
+
+def test_parts_that_are_not_synced_are_told_in_words() -> None:
+    hidden = Unsynced(start=2.0, end=3.1, reason="the mouth is hidden")
+    page = views.done(4, "lip_1", [hidden, Unsynced(start=5, end=6.04, reason="<b>")])
+    assert "<li>Not synced 2.0-3.1 s: the mouth is hidden</li>" in page
+    assert "<li>Not synced 5.0-6.0 s: &lt;b&gt;</li>" in page
+    assert "and 2 more" in views.done(4, "lip_1", [hidden] * 7)
+    assert "Not synced" not in views.done(4, "lip_1")
+    with texts.speaking("fr"):
+        assert "the mouth" not in views.done(4, "lip_1", [hidden])
+
+
+def test_every_reason_of_the_engine_has_its_text() -> None:
+    names = ("UNSEEN", "SOMEBODY_ELSE", "SMALL", "TURNED", "OUTSIDE", "COVERED")
+    assert {getattr(tracking, name) for name in names} == set(views._REASONS)
+
+
+def test_all_that_is_known_of_a_run_is_on_its_card() -> None:
+    status = Status.model_validate(
+        {"state": "processing", "queue_position": 2, "frames_done": 30, "frames": 75}
+    )
+    first = (time.monotonic() - 30, 10)
+    page = views.running(
+        Stage("Making your video", 40, generation_id="lip_1", status=status, first=first), 65
+    )
+    for fact in ("1:05", "2 before it", "frame 30 of 75", "about 1:00 left", "processing", "lip_1"):
+        assert f">{fact}<" in page
+
+
+def test_before_there_is_a_pace_the_time_foreseen_is_told() -> None:
+    assert "takes about 1:15" in views.running(Stage("Waiting for its turn"), 3, expected=75)
+    first = (time.monotonic() - 30, 10)
+    moving = views.running(Stage("Making your video", 40, first=first), 33, expected=75)
+    assert "about 1:00 left" in moving
+    assert "takes about" not in moving

@@ -1,0 +1,240 @@
+"""Folded away below the options: which part of clip and voice is used, what becomes of different
+lengths, and whether the picture says that it is AI-generated."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from kolbo_demo.preflight import Analyst, Source, Voice
+from kolbo_demo.preflight.lengths import MODES, SAME_SECONDS, fitting
+from kolbo_demo.ui.inputs import Edit, Request, Span, UnusableError
+from kolbo_demo.ui.texts import say, shown
+
+AUTOMATIC = ""
+STEP = 0.01
+"""Seconds between two places of a slider."""
+SHORTEST = 0.1
+"""Seconds of a part that is left."""
+SAME_MOMENT = 0.02
+"""Seconds in which no face goes anywhere."""
+
+AtHand = tuple[Source | None, Voice | None, bool]
+"""The source and the voice that were looked at, and whether the voice is a file: of words there is
+no part to be chosen, they can be written shorter."""
+
+
+class Edits:
+    """The fold."""
+
+    def __init__(self) -> None:
+        # No accordion of Gradio's: what it holds while it is closed misses its updates.
+        gr.HTML(
+            shown(_fold),
+            apply_default_css=False,
+            elem_id="more",
+        )
+        with gr.Column(elem_id="more-room"):
+            with gr.Row():
+                self._clip = [_slider("clip_from"), _slider("clip_to")]
+            with gr.Row():
+                self._voice = [_slider("voice_from"), _slider("voice_to")]
+            self._mode = gr.Radio(
+                [(shown("edit.automatic"), AUTOMATIC)],
+                value=AUTOMATIC,
+                label=shown("edit.mode"),
+                elem_id="length-mode",
+                visible="hidden",
+            )
+            self.mark = gr.Checkbox(
+                label=shown("edit.mark"), info=shown("edit.mark_hint"), elem_id="mark"
+            )
+        # What the sliders stand for. No state: it has to arrive in the browser along with them.
+        self._known = gr.Textbox(_key((0.0, 0.0)), visible="hidden", show_label=False)
+        self.values = [self._known, *self._clip, *self._voice, self._mode]
+        """Components whose values `edit_of` reads."""
+
+    def follow(self, at_hand: Callable[..., AtHand], *states: gr.State) -> None:
+        """Offers what is possible for what the states hold, which `at_hand` makes of them."""
+        quiet: dict[str, Any] = {
+            "api_visibility": "private",
+            "show_progress": "hidden",
+            "concurrency_limit": None,
+            "trigger_mode": "always_last",
+        }
+        count = len(states)
+
+        def ranges(*values: Any) -> tuple[Any, ...]:
+            return _ranges(at_hand(*values[:count]), *values[count:])
+
+        def modes(*values: Any) -> gr.Radio:
+            return _modes(at_hand(*values[:count]), *values[count:])
+
+        gr.on(
+            [state.change for state in states],
+            ranges,
+            [*states, *self.values],
+            self.values,
+            **quiet,
+        )
+        gr.on(
+            [slider.change for slider in (*self._clip, *self._voice)],
+            modes,
+            [*states, *self.values],
+            self._mode,
+            **quiet,
+        )
+
+
+def _fold() -> str:
+    return f'<details class="fold"><summary>{escape(say("edit.title"))}</summary></details>'
+
+
+def edit_of(given: AtHand, values: tuple[Any, ...]) -> Edit:
+    """What stands on the page, as far as it was filled in for what is given."""
+    known, clip_from, clip_to, voice_from, voice_to, mode = values
+    clip_length, voice_length = _lengths(given)
+    same_clip, same_voice = _same(_key((clip_length, voice_length)), known)
+    clip = _part(clip_length, clip_from, clip_to) if same_clip else None
+    spoken = _part(voice_length, voice_from, voice_to) if same_voice else None
+    voice = given[1]
+    edit = Edit(
+        clip,
+        spoken,
+        _seconds(clip) if clip else clip_length,
+        _seconds(spoken) if spoken else voice.duration if voice else 0.0,
+    )
+    fits = {way.name for way in fitting(edit.clip_seconds, edit.voice_seconds)}
+    return replace(edit, mode=mode) if mode in fits else edit
+
+
+def is_empty(edit: Edit) -> bool:
+    """Whether an end lies before its beginning."""
+    return any(span and _seconds(span) < SHORTEST for span in (edit.clip, edit.voice))
+
+
+def checked(edit: Edit) -> Edit:
+    """The same. Raises `UnusableError` where nothing is left."""
+    if is_empty(edit):
+        raise UnusableError(say("edit.empty"))
+    return edit
+
+
+def lasts(edit: Edit) -> float:
+    """Seconds of the result; 0 where it is not known."""
+    if edit.mode:
+        return MODES[edit.mode].lasts(edit.clip_seconds, edit.voice_seconds)
+    return edit.voice_seconds
+
+
+def edited(
+    analyst: Analyst,
+    request: Request,
+    voice: Path | str,
+    folder: Path,
+    wanted: Callable[[], bool],
+) -> tuple[Request, Path | str]:
+    """Request and voice as they are sent: cut, made to last, and the face where the clip begins.
+    New files go into `folder`. Raises MediaError, and StoppedError once `wanted` says no."""
+    edit, source, face = request.edit, request.source, request.face
+    start = edit.clip[0] if edit.clip else 0.0
+    if face and isinstance(source, Path) and abs(request.face_at - start) > SAME_MOMENT:
+        face = analyst.followed(source, face, request.face_at, start)
+    result = lasts(edit)
+    if isinstance(source, Path) and (
+        edit.clip or (edit.mode and abs(result - edit.clip_seconds) > SAME_SECONDS)
+    ):
+        start, end = edit.clip or (0.0, edit.clip_seconds)
+        made = folder / "clip.mp4"
+        how = {"start": start, "end": end, "mode": edit.mode, "voice": edit.voice_seconds}
+        analyst.make("cut_source", source, made, wanted, **how)
+        source = made
+    if isinstance(voice, Path) and (
+        edit.voice or (edit.mode and abs(result - edit.voice_seconds) > SAME_SECONDS)
+    ):
+        start, end = edit.voice or (0.0, edit.voice_seconds)
+        made = folder / "cut.wav"
+        how = {"start": start, "end": end, "mode": edit.mode, "clip": edit.clip_seconds}
+        analyst.make("cut_voice", voice, made, wanted, **how)
+        voice = made
+    return replace(request, source=source, face=face), voice
+
+
+def _slider(name: str) -> gr.Slider:
+    return gr.Slider(
+        0,
+        1,
+        0,
+        label=shown(f"edit.{name}"),
+        step=STEP,
+        min_width=160,
+        elem_id=name.replace("_", "-"),
+        buttons=[],
+        visible="hidden",
+    )
+
+
+def _part(length: float, start: float | None, end: float | None) -> Span | None:
+    """None where it is the whole."""
+    start, end = start or 0.0, end or 0.0
+    whole = start < 2 * STEP and end > length - 2 * STEP
+    return None if not length or whole else (start, min(end, length))
+
+
+def _seconds(span: Span) -> float:
+    return max(span[1] - span[0], 0.0)
+
+
+def _lengths(given: AtHand) -> tuple[float, float]:
+    """Seconds that there are to choose a part from: of the clip, and of the voice."""
+    source, voice, cuttable = given
+    clip = (source.duration or 0.0) if source else 0.0
+    return clip, voice.duration if voice and cuttable else 0.0
+
+
+def _key(lengths: tuple[float, float]) -> str:
+    return " ".join(f"{seconds:.3f}" for seconds in lengths)
+
+
+def _same(key: str, known: str | None) -> list[bool]:
+    """Whether two keys are of the same clip, and of the same voice."""
+    now, before = key.split(), (known or "").split()
+    return [seconds in before[place : place + 1] for place, seconds in enumerate(now)]
+
+
+def _ranges(given: AtHand, *values: Any) -> tuple[Any, ...]:
+    """The sliders anew where there is another clip or voice; where it is the same, as they are."""
+    lengths, spans, sliders = _lengths(given), list(values[1:5]), list[Any]()
+    known = _key(lengths)
+    for place, (length, same) in enumerate(zip(lengths, _same(known, values[0]), strict=True)):
+        if same:
+            sliders += [gr.skip(), gr.skip()]
+        else:
+            sliders += _pair(length)
+            spans[2 * place : 2 * place + 2] = 0.0, length
+    return known, *sliders, _modes(given, known, *spans, values[5])
+
+
+def _pair(length: float) -> list[gr.Slider]:
+    if not length:
+        return [gr.Slider(value=0, visible="hidden"), gr.Slider(value=0, visible="hidden")]
+    most = round(length, 2)
+    return [
+        gr.Slider(minimum=0, maximum=most, value=0, visible=True),
+        gr.Slider(minimum=0, maximum=most, value=most, visible=True),
+    ]
+
+
+def _modes(given: AtHand, *values: Any) -> gr.Radio:
+    edit = edit_of(given, (*values[:5], AUTOMATIC))
+    modes = fitting(edit.clip_seconds, edit.voice_seconds)
+    choices = [(say("edit.automatic"), AUTOMATIC)]
+    choices += [(say(f"edit.{mode.name}"), mode.name) for mode in modes]
+    update: dict[str, Any] = {"choices": choices, "visible": True if modes else "hidden"}
+    if values[5] not in {name for _, name in choices}:
+        update["value"] = AUTOMATIC
+    # Otherwise the value is left alone: the visitor may have chosen another one meanwhile.
+    return gr.Radio(**update)

@@ -1,0 +1,140 @@
+"""The voice before it is sent: how loud the microphone is, what a recording is, how words sound."""
+
+import tempfile
+import wave
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from kolbo_demo.engine import EngineError
+from kolbo_demo.engine.voice import FASTEST, SLOWEST, speak
+from kolbo_demo.media import MediaError
+from kolbo_demo.preflight import Analyst, Voice
+from kolbo_demo.ui.generate import SPEAKING
+from kolbo_demo.ui.texts import shown
+
+Words = tuple[str, float]
+"""Words and the speed at which they are spoken."""
+
+_SCRIPT = Path(__file__).with_name("level_meter.js")
+_METER = """<div class="level" role="meter" aria-label="${title}" aria-valuemin="0"
+  aria-valuemax="100" aria-valuenow="0" hidden><i></i></div>"""
+
+
+@dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
+class Heard:
+    """The voice that is given, as far as it is at hand."""
+
+    path: Path | None = None
+    """Of a recording; None for words, for links and where there is none."""
+    said: Words | None = None
+    """Words that were listened to."""
+    voice: Voice | None = None
+    problem: str = ""
+    """One sentence where it cannot be used."""
+
+
+class Hearing:
+    """The level meter, and what there is to choose and to hear of words."""
+
+    def __init__(self, analyst: Analyst) -> None:
+        self._analyst = analyst
+        self.heard = gr.State(Heard())
+
+    def lay_out_meter(self) -> None:
+        """The meter, where the caller stands in the layout."""
+        gr.HTML(
+            "",
+            html_template=_METER,
+            js_on_load=_SCRIPT.read_text(encoding="utf-8"),
+            apply_default_css=False,
+            elem_id="level",
+            title=str(shown("voice.level")),
+        )
+
+    def lay_out_words(self) -> None:
+        """Speed, button and player, where the caller stands in the layout."""
+        with gr.Row(elem_id="words-row"):
+            self.speed = gr.Slider(
+                SLOWEST,
+                FASTEST,
+                1,
+                step=0.05,
+                label=shown("voice.speed"),
+                min_width=160,
+                elem_id="speed",
+                buttons=[],
+            )
+            self._listen = gr.Button(
+                shown("voice.listen"), size="sm", min_width=96, scale=0, elem_id="listen"
+            )
+        self._player = gr.Audio(
+            label=shown("voice.spoken"),
+            interactive=False,
+            buttons=[],
+            visible="hidden",
+            elem_id="spoken",
+        )
+
+    def follow(self, audio: gr.Audio, words: gr.Textbox) -> None:
+        """Looks at each recording as soon as it is there, speaks words when it is asked to."""
+        quiet: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None}
+        hidden: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
+        said = [words, self.speed]
+        audio.change(self._hear, audio, self.heard, **quiet, **hidden)
+        self._listen.click(
+            self._speak,
+            said,
+            [self._player, self.heard],
+            show_progress_on=self._listen,
+            **quiet,
+        )
+        gr.on(
+            [words.blur, self.speed.change],
+            self._forget,
+            [*said, self.heard],
+            [self._player, self.heard],
+            **quiet,
+            **hidden,
+        )
+
+    def _hear(self, path: str | None) -> Heard:
+        if not path:
+            return Heard()
+        try:
+            return Heard(Path(path), voice=self._analyst.voice(Path(path)))
+        except MediaError as error:
+            return Heard(Path(path), problem=str(error))
+
+    def _speak(self, words: str, speed: float) -> tuple[Any, Heard]:
+        said = as_said(words, speed)
+        try:
+            with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
+                path = Path(folder) / "words.wav"
+                with SPEAKING:
+                    speak(words, path, speed)
+                voice = self._analyst.voice(path)
+                with wave.open(str(path)) as file:
+                    rate, sound = file.getframerate(), file.readframes(file.getnframes())
+        except (MediaError, EngineError) as error:
+            return _no_player(), Heard(said=said, problem=str(error))
+        player = gr.Audio((rate, np.frombuffer(sound, "<i2")), visible=True)
+        return player, Heard(said=said, voice=voice)
+
+    def _forget(self, words: str, speed: float, heard: Heard) -> tuple[Any, Any]:
+        """What was heard is not what stands there any more."""
+        if heard.said is None or heard.said == as_said(words, speed):
+            return gr.skip(), gr.skip()
+        return _no_player(), Heard()
+
+
+def as_said(words: str | None, speed: float) -> Words:
+    """The same for words that sound the same."""
+    return " ".join((words or "").split()), speed
+
+
+def _no_player() -> gr.Audio:
+    return gr.Audio(None, visible="hidden")

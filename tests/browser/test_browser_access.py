@@ -1,0 +1,252 @@
+"""The page for everyone: without barriers, on a phone, by keyboard alone, in the dark.
+
+The pictures of the page in `docs/` come from here: `KOLBO_PICTURES=1 bash script/test
+tests/browser/test_browser_access.py`.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser.desk import MADE_MS, Desk
+from tests.browser.site import ROOT, Site
+
+VIEWS = (("light", 1280), ("dark", 390), ("dark", 1280), ("light", 390))
+"""Colours, and the width of a desk or of a phone."""
+
+UNNAMED = """
+[...document.querySelectorAll('img:not([alt]), video:not([aria-label]):not([title])')]
+  .map((each) => each.outerHTML.slice(0, 200))
+"""
+FOCUSED = """
+() => {
+  const box = document.activeElement.getBoundingClientRect();
+  return [box.x, box.y, box.width, box.height];
+}
+"""
+AT = 0.86
+"""Seconds into the result that the pictures show: on an open vowel."""
+
+
+def turn(page: Page, colours: str, width: int) -> None:
+    """Gradio marks the dark as a class of the body."""
+    page.set_viewport_size({"width": width, "height": 844 if width < 500 else 960})
+    page.evaluate("dark => document.body.classList.toggle('dark', dark)", colours == "dark")
+
+
+def picture(page: Page, name: str, *, whole: bool = True) -> None:
+    """Saves what is seen as a picture of `docs/`, where that is asked for."""
+    if os.environ.get("KOLBO_PICTURES"):
+        page.wait_for_timeout(500)  # colours and widths fade in
+        page.screenshot(path=ROOT / "docs" / f"{name}.png", full_page=whole)
+
+
+def no_barrier(page: Page, state: str, views: int = 2) -> None:
+    """Neither serious nor critical findings, nothing without a name, nothing beside the screen."""
+    found = []
+    for colours, width in VIEWS[:views]:
+        turn(page, colours, width)
+        page.wait_for_timeout(300)  # colours fade: half way they are neither
+        where = f"{state}, {colours}, {width} pixels"
+        answer = Axe().run(page, options={"resultTypes": ["violations"]}).response
+        found += [
+            f"{where}: {rule['id']}: {node['html'][:200]}"
+            for rule in answer["violations"]
+            if rule["impact"] in {"serious", "critical"}
+            for node in rule["nodes"]
+        ]
+        found += [f"{where}: no text alternative: {each}" for each in page.evaluate(UNNAMED)]
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        if wide > width:
+            found.append(f"{where}: {wide} pixels wide")
+    turn(page, *VIEWS[0])
+    assert not found, "\n".join(found)
+
+
+def test_no_state_has_a_barrier(
+    desk: Desk, portrait: Path, clip: Path, speech: Path, long_speech: Path, links: str
+) -> None:
+    page = desk.page
+    turn(page, *VIEWS[0])
+    picture(page, "page-idle")
+    no_barrier(page, "idle", 4)
+
+    page.locator("#code summary").click()
+    page.locator("#history summary").click()
+    desk.generate()
+    desk.await_error()
+    no_barrier(page, "nothing given")
+    page.locator("#code summary").click()
+    page.locator("#history summary").click()
+
+    desk.give_video(clip)
+    expect(page.locator("#face-preview img")).to_be_visible()
+    no_barrier(page, "clip given")
+    page.locator("#source-video").get_by_label("Clear").or_(
+        page.locator("#source-video").get_by_label("Remove Video")
+    ).first.click()
+    desk.give_image(portrait)
+    desk.click_face(0.44, 0.24)
+    desk.give_audio(long_speech)
+    desk.generate()
+    page.wait_for_function(
+        "+document.querySelector('#status [role=progressbar]')?.getAttribute('aria-valuenow') > 5"
+    )
+    picture(page, "page-running")
+    no_barrier(page, "running")
+    page.click("#cancel")
+    no_barrier(page, "asked whether to stop")
+    page.get_by_role("dialog").get_by_role("button", name="Stop it").click()
+    expect(page.locator("#status .cancelled")).to_be_visible()
+    no_barrier(page, "cancelled")
+
+    page.locator("#audio").get_by_label("Clear").or_(
+        page.get_by_label("Remove Audio")
+    ).first.click()
+    desk.give_audio(speech)
+    desk.generate()
+    desk.await_video()
+    page.locator("#report .verdict").wait_for(timeout=MADE_MS)
+    page.locator("#details > details > summary").click()
+    page.locator("#history summary").click()
+    no_barrier(page, "done, history open", 4)
+
+    page.get_by_label("Remove Image").click()
+    desk.tab("source", "Link")
+    desk.write("source-url", f"{links}/missing.jpg")
+    page.locator("#backend").get_by_label("Kolbo cloud").check()
+    no_barrier(page, "cloud, without a key")
+    page.locator("#backend").get_by_label("Local engine").check()
+    desk.generate()
+    page.locator("#status .failed").wait_for(timeout=MADE_MS)
+    no_barrier(page, "failed")
+
+
+def test_pictures_of_a_result(desk: Desk, site: Site) -> None:
+    """On the example, whose voice is long enough for a report worth a look."""
+    page = desk.page
+    turn(page, *VIEWS[0])
+    page.click("#example-image")
+    desk.click_face(0.44, 0.24)
+    desk.await_video()
+    page.locator("#report .verdict").wait_for(timeout=MADE_MS)
+    desk.play()
+    page.evaluate(f"v = document.querySelector('#result video'); v.pause(); v.currentTime = {AT}")
+    page.wait_for_function("!document.querySelector('#result video').seeking")
+    for name, view in (("page", 0), ("page-dark", 2)):
+        turn(page, *VIEWS[view])
+        picture(page, name)
+    turn(page, *VIEWS[3])
+    page.locator("#status").scroll_into_view_if_needed()
+    page.evaluate("document.querySelector('.run').scrollIntoView()")
+    picture(page, "page-phone", whole=False)
+    no_barrier(page, "done, with a report")
+
+
+class Keyboard:
+    """Nothing but keys."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        # Heard from the start: a chooser that comes before the browser knows of a listener is lost.
+        page.on("filechooser", lambda _: None)
+
+    def tab_to(self, selector: str) -> None:
+        """Presses Tab until it has the focus, and sees to it that the focus is seen."""
+        for _ in range(80):
+            self._page.keyboard.press("Tab")
+            if self._page.evaluate("what => document.activeElement.matches(what)", selector):
+                break
+        else:
+            raise AssertionError(f"Tab never comes to {selector}")
+        assert self.focus_is_seen(), f"the focus on {selector} is not seen"
+
+    def press(self, key: str) -> None:
+        self._page.keyboard.press(key)
+
+    def choose_file(self, path: Path) -> None:
+        with self._page.expect_file_chooser() as chooser:
+            self.press("Enter")
+        chooser.value.set_files(path)
+
+    def focus_is_seen(self) -> bool:
+        """Whether pixels in and around what has the focus change without it."""
+        self._page.evaluate("document.activeElement.scrollIntoView({ block: 'nearest' })")
+        x, y, width, height = self._page.evaluate(FOCUSED)
+        around = {
+            "x": max(x - 6, 0),
+            "y": max(y - 6, 0),
+            "width": width + 12,
+            "height": height + 12,
+        }
+
+        def look() -> bytes:
+            return self._page.screenshot(clip=around, animations="disabled")  # pyright: ignore
+
+        with_focus = look()
+        self._page.evaluate("window.held = document.activeElement; held.blur()")
+        without = look()
+        self._page.evaluate("held.focus()")
+        return with_focus != without
+
+
+def test_by_keyboard_from_the_first_input_to_the_download(
+    desk: Desk, portrait: Path, speech: Path, tmp_path: Path
+) -> None:
+    page, keys = desk.page, Keyboard(desk.page)
+    keys.tab_to("#source-image button")
+    keys.choose_file(portrait)
+    expect(page.locator("#face-preview img")).to_be_visible()
+    keys.tab_to("#face-preview .frame")
+    for _ in range(6):
+        keys.press("ArrowLeft")
+    keys.press("Shift+ArrowUp")
+    expect(page.locator("#face-point")).to_contain_text("0.44, 0.45")
+    keys.tab_to("#audio button")
+    keys.choose_file(speech)
+    expect(page.locator("#audio").get_by_label("Play", exact=True)).to_be_visible()
+    keys.tab_to("#generate")
+    keys.press("Enter")
+    keys.tab_to("#cancel")
+    keys.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    keys.press("Enter")  # the answer that harms nothing has the focus
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    desk.await_video()
+    expect(page.locator(".run .live[aria-live=polite]")).to_have_text("Your video is ready")
+    keys.tab_to("#download")
+    with page.expect_download() as download:
+        keys.press("Enter")
+    download.value.save_as(tmp_path / "talking.mp4")
+    assert (tmp_path / "talking.mp4").stat().st_size > 10_000
+
+
+def test_tab_reaches_everything_and_is_seen(desk: Desk) -> None:
+    page, keys = desk.page, Keyboard(desk.page)
+    unseen, reached = [], set()
+    for _ in range(80):
+        keys.press("Tab")
+        here = page.evaluate(
+            "document.activeElement.id || document.activeElement.closest('[id]')?.id || ''"
+        )
+        if page.evaluate("document.activeElement === document.body"):
+            break
+        reached.add(here)
+        if not keys.focus_is_seen():
+            unseen.append(page.evaluate("document.activeElement.outerHTML.slice(0, 150)"))
+    assert not unseen
+    assert {"generate", "example-image", "example-video"} <= reached
+
+
+@pytest.mark.parametrize("key", ["ArrowRight", "ArrowLeft"])
+def test_arrows_go_through_the_programs(desk: Desk, key: str) -> None:
+    page, keys = desk.page, Keyboard(desk.page)
+    keys.tab_to("#code summary")
+    keys.press("Enter")
+    keys.tab_to("#code input")
+    keys.press(key)
+    wanted = "JavaScript" if key == "ArrowRight" else "curl"
+    expect(page.locator("#code pre:visible")).to_have_attribute("data-code", wanted)
