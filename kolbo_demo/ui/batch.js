@@ -126,6 +126,16 @@ watch('told', () => {
   look();
 });
 
+// Gradio puts one button into another there, and names the outer one by a text that it lacks.
+new MutationObserver(() => {
+  for (const outer of document.querySelectorAll('#batch .icon-button:not([role]):has(button)')) {
+    outer.setAttribute('role', 'group');
+    outer.tabIndex = -1;
+    outer.title = texts.add;
+    outer.setAttribute('aria-label', texts.add);
+  }
+}).observe(document.querySelector('#batch'), { childList: true, subtree: true });
+
 document.addEventListener('visibilitychange', () => document.hidden || look());
 addEventListener('online', look);
 look();

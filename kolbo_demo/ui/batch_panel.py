@@ -30,7 +30,7 @@ _SERVED = {
     "report.json": "application/json",
 }
 _VIDEO = re.compile(r"\d{4}-[0-9A-Za-z_-]{1,60}\.mp4")
-_QUESTIONS = ("ask_stop", "ask_delete", "stop", "delete")
+_QUESTIONS = ("ask_stop", "ask_delete", "stop", "delete", "add")
 """Texts that the script needs."""
 
 

@@ -29,7 +29,7 @@ from kolbo_demo.ui.texts import say
 PRIVATE_AT_ONCE, PUBLIC_AT_ONCE = 4, 1
 """Rows in flight."""
 PUBLIC_STARTS = 4
-"""Rows that begin in a minute: all visitors share what the local service accepts in one."""
+"""Rows that begin in a minute: some of what a visitor may start in one is left for his page."""
 PUBLIC_ROWS = 30
 MOST_FILES = 2001
 """As many as the longest list can name, and the list."""

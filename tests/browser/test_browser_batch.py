@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.desk import MADE_MS, Desk, Video
 from tests.browser.site import Site
+from tests.browser.test_browser_access import no_barrier, picture
 
 
 def unfold(page: Page) -> None:
@@ -44,7 +45,7 @@ def test_a_list_from_dry_run_to_zip(
     expect(lines.nth(0)).to_contain_text("ready")
     expect(lines.nth(1)).to_contain_text("not among the uploaded files")
     expect(page.locator(".batch h3")).to_contain_text("Nothing was sent")
-    page.get_by_role("button", name="Make 3 videos").click()
+    page.get_by_role("button", name="Make the videos (3)").click()
     expect(page.locator(".batch h3")).to_contain_text(" made, ")
 
     page.reload()  # it goes on, and is found again
@@ -53,6 +54,9 @@ def test_a_list_from_dry_run_to_zip(
     expect(lines.nth(3)).to_contain_text("failed")
     expect(lines.nth(3)).to_contain_text("public")
     expect(page.locator(".batch [role=status]")).to_contain_text("Ended")
+    page.set_input_files("#batch-files input[type=file]", [rows, face, speech])
+    expect(page.locator("#batch-files")).to_contain_text("speech")
+    no_barrier(page, "a batch has ended")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download all as ZIP").click()
     with zipfile.ZipFile(download.value.path()) as archive:
@@ -94,3 +98,5 @@ def test_a_folder_of_pairs(desk: Desk, portrait: Path, clip: Path, speech: Path,
     expect(lines.filter(has_text="one.jpg")).to_contain_text("ready")
     expect(lines.filter(has_text="three")).to_contain_text("needs one picture or clip")
     expect(lines.filter(has_text="two.mp4")).to_contain_text("ready")
+    page.locator("#batch").scroll_into_view_if_needed()
+    picture(page, "page-batch")

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.desk import MADE_MS, Desk
 from tests.browser.site import Site, serve
+from tests.browser.test_browser_access import no_barrier, picture
 from tests.scripted import KEY, Reply, Scripted, serving
 
 MODELS = [
@@ -63,6 +64,8 @@ def test_models_of_the_local_engine(desk: Desk, portrait: Path, speech: Path) ->
         "(videos => videos.length == 2 && videos.every(v => v.currentTime > 0.2))"
         "([...document.querySelectorAll('.group .panes video')])"
     )
+    no_barrier(page, "models compared")
+    picture(page, "page-models")
 
     page.reload()
     expect(rows).to_have_count(2)

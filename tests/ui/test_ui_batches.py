@@ -66,7 +66,7 @@ def test_a_batch_to_its_zip(
     rows = listed(tmp_path, "portrait.png,speech.wav", "gone.png,speech.wav", ",speech.wav")
     ticket = batches.check([rows, *named(portrait, speech)], client)
     card = look(door, ticket)
-    assert card["live"] == "3 rows checked, 2 cannot work. Nothing was sent."
+    assert card["live"] == "Rows checked: 3. Cannot work: 2. Nothing was sent."
     assert "ready" in card["rows"][0]
     assert "not among the uploaded files" in card["rows"][1]
     assert server.seen == []
@@ -115,7 +115,7 @@ def test_pairs_in_a_zip(
         archive.writestr("pairs/.DS_Store", "x")
         archive.writestr("__MACOSX/pairs/one.png", "x")
     ticket = batches.check(named(path), None)
-    assert look(door, ticket)["live"] == "2 rows checked, all can work. Nothing was sent."
+    assert look(door, ticket)["live"] == "Rows checked: 2. All can work. Nothing was sent."
     names = {found.name for found in (batches.folder(ticket) / "inputs").iterdir()}
     assert names == {"one.png", "one.wav", "two.png", "two.txt"}
     assert not list(tmp_path.glob("two.png"))
@@ -165,9 +165,15 @@ def test_a_visitor_has_one_batch_of_so_many_rows(
     assert card["live"].startswith("Stopped: 0 of 2 made")
     assert "Go on" in card["head"]
 
+    # A page that was started anew knows nothing but the folder.
     server.on_status(server.completed())
-    batches.start(one, client, "somebody")
-    assert ended(door, one)["live"] == "Ended: 2 of 2 made, 0 failed"
+    anew = Batches(tmp_path / "batches", private=False)
+    anew.start(one, client, "somebody")
+    deadline = time.monotonic() + 20
+    while (view := anew.view(one)) and view.running:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert look(door, one)["live"] == "Ended: 2 of 2 made, 0 failed"
     assert server.count("POST /v1/generate/lipsync") == 2  # the first was watched on
 
 
