@@ -176,9 +176,10 @@ def _slider(name: str) -> gr.Slider:
 
 
 def _part(length: float, start: float | None, end: float | None) -> Span | None:
-    """None where it is the whole."""
+    """None where it is the whole, and where the browser has not got the range yet: until then the
+    end stands at 0."""
     start, end = start or 0.0, end or 0.0
-    whole = start < 2 * STEP and end > length - 2 * STEP
+    whole = start < 2 * STEP and (end > length - 2 * STEP or not end)
     return None if not length or whole else (start, min(end, length))
 
 

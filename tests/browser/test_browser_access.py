@@ -21,6 +21,10 @@ UNNAMED = """
 [...document.querySelectorAll('img:not([alt]), video:not([aria-label]):not([title])')]
   .map((each) => each.outerHTML.slice(0, 200))
 """
+KEYS = """
+[...document.querySelectorAll('[aria-label*=__i18n__], [title*=__i18n__], [alt*=__i18n__]')]
+  .map((each) => each.outerHTML.slice(0, 200))
+"""
 FOCUSED = """
 () => {
   const box = document.activeElement.getBoundingClientRect();
@@ -65,6 +69,7 @@ def no_barrier(page: Page, state: str, views: int = 2) -> None:
             for node in rule["nodes"]
         ]
         found += [f"{where}: no text alternative: {each}" for each in page.evaluate(UNNAMED)]
+        found += [f"{where}: not translated: {each}" for each in page.evaluate(KEYS)]
         wide = page.evaluate("document.documentElement.scrollWidth")
         if wide > width:
             found.append(f"{where}: {wide} pixels wide")
@@ -73,7 +78,7 @@ def no_barrier(page: Page, state: str, views: int = 2) -> None:
 
 
 def test_no_state_has_a_barrier(
-    desk: Desk, portrait: Path, clip: Path, speech: Path, long_speech: Path, links: str
+    desk: Desk, portrait: Path, clip: Path, speech: Path, endless: Path, links: str
 ) -> None:
     page = desk.page
     turn(page, *VIEWS[0])
@@ -96,7 +101,7 @@ def test_no_state_has_a_barrier(
     ).first.click()
     desk.give_image(portrait)
     desk.click_face(0.44, 0.24)
-    desk.give_audio(long_speech)
+    desk.give_audio(endless)
     desk.generate()
     page.wait_for_function(
         "+document.querySelector('#status [role=progressbar]')?.getAttribute('aria-valuenow') > 5"

@@ -38,10 +38,10 @@ def site(cloud: Scripted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture
 def account(cloud: Scripted, clip: Path) -> Scripted:
     """A cloud where all goes well: one model, 250 credits, a video after three looks."""
-    credits = {"total": 250, "plan_credits": 200, "credit_pack": 50, "redemption": 0}
+    purse = {"total": 250, "plan_credits": 200, "credit_pack": 50, "redemption": 0}
     cloud.seen.clear()
     cloud.on("GET /v1/models", Reply(json={"success": True, "models": [MODEL], "count": 1}))
-    cloud.on("GET /v1/account/credits", Reply(json={"success": True, "credits": credits}))
+    cloud.on("GET /v1/account/credits", Reply(json={"success": True, "credits": purse}))
     cloud.starts()
     cloud.on("GET /files/result.mp4", Reply(body=clip.read_bytes()))
     cloud.on_status(

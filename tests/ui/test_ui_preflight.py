@@ -135,6 +135,8 @@ def test_only_what_stands_for_these_files_counts() -> None:
     assert edit_of((source, voice, False), words) == Edit(None, None, 5.0, 3.0)
     assert edit_of((None, None, False), words) == Edit()
     assert is_empty(edit_of((source, voice, True), ((5.0, 3.0), 4.0, 1.0, 0.0, 3.0, "")))
+    not_yet = edit_of((source, voice, True), ((5.0, 3.0), 0.0, 5.0, 0.0, 0.0, ""))
+    assert not_yet.voice is None  # the browser has yet to hear of the range
 
 
 def test_names_from_outside_are_escaped() -> None:
