@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -230,8 +230,13 @@ class Jobs:
 
     def find(self, generation: str) -> Progress | None:
         """Where a generation stands, or None where there is none of that id."""
-        status = DBOS.get_workflow_status(generation) if _ID.fullmatch(generation) else None
-        return _progress(status) if status else None
+        return self.find_all([generation]).get(generation)
+
+    def find_all(self, generations: Iterable[str]) -> dict[str, Progress]:
+        """Where generations stand, by their ids; what there is not is left out."""
+        ids = [generation for generation in generations if _ID.fullmatch(generation)]
+        found = DBOS.list_workflows(workflow_ids=ids) if ids else []
+        return {status.workflow_id: _progress(status) for status in found}
 
     def cancel(self, generation: str) -> Progress | None:
         """Cancel what has not ended, and tell how it stands now; None for an unknown id."""

@@ -78,7 +78,7 @@ class Api:
         self._guard = guard
         self._retention = retention
         self._keys = keys
-        self._seen = Seen(jobs.find)
+        self._seen = Seen(jobs.find_all)
         self._starts = Window(limits.generations)
         self._tries = Window(limits.polls)
         self._polls = Window(limits.polls)

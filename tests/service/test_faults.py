@@ -4,6 +4,7 @@ nothing is half written, and all goes on by itself once the cause is gone.
 The disk is a small one of the test's own, in a mount namespace that dies with the service.
 """
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -72,11 +73,18 @@ def small_disk(serve, tmp_path):
 
 def fill(disk: Path, leave: int = 0) -> Path:
     """Take all room but so many bytes."""
-    stat = os.statvfs(disk)
     filler = disk / "filler"
     with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, stat.f_bavail * stat.f_frsize - leave)
-    return filler
+        while True:
+            stat = os.statvfs(disk)
+            size = stat.f_bavail * stat.f_frsize - leave
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:  # a render took some of it meanwhile
+                if error.errno != errno.ENOSPC:
+                    raise
+            else:
+                return filler
 
 
 def test_a_full_disk(small_disk, files, refused):

@@ -1,0 +1,107 @@
+"""Damaged files sent to a running service: each generation ends with a video or a sentence."""
+
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests import hostile
+from tests.service.conftest import Caller
+from tests.service.served import decode, strays
+from tests.service.test_operations import figures, health
+
+IN_FLIGHT = 6
+SLOW_SECONDS = 60
+"""Within this a render of such small files ends, also on a busy machine."""
+
+_SERVE = """
+import json, sys
+from kolbo_demo.service.app import serving
+from kolbo_demo.service.limits import Limits
+from kolbo_demo.settings import Settings
+with serving(Settings(), limits=Limits(10**6, 10**6)) as service:
+    print(json.dumps([service.base_url, service.api_key.get_secret_value()]), flush=True)
+    sys.stdin.read()
+"""
+
+
+def _ended(api: Caller, generation: str) -> str:
+    """The outcome, once it is there, and what it owes to whoever asked for it."""
+    status = api.finish(generation)
+    if status["state"] == "completed":
+        assert requests.get(status["result"]["urls"][0], timeout=30).content
+        return "completed"
+    assert status["state"] == "failed", status
+    sentence = status["error"]
+    assert sentence.endswith(".")
+    assert len(sentence) < 300, sentence
+    assert "\n" not in sentence
+    assert not hostile.INSIDE.search(sentence), sentence
+    return status["failure"]["code"]
+
+
+@pytest.mark.parametrize(
+    ("count", "seed"),
+    [
+        pytest.param(30, 0, id="short"),
+        *(
+            pytest.param(100, seed, id=f"full{seed}", marks=pytest.mark.soak)
+            for seed in range(1, 6)
+        ),
+    ],
+)
+def test_damaged_files_end_one_generation_each_and_nothing_else(
+    count, seed, other_process, renders, tmp_path, files
+):
+    data, media = tmp_path / "data", tmp_path / "media"
+    media.mkdir()
+    other = other_process(data, _SERVE)
+    api = other.caller()
+    outcomes: dict[str, str] = {}
+    flying: list[tuple[str, str]] = []
+
+    def land() -> None:
+        name, generation = flying.pop(0)
+        outcomes[name] = _ended(api, generation)
+
+    for path in hostile.damaged(media, count, seed):
+        part = "audio" if path.suffix in hostile.SOUNDS else "image"
+        content = path.read_bytes()
+        path.unlink()
+        reply = api.lipsync(files=files(0.3, **{part: content or None}))
+        if reply.status_code == 200:
+            flying.append((path.name, reply.json()["generation_id"]))
+        else:
+            assert reply.status_code == 400, (path.name, reply.text)
+            assert not hostile.INSIDE.search(reply.text)
+            outcomes[path.name] = reply.json()["code"]
+        while len(flying) >= IN_FLIGHT:
+            land()
+    while flying:
+        land()
+    assert len(outcomes) == count
+    kinds = {kind: list(outcomes.values()).count(kind) for kind in outcomes.values()}
+    print(kinds)  # shown with -s: what 500 of them came to stands in docs/reliability.md
+    assert kinds["completed"], "some damage is harmless"
+    assert kinds["INVALID_MEDIA"] > kinds["completed"]
+    crashed = [
+        name for name, code in outcomes.items() if code in ("ENGINE_CRASHED", "GENERATION_ERROR")
+    ]
+    assert not crashed, kinds
+
+    seen = figures(api)
+    rendered = seen['kolbo_stage_seconds_count{stage="render"}']
+    assert seen[f'kolbo_stage_seconds_bucket{{le="{SLOW_SECONDS}.0",stage="render"}}'] == rendered
+    assert rendered == sum(seen[f'kolbo_generations_ended_total{{state="{state}"}}']
+                           for state in ("completed", "failed"))  # fmt: skip
+    assert other.process.poll() is None
+    deadline = time.monotonic() + 10
+    while (found := health(api)) != found | {"ready": True, "queue": 0, "running": 0}:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+    assert renders(other.process.pid) == []
+    assert strays(data, kinds["completed"]) == []
+    for video in (data / "results").glob("*.mp4"):
+        assert decode(Path(video))
+    assert other.stop() == (0, "")
