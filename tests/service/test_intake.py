@@ -31,6 +31,7 @@ MEGABYTE = 1024 * 1024
         ({"source_url": JPEG, "audio_url": MP3, "prompt": {}}, "INVALID_PROMPT"),
         ({"source_url": JPEG, "audio_url": MP3, "prompt": "x" * 2001}, "INVALID_PROMPT"),
         ({"source_url": JPEG, "audio_url": MP3, "prompt": "\ud800"}, "INVALID_PROMPT"),
+        ({"source_url": JPEG, "audio_url": MP3, "visible_mark": "much"}, "INVALID_VISIBLE_MARK"),
     ],
 )
 def test_json_that_cannot_work_is_refused(api, refused, body, code):
