@@ -25,7 +25,9 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "assets"
 CLIENTS = 100
-POLL_SECONDS = 20.0
+ROUNDS = 5
+POLL_SECONDS = 8.0
+"""Of each round."""
 POLLS_A_SECOND = 300
 UPLOADS = 20
 UPLOAD_BYTES = 100 * 1024**2
@@ -56,21 +58,26 @@ def measure() -> dict[str, object]:
 
 def polls() -> dict[str, object]:
     """100 clients poll, each for a generation of his own, while the first of these renders: three
-    times a second each, then as fast as they are answered."""
+    times a second each, in rounds that tell what else this machine did, then as fast as they are
+    answered."""
     with _service() as (host, port, _):
         portrait = _portrait()
         ids = [_start(host, port, KEYS[0], _form(portrait, _speech(600)))]
         _until(host, port, ids[0], "progress")
         waiting = _form(portrait, _speech(30))
         ids += [_start(host, port, KEYS[0], waiting) for _ in range(1, CLIENTS)]
-        paced = asyncio.run(_poll_all(host, port, ids, CLIENTS / POLLS_A_SECOND))
-        restless = asyncio.run(_poll_all(host, port, ids))
+        paced = [
+            _spread(asyncio.run(_poll_all(host, port, ids, CLIENTS / POLLS_A_SECOND)))
+            for _ in range(ROUNDS)
+        ]
+        restless = _spread(asyncio.run(_poll_all(host, port, ids)))
         last = _get(host, port, f"/api/v1/generate/{ids[-1]}/status")["state"]
         assert last == "processing", "the renders ended before the polls did"
     return {
         "clients": CLIENTS,
-        "paced": _spread(paced) | {"target": f">= {POLLS_A_SECOND} a second, p99 < 50 ms"},
-        "as_fast_as_answered": _spread(restless),
+        "paced": paced,
+        "target": f">= {POLLS_A_SECOND} a second, p99 < 50 ms",
+        "as_fast_as_answered": restless,
     }
 
 

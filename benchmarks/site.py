@@ -107,11 +107,16 @@ class Postgres:
 class Machine:
     """A command of ours in a process of its own, as on a machine of its own."""
 
-    def __init__(self, words: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, words: tuple[str, ...], environment: dict[str, str], log: Path, core: int | None
+    ) -> None:
         self._log = log
         self._out = log.open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kolbo_demo", *words],
+            [
+                *([] if core is None else ["taskset", "-c", str(core)]),
+                *(sys.executable, "-m", "kolbo_demo", *words),
+            ],
             stdout=self._out,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
@@ -160,6 +165,9 @@ class Site:
 
     def start(self, *words: str, **more: str) -> Machine:
         """A machine with a disk of its own."""
+        return self._started(words, more, None)
+
+    def _started(self, words: tuple[str, ...], more: dict[str, str], core: int | None) -> Machine:
         number = len(self.machines)
         environment = {
             "KOLBO_DATABASE_URL": self.url,
@@ -168,7 +176,7 @@ class Site:
             "KOLBO_LOCAL_API_KEY": "test-key",
         }
         log = self._folder / f"machine-{number}.log"
-        self.machines.append(Machine(words, environment | more, log))
+        self.machines.append(Machine(words, environment | more, log, core))
         return self.machines[-1]
 
     def crew(self, processes: int) -> Machine:
@@ -177,9 +185,12 @@ class Site:
         machine.until(lambda said: said.count("Working") == processes)
         return machine
 
-    def workers(self, count: int) -> list[Machine]:
-        """So many machines that render in one process each, and take work already."""
-        machines = [self.start("worker", "--processes", "1") for _ in range(count)]
+    def workers(self, count: int, *, pinned: bool = False) -> list[Machine]:
+        """So many machines that render in one process each, and take work already; each on a core
+        of its own where they are `pinned`."""
+        cores = sorted(os.sched_getaffinity(0))[:count] if pinned else [None] * count
+        words = ("worker", "--processes", "1")
+        machines = [self._started(words, {}, core) for core in cores]
         for machine in machines:
             machine.until(lambda said: "Working" in said)
         return machines

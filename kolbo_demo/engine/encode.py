@@ -98,8 +98,11 @@ class PieceWriter:
     nothing is left. Raises OSError if the disk does not take the file.
     """
 
-    def __init__(self, path: Path, width: int, height: int, fps: Fraction | int) -> None:
-        """`width` and `height` are even pixels."""
+    def __init__(
+        self, path: Path, width: int, height: int, fps: Fraction | int, threads: int = THREADS
+    ) -> None:
+        """`width` and `height` are even pixels. `threads` changes what is encoded, if not what is
+        seen: all pieces of one video have the same."""
         if width % 2 or height % 2:
             raise ValueError("width and height must be even")
         self.fps = Fraction(fps)
@@ -107,7 +110,7 @@ class PieceWriter:
         """Frames so far."""
         self._size = (height, width, 3)
         self._last: VideoFrame | None = None
-        self._reformatter = VideoReformatter()
+        self._reformatter, self._threads = VideoReformatter(), threads
         with ExitStack() as stack:
             self._container = stack.enter_context(_made(Path(path)))
             # Every piece has the same settings, or a player could not go from one to the next.
@@ -117,7 +120,7 @@ class PieceWriter:
             context = self._stream.codec_context
             context.width, context.height, context.pix_fmt = width, height, "yuv420p"
             context.time_base = 1 / self.fps
-            context.thread_count = THREADS
+            context.thread_count = threads
             context.colorspace = Colorspace.ITU709
             context.color_range = ColorRange.MPEG
             context.color_primaries = ColorPrimaries.BT709
@@ -149,7 +152,7 @@ class PieceWriter:
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
             interpolation=_TO_YUV,
-            threads=THREADS,
+            threads=self._threads,
         )
         self.repeat()
 

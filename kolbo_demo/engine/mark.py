@@ -21,7 +21,7 @@ WIDEST = 0.9
 """Of the frame's width."""
 DARK, SHADE = 20, 0.68
 """Grey level of the plate under white letters, and how much of the picture it covers. On white the
-letters still have a contrast of 8 to 1, on black of 18 to 1."""
+letters still have a contrast of 6 to 1, on black of 19 to 1."""
 
 
 class Mark:

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from kolbo_demo.container import THREADS
 from kolbo_demo.engine import Cancelled, EngineError, encode, problem, stored
 from kolbo_demo.engine.animate import (
     LEARN_FROM,
@@ -281,13 +282,15 @@ def render_segment(
         if given.kind == "image":
             pictures = _still_segment(given, source, shown)
         else:
-            clip = stack.enter_context(Clip(source))
+            clip = stack.enter_context(Clip(source, THREADS if threaded else 1))
             pictures = _clip_segment(given, clip, index, passed, threaded)
         if threaded:
             pictures = ahead(pictures, depth(3 * given.width * given.height))
         if given.mark:
             pictures = map(Mark(given.width, given.height), pictures)
-        with PieceWriter(output, given.width, given.height, given.fps) as writer:
+        # By the plan, not by who makes it, so that all pieces are encoded alike.
+        threads = THREADS if len(given.segments) == 1 else 1
+        with PieceWriter(output, given.width, given.height, given.fps, threads) as writer:
             for picture in pictures:
                 _check(stop)
                 writer.write(picture)

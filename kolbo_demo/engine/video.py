@@ -60,8 +60,9 @@ class Clip:
     Use as a context manager. Raises MediaError if nothing in the file can be shown.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path, threads: int = THREADS) -> None:
+        """`threads` decode and convert; the frames are the same."""
+        self.path, self._threads = Path(path), threads
         with open_media(self.path) as container:
             stream = video_stream(container)
             self._stored = square_size(stream)
@@ -196,6 +197,7 @@ class Clip:
         start, unit = self._timeline.start * self._timeline.time_base, self._timeline.time_base
         with open_media(self.path) as container:
             stream = video_stream(container)
+            stream.thread_count = self._threads
             if seconds is not None:
                 try:
                     container.seek(self._timeline.start + math.floor(seconds / unit), stream=stream)
@@ -240,7 +242,7 @@ class Clip:
             interpolation=_TO_RGB,
             dst_color_trc=ColorTrc.BT709 if wide else None,
             dst_color_primaries=ColorPrimaries.BT709 if wide else None,
-            threads=THREADS,
+            threads=self._threads,
         )
         rgb = self._orientation.apply(converted.to_ndarray())[: self.height, : self.width]
         return rgb.copy() if converted is frame else np.ascontiguousarray(rgb)

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, error
@@ -16,6 +17,7 @@ from kolbo_demo.service.errors import ServiceError
 
 # Jobs of an older release are taken up by a newer one: raise it only when they no longer fit.
 APPLICATION_VERSION = "1"
+YOUNG_SECONDS = 60.0
 CONNECTIONS = 8
 """Of a process to PostgreSQL, at most: many processes share its hundred."""
 REACH = {"connect_timeout": 5, "tcp_user_timeout": 5000}
@@ -50,8 +52,10 @@ def clear(folder: Path) -> None:
     """Remove the folders in it whose processes are dead."""
     for child in folder.iterdir():
         with contextlib.suppress(ServiceError, OSError, sqlite3.Error):
-            lock(child).close()
-            shutil.rmtree(child, ignore_errors=True)
+            # A young one may belong to a process that is about to lock it.
+            if time.time() - child.stat().st_mtime > YOUNG_SECONDS:
+                lock(child).close()
+                shutil.rmtree(child, ignore_errors=True)
 
 
 def file(folder: Path) -> URL:

@@ -200,7 +200,7 @@ def _status(record: Record, run: Run | None) -> str:
         return views.cancelled(known)
     if run is None:
         return views.stranded(known)
-    return views.running(run.stage, _elapsed(record), run.fault)
+    return views.running(run.stage, _elapsed(record), run.fault, record.expected)
 
 
 def _elapsed(record: Record) -> float:

@@ -52,7 +52,8 @@ class Edits:
             self.mark = gr.Checkbox(
                 label=shown("edit.mark"), info=shown("edit.mark_hint"), elem_id="mark"
             )
-        self._known = gr.State((0.0, 0.0))
+        # What the sliders stand for. No state: it has to arrive in the browser along with them.
+        self._known = gr.Textbox(_key((0.0, 0.0)), visible="hidden", show_label=False)
         self.values = [self._known, *self._clip, *self._voice, self._mode]
         """Components whose values `edit_of` reads."""
 
@@ -96,8 +97,9 @@ def edit_of(given: AtHand, values: tuple[Any, ...]) -> Edit:
     """What stands on the page, as far as it was filled in for what is given."""
     known, clip_from, clip_to, voice_from, voice_to, mode = values
     clip_length, voice_length = _lengths(given)
-    clip = _part(clip_length, clip_from, clip_to) if clip_length == known[0] else None
-    spoken = _part(voice_length, voice_from, voice_to) if voice_length == known[1] else None
+    same_clip, same_voice = _same(_key((clip_length, voice_length)), known)
+    clip = _part(clip_length, clip_from, clip_to) if same_clip else None
+    spoken = _part(voice_length, voice_from, voice_to) if same_voice else None
     voice = given[1]
     edit = Edit(
         clip,
@@ -193,11 +195,22 @@ def _lengths(given: AtHand) -> tuple[float, float]:
     return clip, voice.duration if voice and cuttable else 0.0
 
 
+def _key(lengths: tuple[float, float]) -> str:
+    return " ".join(f"{seconds:.3f}" for seconds in lengths)
+
+
+def _same(key: str, known: str | None) -> list[bool]:
+    """Whether two keys are of the same clip, and of the same voice."""
+    now, before = key.split(), (known or "").split()
+    return [seconds in before[place : place + 1] for place, seconds in enumerate(now)]
+
+
 def _ranges(given: AtHand, *values: Any) -> tuple[Any, ...]:
     """The sliders anew where there is another clip or voice; where it is the same, as they are."""
-    known, spans, sliders = _lengths(given), list(values[1:5]), list[Any]()
-    for place, (length, before) in enumerate(zip(known, values[0], strict=True)):
-        if length == before:
+    lengths, spans, sliders = _lengths(given), list(values[1:5]), list[Any]()
+    known = _key(lengths)
+    for place, (length, same) in enumerate(zip(lengths, _same(known, values[0]), strict=True)):
+        if same:
             sliders += [gr.skip(), gr.skip()]
         else:
             sliders += _pair(length)

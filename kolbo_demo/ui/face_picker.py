@@ -91,8 +91,8 @@ class FacePicker:
             y=None,
             faces=[],
             chosen=None,
-            title=str(shown("face.frame")),  # Gradio translates properties of these names
-            description=str(shown("face.unseen")),
+            title="",
+            description="",
         )
         self.frame = gr.Slider(
             0,
@@ -235,7 +235,16 @@ def _preview(html: str, faces: list[Face] | None) -> gr.HTML:
         }
         for index, face in enumerate(faces or [], 1)
     ]
-    return gr.HTML(html, x=None, y=None, chosen=None, faces=boxes, visible=_visible(html))
+    return gr.HTML(
+        html,
+        x=None,
+        y=None,
+        chosen=None,
+        faces=boxes,
+        title=escape(say("face.frame"), quote=True),
+        description=escape(say("face.unseen")),
+        visible=_visible(html),
+    )
 
 
 def _picture(picture: Picture) -> str:

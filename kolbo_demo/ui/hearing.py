@@ -3,6 +3,7 @@
 import tempfile
 import wave
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,20 @@ from kolbo_demo.engine.voice import FASTEST, SLOWEST, speak
 from kolbo_demo.media import MediaError
 from kolbo_demo.preflight import Analyst, Voice
 from kolbo_demo.ui.generate import SPEAKING
-from kolbo_demo.ui.texts import shown
+from kolbo_demo.ui.texts import say, shown
 
 Words = tuple[str, float]
 """Words and the speed at which they are spoken."""
 
 _SCRIPT = Path(__file__).with_name("level_meter.js")
-_METER = """<div class="level" role="meter" aria-label="${title}" aria-valuemin="0"
-  aria-valuemax="100" aria-valuenow="0" hidden><i></i></div>"""
+
+
+def _meter() -> str:
+    name = escape(say("voice.level"), quote=True)
+    return (
+        f'<div class="level" role="meter" aria-label="{name}" aria-valuemin="0" '
+        'aria-valuemax="100" aria-valuenow="0" hidden><i></i></div>'
+    )
 
 
 @dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
@@ -47,12 +54,10 @@ class Hearing:
     def lay_out_meter(self) -> None:
         """The meter, where the caller stands in the layout."""
         gr.HTML(
-            "",
-            html_template=_METER,
+            shown(_meter),
             js_on_load=_SCRIPT.read_text(encoding="utf-8"),
             apply_default_css=False,
             elem_id="level",
-            title=str(shown("voice.level")),
         )
 
     def lay_out_words(self) -> None:

@@ -72,6 +72,8 @@ class Record(BaseModel):
     error: str | None = None
     status: Status | None = None
     """The last one seen, once it has ended."""
+    expected: float | None = None
+    """Seconds from the click to the end, as foreseen at the click."""
     seconds: float | None = None
     """From the click to the end."""
 

@@ -1,8 +1,10 @@
-"""How long the local engine will take, by what it took for the last generations."""
+"""How long a generation will take: on the local engine by what it took for the last ones."""
 
 import math
 import statistics
+from collections.abc import Sequence
 
+from kolbo_demo.contract import Model
 from kolbo_demo.ui.access import LOCAL
 from kolbo_demo.ui.kept import Kept
 
@@ -10,6 +12,16 @@ LIKE = 3.0
 """A result so many times longer or shorter tells nothing: starting takes its own time."""
 NEAREST = 3
 """Generations of the most similar length that are asked."""
+
+
+def foreseen(kept: Kept, backend: str, meant: Sequence[Model], seconds: float) -> float | None:
+    """Seconds from the click to a result of `seconds` (0: not known) where it is clear which model
+    will do the work; of a cloud's model what its document says. None while unknown."""
+    if len(meant) != 1:
+        return None
+    if backend != LOCAL:
+        return meant[0].estimated_duration_seconds
+    return expected(kept, meant[0].identifier, seconds) if seconds else None
 
 
 def expected(kept: Kept, model: str, seconds: float) -> float | None:

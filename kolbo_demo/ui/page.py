@@ -25,6 +25,7 @@ from kolbo_demo.ui import (
     examples,
     language,
     model_comparison,
+    pace,
     uploads,
     views,
 )
@@ -33,13 +34,13 @@ from kolbo_demo.ui.allowance import Allowance, visitor_of
 from kolbo_demo.ui.batch_panel import BatchPanel
 from kolbo_demo.ui.batches import Batches
 from kolbo_demo.ui.code import CodePanel
-from kolbo_demo.ui.edits import Edits, checked, edit_of
+from kolbo_demo.ui.edits import Edits, checked, edit_of, lasts
 from kolbo_demo.ui.face_picker import Choice, FacePicker, Seen
 from kolbo_demo.ui.hearing import Heard, Hearing, as_said
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.model_comparison import ModelComparison
-from kolbo_demo.ui.models import ModelPicker
+from kolbo_demo.ui.models import ModelPicker, Offers
 from kolbo_demo.ui.preflight import Preflight, at_hand
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.stage import Stage, told
@@ -272,6 +273,7 @@ class _Page:
                 self.hearing.speed,
                 self.hearing.heard,
                 self.edits.mark,
+                self.models.offers,
                 *self.edits.values,
             ],
             "outputs": self.stage.cards,
@@ -332,6 +334,7 @@ class _Page:
         speed: float,
         heard: Heard,
         mark: bool,
+        offers: Offers,
         *cuts: Any,
         rivals: Sequence[str] = (),
     ) -> Any:
@@ -361,11 +364,15 @@ class _Page:
             return told(problem=str(error))
         allowance = self._access.allowance(backend, key)
         spending = partial(allowance.spend, visitor) if allowance else None
-        if not rivals:
-            return told([self._runs.start(client, request, backend, spending=spending)])
-        group = uuid4().hex
-        requests = [replace(request, model=name or None) for name in rivals]
-        return told([self._runs.start(client, each, backend, group, spending) for each in requests])
+        kind = seen.source.kind if seen.source else None
+        records = []
+        group = uuid4().hex if rivals else None
+        for each in rivals or [model]:
+            meant = offers.meant(each, kind)
+            expected = pace.foreseen(self._runs.kept, backend, meant, lasts(request.edit))
+            asked = replace(request, model=each or None)
+            records.append(self._runs.start(client, asked, backend, group, spending, expected))
+        return told(records)
 
     def _compare(self, asked_by: gr.Request, chosen: list[str], *filled: Any) -> Any:
         """Starts one generation with each of the chosen models."""

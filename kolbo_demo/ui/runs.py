@@ -46,9 +46,11 @@ class Runs:
         backend: str,
         group: str | None = None,
         spending: Spending | None = None,
+        expected: float | None = None,
     ) -> Record:
         """Begins a generation. Gives its record at once."""
         record = self.kept.new(request, backend, group)
+        record.expected = expected
         if backend != LOCAL:  # Kolbo's API has no such field: the result is marked here
             request = replace(request, mark=False)
         self._run(client, request, record, spending)

@@ -51,8 +51,11 @@ def idle() -> str:
     )
 
 
-def running(stage: Stage, elapsed: float, fault: str | None = None) -> str:
-    """While it is being made. `fault` is a sentence on what went wrong without ending it."""
+def running(
+    stage: Stage, elapsed: float, fault: str | None = None, expected: float | None = None
+) -> str:
+    """While it is being made. `fault` is a sentence on what went wrong without ending it;
+    `expected` are the seconds in all that it was foreseen to take."""
     if stage.percent is None:
         bar = _bar(f'aria-valuetext="{escape(say("status.working"))}"', "moving", "")
         side = ""
@@ -70,6 +73,8 @@ def running(stage: Stage, elapsed: float, fault: str | None = None) -> str:
         more.append(say("status.frames", done=frames, all=extra["frames"]))
     if (left := stage.seconds_left) is not None:
         more.append(say("status.left", time=clock(left)))
+    elif expected:
+        more.append(say("status.takes", time=clock(max(expected, 1))))
     rest = _facts(stage.generation_id, state, elapsed, more) + note(fault or "", bad=True)
     return _status("running", stage.headline, bar + rest, side)
 

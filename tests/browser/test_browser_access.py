@@ -21,11 +21,21 @@ UNNAMED = """
 [...document.querySelectorAll('img:not([alt]), video:not([aria-label]):not([title])')]
   .map((each) => each.outerHTML.slice(0, 200))
 """
+KEYS = """
+[...document.querySelectorAll('[aria-label*=__i18n__], [title*=__i18n__], [alt*=__i18n__]')]
+  .map((each) => each.outerHTML.slice(0, 200))
+"""
 FOCUSED = """
 () => {
   const box = document.activeElement.getBoundingClientRect();
   return [box.x, box.y, box.width, box.height];
 }
+"""
+STILL = """
+const style = document.createElement('style');
+style.className = 'still';
+style.textContent = '* { transition: none !important; }';
+document.head.append(style);
 """
 AT = 0.86
 """Seconds into the result that the pictures show: on an open vowel."""
@@ -35,12 +45,13 @@ def turn(page: Page, colours: str, width: int) -> None:
     """Gradio marks the dark as a class of the body."""
     page.set_viewport_size({"width": width, "height": 844 if width < 500 else 960})
     page.evaluate("dark => document.body.classList.toggle('dark', dark)", colours == "dark")
+    if page.locator("style.still").count() == 0:  # colours that fade are half way neither
+        page.evaluate(STILL)
 
 
 def picture(page: Page, name: str, *, whole: bool = True) -> None:
     """Saves what is seen as a picture of `docs/`, where that is asked for."""
     if os.environ.get("KOLBO_PICTURES"):
-        page.wait_for_timeout(500)  # colours and widths fade in
         page.screenshot(path=ROOT / "docs" / f"{name}.png", full_page=whole)
 
 
@@ -49,7 +60,6 @@ def no_barrier(page: Page, state: str, views: int = 2) -> None:
     found = []
     for colours, width in VIEWS[:views]:
         turn(page, colours, width)
-        page.wait_for_timeout(300)  # colours fade: half way they are neither
         where = f"{state}, {colours}, {width} pixels"
         answer = Axe().run(page, options={"resultTypes": ["violations"]}).response
         found += [
@@ -59,6 +69,7 @@ def no_barrier(page: Page, state: str, views: int = 2) -> None:
             for node in rule["nodes"]
         ]
         found += [f"{where}: no text alternative: {each}" for each in page.evaluate(UNNAMED)]
+        found += [f"{where}: not translated: {each}" for each in page.evaluate(KEYS)]
         wide = page.evaluate("document.documentElement.scrollWidth")
         if wide > width:
             found.append(f"{where}: {wide} pixels wide")
@@ -67,7 +78,7 @@ def no_barrier(page: Page, state: str, views: int = 2) -> None:
 
 
 def test_no_state_has_a_barrier(
-    desk: Desk, portrait: Path, clip: Path, speech: Path, long_speech: Path, links: str
+    desk: Desk, portrait: Path, clip: Path, speech: Path, endless: Path, links: str
 ) -> None:
     page = desk.page
     turn(page, *VIEWS[0])
@@ -90,7 +101,7 @@ def test_no_state_has_a_barrier(
     ).first.click()
     desk.give_image(portrait)
     desk.click_face(0.44, 0.24)
-    desk.give_audio(long_speech)
+    desk.give_audio(endless)
     desk.generate()
     page.wait_for_function(
         "+document.querySelector('#status [role=progressbar]')?.getAttribute('aria-valuenow') > 5"
@@ -123,6 +134,35 @@ def test_no_state_has_a_barrier(
     desk.generate()
     page.locator("#status .failed").wait_for(timeout=MADE_MS)
     no_barrier(page, "failed")
+
+
+def test_the_folded_rooms_have_no_barrier(
+    desk: Desk, portrait: Path, speech: Path, tmp_path: Path
+) -> None:
+    page = desk.page
+    desk.give_image(portrait)
+    page.get_by_role("button", name="Compare models").click()
+    expect(page.locator("#versus-models")).to_contain_text("Local still")
+    page.get_by_role("button", name="Many at once").click()
+    rows = tmp_path / "rows.csv"
+    rows.write_text("source,audio\nportrait.jpg,speech.wav\n/etc/passwd,speech.wav\n")
+    page.set_input_files("#batch-files input[type=file]", [rows, portrait, speech])
+    expect(page.locator("#batch-files")).to_contain_text("speech")
+    page.click("#batch-check")
+    expect(page.locator(".batch tbody tr")).to_have_count(2)
+    no_barrier(page, "models and batch unfolded", 4)
+
+
+@pytest.mark.parametrize("language", ["ar", "he", "de"])
+def test_no_language_has_a_barrier(page: Page, site: Site, language: str) -> None:
+    page.goto(f"{site.url}/?lang={language}")
+    expect(page.locator("#generate")).to_be_enabled()
+    expect(page.locator("#model-note p").first).to_be_visible()
+    direction = "ltr" if language == "de" else "rtl"
+    assert page.evaluate("getComputedStyle(document.body).direction") == direction
+    no_barrier(page, language)
+    if language == "ar":
+        picture(page, "page-right-to-left")
 
 
 def test_pictures_of_a_result(desk: Desk, site: Site) -> None:

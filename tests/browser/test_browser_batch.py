@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.desk import MADE_MS, Desk, Video
 from tests.browser.site import Site
-from tests.browser.test_browser_access import no_barrier, picture
+from tests.browser.test_browser_access import no_barrier
 
 
 def unfold(page: Page) -> None:
@@ -98,5 +98,3 @@ def test_a_folder_of_pairs(desk: Desk, portrait: Path, clip: Path, speech: Path,
     expect(lines.filter(has_text="one.jpg")).to_contain_text("ready")
     expect(lines.filter(has_text="three")).to_contain_text("needs one picture or clip")
     expect(lines.filter(has_text="two.mp4")).to_contain_text("ready")
-    page.locator("#batch").scroll_into_view_if_needed()
-    picture(page, "page-batch")

@@ -1,4 +1,7 @@
-"""The same inputs through several models, on the local engine and on a stand-in for the cloud."""
+"""The same inputs through several models, on the local engine and on a stand-in for the cloud.
+
+With `KOLBO_PICTURES=1` the picture in `docs/` is taken anew.
+"""
 
 import json
 from collections.abc import Iterator
@@ -8,12 +11,18 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.desk import MADE_MS, Desk
-from tests.browser.site import Site, serve
+from tests.browser.site import ROOT, Site, serve
 from tests.browser.test_browser_access import no_barrier, picture
 from tests.scripted import KEY, Reply, Scripted, serving
 
 MODELS = [
-    {"identifier": "alpha/face", "name": "Alpha", "types": ["lipsync-image"], "credit": 5},
+    {
+        "identifier": "alpha/face",
+        "name": "Alpha",
+        "types": ["lipsync-image"],
+        "credit": 5,
+        "estimated_duration_seconds": 75,
+    },
     {"identifier": "beta/clip", "name": "Beta", "types": ["lipsync-video"], "credit": 7},
     {"identifier": "gamma/any", "name": "Gamma", "types": ["lipsync"], "credit": 9},
 ]
@@ -41,10 +50,10 @@ def tick(page: Page, *names: str) -> None:
         page.locator("#versus-models").get_by_label(name).check()
 
 
-def test_models_of_the_local_engine(desk: Desk, portrait: Path, speech: Path) -> None:
+def test_models_of_the_local_engine(desk: Desk, portrait: Path) -> None:
     page = desk.page
     desk.give_image(portrait)
-    desk.give_audio(speech)
+    desk.give_audio(ROOT / "assets" / "speech.wav")  # long enough for a verdict
     unfold(page)
     expect(page.locator("#versus-models")).not_to_contain_text("Local clip")  # takes no portrait
     tick(page, "Smart Select")
@@ -65,7 +74,14 @@ def test_models_of_the_local_engine(desk: Desk, portrait: Path, speech: Path) ->
         "([...document.querySelectorAll('.group .panes video')])"
     )
     no_barrier(page, "models compared")
-    picture(page, "page-models")
+    page.evaluate("""
+      for (const video of document.querySelectorAll('.group video')) {
+        video.pause();
+        video.currentTime = 0.86;
+      }
+      scrollTo(0, 0);
+    """)
+    picture(page, "page-models", whole=False)
 
     page.reload()
     expect(rows).to_have_count(2)
@@ -94,7 +110,8 @@ def test_models_of_the_cloud(
         Reply(json={**started, "generation_id": "lip_2", "credits_charged": 36}),
     )
     cloud.on("GET /files/result.mp4", Reply(body=clip.read_bytes()))
-    cloud.on_status(cloud.completed(model="alpha/face"), generation="lip_1")
+    working = {"success": True, "state": "processing", "generation_id": "lip_1"}
+    cloud.on_status(*[working] * 20, cloud.completed(model="alpha/face"), generation="lip_1")
     failed = {"success": True, "state": "failed", "error": "The model is busy."}
     cloud.on_status({**failed, "generation_id": "lip_2"}, generation="lip_2")
 
@@ -109,6 +126,7 @@ def test_models_of_the_cloud(
     expect(page.locator("#versus-models")).not_to_contain_text("Beta")  # takes clips only
     tick(page, "Alpha", "Gamma")
     page.click("#versus-generate")
+    expect(page.locator(".runs")).to_contain_text("takes about 1:15")
     rows = page.locator(".group tbody tr")
     good, bad = rows.filter(has_text="alpha/face"), rows.filter(has_text="gamma/any")
     expect(bad).to_contain_text("failed", timeout=MADE_MS)

@@ -170,7 +170,7 @@ def test_a_lost_worker_s_segments_are_taken_over(
     for worker, _ in workers.values():
         worker.until(lambda said: "Working" in said)
     api = caller(base)
-    generation = api.start(files=files(2 * LONG))
+    generation = api.start(files=files(LONG))
 
     def both_render() -> dict[int, list[str]]:
         at_work: dict[int, list[str]] = {}
@@ -207,8 +207,8 @@ def test_a_lost_worker_s_segments_are_taken_over(
     elif blow == "cut off":
         cable.mend()
     status = api.finish(generation)
-    check(video_of(status), 2 * LONG)
-    assert len(segments(site, generation)) == 6
+    check(video_of(status), LONG)
+    assert len(segments(site, generation)) == 3
     shared = Path(site.storage)
     wait(lambda: [path.suffix for path in files_of(shared)] == [".jpg", ".mp4"], 20)
     if blow != "killed":

@@ -4,7 +4,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
+import pytest
 
 from kolbo_demo.client import KolboClient
 from kolbo_demo.engine.mark import Mark
@@ -192,3 +194,27 @@ def test_a_marked_result_stays_as_it_came(
     assert last.video
     assert last.video.read_bytes() == VIDEO
     assert server.seen[0].parts["visible_mark"][2] == b"true"
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_result_s_metadata_say_what_it_is(
+    client: KolboClient,
+    server: Scripted,
+    portrait: Path,
+    speech: Path,
+    talking: Path,
+    tmp_path: Path,
+    readable: bool,
+) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    if readable:
+        server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
+    last = until_end(Run(client, request(portrait, speech), tmp_path, stamp=True))
+    assert last.video, last.error
+    if readable:
+        with av.open(str(last.video)) as file:
+            assert "AI-generated" in file.metadata["comment"]
+    else:  # whatever the API made is handed out all the same
+        assert last.video.read_bytes() == VIDEO
+    assert [path.name for path in tmp_path.glob("*.mp4")] == ["result.mp4"]

@@ -127,14 +127,14 @@ def test_a_part_and_a_way_are_told() -> None:
 def test_only_what_stands_for_these_files_counts() -> None:
     source = Source("video", "mp4", 1, 640, 360, 5.0)
     voice = Voice("wav", 1, 3.0, True, -10.0, 0.0)
-    chosen = ((5.0, 3.0), 1.0, 4.0, 0.0, 3.0, "remap")
+    chosen = ("5.000 3.000", 1.0, 4.0, 0.0, 3.0, "remap")
     assert edit_of((source, voice, True), chosen) == Edit((1.0, 4.0), None, 3.0, 3.0)
-    other = ((7.0, 3.0), 1.0, 4.0, 0.5, 3.0, "silence")  # the clip is another one now
+    other = ("7.000 3.000", 1.0, 4.0, 0.5, 3.0, "silence")  # the clip is another one now
     assert edit_of((source, voice, True), other) == Edit(None, (0.5, 3.0), 5.0, 2.5, "silence")
-    words = ((5.0, 0.0), 0.0, 5.0, 0.0, 0.0, "loop")  # no way for a clip that is the longer one
+    words = ("5.000 0.000", 0.0, 5.0, 0.0, 0.0, "loop")  # no way for a clip that is the longer one
     assert edit_of((source, voice, False), words) == Edit(None, None, 5.0, 3.0)
     assert edit_of((None, None, False), words) == Edit()
-    assert is_empty(edit_of((source, voice, True), ((5.0, 3.0), 4.0, 1.0, 0.0, 3.0, "")))
+    assert is_empty(edit_of((source, voice, True), ("5.000 3.000", 4.0, 1.0, 0.0, 3.0, "")))
 
 
 def test_names_from_outside_are_escaped() -> None:
@@ -161,3 +161,7 @@ def test_time_is_told_by_what_was_measured(tmp_path: Path) -> None:
     assert pace.expected(kept, "m", 10) == 7.5
     assert pace.expected(kept, "other", 10) is None
     assert pace.expected(kept, "m", 1) is None  # nothing so short was measured
+    here, there = Model(identifier="m"), Model(identifier="c", estimated_duration_seconds=75)
+    assert pace.foreseen(kept, "local", [here], 10) == 7.5
+    assert pace.foreseen(kept, "cloud", [there], 0) == 75  # as its document has it
+    assert pace.foreseen(kept, "cloud", [here, there], 10) is None  # which one takes it?

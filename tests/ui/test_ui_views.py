@@ -85,3 +85,11 @@ def test_all_that_is_known_of_a_run_is_on_its_card() -> None:
     )
     for fact in ("1:05", "2 before it", "frame 30 of 75", "about 1:00 left", "processing", "lip_1"):
         assert f">{fact}<" in page
+
+
+def test_before_there_is_a_pace_the_time_foreseen_is_told() -> None:
+    assert "takes about 1:15" in views.running(Stage("Waiting for its turn"), 3, expected=75)
+    first = (time.monotonic() - 30, 10)
+    moving = views.running(Stage("Making your video", 40, first=first), 33, expected=75)
+    assert "about 1:00 left" in moving
+    assert "takes about" not in moving
