@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.desk import Desk
 from tests.browser.site import ROOT, Site, chromium, serve
+from tests.scripted import Scripted, serving
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +22,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One a module: the service takes ten generations a minute."""
     with serve(tmp_path_factory.mktemp("site")) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Scripted]:
+    """Stands in for Kolbo's, for a `site` of the module's own that asks it."""
+    with serving(Scripted()) as scripted:
+        yield scripted
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +80,12 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def long_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 seconds: long enough to be watched, and to be stopped on the way."""
     return _speech(tmp_path_factory.mktemp("voice") / "long.wav", 40)
+
+
+@pytest.fixture(scope="session")
+def longer_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """100 seconds: still under way after another one was asked for and the page loaded again."""
+    return _speech(tmp_path_factory.mktemp("voice") / "longer.wav", 100)
 
 
 @pytest.fixture(scope="session")

@@ -23,11 +23,11 @@ def stranger(browser: Browser) -> Iterator[Page]:
 
 
 def test_reload_while_two_run(
-    desk: Desk, site: Site, stranger: Page, portrait: Path, long_speech: Path, speech: Path
+    desk: Desk, site: Site, stranger: Page, portrait: Path, longer_speech: Path, speech: Path
 ) -> None:
     page = desk.page
     desk.give_image(portrait)
-    desk.give_audio(long_speech)
+    desk.give_audio(longer_speech)
     desk.generate()
     page.wait_for_function(MOVING)
     first = desk.generation_id

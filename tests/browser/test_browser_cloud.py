@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.browser.desk import MADE_MS, Desk
 from tests.browser.site import Site, serve
-from tests.scripted import KEY, Reply, Scripted, serving
+from tests.scripted import KEY, Reply, Scripted
 
 MODEL = {
     "identifier": "studio/alpha",
@@ -21,12 +21,6 @@ MODEL = {
 }
 REFUSED = Reply(401, {"success": False, "error": "Invalid API key", "code": "INVALID_API_KEY"})
 POOR = {"success": False, "error": "Insufficient credits", "code": "INSUFFICIENT_CREDITS"}
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Scripted]:
-    with serving(Scripted()) as scripted:
-        yield scripted
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.desk import MADE_MS, Desk
 from tests.browser.site import ROOT, Site, serve
 from tests.browser.test_browser_access import no_barrier, picture
-from tests.scripted import KEY, Reply, Scripted, serving
+from tests.scripted import KEY, Reply, Scripted
 
 MODELS = [
     {
@@ -26,12 +26,6 @@ MODELS = [
     {"identifier": "beta/clip", "name": "Beta", "types": ["lipsync-video"], "credit": 7},
     {"identifier": "gamma/any", "name": "Gamma", "types": ["lipsync"], "credit": 9},
 ]
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Scripted]:
-    with serving(Scripted()) as scripted:
-        yield scripted
 
 
 @pytest.fixture(scope="module")
