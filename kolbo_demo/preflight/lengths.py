@@ -14,7 +14,7 @@ import numpy as np
 
 from kolbo_demo.engine.encode import PieceWriter, frames_for
 from kolbo_demo.engine.sound import aac_format, read_samples
-from kolbo_demo.engine.video import Clip
+from kolbo_demo.engine.video import HELD_BYTES, Clip
 
 Moving = Any
 """A moviepy `VideoClip`, whose types its effects do not keep."""
@@ -23,8 +23,6 @@ SAME_SECONDS = 0.08
 """Two frames: nobody sees or hears such a difference."""
 SLOWEST, FASTEST = 0.25, 4.0
 """Speeds between which `Remap` plays a clip."""
-HELD_BYTES = 64 * 1024 * 1024
-"""Of decoded frames, while a clip is played backwards."""
 STEREO_BYTES = 90_000_000
 """A longer voice is sent in mono, to stay below the 100 MB that are taken."""
 
@@ -63,14 +61,18 @@ class CutOff(Mode):
         return min(clip, voice)
 
 
-class Loop(Mode):
-    """A shorter clip begins again."""
-
-    name = "loop"
+class Longer(Mode):
+    """A shorter clip is made longer by its own frames."""
 
     @classmethod
     def fits(cls, clip: float, voice: float) -> bool:
         return voice - clip > SAME_SECONDS
+
+
+class Loop(Longer):
+    """A shorter clip begins again."""
+
+    name = "loop"
 
     def bent(self, clip: Moving, seconds: float) -> Moving:
         from moviepy import vfx  # slow to import
@@ -78,14 +80,10 @@ class Loop(Mode):
         return clip.with_effects([vfx.Loop(duration=seconds)])
 
 
-class Bounce(Mode):
+class Bounce(Longer):
     """A shorter clip plays back and forth, without showing the ends twice."""
 
     name = "bounce"
-
-    @classmethod
-    def fits(cls, clip: float, voice: float) -> bool:
-        return voice - clip > SAME_SECONDS
 
     def bent(self, clip: Moving, seconds: float) -> Moving:
         last = max(clip.duration - 1 / clip.fps, 1 / clip.fps)

@@ -3,7 +3,6 @@
 import base64
 import io
 import math
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from kolbo_demo import media
-from kolbo_demo.child import parent
+from kolbo_demo.child import cores, parent
 from kolbo_demo.confine import confine
 from kolbo_demo.container import MediaError
 from kolbo_demo.engine.face import Face as Landmarks
@@ -45,7 +44,6 @@ LONG_SILENCE = 3.0
 FULL_SCALE = 0.999
 
 
-CORES = os.cpu_count() or 1
 _TOO_MUCH = "The file takes too much memory to be read: scale it down and try again."
 
 
@@ -228,7 +226,7 @@ def main() -> None:
     }
     with parent() as (requests, tell):
         for request in requests:
-            confine(CORES * request.pop("seconds"), request.pop("memory"))
+            confine(cores() * request.pop("seconds"), request.pop("memory"))
             try:
                 tell(answer=answers[request.pop("what")](**request))
             except MediaError as error:

@@ -4,7 +4,6 @@ const STORE = 'kolbo-batches';
 const MOST = 5;
 const texts = element.querySelector('.batches').dataset;
 const list = element.querySelector('.list');
-const dialog = element.querySelector('dialog');
 let tickets = load();
 let timer = 0;
 let misses = 0;
@@ -23,16 +22,6 @@ function keep(wanted) {
   try {
     localStorage.setItem(STORE, JSON.stringify(tickets));
   } catch { /* private windows may refuse: the page works without, until it is left */ }
-}
-
-async function post(path, body) {
-  const answer = await fetch(path, {
-    method: 'POST',
-    headers: { 'Content-Type': 'application/json' },
-    body: JSON.stringify(body || {}),
-  });
-  if (!answer.ok) throw new Error(answer.status);
-  return answer.json();
 }
 
 async function look() {
@@ -69,24 +58,6 @@ function draw(cards) {
     put(node.querySelector('.head'), card.head);
     const body = node.querySelector('tbody');
     card.rows.forEach((html, row) => put(body.rows[row] || body.insertRow(), html));
-  });
-}
-
-function put(node, html) {
-  if (node.shown === html) return;
-  const focused = node.contains(document.activeElement) && document.activeElement.dataset.do;
-  node.innerHTML = html;
-  node.shown = html;
-  if (focused) node.querySelector(`[data-do=${focused}]`)?.focus();
-}
-
-function ask(question, yes) {
-  dialog.querySelector('p').textContent = question;
-  dialog.querySelector('[value=yes]').textContent = yes;
-  dialog.returnValue = '';
-  dialog.showModal();
-  return new Promise((answer) => {
-    dialog.addEventListener('close', () => answer(dialog.returnValue === 'yes'), { once: true });
   });
 }
 

@@ -20,10 +20,10 @@ from kolbo_demo.ui import views
 from kolbo_demo.ui.access import Access
 from kolbo_demo.ui.allowance import visitor_of
 from kolbo_demo.ui.batches import ARCHIVE, Batches, View
+from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.texts import language_of, say, shown, speaking
 
-_SCRIPT = Path(__file__).with_name("batch.js")
 _SERVED = {
     ARCHIVE: "application/zip",
     "report.csv": "text/csv",
@@ -174,12 +174,7 @@ def _table() -> str:
   <div class="wide" tabindex="0" role="group" aria-label="{label}">
   <table><thead><tr>{heads}</tr></thead><tbody></tbody></table></div>
 </section></template>
-<dialog class="card" aria-labelledby="ask-batch"><form method="dialog">
-  <p id="ask-batch"></p>
-  <div class="buttons">
-  <button class="button" value="no" autofocus>{escape(say("cards.no"))}</button>
-  <button class="button strong" value="yes"></button></div>
-</form></dialog></div>
+{views.question("ask-batch")}</div>
 """
 
 
@@ -199,7 +194,7 @@ class BatchPanel:
             self._check = gr.Button(shown("batch.check"), elem_id="batch-check")
             self._table = gr.HTML(
                 shown(_table),
-                js_on_load=_SCRIPT.read_text(encoding="utf-8"),
+                js_on_load=views.scripts("asking.js", "batch.js"),
                 apply_default_css=False,
                 elem_id="batches",
                 told=None,
@@ -207,13 +202,8 @@ class BatchPanel:
 
     def follow(self, asked: list[Any]) -> None:
         """`asked` are the components with side and key."""
-        quiet: dict[str, Any] = {
-            "api_visibility": "private",
-            "show_progress": "hidden",
-            "concurrency_limit": None,
-        }
-        self._check.click(self._looked, [*asked, self._files, self._folder], self._table, **quiet)
-        self._table.start(self._started, asked, self._table, **quiet)
+        self._check.click(self._looked, [*asked, self._files, self._folder], self._table, **QUIET)
+        self._table.start(self._started, asked, self._table, **QUIET)
 
     def _looked(
         self, backend: str, key: str, files: list[Given] | None, folder: list[Given] | None

@@ -5,7 +5,6 @@ const STORE = 'kolbo-generations';
 const MOST = 60;
 const texts = element.querySelector('.cards').dataset; // in the visitor's language
 const stage = element.querySelector('.runs');
-const dialog = element.querySelector('dialog');
 const history = () => document.querySelector('#history .list');
 const known = new Map(); // ticket -> the card as the server gave it last
 let entries = load();
@@ -45,16 +44,6 @@ function forget(ticket) {
   known.delete(ticket);
   if (open === ticket) open = entries[0]?.ticket ?? null;
   save();
-}
-
-async function post(path, body) {
-  const answer = await fetch(path, {
-    method: 'POST',
-    headers: { 'Content-Type': 'application/json' },
-    body: JSON.stringify(body || {}),
-  });
-  if (!answer.ok) throw new Error(answer.status);
-  return answer.json();
 }
 
 async function look() {
@@ -119,20 +108,6 @@ function drawn(card) {
   return node;
 }
 
-function put(node, html) {
-  if (!node || node.shown === html) return;
-  const focused = node.contains(document.activeElement) && document.activeElement.dataset.do;
-  node.innerHTML = html;
-  node.shown = html;
-  node.hidden = !html;
-  for (const time of node.querySelectorAll('time[data-at]')) {
-    const at = new Date(1000 * time.dataset.at);
-    time.dateTime = at.toISOString();
-    time.textContent = at.toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' });
-  }
-  if (focused) node.querySelector(`[data-do=${focused}]`)?.focus();
-}
-
 function rows() {
   const list = history();
   if (!list) return;
@@ -161,17 +136,6 @@ function lost(entry) {
   return `<span class="blank" aria-hidden="true"></span><div class="what">${code.outerHTML}</div>`
     + `<div class="buttons"><button type="button" class="button" data-do="reopen">${texts.open}</button>`
     + `<button type="button" class="button" data-do="drop">${texts.delete}</button></div>`;
-}
-
-// One question, asked once: resolves to whether to go on.
-function ask(question, yes) {
-  dialog.querySelector('p').textContent = question;
-  dialog.querySelector('[value=yes]').textContent = yes;
-  dialog.returnValue = '';
-  dialog.showModal();
-  return new Promise((answer) => {
-    dialog.addEventListener('close', () => answer(dialog.returnValue === 'yes'), { once: true });
-  });
 }
 
 const actions = {

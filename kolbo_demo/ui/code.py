@@ -9,6 +9,7 @@ import gradio as gr
 from kolbo_demo.contract import is_web_link
 from kolbo_demo.ui import views
 from kolbo_demo.ui.access import CLOUD, Access
+from kolbo_demo.ui.events import LATEST
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.snippets import LANGUAGES, Call
 from kolbo_demo.ui.texts import say, shown
@@ -37,10 +38,7 @@ class CodePanel:
             self._write,
             [backend, *fields],
             self._panel,
-            api_visibility="private",
-            show_progress="hidden",
-            trigger_mode="always_last",
-            concurrency_limit=None,
+            **LATEST,
         )
 
     def _html(self) -> str:

@@ -11,6 +11,7 @@ import gradio as gr
 
 from kolbo_demo.preflight import Analyst, Source, Voice
 from kolbo_demo.preflight.lengths import MODES, SAME_SECONDS, fitting
+from kolbo_demo.ui.events import LATEST
 from kolbo_demo.ui.inputs import Edit, Request, Span, UnusableError
 from kolbo_demo.ui.texts import say, shown
 
@@ -59,12 +60,6 @@ class Edits:
 
     def follow(self, at_hand: Callable[..., AtHand], *states: gr.State) -> None:
         """Offers what is possible for what the states hold, which `at_hand` makes of them."""
-        quiet: dict[str, Any] = {
-            "api_visibility": "private",
-            "show_progress": "hidden",
-            "concurrency_limit": None,
-            "trigger_mode": "always_last",
-        }
         count = len(states)
 
         def ranges(*values: Any) -> tuple[Any, ...]:
@@ -78,14 +73,14 @@ class Edits:
             ranges,
             [*states, *self.values],
             self.values,
-            **quiet,
+            **LATEST,
         )
         gr.on(
             [slider.change for slider in (*self._clip, *self._voice)],
             modes,
             [*states, *self.values],
             self._mode,
-            **quiet,
+            **LATEST,
         )
 
 
@@ -144,22 +139,20 @@ def edited(
     if face and isinstance(source, Path) and abs(request.face_at - start) > SAME_MOMENT:
         face = analyst.followed(source, face, request.face_at, start)
     result = lasts(edit)
-    if isinstance(source, Path) and (
-        edit.clip or (edit.mode and abs(result - edit.clip_seconds) > SAME_SECONDS)
-    ):
-        start, end = edit.clip or (0.0, edit.clip_seconds)
-        made = folder / "clip.mp4"
-        how = {"start": start, "end": end, "mode": edit.mode, "voice": edit.voice_seconds}
-        analyst.make("cut_source", source, made, wanted, **how)
-        source = made
-    if isinstance(voice, Path) and (
-        edit.voice or (edit.mode and abs(result - edit.voice_seconds) > SAME_SECONDS)
-    ):
-        start, end = edit.voice or (0.0, edit.voice_seconds)
-        made = folder / "cut.wav"
-        how = {"start": start, "end": end, "mode": edit.mode, "clip": edit.clip_seconds}
-        analyst.make("cut_voice", voice, made, wanted, **how)
-        voice = made
+
+    def cut(
+        what: str, path: Path | str, part: Span | None, seconds: float, made: Path, **other: float
+    ) -> Path | str:
+        same = part is None and (not edit.mode or abs(result - seconds) <= SAME_SECONDS)
+        if same or not isinstance(path, Path):
+            return path
+        start, end = part or (0.0, seconds)
+        analyst.make(what, path, made, wanted, start=start, end=end, mode=edit.mode, **other)
+        return made
+
+    clip, sound = edit.clip_seconds, edit.voice_seconds
+    source = cut("cut_source", source, edit.clip, clip, folder / "clip.mp4", voice=sound)
+    voice = cut("cut_voice", voice, edit.voice, sound, folder / "cut.wav", clip=clip)
     return replace(request, source=source, face=face), voice
 
 

@@ -17,6 +17,7 @@ from kolbo_demo.contract import url_kind
 from kolbo_demo.media import MediaError
 from kolbo_demo.preflight import Analyst, Face, Picture, Source
 from kolbo_demo.ui import views
+from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.texts import say, shown
 
 Point = tuple[float, float]
@@ -119,28 +120,23 @@ class FacePicker:
         """Shows whatever source is given, and keeps the place that is clicked in it."""
         given = [image, video, url]
         outputs = [self.preview, self.words, self.choice, self.clear]
-        quiet: dict[str, Any] = {
-            "api_visibility": "private",
-            "show_progress": "hidden",
-            "concurrency_limit": None,
-        }
         gr.on(
             [image.change, video.change, url.blur, url.submit],
             self._show,
             given,
             [*outputs, self.frame, self.seen],
             trigger_mode="always_last",
-            **quiet,
+            **QUIET,
         )
         self.frame.input(
             self._move,
             [self.frame, self.seen],
             [*outputs, self.seen],
             trigger_mode="always_last",
-            **quiet,
+            **QUIET,
         )
-        self.preview.select(self._pick, self.seen, outputs, trigger_mode="always_last", **quiet)
-        self.clear.click(_clear, self.seen, outputs, **quiet)
+        self.preview.select(self._pick, self.seen, outputs, trigger_mode="always_last", **QUIET)
+        self.clear.click(_clear, self.seen, outputs, **QUIET)
 
     def _show(self, image: str | None, video: str | None, url: str | None) -> tuple[Any, ...]:
         """What is given; a new source has no choice yet."""

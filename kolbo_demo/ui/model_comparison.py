@@ -10,6 +10,7 @@ from kolbo_demo.client import KolboError
 from kolbo_demo.contract import Model, is_web_link, url_kind
 from kolbo_demo.ui import sync_report, views
 from kolbo_demo.ui.access import Access
+from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Record
 from kolbo_demo.ui.models import SMART_SELECT, label
@@ -39,19 +40,14 @@ class ModelComparison:
 
         `asked` are the components with side and key, `source` those with image, video and link.
         """
-        quiet: dict[str, Any] = {
-            "api_visibility": "private",
-            "show_progress": "hidden",
-            "concurrency_limit": None,
-        }
         inputs = [self._open, *asked, *source, self.choice]
         outputs = [self.choice, self._note]
-        self._fold.expand(lambda: True, None, self._open, **quiet).then(
-            self._list, inputs, outputs, **quiet
+        self._fold.expand(lambda: True, None, self._open, **QUIET).then(
+            self._list, inputs, outputs, **QUIET
         )
-        self._fold.collapse(lambda: False, None, self._open, **quiet)
+        self._fold.collapse(lambda: False, None, self._open, **QUIET)
         for event in (*events, *(component.change for component in source)):
-            event(self._list, inputs, outputs, **quiet)
+            event(self._list, inputs, outputs, **QUIET)
 
     def _list(
         self,

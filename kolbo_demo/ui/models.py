@@ -10,14 +10,10 @@ from kolbo_demo.client import KolboClient, KolboError
 from kolbo_demo.contract import Model
 from kolbo_demo.ui import texts, views
 from kolbo_demo.ui.access import Access
+from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.inputs import UnusableError
 
 SMART_SELECT = ("Smart Select", "")
-_QUIET: dict[str, Any] = {
-    "api_visibility": "private",
-    "show_progress": "hidden",
-    "concurrency_limit": None,
-}
 
 
 @dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
@@ -65,9 +61,9 @@ class ModelPicker:
                 self._list,
                 [*asked, self.choice],
                 [self.choice, self._note, self.offers],
-                **_QUIET,
+                **QUIET,
             )
-        self.choice.change(_about, [self.choice, self.offers], self._note, **_QUIET)
+        self.choice.change(_about, [self.choice, self.offers], self._note, **QUIET)
 
     def _list(self, backend: str, key: str, chosen: str) -> tuple[Any, str, Offers]:
         nothing = gr.Dropdown([SMART_SELECT], value="")

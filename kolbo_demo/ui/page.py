@@ -35,6 +35,7 @@ from kolbo_demo.ui.batch_panel import BatchPanel
 from kolbo_demo.ui.batches import Batches
 from kolbo_demo.ui.code import CodePanel
 from kolbo_demo.ui.edits import Edits, checked, edit_of, lasts
+from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.face_picker import Choice, FacePicker, Seen
 from kolbo_demo.ui.hearing import Heard, Hearing, as_said
 from kolbo_demo.ui.inputs import UnusableError, request_of
@@ -239,14 +240,9 @@ class _Page:
     def _wire(self, page: gr.Blocks) -> None:
         # No event of this page is for other programs: they have `endpoints.py` and the API. None
         # takes part in run history, and those that carry the key are unknown outside of the page.
-        quiet: dict[str, Any] = {
-            "api_visibility": "private",
-            "show_progress": "hidden",
-            "concurrency_limit": None,
-        }
         source = [self.image, self.video, self.source_url]
         fields = [*source, self.audio, self.audio_url, self.words]
-        page.load(self._analyst.warm, None, None, **quiet)
+        page.load(self._analyst.warm, None, None, **QUIET)
         self.picker.follow(self.image, self.video, self.source_url)
         self.hearing.follow(self.audio, self.words)
         self.edits.follow(at_hand, self.picker.seen, self.hearing.heard)
@@ -256,8 +252,8 @@ class _Page:
         switched = [self.about, self.key]
         self.models.follow(
             asked,
-            page.load(self._switch, self.backend, switched, **quiet).then,
-            self.backend.change(self._switch, self.backend, switched, **quiet).then,
+            page.load(self._switch, self.backend, switched, **QUIET).then,
+            self.backend.change(self._switch, self.backend, switched, **QUIET).then,
             self.key.blur,
             self.key.submit,
         )
@@ -277,15 +273,15 @@ class _Page:
                 *self.edits.values,
             ],
             "outputs": self.stage.cards,
-            **quiet,
+            **QUIET,
         }
         self.generate.click(**run)
         rivals = [self.versus.choice, *run["inputs"]]
         self.versus.button.click(**run | {"fn": self._compare, "inputs": rivals})
         self.versus.follow(asked, source, self.backend.change, self.key.blur)
         filled = [*fields, self.source_tabs, self.voice_tabs]
-        self.still.click(examples.portrait, None, filled, **quiet).then(**run)
-        self.clip.click(examples.clip, None, filled, **quiet).then(**run)
+        self.still.click(examples.portrait, None, filled, **QUIET).then(**run)
+        self.clip.click(examples.clip, None, filled, **QUIET).then(**run)
         again = [*filled, self.prompt, self.models.choice]
         self.stage.follow(self._access, asked, again, self.models.offers)
         self.batch.follow(asked)

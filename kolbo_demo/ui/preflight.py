@@ -16,6 +16,7 @@ from kolbo_demo.preflight.lengths import SAME_SECONDS
 from kolbo_demo.ui import pace, views
 from kolbo_demo.ui.access import LOCAL
 from kolbo_demo.ui.edits import AtHand, Edits, edit_of, is_empty, lasts
+from kolbo_demo.ui.events import LATEST
 from kolbo_demo.ui.face_picker import Choice, FacePicker, Seen
 from kolbo_demo.ui.hearing import Heard, Hearing
 from kolbo_demo.ui.inputs import Edit, Span
@@ -88,13 +89,7 @@ class Preflight:
         edits: Edits,
     ) -> None:
         """Tells anew whenever something changes."""
-        quiet: dict[str, Any] = {
-            "api_visibility": "private",
-            "show_progress": "hidden",
-            "concurrency_limit": None,
-            "trigger_mode": "always_last",
-        }
-        picker.seen.change(self._look, [picker.seen, self._looked], self._looked, **quiet)
+        picker.seen.change(self._look, [picker.seen, self._looked], self._looked, **LATEST)
         told = [
             picker.seen,
             self._looked,
@@ -105,7 +100,7 @@ class Preflight:
             backend,
             *edits.values,
         ]
-        gr.on([part.change for part in told], self._tell, told, self._panel, **quiet)
+        gr.on([part.change for part in told], self._tell, told, self._panel, **LATEST)
 
     def _look(self, seen: Seen, before: Looked) -> Looked:
         if seen.path == before.path:
@@ -121,9 +116,9 @@ class Preflight:
         choice, offers, model, backend, *values = rest
         edit = edit_of(at_hand(seen, heard), tuple(values))
         given = Given(seen, looked, heard, choice, offers, model, backend, edit)
-        seconds, expected = lasts(given.edit), None
-        if given.backend == LOCAL and seconds and seen.source and len(given.meant) == 1:
-            expected = pace.expected(self._kept, given.meant[0].identifier, seconds)
+        expected = None
+        if given.backend == LOCAL and seen.source:
+            expected = pace.foreseen(self._kept, backend, given.meant, lasts(edit))
         return outlook(given, expected)
 
 

@@ -14,14 +14,13 @@ from kolbo_demo.client import KolboError
 from kolbo_demo.media import kind_of
 from kolbo_demo.ui import cards, model_comparison, views
 from kolbo_demo.ui.access import Access
+from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Record
 from kolbo_demo.ui.models import Offers
 from kolbo_demo.ui.runs import Runs, open_by_id
 from kolbo_demo.ui.texts import say, shown
 
-_SCRIPTS = [Path(__file__).with_name(name) for name in ("cards.js", "compare.js")]
-"""One scope: the second uses what the first has."""
 _QUESTIONS = ("ask_cancel", "stop", "ask_delete", "delete", "open", "copied", "link_is")
 """Texts of the cards that the script needs."""
 
@@ -54,12 +53,7 @@ def _cards() -> str:
   <div class="panes"></div>
   {cards.control(say("versus.play"))}
 </article></template>
-<dialog class="card" aria-labelledby="ask"><form method="dialog">
-  <p id="ask"></p>
-  <div class="buttons">
-  <button class="button" value="no" autofocus>{escape(say("cards.no"))}</button>
-  <button class="button strong" value="yes"></button></div>
-</form></dialog></div>
+{views.question("ask")}</div>
 """
 
 
@@ -79,7 +73,7 @@ class Stage:
         self._runs = runs
         self.cards = gr.HTML(
             shown(_cards),
-            js_on_load="\n".join(script.read_text(encoding="utf-8") for script in _SCRIPTS),
+            js_on_load=views.scripts("asking.js", "cards.js", "compare.js"),
             apply_default_css=False,
             elem_id="stage",
             told=None,
@@ -94,11 +88,6 @@ class Stage:
     ) -> None:
         """`asked` are the components with side and key, `filled` those that inputs go into;
         `offers` tells which models there are now."""
-        quiet: dict[str, Any] = {
-            "api_visibility": "private",
-            "show_progress": "hidden",
-            "concurrency_limit": None,
-        }
 
         def take_up(_: str, key: str, event: gr.EventData) -> Any:
             try:
@@ -108,8 +97,8 @@ class Stage:
             except (KolboError, UnusableError) as error:
                 return told(problem=str(error))
 
-        self.cards.follow(take_up, asked, self.cards, **quiet)
-        self.cards.again(self._again, offers, list(filled), **quiet)
+        self.cards.follow(take_up, asked, self.cards, **QUIET)
+        self.cards.again(self._again, offers, list(filled), **QUIET)
 
     def _take_up(self, ticket: str, key: str) -> Any:
         record = self._runs.kept.get(ticket)

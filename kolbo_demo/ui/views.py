@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status, Unsynced, is_web_link
@@ -40,6 +41,21 @@ _REASONS = {
 def clock(seconds: float) -> str:
     """Minutes and seconds, as on a player."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def scripts(*names: str) -> str:
+    """Files that lie here as one script: each uses what those before it have."""
+    return "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names)
+
+
+def question(name: str) -> str:
+    """A dialog that `ask` of `asking.js` opens; `name` is the id of its text."""
+    return f"""<dialog class="card" aria-labelledby="{name}"><form method="dialog">
+  <p id="{name}"></p>
+  <div class="buttons">
+  <button class="button" value="no" autofocus>{escape(say("cards.no"))}</button>
+  <button class="button strong" value="yes"></button></div>
+</form></dialog>"""
 
 
 def idle() -> str:

@@ -1,0 +1,38 @@
+// What the scripts of cards and of batches share: they run after it, in its scope. `element` is given
+// by Gradio.
+const dialog = element.querySelector('dialog');
+
+async function post(path, body) {
+  const answer = await fetch(path, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify(body || {}),
+  });
+  if (!answer.ok) throw new Error(answer.status);
+  return answer.json();
+}
+
+function put(node, html) {
+  if (!node || node.shown === html) return;
+  const focused = node.contains(document.activeElement) && document.activeElement.dataset.do;
+  node.innerHTML = html;
+  node.shown = html;
+  node.hidden = !html;
+  for (const time of node.querySelectorAll('time[data-at]')) {
+    const at = new Date(1000 * time.dataset.at);
+    time.dateTime = at.toISOString();
+    time.textContent = at.toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' });
+  }
+  if (focused) node.querySelector(`[data-do=${focused}]`)?.focus();
+}
+
+// One question, asked once: resolves to whether to go on.
+function ask(question, yes) {
+  dialog.querySelector('p').textContent = question;
+  dialog.querySelector('[value=yes]').textContent = yes;
+  dialog.returnValue = '';
+  dialog.showModal();
+  return new Promise((answer) => {
+    dialog.addEventListener('close', () => answer(dialog.returnValue === 'yes'), { once: true });
+  });
+}
