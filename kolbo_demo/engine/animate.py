@@ -1,7 +1,7 @@
 """A face that speaks, picture by picture: stills that live, and clips that say something else."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -155,7 +155,7 @@ def still(
     curves: MouthCurves,
     life: Life,
     shown: range,
-) -> Iterator[Pixels]:
+) -> Generator[Pixels]:
     """A picture that speaks, the frames of a range: head, lids and mouth in one resampling.
 
     `points` (478, 3) are the landmarks in it, pixels.
@@ -200,7 +200,7 @@ def talking_clip(
     shown: range,
     passed: Callable[[int, str], None],
     threaded: bool = True,
-) -> Iterator[Pixels]:
+) -> Generator[Pixels]:
     """A clip that says something else, the frames of a range: each keeps its own head and
     background.
 

@@ -7,9 +7,9 @@ them. Who makes which segment changes nothing: lengths are fixed, and all that a
 those before it (where the face was) is in the plan.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -286,6 +286,7 @@ def render_segment(
             pictures = _clip_segment(given, clip, index, passed, threaded)
         if threaded:
             pictures = ahead(pictures, depth(3 * given.width * given.height))
+        stack.enter_context(closing(pictures))  # before the clip, which its threads read
         if given.mark:
             pictures = map(Mark(given.width, given.height), pictures)
         # By the plan, not by who makes it, so that all pieces are encoded alike.
@@ -298,7 +299,7 @@ def render_segment(
     return merged(unseen)
 
 
-def _still_segment(plan: Plan, source: Path, shown: range) -> Iterator[Pixels]:
+def _still_segment(plan: Plan, source: Path, shown: range) -> Generator[Pixels]:
     points, life = plan.faces[0], plan.life
     assert life is not None
     picture = _fitted(upright_image(source))
@@ -307,7 +308,7 @@ def _still_segment(plan: Plan, source: Path, shown: range) -> Iterator[Pixels]:
 
 def _clip_segment(
     plan: Plan, clip: Clip, index: int, passed: Callable[[int, str], None], threaded: bool
-) -> Iterator[Pixels]:
+) -> Generator[Pixels]:
     assert plan.person is not None
     known = {n: Face(points, 1.0) for n, points in zip(plan.places, plan.faces, strict=True)}
     return talking_clip(

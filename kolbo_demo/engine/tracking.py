@@ -5,6 +5,7 @@ faces that are there: after a cut, after somebody crossed the picture, when the 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -170,36 +171,37 @@ def look(
     last: Face | None = None
     views, doubtful = dict[int, View](), dict[int, View]()
     others = list[Look]()
-    frames = ahead(clip.frames_at(numbers), depth(3 * clip.width * clip.height))
-    for count, (number, rgb) in enumerate(zip(numbers, frames, strict=False)):
-        looked_at()
-        rest = list[Look]()
-        if person is None or last is None:
-            faces = finder.find(rgb, near=at)
-            face = speaker(faces, at)
-            if face is None:
-                continue
-            person = Person.first(rgb, face, [other for other in faces if other is not face])
-            wanted = set(sorted(wanted)[:: _stride(face, len(wanted))])
-            seen = person.look(rgb, face)
-        else:
-            face = finder.follow(rgb, last)
-            seen = None if face is None else person.look(rgb, face)
-            if face is None or seen is None or person.likeness(seen) < SAME:
-                face, seen, found = _found(rgb, finder, person, last, count % TILES_EVERY == 0)
-                if face is None or seen is None:
-                    if found:  # perhaps the person, once more of them is known
-                        doubtful[number] = View.of(rgb, *found[0], number in wanted)
+    pictures = ahead(clip.frames_at(numbers), depth(3 * clip.width * clip.height))
+    with closing(pictures):
+        for count, (number, rgb) in enumerate(zip(numbers, pictures, strict=False)):
+            looked_at()
+            rest = list[Look]()
+            if person is None or last is None:
+                faces = finder.find(rgb, near=at)
+                face = speaker(faces, at)
+                if face is None:
                     continue
-                rest = [other for _, other in found]
-            elif count % OTHERS_EVERY == 0:
-                rest = [person.look(rgb, other) for other in finder.beside(rgb, face)]
-        views[number] = View.of(rgb, face, seen, number in wanted)
-        last = face
-        others += rest
-        if rest or person.likeness(seen) < KNOWN:
-            person = person.joined_by([view.look for view in views.values()], others)
-            others.clear()
+                person = Person.first(rgb, face, [other for other in faces if other is not face])
+                wanted = set(sorted(wanted)[:: _stride(face, len(wanted))])
+                seen = person.look(rgb, face)
+            else:
+                face = finder.follow(rgb, last)
+                seen = None if face is None else person.look(rgb, face)
+                if face is None or seen is None or person.likeness(seen) < SAME:
+                    face, seen, found = _found(rgb, finder, person, last, count % TILES_EVERY == 0)
+                    if face is None or seen is None:
+                        if found:  # perhaps the person, once more of them is known
+                            doubtful[number] = View.of(rgb, *found[0], number in wanted)
+                        continue
+                    rest = [other for _, other in found]
+                elif count % OTHERS_EVERY == 0:
+                    rest = [person.look(rgb, other) for other in finder.beside(rgb, face)]
+            views[number] = View.of(rgb, face, seen, number in wanted)
+            last = face
+            others += rest
+            if rest or person.likeness(seen) < KNOWN:
+                person = person.joined_by([view.look for view in views.values()], others)
+                others.clear()
     if person is None:
         raise MediaError(NO_FACE.format(what="clip"))
     views |= {n: view for n, view in doubtful.items() if person.likeness(view.look) >= SAME}

@@ -158,6 +158,21 @@ def test_cancelling_stops_within_a_second_and_leaves_nothing(tmp_path: Path, sou
     assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]
 
 
+@pytest.mark.parametrize("frame", [*range(5, 13), *range(70, 78)])
+def test_cancelling_while_the_next_frame_is_decoded(tmp_path: Path, frame: int):
+    """While a clip is looked at, and while its pictures are made."""
+    done = 0
+
+    def on_progress(now: int, _total: int) -> None:
+        nonlocal done
+        done = now
+
+    with pytest.raises(Cancelled):
+        render(CLIP, SPEECH, tmp_path / "out.mp4", on_progress=on_progress,
+               cancelled=lambda: done >= frame)  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
 def two_faces(path: Path, suffix: str) -> Path:
     """The portrait twice in one picture or clip, the right one smaller."""
     left = Image.open(PORTRAIT).convert("RGB").crop((96, 0, 352, 256))
