@@ -88,12 +88,6 @@ def longer_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _speech(tmp_path_factory.mktemp("voice") / "longer.wav", 100)
 
 
-@pytest.fixture(scope="session")
-def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four minutes: nobody sees the end of it."""
-    return _speech(tmp_path_factory.mktemp("voice") / "endless.wav", 240)
-
-
 def _speech(path: Path, seconds: float) -> Path:
     with wave.open(str(ROOT / "assets" / "speech.wav")) as whole, wave.open(str(path), "wb") as cut:
         sound = whole.readframes(whole.getnframes())

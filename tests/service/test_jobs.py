@@ -199,7 +199,7 @@ def test_generations_outlive_kill_9(other_process, tmp_path, files, renders):
     done = api.start(files=files())
     before = api.finish(done)
     assert before["state"] == "completed"
-    running = api.start(files=files(3.0))
+    running = api.start(files=files(12.0))
     waiting = api.start(files=files())
     unwanted = api.start(files=files())
     api.cancel(unwanted)

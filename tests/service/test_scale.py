@@ -262,6 +262,7 @@ def test_the_database_may_go_away_for_a_while(site: Site, files, postgres):
     postgres.stop()
     time.sleep(2)
     postgres.start()
+    wait(lambda: api.get(f"/v1/generate/{generation}/status").status_code == 200)  # it looks again
     check(video_of(api.finish(generation)), LONG)
 
 
