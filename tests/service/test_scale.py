@@ -262,7 +262,14 @@ def test_the_database_may_go_away_for_a_while(site: Site, files, postgres):
     postgres.stop()
     time.sleep(2)
     postgres.start()
-    wait(lambda: api.get(f"/v1/generate/{generation}/status").status_code == 200)  # it looks again
+
+    def ended() -> bool:
+        """Until the page has seen that the database is back it answers 503, as to any client."""
+        reply = api.get(f"/v1/generate/{generation}/status")
+        assert reply.status_code in (200, 503), reply.text
+        return reply.status_code == 200 and reply.json()["state"] != "processing"
+
+    wait(ended)
     check(video_of(api.finish(generation)), LONG)
 
 
