@@ -1,5 +1,6 @@
 """The page beside the service, in one FastAPI app, with Gradio's doors to the outside shut."""
 
+import logging
 from pathlib import Path
 
 import gradio as gr
@@ -15,10 +16,13 @@ from kolbo_demo.ui.page import Page
 from kolbo_demo.ui.theme import theme
 
 _HERE = Path(__file__).parent
+_log = logging.getLogger(__name__)
 
 _SHUT = ("/gradio_api/deep_link", "/gradio_api/process_recording")
 """Gradio's routes that this page does not use. The first writes what is typed into the page, a key
 included, to a file; the second runs ffmpeg on whatever is sent."""
+
+_EVENTS = "/gradio_api/queue/data"
 
 _POLICY = "; ".join(
     (
@@ -63,12 +67,42 @@ def mount(app: FastAPI, page: Page) -> FastAPI:
     # never launches. Without this a forged event reads any file of this machine.
     page.blocks.has_launched = True
     app.add_middleware(InLanguage)
+    app.add_middleware(_Unheard)
     app.add_middleware(_Headers)
     return app
 
 
 def _shut() -> PlainTextResponse:
     return PlainTextResponse("Not here.", status_code=404)
+
+
+class _Unheard:
+    """Events that are streamed to a page which has left: what goes wrong then is nobody's error.
+
+    Gradio forgets a session twice where a page with two streams is loaded again.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != _EVENTS:
+            await self._app(scope, receive, send)
+            return
+        left = False
+
+        async def listening() -> Message:
+            nonlocal left
+            message = await receive()
+            left = left or message["type"] == "http.disconnect"
+            return message
+
+        try:
+            await self._app(scope, listening, send)
+        except Exception:
+            if not left:
+                raise
+            _log.debug("A page left while its events were streamed", exc_info=True)
 
 
 class _Headers:

@@ -20,6 +20,16 @@ from tests.ui.serving import serving
 
 def send(url: str, inputs: list[Any], target: str) -> dict[str, Any]:
     """Sends an event as the browser does; gives what came of it."""
+    with events(url, join(url, inputs, target)) as answer:
+        for line in answer.iter_lines():
+            message = json.loads(line.removeprefix(b"data: ") or b"{}")
+            if message.get("msg") == "process_completed":
+                return message
+    raise AssertionError("no answer")
+
+
+def join(url: str, inputs: list[Any], target: str) -> str:
+    """Sends an event; gives the session's name."""
     config = requests.get(f"{url}/config", timeout=10).json()
     ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
     event = next(
@@ -33,20 +43,34 @@ def send(url: str, inputs: list[Any], target: str) -> dict[str, Any]:
         json={"data": inputs, "fn_index": event, "session_hash": session},
         timeout=10,
     ).raise_for_status()
-    with requests.get(
+    return session
+
+
+def events(url: str, session: str) -> requests.Response:
+    """The stream of a session's events."""
+    return requests.get(
         f"{url}/gradio_api/queue/data", params={"session_hash": session}, stream=True, timeout=30
-    ) as answer:
-        for line in answer.iter_lines():
-            message = json.loads(line.removeprefix(b"data: ") or b"{}")
-            if message.get("msg") == "process_completed":
-                return message
-    raise AssertionError("no answer")
+    )
 
 
 def upload(url: str, path: Path) -> str:
     with path.open("rb") as file:
         answer = requests.post(f"{url}/gradio_api/upload", files={"files": file}, timeout=30)
     return answer.json()[0]
+
+
+def test_a_page_that_leaves_is_no_error(
+    page_url: str, secret_picture: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one does that is loaded again: what it had listened to is left all at once."""
+    picture = file_data(upload(page_url, secret_picture))
+    session = join(page_url, [picture, None, ""], "source-image")
+    listening = [events(page_url, session) for _ in range(3)]
+    time.sleep(0.5)
+    for stream in listening:
+        stream.close()
+    time.sleep(1.5)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def file_data(path: object) -> dict[str, Any]:
