@@ -168,11 +168,12 @@ class Guard:
         assert self._file
         self.problem = self.blind = "The database was moved away; the service goes on shortly."
         path = self._file.path
-        if not path.exists() and not (path.parent.is_dir() and self._file.gone_for(LOST_SECONDS)):
+        lost = not _held(path)
+        if lost and not (path.parent.is_dir() and self._file.gone_for(LOST_SECONDS)):
             return
         self._started = False
         self._jobs.stop(at_once=True)
-        if not path.exists():
+        if lost:
             self._file.save()
         self._file.close()
         self._try_start()
@@ -233,6 +234,15 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_dev, stat.st_ino
+
+
+def _held(path: Path) -> bool:
+    """Whether a file with something in it is there. Whoever connects to SQLite anew after the file
+    was deleted leaves an empty one in its place."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def unavailable(how: str) -> ApiError:

@@ -229,14 +229,18 @@ def test_a_start_that_cannot_be_written_in_time_is_refused_and_undone(serve, tmp
     assert set(rows(tmp_path).values()) <= {"CANCELLED"}
 
 
-def test_a_deleted_database_is_written_back(serve, tmp_path, files):
+@pytest.mark.parametrize("left", ["nothing", "an empty file"])
+def test_a_deleted_database_is_written_back(serve, tmp_path, files, left):
     api = serve().caller()
     done, running = api.start(files=files()), api.start(files=files(8.0))
     assert api.finish(done)["state"] == "completed"
     for file in tmp_path.glob("jobs.sqlite*"):
         file.unlink()
+    database = tmp_path / "jobs.sqlite"
+    if left == "an empty file":  # as a connection leaves it that was made just then
+        database.touch()
     # How long it is not ready is its own affair: that may be over before anybody asks.
-    _wait(lambda: (tmp_path / "jobs.sqlite").exists() and ready(api))
+    _wait(lambda: database.exists() and database.stat().st_size and ready(api))
     assert api.finish(done)["state"] == "completed"
     assert api.finish(running)["state"] == "completed"
     assert set(rows(tmp_path).values()) == {"SUCCESS"}
