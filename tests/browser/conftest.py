@@ -83,9 +83,9 @@ def long_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def longer_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """100 seconds: still under way after another one was asked for and the page loaded again."""
-    return _speech(tmp_path_factory.mktemp("voice") / "longer.wav", 100)
+def endless_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """250 seconds, for what is stopped however long it takes to look at it first."""
+    return _speech(tmp_path_factory.mktemp("voice") / "endless.wav", 250)
 
 
 def _speech(path: Path, seconds: float) -> Path:

@@ -23,13 +23,13 @@ def stranger(browser: Browser) -> Iterator[Page]:
 
 
 def test_reload_while_two_run(
-    desk: Desk, site: Site, stranger: Page, portrait: Path, longer_speech: Path, speech: Path
+    desk: Desk, site: Site, stranger: Page, portrait: Path, endless_speech: Path, speech: Path
 ) -> None:
     page = desk.page
     desk.give_image(portrait)
-    desk.give_audio(longer_speech)
+    desk.give_audio(endless_speech)
     desk.generate()
-    page.wait_for_function(MOVING)
+    page.wait_for_function(MOVING, timeout=60_000)
     first = desk.generation_id
     page.get_by_label("Clear", exact=True).or_(page.get_by_label("Remove Audio")).first.click()
     desk.give_audio(speech)
