@@ -6,6 +6,7 @@ the outcome; the processes that it starts in turn are of its group and end with 
 """
 
 import contextlib
+import json
 import logging
 import os
 import queue
@@ -30,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.2
 """How often a running render looks whether it is still wanted."""
+HANDED_SECONDS = 0.2
+"""How often a join looks whether the next segment is there."""
 STALL_SECONDS = 900.0
 """A render that tells nothing for so long is given up: the longest audio takes less to read."""
 MEMORY_BYTES = 4 * 1024**3
@@ -80,16 +83,22 @@ class Segment:
 
 @dataclass(frozen=True)
 class Join:
-    """All segments, to be made into what their task asked for."""
+    """All segments, to be made into what their task asked for. They may be still in the making:
+    each is waited for until it is `handed` over."""
 
     plan: str
     audio: str
     segments: list[str]
-    """In order."""
-    unsynced: list[list[Any]]
-    """The spans that all segments told."""
+    """Files to come, in order, one that tells of each."""
     video: str
     thumbnail: str
+
+
+def handed(told: Path, video: Path, unsynced: list[list[Any]]) -> None:
+    """Tell a `Join` that one of its segments is made, and the spans that it told."""
+    made = told.with_suffix(".new")
+    made.write_text(json.dumps({"video": str(video), "unsynced": unsynced}))
+    made.replace(told)
 
 
 Heard = queue.SimpleQueue[tuple[Child, Message | None]]
@@ -317,11 +326,22 @@ def _segment(task: Segment, on_progress: Callable[[int, int], None]) -> dict[str
     return {"unsynced": unsynced}
 
 
-def _join(task: Join, on_progress: Callable[[int, int], None]) -> dict[str, Any]:  # noqa: ARG001
+def _join(task: Join, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
     from kolbo_demo.engine.segments import Unsynced, check_synced, join, merged
 
-    plan = join(Path(task.plan), map(Path, task.segments), Path(task.audio), Path(task.video))
-    unsynced = merged(Unsynced(*span) for span in task.unsynced)
+    spans: list[Unsynced] = []
+
+    def segments() -> Iterator[Path]:
+        for index, told in enumerate(map(Path, task.segments)):
+            while not told.exists():
+                on_progress(index, len(task.segments))  # others are slow, this process is not stuck
+                time.sleep(HANDED_SECONDS)
+            segment = json.loads(told.read_text())
+            spans.extend(Unsynced(*span) for span in segment["unsynced"])
+            yield Path(segment["video"])
+
+    plan = join(Path(task.plan), segments(), Path(task.audio), Path(task.video))
+    unsynced = merged(spans)
     check_synced(unsynced, plan.frames)
     _save_first_frame(task)
     return _measures(plan, unsynced)

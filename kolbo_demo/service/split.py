@@ -7,7 +7,9 @@ and segments travel through the storage; who makes which changes nothing in the 
 import contextlib
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from dbos import DBOS, SetWorkflowID, WorkflowStatus
@@ -44,29 +46,38 @@ def hand_out(generation: str, parts: dict[str, Any]) -> None:
 def join(
     generation: str, folder: Path, parts: dict[str, Any], on_progress: OnProgress, wanted: Wanted
 ) -> dict[str, Any] | None:
-    """Wait for the segments and make them `video.mp4` and `thumbnail.jpg` in the workspace.
+    """Have the segments, each as it comes, made `video.mp4` and `thumbnail.jpg` in the workspace.
 
     Returns what the engine tells of it, or None when it is not wanted any more. Raises JobError.
     """
     storage = running.jobs().storage
-    try:
-        made = _collected(generation, folder, parts, on_progress, wanted)
-    except JobError:
-        _cancel_all(generation, parts["segments"])
-        raise
-    if made is None:
-        return None
-    segments, unsynced = made
+    told = [folder / f"{index}.json" for index in range(parts["segments"])]
     task = process.Join(
         plan=str(storage.bring(plan_name(generation), folder)),
         audio=str(storage.bring(input_name(generation, "audio"), folder)),
-        segments=[str(segment) for segment in segments],
-        unsynced=unsynced,
+        segments=[str(path) for path in told],
         video=str(folder / "video.mp4"),
         thumbnail=str(folder / "thumbnail.jpg"),
     )
-    with observe.stage("join"):
-        measures = process.run(task, lambda *_: None, wanted)
+    left, all_there = Event(), Event()
+
+    def joined() -> bool:
+        return not left.is_set() and (not all_there.is_set() or wanted())
+
+    with ThreadPoolExecutor(1, "join") as pool:
+        # From now on: it encodes the voice, and takes each segment as it comes.
+        joining = pool.submit(process.run, task, lambda *_: None, joined)
+        try:
+            if not _collected(generation, folder, told, parts, on_progress, wanted, joining):
+                return None
+            all_there.set()
+            with observe.stage("join"):
+                measures = joining.result()
+        except JobError:
+            _cancel_all(generation, parts["segments"])
+            raise
+        finally:
+            left.set()
     if measures is None:
         return None
     return {name: parts[name] for name in _PLANNED if name in parts} | measures
@@ -75,34 +86,34 @@ def join(
 def _collected(
     generation: str,
     folder: Path,
+    told: list[Path],
     parts: dict[str, Any],
     on_progress: OnProgress,
     wanted: Wanted,
-) -> tuple[list[Path], list[list[Any]]] | None:
-    """The segments, in order, each brought as soon as it is there, and their unsynced spans."""
+    joining: Future[dict[str, Any] | None],
+) -> bool:
+    """Hand each segment over as soon as it is there. False when they are not wanted any more."""
     storage = running.jobs().storage
-    ids = [_segment_id(generation, index) for index in range(parts["segments"])]
-    brought: dict[str, Path] = {}
+    missing = {_segment_id(generation, index): index for index in range(parts["segments"])}
     done: dict[str, int] = {}
-    unsynced: list[list[Any]] = []
     ask = 0.0
     while wanted():
-        missing = [name for name in ids if name not in brought]
-        if not missing:
-            return [brought[name] for name in ids], unsynced
-        for status in DBOS.list_workflows(workflow_ids=missing, load_input=False):
+        if joining.done():
+            joining.result()  # it ends before its time with an error only
+        for status in DBOS.list_workflows(workflow_ids=list(missing), load_input=False):
             outcome = _outcome(status)
             if outcome is not None:
-                index = ids.index(status.workflow_id)
+                index = missing.pop(status.workflow_id)
                 path = storage.bring(segment_name(generation, index), folder)
-                brought[status.workflow_id] = path
-                unsynced += outcome["unsynced"]
+                process.handed(told[index], path, outcome["unsynced"])
             done[status.workflow_id] = (status.attributes or {}).get(_FRAMES, 0)
+        if not missing:
+            return True
         if time.monotonic() >= ask:
             on_progress(parts["looks"] + sum(done.values()), parts["looks"] + parts["frames"])
             ask = time.monotonic() + TELL_SECONDS
         time.sleep(LOOK_SECONDS)
-    return None
+    return False
 
 
 def _outcome(status: WorkflowStatus) -> dict[str, Any] | None:
