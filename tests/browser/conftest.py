@@ -88,6 +88,15 @@ def longer_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _speech(tmp_path_factory.mktemp("voice") / "longer.wav", 100)
 
 
+@pytest.fixture(scope="session")
+def large_portrait(portrait: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The portrait in more pixels: what is made of it takes four times as long."""
+    path = tmp_path_factory.mktemp("large") / "portrait.jpg"
+    with Image.open(portrait) as picture:
+        picture.convert("RGB").resize((1024, 1024)).save(path, quality=92)
+    return path
+
+
 def _speech(path: Path, seconds: float) -> Path:
     with wave.open(str(ROOT / "assets" / "speech.wav")) as whole, wave.open(str(path), "wb") as cut:
         sound = whole.readframes(whole.getnframes())

@@ -78,7 +78,7 @@ def no_barrier(page: Page, state: str, views: int = 2) -> None:
 
 
 def test_no_state_has_a_barrier(
-    desk: Desk, portrait: Path, clip: Path, speech: Path, longer_speech: Path, links: str
+    desk: Desk, large_portrait: Path, clip: Path, speech: Path, longer_speech: Path, links: str
 ) -> None:
     page = desk.page
     turn(page, *VIEWS[0])
@@ -99,7 +99,7 @@ def test_no_state_has_a_barrier(
     page.locator("#source-video").get_by_label("Clear").or_(
         page.locator("#source-video").get_by_label("Remove Video")
     ).first.click()
-    desk.give_image(portrait)
+    desk.give_image(large_portrait)
     desk.click_face(0.44, 0.24)
     desk.give_audio(longer_speech)
     desk.generate()
@@ -153,12 +153,12 @@ def test_the_folded_rooms_have_no_barrier(
     no_barrier(page, "models and batch unfolded", 4)
 
 
-@pytest.mark.parametrize("language", ["ar", "he", "de"])
+@pytest.mark.parametrize("language", ["ar", "he", "de", "es", "fr", "pt", "zh"])
 def test_no_language_has_a_barrier(page: Page, site: Site, language: str) -> None:
     page.goto(f"{site.url}/?lang={language}")
     expect(page.locator("#generate")).to_be_enabled()
     expect(page.locator("#model-note p").first).to_be_visible()
-    direction = "ltr" if language == "de" else "rtl"
+    direction = "rtl" if language in ("ar", "he") else "ltr"
     assert page.evaluate("getComputedStyle(document.body).direction") == direction
     no_barrier(page, language)
     if language == "ar":

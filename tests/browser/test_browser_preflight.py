@@ -12,7 +12,7 @@ from kolbo_demo.engine.video import Writer
 from kolbo_demo.media import first_frame
 from tests import samples
 from tests.browser.desk import Desk
-from tests.browser.marked import is_marked
+from tests.marked import is_marked
 from tests.browser.site import Site
 
 FACE = (0.44, 0.24)
