@@ -70,6 +70,11 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def ask(self, **request: object) -> None:
         """Send a request. A child that is dead already is told by the queue."""
         assert self._process.stdin

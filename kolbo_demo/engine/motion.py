@@ -6,6 +6,7 @@ They say where lips go, not how far: each curve has mean 0 and spread 1 over a s
 Weights in `assets/motion.npz`, numpy only.
 """
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -56,11 +57,18 @@ class Motion:
                 step = arrays.get(f"{name}.step", np.float32(1))  # matrices are kept in 8 bits
                 self._nets[int(net)][part] = value.astype(np.float32) * step
 
-    def __call__(self, heard: Floats, layers: list[Floats]) -> Floats:
+    def __call__(
+        self, heard: Floats, layers: list[Floats], go_on: Callable[[], None] | None = None
+    ) -> Floats:
         """Curves (curves, n) each 20 ms from `spectrum` (n, 160) and the recogniser's layers, 4 of
-        (n, 144)."""
+        (n, 144). `go_on` is called before each network and may raise, to end it."""
         inputs = (np.concatenate([heard, *layers], 1) - self._mean) / self._spread
-        return np.mean([self._run(net, inputs) for net in self._nets], axis=0).T
+        made = []
+        for net in self._nets:
+            if go_on is not None:
+                go_on()
+            made.append(self._run(net, inputs))
+        return np.mean(made, axis=0).T
 
     def _run(self, w: dict[str, Floats], inputs: Floats) -> Floats:
         x = inputs @ w["in.w"] + w["in.b"]

@@ -83,7 +83,7 @@ class Heard:
 def hear(wave: NDArray[np.float32], go_on: Callable[[], None] | None = None) -> Heard:
     """All that the mouth follows, out of a 16 kHz mono waveform.
 
-    `go_on` is called before each piece of CHUNK frames and may raise, to end it."""
+    `go_on` is called several times for each piece of CHUNK frames and may raise, to end it."""
     level = loudness(wave)
     if float(level.max()) < -65.0:
         return Heard([], level, {})
@@ -104,7 +104,8 @@ def hear(wave: NDArray[np.float32], go_on: Callable[[], None] | None = None) -> 
             for at, symbol in model.emitted(odds)
             if start <= first + at < start + CHUNK
         ]
-        curves.append(learned(spectrum(piece, mean), layers)[:, start - first :][:, :CHUNK])
+        made = learned(spectrum(piece, mean), layers, go_on)
+        curves.append(made[:, start - first :][:, :CHUNK])
     spans = [part for span in _trimmed(_spans(emitted, count), level) for part in _parts(span)]
     return Heard(spans, level, dict(zip(learned.names, np.concatenate(curves, 1), strict=True)))
 

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import engine
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
-from kolbo_demo.service import database, fetch, making, observe, running, split
+from kolbo_demo.service import database, fetch, making, observe, process, running, split
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.fleet import Fleet
 from kolbo_demo.service.storage import INPUTS, PARTS, Storage, thumbnail_name, video_name
@@ -106,6 +106,8 @@ class Jobs:
         self.concurrency = 1 if self._url else default_concurrency()
         self.cores = 1 if self._url else _share(self.concurrency)
         """For one render."""
+        self.ready = None if self._url else process.Ready()
+        """Of many processes each has no core to spare for it."""
         self._closing = threading.Event()
         self._stopping = threading.Event()
         self._running: dict[str, threading.Event] = {}
@@ -203,6 +205,8 @@ class Jobs:
         if self._fleet:
             self._fleet.stop()
         DBOS.destroy()
+        if self.ready:
+            self.ready.close()
         if self._fleet:
             self._fleet.leave()
             self._fleet = None

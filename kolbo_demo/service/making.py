@@ -130,7 +130,7 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
                 plan=str(plan) if jobs.shared else None,
             )
             with observe.stage("render"):
-                made = process.run(task, _teller(generation), wanted)
+                made = process.run(task, _teller(generation), wanted, jobs.ready)
             if made is None or not wanted():
                 return {}
             if plan.exists():

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -39,6 +40,8 @@ CPU_SECONDS_A_SECOND = 200.0
 """Processor time for each second of the voice: twice what 120 frames of 4096x2304 take."""
 _NICENESS = 5
 _CRASHED = "ENGINE_CRASHED"
+WAITS = "kolbo waits"
+"""What a child without a task is called; 15 letters at most."""
 
 
 @dataclass(frozen=True)
@@ -89,19 +92,62 @@ class Join:
     thumbnail: str
 
 
+Heard = queue.SimpleQueue[tuple[Child, Message | None]]
+
+
+class Ready:
+    """One child that waits for the next task with all that it needs loaded: a generation does not
+    wait for it to start."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: tuple[Child, Heard] | None = None
+
+    def take(self) -> tuple[Child, Heard]:
+        """The one that waits, or a new one; to be killed by who took it."""
+        with self._lock:
+            taken, self._waiting = self._waiting, None
+        if taken and not taken[0].alive:
+            taken[0].kill()
+            taken = None
+        return taken or _started()
+
+    def refill(self) -> None:
+        """Start one, if none waits."""
+        with self._lock:
+            self._waiting = self._waiting or _started()
+
+    def close(self) -> None:
+        """End the one that waits."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, None
+        if waiting:
+            waiting[0].kill()
+
+
+def _started(environment: dict[str, str] | None = None) -> tuple[Child, Heard]:
+    heard: Heard = queue.SimpleQueue()
+    return Child(__name__, heard, environment, leader=True), heard
+
+
 def run(
-    task: Task | Segment | Join, on_progress: Callable[[int, int], None], wanted: Callable[[], bool]
+    task: Task | Segment | Join,
+    on_progress: Callable[[int, int], None],
+    wanted: Callable[[], bool],
+    ready: Ready | None = None,
 ) -> dict[str, Any] | None:
     """Render in a child and return its result.
 
     Of a `Task` and a `Join` that is duration (s), width, height (px)...; of a task that only made
     a plan `segments`, `frames` to be shown and `looks` taken; of a `Segment` its `unsynced` spans.
     `on_progress` gets frames done and frames in all. None means that `wanted` said no and the
-    child is dead. Raises JobError. Whatever is raised here, the child does not outlive it.
+    child is dead. Raises JobError. Whatever is raised here, the child does not outlive it; `ready`
+    then has another one.
     """
-    heard: queue.SimpleQueue[tuple[Child, Message | None]] = queue.SimpleQueue()
-    environment = ONE_THREAD if isinstance(task, Segment) else None
-    child = Child(__name__, heard, environment, leader=True)
+    if ready:
+        child, heard = ready.take()
+    else:
+        child, heard = _started(ONE_THREAD if isinstance(task, Segment) else None)
     crashed = True
     try:
         child.ask(do=type(task).__name__, **asdict(task))
@@ -116,11 +162,13 @@ def run(
         said = child.kill()
         if crashed:
             logs.event(_log, "render crashed", logging.WARNING, where=logs.places(said))
+        if ready:
+            ready.refill()
 
 
 def _follow(
     child: Child,
-    heard: "queue.SimpleQueue[tuple[Child, Message | None]]",
+    heard: Heard,
     on_progress: Callable[[int, int], None],
     wanted: Callable[[], bool],
 ) -> dict[str, Any] | None:
@@ -166,7 +214,10 @@ def main() -> None:
         os.nice(_NICENESS)
     confine(CPU_SECONDS, MEMORY_BYTES)
     with parent() as (requests, tell):
+        _be_called(WAITS)
+        _load()
         request = next(requests)
+        _be_called("kolbo renders")
         kind, do = _WORK[request.pop("do")]
         try:
             with _told():  # here, not above: the parent needs no decoder and no engine
@@ -175,6 +226,24 @@ def main() -> None:
             tell(failure=error.failure.model_dump())
         else:
             tell(result=result)
+
+
+def _be_called(name: str) -> None:
+    """What lists of processes call this one, where the system lets it choose."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
+
+
+def _load() -> None:
+    """What every render needs. What is missing is told by the one that misses it."""
+    with contextlib.suppress(Exception):
+        from kolbo_demo import media  # noqa: F401
+        from kolbo_demo.engine.motion import motion
+        from kolbo_demo.engine.recogniser import recogniser
+        from kolbo_demo.engine.render import render as _  # noqa: F401
+
+        recogniser()
+        motion()
 
 
 def render(task: Task, on_progress: Callable[[int, int], None]) -> dict[str, Any]:

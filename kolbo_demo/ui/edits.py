@@ -84,6 +84,18 @@ class Edits:
         )
 
 
+def as_chosen(given: AtHand, edit: Edit) -> tuple[Any, ...]:
+    """What `Edits.values` become for an edit that was made of what is given."""
+    lengths, parts = _lengths(given), (edit.clip, edit.voice)
+    sliders, spans = list[Any](), list[float]()
+    for length, part in zip(lengths, parts, strict=True):
+        sliders += _pair(length, part)
+        spans += part or (0.0, length)
+    known, mode = _key(lengths), edit.mode or AUTOMATIC
+    radio: dict[str, Any] = {"value": mode} | _offered(given, known, *spans, mode)
+    return known, *sliders, gr.Radio(**radio)
+
+
 def _fold() -> str:
     return f'<details class="fold"><summary>{escape(say("edit.title"))}</summary></details>'
 
@@ -211,17 +223,19 @@ def _ranges(given: AtHand, *values: Any) -> tuple[Any, ...]:
     return known, *sliders, _modes(given, known, *spans, values[5])
 
 
-def _pair(length: float) -> list[gr.Slider]:
+def _pair(length: float, part: Span | None = None) -> list[gr.Slider]:
     if not length:
         return [gr.Slider(value=0, visible="hidden"), gr.Slider(value=0, visible="hidden")]
     most = round(length, 2)
-    return [
-        gr.Slider(minimum=0, maximum=most, value=0, visible=True),
-        gr.Slider(minimum=0, maximum=most, value=most, visible=True),
-    ]
+    ends = part or (0.0, most)
+    return [gr.Slider(minimum=0, maximum=most, value=round(end, 2), visible=True) for end in ends]
 
 
 def _modes(given: AtHand, *values: Any) -> gr.Radio:
+    return gr.Radio(**_offered(given, *values))
+
+
+def _offered(given: AtHand, *values: Any) -> dict[str, Any]:
     edit = edit_of(given, (*values[:5], AUTOMATIC))
     modes = fitting(edit.clip_seconds, edit.voice_seconds)
     choices = [(say("edit.automatic"), AUTOMATIC)]
@@ -230,4 +244,4 @@ def _modes(given: AtHand, *values: Any) -> gr.Radio:
     if values[5] not in {name for _, name in choices}:
         update["value"] = AUTOMATIC
     # Otherwise the value is left alone: the visitor may have chosen another one meanwhile.
-    return gr.Radio(**update)
+    return update

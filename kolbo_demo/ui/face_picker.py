@@ -6,7 +6,7 @@ arrive upright; browsers turn a linked picture upright themselves.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +45,7 @@ class Seen:
 
     path: Path | None = None
     """None for a link, which this server does not follow."""
+    link: str = ""
     source: Source | None = None
     """None for a link."""
     at: float = 0.0
@@ -115,16 +116,20 @@ class FacePicker:
                 scale=0,
                 visible="hidden",
             )
+        self.shown = [
+            self.preview, self.words, self.choice, self.clear, self.frame, self.seen
+        ]  # fmt: skip
+        """Components that `look` fills."""
 
     def follow(self, image: gr.Image, video: gr.Video, url: gr.Textbox) -> None:
         """Shows whatever source is given, and keeps the place that is clicked in it."""
         given = [image, video, url]
-        outputs = [self.preview, self.words, self.choice, self.clear]
+        outputs = self.shown[:4]
         gr.on(
             [image.change, video.change, url.blur, url.submit],
             self._show,
-            given,
-            [*outputs, self.frame, self.seen],
+            [*given, self.seen],
+            self.shown,
             trigger_mode="always_last",
             **QUIET,
         )
@@ -138,27 +143,42 @@ class FacePicker:
         self.preview.select(self._pick, self.seen, outputs, trigger_mode="always_last", **QUIET)
         self.clear.click(_clear, self.seen, outputs, **QUIET)
 
-    def _show(self, image: str | None, video: str | None, url: str | None) -> tuple[Any, ...]:
-        """What is given; a new source has no choice yet."""
+    def _show(
+        self, image: str | None, video: str | None, url: str | None, seen: Seen
+    ) -> tuple[Any, ...]:
+        """What is given. A new source has no choice yet; one that is shown keeps its own."""
+        given = image or video
+        path = Path(given) if given else None
+        link = "" if path else (url or "").strip()
+        if (path or link) and (path, link) == (seen.path, seen.link):
+            return tuple(gr.skip() for _ in self.shown)
+        return self.look(path, link)
+
+    def look(self, path: Path | None, link: str, choice: Choice | None = None) -> tuple[Any, ...]:
+        """What `shown` becomes for a file or a link, with the place that was clicked in it."""
         seen, html, problem = Seen(), "", ""
+        at = choice.at if choice else 0.0
         try:
-            if path := image or video:
-                source, picture = self._analyst.source(Path(path))
-                seen = Seen(Path(path), source, 0.0, picture.faces)
+            if path:
+                source, picture = self._analyst.source(path)
+                if at:
+                    picture = self._analyst.picture(path, at)
+                seen = Seen(path, "", source, at, picture.faces)
                 html = _picture(picture)
-            elif link := (url or "").strip():
+            elif link:
                 html = _linked(link)
+                seen = Seen(link=link)
         except MediaError as error:
-            problem = views.note(str(error), bad=True)
+            problem, choice = views.note(str(error), bad=True), None
         duration = seen.source.duration if seen.source else None
         last = round(max((duration or 0) - FRAME_STEP, FRAME_STEP), 1)
-        words = problem or (in_words(None, seen.faces) if html else views.note(say("face.first")))
+        words = problem or (in_words(choice, seen.faces) if html else views.note(say("face.first")))
         return (
-            _preview(html, seen.faces),
+            _preview(html, seen.faces, choice),
             words,
-            None,
-            gr.Button(visible="hidden"),
-            gr.Slider(value=0, maximum=last, visible=_visible(duration)),
+            choice,
+            gr.Button(visible=_visible(choice)),
+            gr.Slider(value=seen.at, maximum=last, visible=_visible(duration)),
             seen,
         )
 
@@ -171,7 +191,7 @@ class FacePicker:
         except MediaError as error:
             problem = views.note(str(error), bad=True)
             return gr.skip(), problem, gr.skip(), gr.skip(), gr.skip()
-        seen = Seen(seen.path, seen.source, at, picture.faces)
+        seen = replace(seen, at=at, faces=picture.faces)
         return (
             _preview(_picture(picture), picture.faces),
             in_words(None, picture.faces),
@@ -217,7 +237,7 @@ def _inside(face: Face, point: Point) -> bool:
     return left <= point[0] <= left + width and top <= point[1] <= top + height
 
 
-def _preview(html: str, faces: list[Face] | None) -> gr.HTML:
+def _preview(html: str, faces: list[Face] | None, choice: Choice | None = None) -> gr.HTML:
     boxes = [
         {
             "name": escape(say("face.number", number=index, count=len(faces or [])), quote=True),
@@ -231,11 +251,12 @@ def _preview(html: str, faces: list[Face] | None) -> gr.HTML:
         }
         for index, face in enumerate(faces or [], 1)
     ]
+    x, y = choice.clicked if choice else (None, None)
     return gr.HTML(
         html,
-        x=None,
-        y=None,
-        chosen=None,
+        x=x,
+        y=y,
+        chosen=choice.face(faces) if choice else None,
         faces=boxes,
         title=escape(say("face.frame"), quote=True),
         description=escape(say("face.unseen")),

@@ -18,7 +18,7 @@ from kolbo_demo.preflight import Analyst, StoppedError
 from kolbo_demo.ui import subtitles
 from kolbo_demo.ui.edits import edited
 from kolbo_demo.ui.inputs import Request, UnusableError
-from kolbo_demo.ui.kept import RESULT, SUBTITLES
+from kolbo_demo.ui.kept import RESULT, SPOKEN, SUBTITLES
 from kolbo_demo.ui.texts import say
 
 Spending = Callable[[Path | str], AbstractContextManager[object]]
@@ -252,7 +252,7 @@ class Run:
             assert request.voice is not None
             return request.voice
         self._show(Stage(say("status.speaking")))
-        path = self._folder / "words.wav"
+        path = self._folder / SPOKEN
         with SPEAKING:
             self._stop_here()
             speak(request.words, path, request.speed)

@@ -83,6 +83,8 @@ class Hearing:
             visible="hidden",
             elem_id="spoken",
         )
+        self.given = [self.speed, self._player, self.heard]
+        """Components that `as_given` fills."""
 
     def follow(self, audio: gr.Audio, words: gr.Textbox) -> None:
         """Looks at each recording as soon as it is there, speaks words when it is asked to."""
@@ -105,6 +107,14 @@ class Hearing:
             **quiet,
             **hidden,
         )
+
+    def as_given(self, said: Path | None, words: str | None, speed: float) -> tuple[Any, ...]:
+        """What `speed`, the player and `heard` become for a voice of before. `said` is the file of
+        a recording, or of the words as they were spoken."""
+        heard = self._hear(str(said)) if said else Heard()
+        if words:
+            heard = Heard(said=as_said(words, speed), voice=heard.voice) if said else Heard()
+        return speed, _no_player(), heard
 
     def _hear(self, path: str | None) -> Heard:
         if not path:

@@ -17,11 +17,12 @@ from kolbo_demo.contract import Status
 from kolbo_demo.media import MediaError, kind_of
 from kolbo_demo.sandbox import preview
 from kolbo_demo.ui.folders import Folders, linked
-from kolbo_demo.ui.inputs import Request
+from kolbo_demo.ui.inputs import Edit, Request
 
 THUMBNAIL_PIXELS = 160
 
 RESULT, THUMBNAIL, REPORT, SUBTITLES = "result.mp4", "thumbnail.jpg", "report.json", "words.vtt"
+SPOKEN = "words.wav"
 BEFORE = "before"
 """What a picture among the sources is shown and compared as: `before.jpg`, upright."""
 BEFORE_PIXELS = 1280
@@ -60,6 +61,10 @@ class Record(BaseModel):
     model: str | None = None
     """The one asked for; None is Smart Select."""
     face: tuple[float, float] | None = None
+    face_at: float = 0.0
+    """Seconds of the clip in which it was clicked."""
+    speed: float = 1.0
+    edit: Edit = Edit()
     mark: bool = False
     """Whether the picture says that it is AI-generated."""
     group: str | None = None
@@ -94,6 +99,9 @@ class Kept(Folders):
             prompt=request.prompt,
             model=request.model,
             face=request.face,
+            face_at=request.face_at,
+            speed=request.speed,
+            edit=request.edit,
             mark=request.mark,
             group=group,
         )

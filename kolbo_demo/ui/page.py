@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import gradio as gr
 from fastapi import APIRouter
-from gradio.data_classes import ImageData
+from gradio.data_classes import FileData, ImageData
 from gradio.i18n import I18nData
 
 from kolbo_demo.client import KolboError
@@ -30,6 +30,7 @@ from kolbo_demo.ui import (
     views,
 )
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
+from kolbo_demo.ui.again import Again
 from kolbo_demo.ui.allowance import Allowance, visitor_of
 from kolbo_demo.ui.batch_panel import BatchPanel
 from kolbo_demo.ui.batches import Batches
@@ -166,6 +167,8 @@ class _Page:
                         buttons=[],
                         elem_id="source-video",
                     )
+                    # One that is used again is the file that was given, not a copy in MP4.
+                    self.video.postprocess = _same_file  # pyright: ignore[reportAttributeAccessIssue]
                 with gr.Tab(shown("face.link"), id="link"):
                     self.source_url = gr.Textbox(
                         label=shown("face.url"),
@@ -282,8 +285,9 @@ class _Page:
         filled = [*fields, self.source_tabs, self.voice_tabs]
         self.still.click(examples.portrait, None, filled, **QUIET).then(**run)
         self.clip.click(examples.clip, None, filled, **QUIET).then(**run)
-        again = [*filled, self.prompt, self.models.choice]
-        self.stage.follow(self._access, asked, again, self.models.offers)
+        self.stage.follow(self._access, asked)
+        again = Again(self._runs.kept, self.picker, self.hearing, self.edits)
+        again.follow(self.stage, [*filled, self.prompt, self.models.choice], self.models.offers)
         self.batch.follow(asked)
 
     def _about(self, backend: str) -> str:
@@ -393,6 +397,10 @@ def _heading(title: str, hint: str | None = None) -> gr.HTML:
         return f"<h2>{escape(say(title))}</h2>{below}"
 
     return gr.HTML(shown(html), elem_classes="card-title")
+
+
+def _same_file(path: str | None) -> FileData | None:
+    return FileData(path=path, orig_name=Path(path).name) if path else None
 
 
 def _given_file(payload: ImageData | None) -> str | None:

@@ -2,22 +2,17 @@
 
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import gradio as gr
-from gradio.processing_utils import save_file_to_cache
-from gradio.utils import get_upload_folder
 
 from kolbo_demo.client import KolboError
-from kolbo_demo.media import kind_of
 from kolbo_demo.ui import cards, model_comparison, views
 from kolbo_demo.ui.access import Access
 from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Record
-from kolbo_demo.ui.models import Offers
 from kolbo_demo.ui.runs import Runs, open_by_id
 from kolbo_demo.ui.texts import say, shown
 
@@ -83,22 +78,18 @@ class Stage:
         """The list, where the caller stands in the layout."""
         gr.HTML(shown(_history), js_on_load=None, apply_default_css=False)
 
-    def follow(
-        self, access: Access, asked: list[Any], filled: Sequence[Any], offers: gr.State
-    ) -> None:
-        """`asked` are the components with side and key, `filled` those that inputs go into;
-        `offers` tells which models there are now."""
+    def follow(self, access: Access, asked: list[Any]) -> None:
+        """`asked` are the components with side and key."""
 
         def take_up(_: str, key: str, event: gr.EventData) -> Any:
             try:
-                if ticket := _text(event, "ticket"):
+                if ticket := sent_text(event, "ticket"):
                     return self._take_up(ticket, key)
-                return told([open_by_id(self._runs, access, _text(event, "id"), key)])
+                return told([open_by_id(self._runs, access, sent_text(event, "id"), key)])
             except (KolboError, UnusableError) as error:
                 return told(problem=str(error))
 
         self.cards.follow(take_up, asked, self.cards, **QUIET)
-        self.cards.again(self._again, offers, list(filled), **QUIET)
 
     def _take_up(self, ticket: str, key: str) -> Any:
         record = self._runs.kept.get(ticket)
@@ -107,36 +98,6 @@ class Stage:
         if self._runs.follow(record, key) is None:
             raise UnusableError(say("cards.key_again"))
         return told([record])
-
-    def _again(self, offers: Offers, event: gr.EventData) -> tuple[Any, ...]:
-        """The fields as they were: image, video, link; audio, link, words; the open tabs; prompt
-        and model, where there still is such a one."""
-        record = self._runs.kept.get(_text(event, "ticket"))
-        if record is None or record.source is None:
-            return tuple(gr.skip() for _ in range(10))
-        source = self._copy(record, record.source.file)
-        kind = _kind(source)
-        voice = self._copy(record, record.voice.file if record.voice else None)
-        spoken = record.voice.link if record.voice else None
-        tab = "link" if record.source.link else kind
-        said = "words" if record.words else "link" if spoken else "audio"
-        return (
-            source if kind == "image" else None,
-            source if kind == "video" else None,
-            record.source.link or "",
-            voice,
-            spoken or "",
-            record.words or "",
-            gr.Tabs(selected=tab),
-            gr.Tabs(selected=said),
-            record.prompt or "",
-            record.model if record.model and offers.meant(record.model) else "",
-        )
-
-    def _copy(self, record: Record, name: str | None) -> str | None:
-        """Gradio hands out files of its own cache only."""
-        path = self._runs.kept.file(record.ticket, name) if name else None
-        return save_file_to_cache(path, get_upload_folder()) if path else None
 
 
 def told(records: Sequence[Record] = (), problem: str = "") -> Any:
@@ -151,11 +112,7 @@ def told(records: Sequence[Record] = (), problem: str = "") -> Any:
     )
 
 
-def _text(event: gr.EventData, name: str) -> str:
+def sent_text(event: gr.EventData, name: str) -> str:
     """A text that the browser sent; empty where it sent none."""
     value = (event._data or {}).get(name)
     return value if isinstance(value, str) else ""
-
-
-def _kind(path: str | None) -> str | None:
-    return kind_of(Path(path)) if path else None

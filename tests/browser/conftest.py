@@ -83,18 +83,9 @@ def long_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def longer_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """100 seconds: still under way after another one was asked for and the page loaded again."""
-    return _speech(tmp_path_factory.mktemp("voice") / "longer.wav", 100)
-
-
-@pytest.fixture(scope="session")
-def large_portrait(portrait: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The portrait in more pixels: what is made of it takes four times as long."""
-    path = tmp_path_factory.mktemp("large") / "portrait.jpg"
-    with Image.open(portrait) as picture:
-        picture.convert("RGB").resize((1024, 1024)).save(path, quality=92)
-    return path
+def endless_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """250 seconds, for what is stopped however long it takes to look at it first."""
+    return _speech(tmp_path_factory.mktemp("voice") / "endless.wav", 250)
 
 
 def _speech(path: Path, seconds: float) -> Path:

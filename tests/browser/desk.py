@@ -45,6 +45,11 @@ class Desk:
         box.fill(text)
         box.blur()
 
+    def slide(self, slider: str, value: str) -> None:
+        number = self.page.locator(f"#{slider} input[type=number]")
+        number.fill(value)
+        number.press("Tab")
+
     def click_face(self, x: float, y: float) -> None:
         picture = self.page.locator("#face-preview img")
         expect(picture).to_be_visible()

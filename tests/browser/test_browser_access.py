@@ -78,7 +78,7 @@ def no_barrier(page: Page, state: str, views: int = 2) -> None:
 
 
 def test_no_state_has_a_barrier(
-    desk: Desk, large_portrait: Path, clip: Path, speech: Path, longer_speech: Path, links: str
+    desk: Desk, portrait: Path, clip: Path, speech: Path, endless_speech: Path, links: str
 ) -> None:
     page = desk.page
     turn(page, *VIEWS[0])
@@ -99,12 +99,13 @@ def test_no_state_has_a_barrier(
     page.locator("#source-video").get_by_label("Clear").or_(
         page.locator("#source-video").get_by_label("Remove Video")
     ).first.click()
-    desk.give_image(large_portrait)
+    desk.give_image(portrait)
     desk.click_face(0.44, 0.24)
-    desk.give_audio(longer_speech)
+    desk.give_audio(endless_speech)
     desk.generate()
     page.wait_for_function(
-        "+document.querySelector('#status [role=progressbar]')?.getAttribute('aria-valuenow') > 5"
+        "+document.querySelector('#status [role=progressbar]')?.getAttribute('aria-valuenow') > 0",
+        timeout=60_000,
     )
     picture(page, "page-running")
     no_barrier(page, "running")

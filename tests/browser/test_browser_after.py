@@ -23,13 +23,13 @@ def stranger(browser: Browser) -> Iterator[Page]:
 
 
 def test_reload_while_two_run(
-    desk: Desk, site: Site, stranger: Page, portrait: Path, longer_speech: Path, speech: Path
+    desk: Desk, site: Site, stranger: Page, portrait: Path, endless_speech: Path, speech: Path
 ) -> None:
     page = desk.page
     desk.give_image(portrait)
-    desk.give_audio(longer_speech)
+    desk.give_audio(endless_speech)
     desk.generate()
-    page.wait_for_function(MOVING)
+    page.wait_for_function(MOVING, timeout=60_000)
     first = desk.generation_id
     page.get_by_label("Clear", exact=True).or_(page.get_by_label("Remove Audio")).first.click()
     desk.give_audio(speech)
@@ -80,6 +80,14 @@ def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path
     desk.tab("voice", "Words")
     desk.write("words", "Hello there.")
     desk.write("prompt", "smiling")
+    desk.slide("speed", "1.5")
+    first = page.locator("#face-preview img").get_attribute("src")
+    desk.slide("face-frame", "1")
+    expect(page.locator("#face-preview img")).not_to_have_attribute("src", first or "")
+    page.locator("#face-preview .face").click()
+    chosen = page.locator("#face-point")
+    expect(chosen).to_contain_text("face 1 of 1, at 0.")
+    point = chosen.inner_text()
     desk.generate()
     desk.await_video()
     # The words are its subtitles, and what was measured stands under it.
@@ -124,6 +132,11 @@ def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path
     expect(page.locator("#source-video video")).to_be_visible()
     expect(page.locator("#words textarea")).to_have_value("Hello there.")
     expect(page.locator("#prompt textarea")).to_have_value("smiling")
+    expect(page.locator("#speed input[type=number]")).to_have_value("1.5")
+    expect(page.locator("#face-frame input[type=number]")).to_have_value("1")
+    expect(chosen).to_have_text(point)
+    expect(page.locator("#face-preview [aria-pressed=true]")).to_have_count(1)
+    expect(page.locator("#face-preview .marker")).to_be_visible()
     row.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(row).to_have_count(0)

@@ -19,6 +19,7 @@ import requests
 from PIL import Image
 
 from kolbo_demo.service.app import LocalService
+from kolbo_demo.service.process import WAITS
 from tests.machines import s3_endpoint
 
 __all__ = ["s3_endpoint"]
@@ -255,7 +256,7 @@ def other_process() -> Iterator[Callable[..., OtherProcess]]:
 @pytest.fixture
 def renders() -> Callable[..., list[int]]:
     """The process ids of the renders that a process has started and that run still, or of what
-    another command line tells."""
+    another command line tells. One that waits for its task is none yet."""
 
     def find(parent: int, told: bytes = _RENDER) -> list[int]:
         found = []
@@ -263,7 +264,8 @@ def renders() -> Callable[..., list[int]]:
             with contextlib.suppress(OSError):
                 state, ppid = stat.read_text().rpartition(")")[2].split()[:2]
                 command = (stat.parent / "cmdline").read_bytes()
-                if int(ppid) == parent and state != "Z" and told in command:
+                waits = (stat.parent / "comm").read_text().strip() == WAITS
+                if int(ppid) == parent and state != "Z" and told in command and not waits:
                     found.append(int(stat.parent.name))
         return found
 

@@ -33,7 +33,7 @@ def told(
 ) -> str:
     source = Source("video", "mp4", 2_000_000, 640, 360, clip, 29.97, True, True)
     parts: dict[str, Any] = {
-        "seen": Seen(CLIP, source, 0.0, [LEFT] if faces is None else faces),
+        "seen": Seen(CLIP, "", source, 0.0, [LEFT] if faces is None else faces),
         "looked": Looked(CLIP),
         "heard": Heard(voice=voice or Voice("wav", 1000, 8.0, True, -10.0, 0.0)),
         "choice": None,

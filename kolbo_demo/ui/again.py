@@ -1,0 +1,86 @@
+"""Use these inputs again: every field as it was when a generation was asked for."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
+
+from kolbo_demo.media import kind_of
+from kolbo_demo.ui.edits import Edits, as_chosen
+from kolbo_demo.ui.events import QUIET
+from kolbo_demo.ui.face_picker import Choice, FacePicker
+from kolbo_demo.ui.folders import linked
+from kolbo_demo.ui.hearing import Hearing
+from kolbo_demo.ui.kept import SPOKEN, Given, Kept, Record
+from kolbo_demo.ui.models import Offers
+from kolbo_demo.ui.preflight import at_hand
+from kolbo_demo.ui.stage import Stage, sent_text
+
+
+class Again:
+    """What the buttons "Use again" do. Where the work is done stays the visitor's choice of now."""
+
+    def __init__(self, kept: Kept, picker: FacePicker, hearing: Hearing, edits: Edits) -> None:
+        self._kept = kept
+        self._picker = picker
+        self._hearing = hearing
+        self._edits = edits
+
+    def follow(self, stage: Stage, filled: Sequence[Any], offers: gr.State) -> None:
+        """`filled` are the components with image, video, link; audio, link, words; the open tabs;
+        prompt and model. `offers` tells which models there are now."""
+        outputs = [
+            *filled,
+            *self._picker.shown,
+            *self._hearing.given,
+            *self._edits.values,
+            self._edits.mark,
+        ]
+
+        def again(offers: Offers, event: gr.EventData) -> tuple[Any, ...]:
+            record = self._kept.get(sent_text(event, "ticket"))
+            if record is None or record.source is None:
+                return tuple(gr.skip() for _ in outputs)
+            return self._filled(record, record.source, offers)
+
+        stage.cards.again(again, offers, outputs, **QUIET)
+
+    def _filled(self, record: Record, given: Given, offers: Offers) -> tuple[Any, ...]:
+        source = self._copy(record, given)
+        kind = kind_of(source) if source else None
+        voice = self._copy(record, record.voice)
+        spoken = record.voice.link if record.voice else None
+        choice = Choice(record.face, record.face_at) if record.face else None
+        looked = self._picker.look(source, given.link or "", choice)
+        said = self._kept.file(record.ticket, SPOKEN) if record.words else voice
+        heard = self._hearing.as_given(said, record.words, record.speed)
+        return (
+            str(source) if kind == "image" else None,
+            str(source) if kind == "video" else None,
+            given.link or "",
+            str(voice) if voice else None,
+            spoken or "",
+            record.words or "",
+            gr.Tabs(selected="link" if given.link else kind),
+            gr.Tabs(selected="words" if record.words else "link" if spoken else "audio"),
+            record.prompt or "",
+            record.model if record.model and offers.meant(record.model) else "",
+            *looked,
+            *heard,
+            *as_chosen(at_hand(looked[-1], heard[-1]), record.edit),
+            record.mark,
+        )
+
+    def _copy(self, record: Record, given: Given | None) -> Path | None:
+        """Under the visitor's own name for it. Gradio hands out files of its own cache only."""
+        path = self._kept.file(record.ticket, given.file) if given and given.file else None
+        if path is None or given is None:
+            return None
+        with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
+            named = Path(folder) / given.name
+            linked(path, named)
+            return Path(save_file_to_cache(named, get_upload_folder()))
