@@ -9,7 +9,6 @@ from kolbo_demo.service.app import LocalService, serving
 from kolbo_demo.service.limits import Limits
 from kolbo_demo.settings import Settings
 
-
 LONGEST = (
     *("service/test_scale", "service/test_damaged", "browser/test_browser_access"),
     *("service/test_faults", "service/test_kills", "browser/test_browser_preflight"),
