@@ -154,12 +154,12 @@ def test_the_folded_rooms_have_no_barrier(
     no_barrier(page, "models and batch unfolded", 4)
 
 
-@pytest.mark.parametrize("language", ["ar", "he", "de"])
+@pytest.mark.parametrize("language", ["ar", "he", "de", "es", "fr", "pt", "zh"])
 def test_no_language_has_a_barrier(page: Page, site: Site, language: str) -> None:
     page.goto(f"{site.url}/?lang={language}")
     expect(page.locator("#generate")).to_be_enabled()
     expect(page.locator("#model-note p").first).to_be_visible()
-    direction = "ltr" if language == "de" else "rtl"
+    direction = "rtl" if language in ("ar", "he") else "ltr"
     assert page.evaluate("getComputedStyle(document.body).direction") == direction
     no_barrier(page, language)
     if language == "ar":

@@ -12,8 +12,8 @@ from kolbo_demo.engine.video import Writer
 from kolbo_demo.media import first_frame
 from tests import samples
 from tests.browser.desk import Desk
-from tests.browser.marked import is_marked
 from tests.browser.site import Site
+from tests.marked import is_marked
 
 FACE = (0.44, 0.24)
 """The middle of the face in the bundled portrait, 0-1."""

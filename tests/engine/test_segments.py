@@ -21,6 +21,7 @@ from kolbo_demo.engine.video import Clip, Writer, load_voice
 from kolbo_demo.media import MediaError
 from tests import samples
 from tests.engine.lips import lips
+from tests.marked import is_marked
 
 ASSETS = samples.SPEECH.parent
 SIDE = 256
@@ -184,13 +185,15 @@ def test_any_number_of_workers_makes_the_same_video(tmp_path, clip, voice, kind)
         told: list[tuple[int, int]] = []
         results.append(
             render(source, voice, tmp_path / f"{workers}.mp4", workers=workers,
-                   on_progress=lambda *at, to=told: to.append(at))
+                   on_progress=lambda *at, to=told: to.append(at), mark=kind == "still")
         )  # fmt: skip
         done, total = zip(*told, strict=True)
         assert list(done) == list(range(1, total[0] + 1))
         assert set(total) == {len(told)}
     assert results[0] == results[1]
     assert (tmp_path / "1.mp4").read_bytes() == (tmp_path / "3.mp4").read_bytes()
+    marked = [is_marked(Image.fromarray(frame)) for frame in shown_in(tmp_path / "3.mp4")]
+    assert marked == [kind == "still"] * 80, "each segment's frames, where that was asked for"
 
 
 @pytest.mark.usefixtures("short_segments")

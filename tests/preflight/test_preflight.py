@@ -13,6 +13,7 @@ from kolbo_demo.media import MediaError
 from kolbo_demo.preflight import Analyst, StoppedError
 from kolbo_demo.preflight.lengths import fitting
 from tests import samples
+from tests.engine.people import talking, turned
 
 FACE = (0.44, 0.24)
 """The middle of the face in the bundled portrait, 0-1."""
@@ -79,6 +80,22 @@ def test_a_clip_s_empty_stretch_has_its_times(analyst: Analyst, tmp_path: Path) 
     assert stretch.start == 0
     assert stretch.end == pytest.approx(2.0, abs=0.3)
     assert not stretch.side
+
+
+def test_a_head_that_looks_to_the_side_is_told(analyst: Analyst, tmp_path: Path) -> None:
+    """In a picture, and in a clip with its times."""
+    [shot] = talking(1)
+    heads = {yaw: turned(shot, yaw, 0)[0] for yaw in (-60, -25, 0, 25)}
+    for yaw, head in heads.items():
+        path = tmp_path / f"{yaw}.png"
+        Image.fromarray(head).save(path)
+        [face] = analyst.source(path)[1].faces or []
+        assert face.sideways == (abs(yaw) > 40)
+    pictures = [heads[0]] * 10 + [heads[-60]] * 15 + [heads[25]] * 5
+    clip = samples.video(tmp_path / "turning.mp4", fps=10, pictures=pictures, matrix=1)
+    [stretch], _ = analyst.stretches(clip)
+    assert stretch.side
+    assert (stretch.start, stretch.end) == pytest.approx((1.0, 2.5), abs=0.3)
 
 
 def test_variable_frame_rates_are_named(analyst: Analyst, tmp_path: Path) -> None:
