@@ -64,7 +64,7 @@ def test_a_page_that_leaves_is_no_error(
 ) -> None:
     """As one does that is loaded again: what it had listened to is left all at once."""
     picture = file_data(upload(page_url, secret_picture))
-    session = join(page_url, [picture, None, ""], "source-image")
+    session = join(page_url, [picture, None, "", None], "source-image")
     listening = [events(page_url, session) for _ in range(3)]
     time.sleep(0.5)
     for stream in listening:
@@ -79,13 +79,13 @@ def file_data(path: object) -> dict[str, Any]:
 
 def test_an_uploaded_picture_is_shown(page_url: str, secret_picture: Path) -> None:
     path = upload(page_url, secret_picture)
-    answer = send(page_url, [file_data(path), None, ""], "source-image")
+    answer = send(page_url, [file_data(path), None, "", None], "source-image")
     assert answer["success"]
     assert "data:image/jpeg" in str(answer["output"])
 
 
 def test_a_forged_path_shows_nothing(page_url: str, secret_picture: Path) -> None:
-    answer = send(page_url, [file_data(secret_picture), None, ""], "source-image")
+    answer = send(page_url, [file_data(secret_picture), None, "", None], "source-image")
     assert not answer["success"]
     assert "data:image" not in str(answer["output"])
     assert str(secret_picture) not in str(answer["output"])
@@ -93,7 +93,7 @@ def test_a_forged_path_shows_nothing(page_url: str, secret_picture: Path) -> Non
 
 def test_a_path_typed_as_a_link_is_refused(page_url: str, secret_picture: Path) -> None:
     for typed in (str(secret_picture), f"file://{secret_picture}", "javascript:alert(1)"):
-        answer = send(page_url, [None, None, typed], "source-url")
+        answer = send(page_url, [None, None, typed, None], "source-url")
         assert "<img" not in str(answer["output"])
         assert "starts with http" in str(answer["output"])
 
