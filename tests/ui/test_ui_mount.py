@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def join(url: str, inputs: list[Any], target: str) -> str:
         for each in config["dependencies"]
         if any(found[0] == ids[target] for found in each["targets"])
     )
-    session = f"test{event}"
+    session = secrets.token_hex(8)  # one page each: what it has shown, it does not show again
     requests.post(
         f"{url}/gradio_api/queue/join",
         json={"data": inputs, "fn_index": event, "session_hash": session},
