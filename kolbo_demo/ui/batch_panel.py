@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from kolbo_demo.batch import Line
 from kolbo_demo.client import KolboError
 from kolbo_demo.ui import views
-from kolbo_demo.ui.access import Access
+from kolbo_demo.ui.access import LOCAL, Access
 from kolbo_demo.ui.allowance import visitor_of
 from kolbo_demo.ui.batches import ARCHIVE, Batches, View
 from kolbo_demo.ui.events import QUIET
@@ -228,7 +228,8 @@ class BatchPanel:
             allowance = self._access.allowance(backend, key)
             spending = partial(allowance.spend, visitor) if allowance else None
             again = asked.get("again") is True
-            self._batches.start(ticket, client, visitor, again, spending)
+            local = backend == LOCAL
+            self._batches.start(ticket, client, visitor, again, spending, local)
         except (UnusableError, KolboError) as error:
             return _told(problem=str(error))
         return _told(ticket)

@@ -21,6 +21,7 @@ from kolbo_demo.batch import Batch, Line, Row, Store, check, from_uploads, read_
 from kolbo_demo.batch.run import STARTS_A_MINUTE
 from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.contract import MAX_FILE_BYTES
+from kolbo_demo.preflight import Analyst
 from kolbo_demo.ui.folders import Folders, linked
 from kolbo_demo.ui.generate import Spending
 from kolbo_demo.ui.inputs import UnusableError
@@ -65,9 +66,11 @@ class View:
 class Batches(Folders):
     """The folders of batches, and those under way."""
 
-    def __init__(self, root: Path, private: bool) -> None:
-        """`private` as in `ui.build`: otherwise visitors share this machine with each other."""
+    def __init__(self, root: Path, private: bool, analyst: Analyst | None = None) -> None:
+        """`private` as in `ui.build`: otherwise visitors share this machine with each other.
+        `analyst` marks results."""
         super().__init__(root)
+        self._analyst = analyst or Analyst()
         self._private = private
         self._running: dict[str, tuple[Batch, str]] = {}
         self._starting = threading.Lock()
@@ -101,9 +104,10 @@ class Batches(Folders):
         visitor: str,
         again: bool = False,
         spending: Spending | None = None,
+        local: bool = False,
     ) -> None:
-        """Begins it, or goes on with it. `again` as in `Batch`; `spending` as in `Run`. Raises
-        `UnusableError` and `KolboError`."""
+        """Begins it, or goes on with it. `again` and `local` as in `Batch`; `spending` as in `Run`.
+        Raises `UnusableError` and `KolboError`."""
         rows = self._checked(ticket)
         if rows is None:
             raise UnusableError(say("cards.gone"))
@@ -115,7 +119,17 @@ class Batches(Folders):
                 return
             if not self._private and any(who == visitor for _, who in self._running.values()):
                 raise UnusableError(say("batch.one_at_a_time"))
-            batch = Batch(client, rows, self.folder(ticket), at_once, again, paying, starts)
+            batch = Batch(
+                client,
+                rows,
+                self.folder(ticket),
+                at_once,
+                again,
+                paying,
+                starts,
+                self._analyst,
+                local,
+            )
             self._running[ticket] = batch, visitor
         threading.Thread(
             target=self._run, args=(ticket, batch), name="kolbo-page-batch", daemon=True

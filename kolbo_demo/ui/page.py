@@ -71,7 +71,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     reports = Reports(kept)
     analyst = Analyst()
     runs = Runs(access, kept, reports.ask, analyst)
-    batches = Batches(settings.data_dir.expanduser() / "batches", private)
+    batches = Batches(settings.data_dir.expanduser() / "batches", private, analyst)
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import wave
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import pytest
 
 from kolbo_demo.batch import Batch, check, from_folder, from_uploads, read_csv, read_pairs
 from kolbo_demo.client import InputError, KolboClient
+from kolbo_demo.media import first_frame
 from kolbo_demo.service.app import LocalService
+from tests.marked import is_marked
 from tests.scripted import KEY, VIDEO, Reply, Scripted
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -39,7 +42,9 @@ def sheet(folder: Path, *rows: dict[str, Any], comma: str = ",") -> Path:
     path = folder / "rows.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(
-            file, ["source", "audio", "words", "prompt", "model", "face"], delimiter=comma
+            file,
+            ["source", "audio", "words", "prompt", "model", "face", "speed", "mark"],
+            delimiter=comma,
         )
         writer.writeheader()
         writer.writerows(rows)
@@ -111,22 +116,60 @@ def test_a_dry_run_tells_what_is_wrong_and_sends_nothing(server: Scripted, folde
         {"source": LINK, "audio": VOICE, "face": "left"},
         {"source": LINK, "audio": VOICE, "face": "0.5,1.5"},
         {"source": LINK, "words": "…"},
+        {"source": LINK, "words": "Hello.", "speed": "2.5"},
+        {"source": LINK, "words": "Hello.", "speed": "fast"},
+        {"source": LINK, "audio": VOICE, "speed": "1.5"},
+        {"source": LINK, "audio": VOICE, "mark": "perhaps"},
+        {"source": LINK, "audio": VOICE, "speed": "1", "mark": "no"},
     )
     done = run(server, rows, "--dry-run", "--output", folder / "out")
     assert done.returncode == 2
     lines = done.stdout.splitlines()
-    assert [line.split()[1] for line in lines] == ["ready", *["problem"] * 5]
+    assert [line.split()[1] for line in lines] == ["ready", *["problem"] * 9, "ready"]
     for line, words in zip(
-        lines[1:],
-        ("no model “other”", "no sound", "two numbers", "0 to 1", "no words"),
+        lines[1:-1],
+        (
+            "no model “other”",
+            "no sound",
+            "two numbers",
+            "0 to 1",
+            "no words",
+            "from 0.5 to 2",
+            "must be a number",
+            "for words to speak",
+            "yes or no",
+        ),
         strict=True,
     ):
         assert words in line
-    assert "5 of 6 rows cannot work" in done.stderr
+    assert "9 of 11 rows cannot work" in done.stderr
     assert [seen.method for seen in server.seen] == ["GET"]
     assert not (folder / "out").exists()
     sheet(folder, {"source": LINK, "audio": VOICE})
     assert run(server, rows, "--dry-run", KOLBO_API_KEY="").returncode == 0
+
+
+def test_speed_and_mark_of_each_row(server: Scripted, tmp_path: Path, talking: Path) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
+    rows = sheet(
+        tmp_path,
+        {"source": LINK, "words": "Hello there."},
+        {"source": LINK, "words": "Hello there.", "speed": "2,0", "mark": "Yes"},
+        comma=";",
+    )
+    out = tmp_path / "out"
+    assert run(server, rows, "--output", out, "--at-once", 1).returncode == 0
+    seconds = []
+    for seen in (seen for seen in server.seen if seen.method == "POST"):
+        assert "visible_mark" not in seen.parts
+        with wave.open(io.BytesIO(seen.parts["audio"][2])) as voice:
+            seconds.append(voice.getnframes() / voice.getframerate())
+    assert seconds[1] < 0.8 * seconds[0]
+    marked = [is_marked(first_frame(out / f"000{number}-face.mp4")) for number in (1, 2)]
+    assert marked == [False, True]
+    assert not list(out.glob(".*"))
 
 
 def test_too_many_starts_are_held_back_not_lost(server: Scripted, tmp_path: Path) -> None:
@@ -266,14 +309,16 @@ def test_the_local_service_makes_a_batch(live_service: LocalService, tmp_path: P
         tmp_path,
         {"source": ASSETS / "portrait.jpg", "words": "Hello."},
         {"source": ASSETS / "speech.wav", "words": "Hello."},
-        {"source": ASSETS / "portrait.jpg", "words": "Good bye."},
+        {"source": ASSETS / "portrait.jpg", "words": "Good bye.", "mark": "yes"},
     )
     client = KolboClient(live_service.api_key, live_service.base_url)
     found = check(read_csv(rows, from_folder(tmp_path)), client)
-    work = Batch(client, found, tmp_path / "out")
+    work = Batch(client, found, tmp_path / "out", local=True)
     for _ in work.run():
         pass
     assert [line.state for line in work.lines] == ["completed", "failed", "completed"]
     names, _, _ = zipped(tmp_path / "out")
     assert names[2:] == ["0001-portrait.mp4", "0003-portrait.mp4"]
     assert all((tmp_path / "out" / name).stat().st_size > 10_000 for name in names[2:])
+    marked = [is_marked(first_frame(tmp_path / "out" / name)) for name in names[2:]]
+    assert marked == [False, True]

@@ -13,13 +13,15 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from kolbo_demo.client import KolboClient, KolboError
+from kolbo_demo.media import first_frame
 from kolbo_demo.ui import batch_panel
 from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.batches import Batches
 from kolbo_demo.ui.inputs import UnusableError
+from tests.marked import is_marked
 from tests.scripted import Reply, Scripted
 
-HEAD = "source,audio,words,prompt,model,face\n"
+HEAD = "source,audio,words,prompt,model,face,speed,mark\n"
 
 
 @pytest.fixture
@@ -85,6 +87,25 @@ def test_a_batch_to_its_zip(
     door.post(f"/batches/{ticket}/delete")
     assert look(door, ticket)["gone"]
     assert not batches.folder(ticket).exists()
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_row_is_marked_there_or_here(
+    batches: Batches, door: TestClient, server: Scripted, client: KolboClient,
+    tmp_path: Path, portrait: Path, speech: Path, talking: Path, local: bool,
+) -> None:  # fmt: skip
+    """The local service takes the mark as a field; Kolbo's API has none, so it is drawn here."""
+    server.starts()
+    server.on_status(server.completed(visible_mark=local))
+    server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
+    rows = listed(tmp_path, "portrait.png,speech.wav,,,,,,yes")
+    ticket = batches.check([rows, *named(portrait, speech)], None)
+    batches.start(ticket, client, "somebody", local=local)
+    assert ended(door, ticket)["live"] == "Ended: 1 of 1 made, 0 failed"
+    assert ("visible_mark" in server.seen[0].parts) == local
+    video = tmp_path / "video.mp4"
+    video.write_bytes(door.get(f"/batches/{ticket}/0001-portrait.mp4").content)
+    assert is_marked(first_frame(video)) != local  # what is marked already stays as it came
 
 
 @pytest.mark.parametrize(
