@@ -165,6 +165,7 @@ def batch(
     ] = False,
     local: Local = False,
     api_key: ApiKey = None,
+    api_key_file: ApiKeyFile = None,
     base_url: BaseUrl = None,
 ) -> None:
     """Make a video of every row. Run it again to go on where it stopped."""
@@ -172,10 +173,11 @@ def batch(
     from kolbo_demo.settings import Settings
 
     found = read_pairs(rows) if rows.is_dir() else read_csv(rows, from_folder(rows.parent))
+    key = _key(api_key, api_key_file)
     with ExitStack() as stack:
         client = None
-        if not dry_run or local or api_key or Settings().api_key:
-            client = stack.enter_context(_client(local, api_key, base_url))
+        if not dry_run or local or key or Settings().api_key:
+            client = stack.enter_context(_client(local, key, base_url))
         found = check(found, client)
         if client is None or dry_run:
             _dry(found)
@@ -314,9 +316,10 @@ def _key(api_key: str | None, file: Path | None) -> str | None:
             key = opened.read(4096).strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
-        raise _StopError(f"The key cannot be read from {file} ({reason}).", 2) from None
+        # Without its name: somebody may have given the key itself for it.
+        raise _StopError(f"The file of --api-key-file cannot be read ({reason}).", 2) from None
     if not key or any(letter.isspace() for letter in key):
-        raise _StopError(f"There is no key in {file}: it must hold the key and nothing else.", 2)
+        raise _StopError("The file of --api-key-file must hold the key and nothing else.", 2)
     return key
 
 

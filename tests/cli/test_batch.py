@@ -172,6 +172,24 @@ def test_speed_and_mark_of_each_row(server: Scripted, tmp_path: Path, talking: P
     assert not list(out.glob(".*"))
 
 
+def test_a_key_from_a_file(server: Scripted, tmp_path: Path) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    rows, key = sheet(tmp_path, {"source": LINK, "audio": VOICE}), tmp_path / "key"
+    words = (rows, "--output", tmp_path / "out", "--api-key-file")
+    for content in (None, "", "two words"):
+        if content is not None:
+            key.write_text(content)
+        done = run(server, *words, key, KOLBO_API_KEY="")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert run(server, *words, KEY, KOLBO_API_KEY="").returncode == 2  # `run` looks for the key
+    assert run(server, *words, key, "--api-key", "other").returncode == 2
+    assert server.seen == []
+    key.write_text(f"{KEY}\n")
+    assert run(server, *words, key, KOLBO_API_KEY="").returncode == 0
+    assert {seen.headers["X-API-Key"] for seen in server.seen if "/v1/" in seen.path} == {KEY}
+
+
 def test_too_many_starts_are_held_back_not_lost(server: Scripted, tmp_path: Path) -> None:
     server.starts()
     accepted = server.script["POST /api/v1/generate/lipsync"]
