@@ -169,7 +169,8 @@ def batch(
     base_url: BaseUrl = None,
 ) -> None:
     """Make a video of every row. Run it again to go on where it stopped."""
-    from kolbo_demo.batch import Batch, check, from_folder, read_csv, read_pairs
+    from kolbo_demo.batch import Batch, check, check_links, from_folder, read_csv, read_pairs
+    from kolbo_demo.service.fetch import Policy
     from kolbo_demo.settings import Settings
 
     found = read_pairs(rows) if rows.is_dir() else read_csv(rows, from_folder(rows.parent))
@@ -179,8 +180,10 @@ def batch(
         if not dry_run or local or key or Settings().api_key:
             client = stack.enter_context(_client(local, key, base_url))
         found = check(found, client)
+        if local:
+            found = check_links(found, Policy(Settings().fetch_allow_hosts))
         if client is None or dry_run:
-            _dry(found)
+            _dry(found, local)
             return
         work = Batch(client, found, output, at_once, again, local=local)
         states: dict[int, str] = {}
@@ -199,9 +202,13 @@ def batch(
         raise _StopError(f"{done} of {len(work.lines)} rows are done. report.csv tells why.", 1)
 
 
-def _dry(rows: "list[Row]") -> None:
+def _dry(rows: "list[Row]", local: bool) -> None:
     for row in rows:
-        print(_row_text(row.number, row.name, "problem" if row.problem else "ready", row.problem))
+        message = row.problem
+        if row.linked and not local and not message:
+            message = "A link was not checked: Kolbo fetches it itself."
+        state = "problem" if row.problem else "ready"
+        print(_row_text(row.number, row.name, state, message))
     if wrong := sum(bool(row.problem) for row in rows):
         raise _StopError(f"{wrong} of {len(rows)} rows cannot work.", 2)
 

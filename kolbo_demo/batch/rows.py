@@ -14,6 +14,8 @@ from kolbo_demo.client.upload import Request
 from kolbo_demo.contract import is_web_link
 from kolbo_demo.engine.voice import check_speed
 from kolbo_demo.media import MediaError
+from kolbo_demo.service import fetch
+from kolbo_demo.service.errors import JobError
 
 COLUMNS = ("source", "audio", "words", "prompt", "model", "face", "speed", "mark")
 MAX_ROWS = 1000
@@ -47,6 +49,11 @@ class Row:
     """Whether the picture of the result says that it is AI-generated."""
     problem: str | None = None
     """One sentence where it cannot work."""
+
+    @property
+    def linked(self) -> bool:
+        """Whether it names a link, which whoever makes the video fetches."""
+        return any(given and isinstance(given, str) for given in (self.source, self.audio))
 
     @property
     def fingerprint(self) -> str:
@@ -150,6 +157,25 @@ def check(rows: list[Row], client: KolboClient | None) -> list[Row]:
     if client and any(row.model for row in rows if not row.problem):
         models = {model.identifier for model in client.models()}
     return [_checked(row, models) for row in rows]
+
+
+def check_links(rows: list[Row], policy: fetch.Policy) -> list[Row]:
+    """The rows with a `problem` where the local service refuses a link. Nobody is asked for it.
+
+    For rows that it makes: Kolbo fetches links itself, by rules of its own.
+    """
+    return [row if row.problem else _links_checked(row, policy) for row in rows]
+
+
+def _links_checked(row: Row, policy: fetch.Policy) -> Row:
+    try:
+        if row.source and isinstance(row.source, str):
+            fetch.check(row.source, "source", policy)
+        if row.audio and isinstance(row.audio, str):
+            fetch.check(row.audio, "audio", policy)
+    except JobError as error:
+        return replace(row, problem=str(error))
+    return row
 
 
 def _checked(row: Row, models: set[str] | None) -> Row:

@@ -97,7 +97,7 @@ class Batch:
         self._at_once = at_once
         self._spending: Spending = spending or nullcontext
         self._analyst = analyst or Analyst()
-        self._local = local
+        self.local = local
         self._stop = threading.Event()
         self._pace = _Pace(self._stop, starts)
         self._news: queue.Queue[Line | None] = queue.Queue()
@@ -247,7 +247,7 @@ class Batch:
                         row.model,
                         row.face,
                         self._half_sent,
-                        mark=row.mark and self._local,
+                        mark=row.mark and self.local,
                     )
             except RateLimitError as error:
                 refusals += 1

@@ -172,6 +172,29 @@ def test_speed_and_mark_of_each_row(server: Scripted, tmp_path: Path, talking: P
     assert not list(out.glob(".*"))
 
 
+def test_a_dry_run_says_of_links_what_it_knows(server: Scripted, tmp_path: Path) -> None:
+    """The local service's rules hold for what it makes itself, and for nothing else."""
+    rows = sheet(
+        tmp_path,
+        {"source": "http://127.0.0.1/face.jpg", "audio": VOICE},
+        {"source": "http://files.internal/face.jpg", "audio": VOICE},
+        {"source": LINK, "audio": VOICE},
+    )
+    done = run(server, rows, "--dry-run")
+    assert done.returncode == 0
+    for line in done.stdout.splitlines():
+        assert line.split()[1] == "ready"
+        assert "A link was not checked: Kolbo fetches it itself." in line
+    allowed = {"KOLBO_API_KEY": "", "KOLBO_FETCH_ALLOW_HOSTS": "files.internal"}
+    done = run(server, rows, "--dry-run", "--local", **allowed)
+    assert done.returncode == 2, done.stderr
+    first, *others = done.stdout.splitlines()
+    assert "problem" in first
+    assert "private or local address" in first
+    assert [line.split()[1:] for line in others] == [["ready", "face.jpg"]] * 2
+    assert server.seen == []
+
+
 def test_a_key_from_a_file(server: Scripted, tmp_path: Path) -> None:
     server.starts()
     server.on_status(server.completed())
