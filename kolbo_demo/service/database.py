@@ -8,6 +8,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, error
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -110,6 +111,31 @@ def launch(url: URL, executor: str, *, listens: bool = True) -> None:
     if not listens:
         DBOS.listen_queues([])
     DBOS.launch()
+
+
+def reader(url: URL) -> sa.Engine:
+    """A connection beside those of dbos, made when it is first used."""
+    more = {} if url.get_backend_name() == "sqlite" else {"connect_args": dict(REACH)}
+    return sa.create_engine(url, pool_size=1, pool_pre_ping=True, hide_parameters=True, **more)
+
+
+def under_way(engine: sa.Engine, name: str) -> tuple[int, int]:
+    """How many workflows of a name wait, and how many run. Raises SQLAlchemyError.
+
+    dbos itself only lists them, a row each; its table is a documented one.
+    """
+    schema = None if engine.dialect.name == "sqlite" else "dbos"
+    status, named = sa.column("status"), sa.column("name")
+    table = sa.table("workflow_status", status, named, schema=schema)
+    count = (
+        sa.select(status, sa.func.count())
+        .select_from(table)
+        .where(named == name, status.in_(["ENQUEUED", "PENDING"]))
+        .group_by(status)
+    )
+    with engine.connect() as connection:
+        found = {state: number for state, number in connection.execute(count)}  # noqa: C416
+    return found.get("ENQUEUED", 0), found.get("PENDING", 0)
 
 
 def _not_a_cancellation(record: logging.LogRecord) -> bool:

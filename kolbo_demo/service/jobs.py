@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, SetWorkflowID, WorkflowStatus
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import engine
@@ -117,6 +118,7 @@ class Jobs:
         """Set whenever work here comes to an end."""
         self._lock: sqlite3.Connection | None = None
         self._fleet: Fleet | None = None
+        self._reader: Engine | None = None
 
     def problem(self) -> str | None:
         """Why this process could not render what it accepts; None where it can, or need not."""
@@ -178,7 +180,9 @@ class Jobs:
             self._fleet = Fleet(url, self._executor, self._renders)
             self._fleet.start()
         else:
-            database.launch(database.file(self._folder), self._executor)
+            url = database.file(self._folder)
+            database.launch(url, self._executor)
+        self._reader = database.reader(url)
         often = FLEET_POLL_SECONDS if self.shared else POLL_SECONDS
         queues = {making.NAME: self.concurrency, LINKS: FETCHES}
         if self.shared:
@@ -205,6 +209,9 @@ class Jobs:
         if self._fleet:
             self._fleet.stop()
         DBOS.destroy()
+        if self._reader:
+            self._reader.dispose()
+            self._reader = None
         if self.ready:
             self.ready.close()
         if self._fleet:
@@ -261,12 +268,9 @@ class Jobs:
         self.discard(generation)
 
     def load(self) -> tuple[int, int]:
-        """How many generations wait, and how many run."""
-        found = DBOS.list_workflows(
-            name=making.NAME, status=["ENQUEUED", "PENDING"], load_input=False, load_output=False
-        )
-        waiting = sum(status.status == "ENQUEUED" for status in found)
-        return waiting, len(found) - waiting
+        """How many generations wait, and how many run. Raises SQLAlchemyError."""
+        assert self._reader
+        return database.under_way(self._reader, making.NAME)
 
     def resume_postponed(self) -> None:
         """Take up again what should run here and does not. To be called now and then."""

@@ -26,7 +26,8 @@ CACHE_BYTES = 2 * 1024**3
 """Copies of files that lie elsewhere take at most about so much of this machine's disk."""
 BLOCK_BYTES = 8 * 1024**2
 """Held in memory of a file on its way."""
-_CACHE = "cache"
+CACHE = "cache"
+"""Folder of the copies, in that of the work."""
 _INCOMING = "incoming"
 
 
@@ -83,7 +84,7 @@ def place(url: str, work: Path) -> Place:
         system, root = fsspec.url_to_fs(url)
         if isinstance(system, LocalFileSystem):
             return Folder(Path(root))
-        found = Elsewhere(system, root.rstrip("/"), work / _CACHE)
+        found = Elsewhere(system, root.rstrip("/"), work / CACHE)
         found.try_out()
     except (ImportError, ValueError, OSError) as error:
         raise ServiceError(

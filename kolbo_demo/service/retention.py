@@ -29,6 +29,9 @@ from kolbo_demo.settings import Settings
 _log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 60.0
+"""What others did to the files is looked at about so often,"""
+LISTING_SHARE = 0.1
+"""and less often where looking takes long: at most this part of the time."""
 FETCH_SECONDS = 600.0
 """A result stays at least so long after it was made, and after it was last sent."""
 ABANDONED_SECONDS = 3600.0
@@ -56,6 +59,8 @@ class Retention:
         self._sending: Counter[str] = Counter()
         self._sent: dict[str, float] = {}
         """When each result was last sent, by `time.time`."""
+        self._list_again = 0.0
+        """When to look at the files again, by `time.monotonic`."""
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -111,6 +116,8 @@ class Retention:
         """Remove what is too old or too much, once."""
         now = time.time()
         self._forget(now - self._seconds)
+        if not self._jobs.storage.listed or time.monotonic() >= self._list_again:
+            self._list()
         for file in self._jobs.storage.files(RESULTS):
             if file.modified < now - self._seconds and not self._in_use(_stem(file)):
                 self._jobs.storage.delete(file.name)
@@ -127,6 +134,12 @@ class Retention:
                 logs.event(_log, "sweep failed", logging.INFO, error=type(error).__name__)
             self._jobs.changed.wait(SWEEP_SECONDS)
             self._jobs.changed.clear()
+
+    def _list(self) -> None:
+        begun = time.monotonic()
+        self._jobs.storage.relist()
+        ended = time.monotonic()
+        self._list_again = ended + max(SWEEP_SECONDS, (ended - begun) / LISTING_SHARE)
 
     def _forget(self, before: float) -> None:
         """Rows of generations that ended before then, and their files with them."""
@@ -174,6 +187,8 @@ class Retention:
 
     def _free(self) -> int:
         """Bytes left for more, below zero where there are too many; uploads under way count."""
+        if not self._jobs.storage.listed:
+            self._list()
         used = self._jobs.storage.used()
         observe.now("disk_bytes", used)
         with self._lock:

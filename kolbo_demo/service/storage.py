@@ -11,15 +11,19 @@ import re
 import secrets
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from kolbo_demo.service.places import File, Folder, Place, place
+from kolbo_demo.service.places import CACHE, File, Folder, Place, place
+from kolbo_demo.service.tally import Tally
 
 INPUTS = "inputs"
 PARTS = "parts"
 RESULTS = "results"
+_ALL = (INPUTS, PARTS, RESULTS)
 _WORK = "work"
 _LEAST_BYTES = 4 * 1024**2
 _PART = re.compile(r"[0-9A-Za-z_-]+(\.[0-9A-Za-z]+)?")
@@ -34,6 +38,10 @@ class Storage:
         self._work = folder / _WORK
         self._url = url
         self._place: Place = Folder(folder)
+        self._tally = Tally()
+        self._lock = threading.Lock()
+        self._leaving: set[Path] = set()
+        """Files on their way out of the work folder, which the tally has already."""
 
     def prepare(self) -> None:
         """Make the folders and clear what an earlier run left half-made.
@@ -46,6 +54,7 @@ class Storage:
         if self._url:
             self._place = place(self._url, self._work)
         self._place.prepare([INPUTS, RESULTS])
+        self._tally = Tally()
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
@@ -75,12 +84,24 @@ class Storage:
 
     def publish(self, path: Path, name: str) -> None:
         """Move a finished file from a workspace to `name`, whole or not at all. Raises OSError."""
-        self._place.put(path, _checked(name))
+        file = File(_checked(name), path.stat().st_size, time.time())
+        with self._lock:
+            self._leaving.add(path)
+            self._tally.add(file)
+        try:
+            self._place.put(path, name)
+        except BaseException:
+            self._tally.drop(name)
+            raise
+        finally:
+            with self._lock:
+                self._leaving.discard(path)
 
     def delete(self, name: str) -> None:
         """Remove a file, or everything whose name begins with `name/`; nothing there is fine."""
         with contextlib.suppress(OSError):
             self._place.delete(_checked(name))
+            self._tally.drop(name)
 
     def under(self, folder: str) -> list[str]:
         """The next part of every name that begins with `folder/`."""
@@ -94,14 +115,34 @@ class Storage:
         if shutil.disk_usage(self._work).free < _LEAST_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    @property
+    def listed(self) -> bool:
+        """Whether `files` and `used` know what is there."""
+        return self._tally.listed
+
+    def relist(self) -> None:
+        """Look at all that is there. Raises OSError. Blocks, with a store of objects for long."""
+        self._tally.relist(lambda: [file for folder in _ALL for file in self._place.files(folder)])
+
     def files(self, folder: str) -> list[File]:
-        """Every file whose name begins with `folder/`. Raises OSError."""
-        return self._place.files(_checked(folder))
+        """Every file whose name begins with `folder/`, as last listed and as changed here since."""
+        return self._tally.files(_checked(folder))
 
     def used(self) -> int:
-        """Bytes of all files, those in the making too. Raises OSError."""
-        made = [file for folder in (INPUTS, PARTS, RESULTS) for file in self._place.files(folder)]
-        return sum(file.size for file in made + Folder(self._work).files(""))
+        """Bytes of all files, as `files` knows them, and of those in the making here."""
+        with self._lock:
+            return self._tally.bytes + sum(self._in_the_making())
+
+    def _in_the_making(self) -> Iterator[int]:
+        for where, folders, names in os.walk(self._work):
+            if CACHE in folders:
+                folders.remove(CACHE)  # copies have a bound of their own
+            for path in (Path(where, name) for name in names):
+                with contextlib.suppress(FileNotFoundError):  # gone since
+                    stat = path.stat()
+                    # One with a second name is such a copy, in use.
+                    if stat.st_nlink == 1 and path not in self._leaving:
+                        yield stat.st_size
 
     @contextlib.contextmanager
     def workspace(self, name: str) -> Iterator[Path]:

@@ -79,6 +79,19 @@ class Caller:
         return self.until(generation, lambda status: status["state"] != "processing")
 
 
+def root(api: Caller) -> str:
+    """Where the addresses without a key are."""
+    return api.base.removesuffix("/api")
+
+
+def figures(api: Caller) -> dict[str, float]:
+    """Prometheus's text as it would be read: a figure by name and labels."""
+    reply = requests.get(f"{root(api)}/metrics", timeout=10)
+    assert reply.headers["Content-Type"].startswith("text/plain")
+    lines = [line for line in reply.text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
 @pytest.fixture
 def api(live_service: LocalService) -> Caller:
     return Caller(live_service.base_url, live_service.api_key.get_secret_value())

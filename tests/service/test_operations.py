@@ -8,6 +8,7 @@ import time
 import requests
 
 from tests.service.conftest import _SERVE as SERVE
+from tests.service.conftest import figures, root
 
 SECRET_PROMPT = "subtle, qzprompt"
 SECRET_NAME = "qzfilename.png"
@@ -19,18 +20,6 @@ from kolbo_demo import logs
 logs.configure("json")
 {more}
 """
-
-
-def root(api) -> str:
-    return api.base.removesuffix("/api")
-
-
-def figures(api) -> dict[str, float]:
-    """Prometheus's text as it would be read: a figure by name and labels."""
-    reply = requests.get(f"{root(api)}/metrics", timeout=10)
-    assert reply.headers["Content-Type"].startswith("text/plain")
-    lines = [line for line in reply.text.splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
 def health(api) -> dict:

@@ -1,19 +1,24 @@
 """Files go when their time is over or room is short, and never under those who use them."""
 
+import logging
 import os
+import secrets
 import sqlite3
 import time
 
+import fsspec
 import pytest
 import requests
 
 from tests.service.conftest import _SERVE as SERVE
+from tests.service.conftest import figures
 
 DAY = 86_400
 _QUICK = """
 import os
 from kolbo_demo.service import retention
 retention.SWEEP_SECONDS = 0.2
+retention.LISTING_SHARE = 1
 retention.FETCH_SECONDS = float(os.environ.get("FETCH_SECONDS", 2))
 """
 
@@ -115,6 +120,7 @@ def test_the_disk_is_bounded_by_its_owner(kept, tmp_path, files, refused, portra
     for _, url in ids:
         with (tmp_path / "results" / url.rpartition("/")[2]).open("ab") as file:
             file.write(b"\0" * 10_000_000)
+    _wait(lambda: figures(api)["kolbo_disk_bytes"] > 20_000_000)
     crowd = files(image=portrait + b"\0" * 15_000_000)
     said = refused(api.lipsync(files=crowd), 503, "STORAGE_FULL")
     assert "no room" in said
@@ -124,7 +130,7 @@ def test_the_disk_is_bounded_by_its_owner(kept, tmp_path, files, refused, portra
     assert all(path.exists() for path in paths)
     for number, (generation, url) in enumerate(ids):
         age(tmp_path, generation, url, 7200 - number)
-    third = api.start(files=crowd)
+    third = _wait(lambda: api.lipsync(files=crowd).json().get("generation_id"))
     assert api.finish(third)["state"] == "completed"
     assert not paths[0].exists()
     assert paths[1].exists()
@@ -157,3 +163,29 @@ def test_an_upload_takes_its_room_once(kept, tmp_path, files, portrait):
     reply = api.session.send(upload, timeout=60)
     assert reply.status_code == 200, reply.text
     assert result.exists()
+
+
+def test_a_store_of_objects_is_not_asked_for_its_names_at_each_start(
+    other_process, tmp_path, files, refused, portrait, s3_endpoint, monkeypatch, caplog
+):
+    bucket = f"room-{secrets.token_hex(4)}"
+    fsspec.filesystem("s3", endpoint_url=s3_endpoint).mkdir(bucket)
+    monkeypatch.setenv("KOLBO_STORAGE_URL", f"s3://{bucket}/lipsync")
+    monkeypatch.setenv("KOLBO_MAX_DISK_GB", "0.03")
+    caplog.set_level(logging.INFO, "werkzeug")
+
+    def listings() -> list[str]:
+        asked = [record.getMessage() for record in caplog.records if record.name == "werkzeug"]
+        assert asked
+        return [line for line in asked if "prefix=lipsync/results/&delimiter=&" in line]
+
+    api = other_process(tmp_path).caller()
+    for _ in range(3):
+        assert api.finish(api.start(files=files()))["state"] == "completed"
+    # What this service has made and what runs counts all the same.
+    crowd = files(20.0, image=portrait + b"\0" * 16_000_000)
+    long = api.start(files=crowd)
+    refused(api.lipsync(files=crowd), 503, "STORAGE_FULL")
+    api.cancel(long)
+    assert _wait(lambda: api.lipsync(files=crowd).json().get("generation_id"))
+    assert len(listings()) == 1, listings()

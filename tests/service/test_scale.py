@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 import numpy as np
+import psycopg
 import pytest
 import requests
 from PIL import Image
@@ -23,7 +24,7 @@ from kolbo_demo.engine import segments as engine_segments
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.video import load_voice
 from tests.machines import Cable, postgres, s3_endpoint, site
-from tests.service.conftest import Caller
+from tests.service.conftest import Caller, root
 
 __all__ = ["postgres", "s3_endpoint", "site"]
 
@@ -281,6 +282,29 @@ def test_a_crew_ends_with_its_chief_and_replaces_its_dead(site: Site):
     chief.kill()
     wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (second, third)), 5)
     assert "Traceback" not in chief.said()
+
+
+def test_a_long_queue_costs_the_page_nothing(site: Site, files):
+    page, base = site.page()
+    api = caller(base)
+    waiting = api.start(files=files())
+    with psycopg.connect(site.url) as connection:
+        connection.execute(
+            "CREATE TEMP TABLE copies AS SELECT queued.* FROM dbos.workflow_status AS queued, "
+            "generate_series(1, 50000)"
+        )
+        connection.execute("UPDATE copies SET workflow_uuid = 'lip_' || gen_random_uuid()")
+        connection.execute("INSERT INTO dbos.workflow_status SELECT * FROM copies")
+    wait(lambda: requests.get(f"{root(api)}/healthz", timeout=10).json()["queue"] == 50_001)
+
+    def processor_seconds() -> float:
+        told = Path(f"/proc/{page.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+
+    before = processor_seconds()
+    time.sleep(5)
+    assert processor_seconds() - before < 0.6
+    assert api.status(waiting)["state"] == "processing"
 
 
 @pytest.mark.parametrize(
