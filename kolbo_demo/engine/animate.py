@@ -25,7 +25,7 @@ from kolbo_demo.engine.interior import Palette, Teeth, painter
 from kolbo_demo.engine.life import Eyelids, Life, Sway
 from kolbo_demo.engine.lips import eased, lips_only
 from kolbo_demo.engine.mouth import MouthCurves
-from kolbo_demo.engine.mouths import Cast, Mouths, blur_lips, covers, tones, unseen
+from kolbo_demo.engine.mouths import Cast, Casts, Mouths, blur_lips, covers, tones, unseen
 from kolbo_demo.engine.person import Person
 from kolbo_demo.engine.pipeline import ahead, depth
 from kolbo_demo.engine.tracking import COVERED, UNSEEN, Sighting, tracked
@@ -140,9 +140,7 @@ def _shape(curves: MouthCurves, frame: int) -> Shape:
     )  # fmt: skip
 
 
-def planned(
-    speaker: Speaker, mouths: Mouths, curves: MouthCurves, numbers: list[int]
-) -> list[Cast]:
+def planned(speaker: Speaker, mouths: Mouths, curves: MouthCurves, numbers: list[int]) -> Casts:
     """Which of a clip's mouths to show in each frame; `numbers` are the clip's frames behind."""
     shapes = [_shape(curves, frame) for frame in range(len(curves))]
     return mouths.planned(speaker.head, shapes, np.array(numbers, np.float64))
@@ -196,7 +194,7 @@ def talking_clip(
     known: Mapping[int, Face],
     speaker: Speaker,
     curves: MouthCurves,
-    casts: list[Cast],
+    casts: Casts,
     shown: range,
     passed: Callable[[int, str], None],
     threaded: bool = True,

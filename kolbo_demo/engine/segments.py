@@ -37,13 +37,14 @@ from kolbo_demo.engine.face import Face, FaceFinder, find_speaker
 from kolbo_demo.engine.head import Array
 from kolbo_demo.engine.life import Life
 from kolbo_demo.engine.mark import Mark
+from kolbo_demo.engine.memory import give_back
 from kolbo_demo.engine.mouth import MouthCurves, mouth_curves
-from kolbo_demo.engine.mouths import Cast, Mouths
+from kolbo_demo.engine.mouths import Casts, Mouths
 from kolbo_demo.engine.person import Person
 from kolbo_demo.engine.pipeline import ahead, depth
 from kolbo_demo.engine.recogniser import RATE
-from kolbo_demo.engine.sound import load_voice
-from kolbo_demo.engine.speech import Heard, hear
+from kolbo_demo.engine.sound import read_voice
+from kolbo_demo.engine.speech import Features, Heard, hear
 from kolbo_demo.engine.tracking import Point, look
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.engine.warp import Pixels
@@ -97,7 +98,7 @@ class Plan:
     """Of a still."""
     edges: list[int]
     """The first frame of each segment, and at last the number of frames."""
-    casts: list[Cast]
+    casts: Casts | None
     """Of a clip: the mouths shown in each frame."""
     faces: Array
     """Landmarks (n, 478, 3), pixels: a still's own, or those of the frames of a clip that were
@@ -144,8 +145,8 @@ def prepare(
     tell, stop = on_progress or _untold, cancelled or _unstopped
     kind = inspect_source(source).kind
     _check(stop)
-    wave = load_voice(audio, RATE)
-    duration = len(wave) / RATE
+    voice = Features.of(read_voice(audio, RATE))
+    duration = voice.duration
     if duration < SHORTEST_VOICE:
         raise MediaError(
             f"The audio is too short to show: use at least {SHORTEST_VOICE:g} seconds."
@@ -153,7 +154,7 @@ def prepare(
     left = Event()
     with ThreadPoolExecutor(1, "hearing") as pool:
         # While the source is looked at, and no longer than that is worth while.
-        hearing = pool.submit(hear, wave, lambda: _check(lambda: left.is_set() or stop()))
+        hearing = pool.submit(hear, voice, lambda: _check(lambda: left.is_set() or stop()))
         try:
             if kind == "image":
                 made = _of_still(source, duration, face, hearing, directions)
@@ -193,7 +194,7 @@ def _of_still(
         curves=mouth_curves(heard, STILL_FPS, frames).directed(directions),
         life=Life.of(heard.level, STILL_FPS, frames).directed(directions),
         edges=_edges(frames, fps),
-        casts=[],
+        casts=None,
         faces=found.points[None],
         places=[0],
         person=None,
@@ -296,6 +297,7 @@ def render_segment(
                 _check(stop)
                 writer.write(picture)
                 tell(writer.written, len(shown))
+    give_back()
     return merged(unseen)
 
 
@@ -310,6 +312,7 @@ def _clip_segment(
     plan: Plan, clip: Clip, index: int, passed: Callable[[int, str], None], threaded: bool
 ) -> Generator[Pixels]:
     assert plan.person is not None
+    assert plan.casts is not None
     known = {n: Face(points, 1.0) for n, points in zip(plan.places, plan.faces, strict=True)}
     return talking_clip(
         clip, plan.person, known, plan.speaker, plan.curves, plan.casts, plan.segments[index],
