@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
+from av.video.reformatter import Colorspace
 from PIL import Image
 
 from kolbo_demo.container import THREADS
@@ -42,6 +43,7 @@ from kolbo_demo.engine.mouth import MouthCurves, mouth_curves
 from kolbo_demo.engine.mouths import Casts, Mouths
 from kolbo_demo.engine.person import Person
 from kolbo_demo.engine.pipeline import ahead, depth
+from kolbo_demo.engine.planes import Planes, patched
 from kolbo_demo.engine.recogniser import RATE
 from kolbo_demo.engine.sound import read_voice
 from kolbo_demo.engine.speech import Features, Heard, hear
@@ -107,6 +109,8 @@ class Plan:
     """and the numbers of these in the clip."""
     person: Person | None
     """Of a clip: whom to follow."""
+    matrix: int = int(Colorspace.ITU709)
+    """How luma and colours are mixed in the result."""
     mark: bool = False
     """Whether every frame says that it is AI-generated."""
 
@@ -252,6 +256,7 @@ def _of_clip(
             faces=np.array([view.whole.points for view in views.values()]),
             places=list(views),
             person=person,
+            matrix=int(clip.matrix),
         )
 
 
@@ -279,20 +284,21 @@ def render_segment(
     def passed(frame: int, reason: str) -> None:
         unseen.append(Unsynced(frame, frame + 1, reason))
 
+    mark = Mark(given.width, given.height) if given.mark else _unmarked
     with ExitStack() as stack:
         if given.kind == "image":
-            pictures = _still_segment(given, source, shown)
+            pictures = _still_segment(given, source, shown, mark)
         else:
             clip = stack.enter_context(Clip(source, THREADS if threaded else 1))
-            pictures = _clip_segment(given, clip, index, passed, threaded)
+            pictures = _clip_segment(given, clip, index, passed, threaded, mark)
         if threaded:
             pictures = ahead(pictures, depth(3 * given.width * given.height))
         stack.enter_context(closing(pictures))  # before the clip, which its threads read
-        if given.mark:
-            pictures = map(Mark(given.width, given.height), pictures)
         # By the plan, not by who makes it, so that all pieces are encoded alike.
         threads = THREADS if len(given.segments) == 1 else 1
-        with PieceWriter(output, given.width, given.height, given.fps, threads) as writer:
+        with PieceWriter(
+            output, given.width, given.height, given.fps, threads, Colorspace(given.matrix)
+        ) as writer:
             for picture in pictures:
                 _check(stop)
                 writer.write(picture)
@@ -301,23 +307,40 @@ def render_segment(
     return merged(unseen)
 
 
-def _still_segment(plan: Plan, source: Path, shown: range) -> Generator[Pixels]:
+def _still_segment(
+    plan: Plan, source: Path, shown: range, mark: Callable[[Pixels], Pixels]
+) -> Generator[Pixels]:
     points, life = plan.faces[0], plan.life
     assert life is not None
     picture = _fitted(upright_image(source))
-    return still(picture, points.astype(np.float64), plan.speaker, plan.curves, life, shown)
+    face = points.astype(np.float64)
+    yield from map(mark, still(picture, face, plan.speaker, plan.curves, life, shown))
 
 
 def _clip_segment(
-    plan: Plan, clip: Clip, index: int, passed: Callable[[int, str], None], threaded: bool
-) -> Generator[Pixels]:
+    plan: Plan,
+    clip: Clip,
+    index: int,
+    passed: Callable[[int, str], None],
+    threaded: bool,
+    mark: Callable[[Pixels], Pixels],
+) -> Generator[Pixels | Planes]:
+    """Frames, and of those of which the file has planes that can be kept only these."""
     assert plan.person is not None
     assert plan.casts is not None
     known = {n: Face(points, 1.0) for n, points in zip(plan.places, plan.faces, strict=True)}
-    return talking_clip(
+    frames = talking_clip(
         clip, plan.person, known, plan.speaker, plan.curves, plan.casts, plan.segments[index],
         passed, threaded,
     )  # fmt: skip
+    with closing(frames):
+        for before, after, own in frames:
+            marked = mark(after)
+            yield marked if own is None else patched(own, before, marked, clip.matrix)
+
+
+def _unmarked(picture: Pixels) -> Pixels:
+    return picture
 
 
 def join(plan: Path | Plan, segments: Iterable[Path], audio: Path, output: Path) -> Plan:
