@@ -85,6 +85,13 @@ def generate(
         str | None,
         typer.Option(metavar="X,Y", help="A point on the face that speaks, 0-1, such as 0.5,0.4."),
     ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(metavar="FACTOR", help="How fast --say speaks: 0.5 to 2, 1 if not said."),
+    ] = None,
+    mark: Annotated[
+        bool, typer.Option("--mark", help="Write “AI-generated” into the picture.")
+    ] = False,
     local: Local = False,
     api_key: ApiKey = None,
     api_key_file: ApiKeyFile = None,
@@ -94,14 +101,22 @@ def generate(
     """Make the face in SOURCE say what AUDIO says."""
     if (audio is None) == (say is None):
         raise _StopError("Give either --audio or --say, one of the two.", 2)
+    if speed is not None:
+        _check_speed(speed, say)
     point = _face(face)
     _check_output(output, source, audio)
     with ExitStack() as stack:
         client = stack.enter_context(_client(local, _key(api_key, api_key_file), base_url))
         if say is not None:
-            audio = str(stack.enter_context(_spoken(say)))
+            audio = str(stack.enter_context(_spoken(say, 1.0 if speed is None else speed)))
         assert audio is not None, "--audio or --say"
-        _run(client, source, audio, output, prompt, model, point, as_json)
+
+        def start(on_upload: Callable[[int, int], None]) -> "Generation":
+            # Kolbo's API has no such field as the mark: there the result is marked here.
+            marked_there = mark and local
+            return client.lipsync(source, audio, prompt, model, point, on_upload, mark=marked_there)
+
+        _run(start, output, mark, as_json)
     if not as_json:
         print(output)
 
@@ -132,7 +147,8 @@ def batch(
         Path,
         typer.Argument(
             metavar="ROWS.csv|FOLDER",
-            help="A CSV with the columns source, audio or words, and perhaps prompt, model, face; "
+            help="A CSV with the columns source, audio or words, and perhaps prompt, model, face, "
+            "speed, mark; "
             "or a folder in which a picture or clip and a recording or .txt share their name.",
         ),
     ],
@@ -149,22 +165,27 @@ def batch(
     ] = False,
     local: Local = False,
     api_key: ApiKey = None,
+    api_key_file: ApiKeyFile = None,
     base_url: BaseUrl = None,
 ) -> None:
     """Make a video of every row. Run it again to go on where it stopped."""
-    from kolbo_demo.batch import Batch, check, from_folder, read_csv, read_pairs
+    from kolbo_demo.batch import Batch, check, check_links, from_folder, read_csv, read_pairs
+    from kolbo_demo.service.fetch import Policy
     from kolbo_demo.settings import Settings
 
     found = read_pairs(rows) if rows.is_dir() else read_csv(rows, from_folder(rows.parent))
+    key = _key(api_key, api_key_file)
     with ExitStack() as stack:
         client = None
-        if not dry_run or local or api_key or Settings().api_key:
-            client = stack.enter_context(_client(local, api_key, base_url))
+        if not dry_run or local or key or Settings().api_key:
+            client = stack.enter_context(_client(local, key, base_url))
         found = check(found, client)
+        if local:
+            found = check_links(found, Policy(Settings().fetch_allow_hosts))
         if client is None or dry_run:
-            _dry(found)
+            _dry(found, local)
             return
-        work = Batch(client, found, output, at_once, again)
+        work = Batch(client, found, output, at_once, again, local=local)
         states: dict[int, str] = {}
         try:
             for line in work.run():
@@ -181,9 +202,13 @@ def batch(
         raise _StopError(f"{done} of {len(work.lines)} rows are done. report.csv tells why.", 1)
 
 
-def _dry(rows: "list[Row]") -> None:
+def _dry(rows: "list[Row]", local: bool) -> None:
     for row in rows:
-        print(_row_text(row.number, row.name, "problem" if row.problem else "ready", row.problem))
+        message = row.problem
+        if row.linked and not local and not message:
+            message = "A link was not checked: Kolbo fetches it itself."
+        state = "problem" if row.problem else "ready"
+        print(_row_text(row.number, row.name, state, message))
     if wrong := sum(bool(row.problem) for row in rows):
         raise _StopError(f"{wrong} of {len(rows)} rows cannot work.", 2)
 
@@ -298,9 +323,10 @@ def _key(api_key: str | None, file: Path | None) -> str | None:
             key = opened.read(4096).strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
-        raise _StopError(f"The key cannot be read from {file} ({reason}).", 2) from None
+        # Without its name: somebody may have given the key itself for it.
+        raise _StopError(f"The file of --api-key-file cannot be read ({reason}).", 2) from None
     if not key or any(letter.isspace() for letter in key):
-        raise _StopError(f"There is no key in {file}: it must hold the key and nothing else.", 2)
+        raise _StopError("The file of --api-key-file must hold the key and nothing else.", 2)
     return key
 
 
@@ -337,7 +363,7 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
 
 
 @contextmanager
-def _spoken(text: str) -> Iterator[Path]:
+def _spoken(text: str, speed: float) -> Iterator[Path]:
     """A temporary file in which a voice says the text."""
     from kolbo_demo.engine import EngineError, voice
     from kolbo_demo.media import MediaError
@@ -345,7 +371,7 @@ def _spoken(text: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="kolbo-") as folder:
         path = Path(folder) / "speech.wav"
         try:
-            voice.speak(text, path)
+            voice.speak(text, path, speed)
         except MediaError as error:
             raise _StopError(str(error), 2) from None
         except EngineError as error:
@@ -354,23 +380,23 @@ def _spoken(text: str) -> Iterator[Path]:
 
 
 def _run(
-    client: "KolboClient",
-    source: str,
-    audio: str,
+    start: "Callable[[Callable[[int, int], None]], Generation]",
     output: Path,
-    prompt: str | None,
-    model: str | None,
-    face: tuple[float, float] | None,
+    mark: bool,
     as_json: bool,
 ) -> None:
-    """The whole way from the request to the saved file. An interruption cancels the generation."""
+    """The whole way from the request, which `start` sends, to the saved file. An interruption
+    cancels the generation."""
+    from kolbo_demo.media import MediaError
+    from kolbo_demo.preflight import Analyst
+    from kolbo_demo.save import save
+
+    analyst = Analyst()
     generation: Generation | None = None
     finished = False
     try:
         with _bar() as show:
-            generation = client.lipsync(
-                source, audio, prompt, model, face, lambda sent, total: show("Sending", sent, total)
-            )
+            generation = start(lambda sent, total: show("Sending", sent, total))
             _say(f"Generation {generation.id} started.")
             status = None
             for status in generation.events():
@@ -380,7 +406,16 @@ def _run(
             if as_json:
                 print(json.dumps(status.model_dump(mode="json", exclude_none=True)))
             generation.check(status)
-            generation.download(output, lambda done, total: show("Saving", done, total))
+            save(
+                generation,
+                status,
+                output,
+                analyst,
+                lambda: True,
+                mark=mark,
+                on_progress=lambda done, total: show("Saving", done, total),
+                on_mark=lambda: show("Marking", 0, None),
+            )
             for part in status.result.unsynced if status.result else ():
                 _say(part.told)
     except KeyboardInterrupt:
@@ -391,6 +426,13 @@ def _run(
                 130,
             ) from None
         raise _StopError(_cancelled(generation, finished), 130) from None
+    except MediaError as error:
+        assert generation is not None, "only a result is marked"
+        raise _StopError(
+            f"Generation {generation.id} is done, but not saved: it cannot be marked. {error}", 1
+        ) from None
+    finally:
+        analyst.close()
 
 
 def _cancelled(generation: "Generation", finished: bool) -> str:
@@ -404,6 +446,18 @@ def _cancelled(generation: "Generation", finished: bool) -> str:
     except KolboError as error:
         return f"Interrupted, but {generation.id} may still be running: {error}"
     return f"Interrupted. Generation {generation.id} is {state}."
+
+
+def _check_speed(speed: float, say: str | None) -> None:
+    from kolbo_demo.engine.voice import check_speed
+    from kolbo_demo.media import MediaError
+
+    if say is None:
+        raise _StopError("--speed goes with --say: a recording has its own.", 2)
+    try:
+        check_speed(speed)
+    except MediaError as error:
+        raise _StopError(str(error), 2) from None
 
 
 def _face(text: str | None) -> tuple[float, float] | None:

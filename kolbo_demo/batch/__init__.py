@@ -5,7 +5,16 @@
 ...     print(line.row.number, line.state)
 """
 
-from kolbo_demo.batch.rows import Find, Row, check, from_folder, from_uploads, read_csv, read_pairs
+from kolbo_demo.batch.rows import (
+    Find,
+    Row,
+    check,
+    check_links,
+    from_folder,
+    from_uploads,
+    read_csv,
+    read_pairs,
+)
 from kolbo_demo.batch.run import Batch
 from kolbo_demo.batch.store import Line, Store
 
@@ -16,6 +25,7 @@ __all__ = [
     "Row",
     "Store",
     "check",
+    "check_links",
     "from_folder",
     "from_uploads",
     "read_csv",

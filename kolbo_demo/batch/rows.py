@@ -12,10 +12,15 @@ from kolbo_demo import magic
 from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.client.upload import Request
 from kolbo_demo.contract import is_web_link
+from kolbo_demo.engine.voice import check_speed
+from kolbo_demo.media import MediaError
+from kolbo_demo.service import fetch
+from kolbo_demo.service.errors import JobError
 
-COLUMNS = ("source", "audio", "words", "prompt", "model", "face")
+COLUMNS = ("source", "audio", "words", "prompt", "model", "face", "speed", "mark")
 MAX_ROWS = 1000
 MAX_CSV_BYTES = 4 * 1024 * 1024
+_YES, _NO = ("yes", "true", "1"), ("no", "false", "0")
 _LATER = "https://example.com/words.wav"
 """Stands for a voice that is spoken when its row's turn comes; never opened."""
 
@@ -38,13 +43,24 @@ class Row:
     prompt: str | None = None
     model: str | None = None
     face: tuple[float, float] | None = None
+    speed: float = 1.0
+    """Of words to be spoken."""
+    mark: bool = False
+    """Whether the picture of the result says that it is AI-generated."""
     problem: str | None = None
     """One sentence where it cannot work."""
+
+    @property
+    def linked(self) -> bool:
+        """Whether it names a link, which whoever makes the video fetches."""
+        return any(given and isinstance(given, str) for given in (self.source, self.audio))
 
     @property
     def fingerprint(self) -> str:
         """Changes with the row's fields and with the size or age of its files."""
         parts: list[object] = [self.words, self.prompt, self.model, self.face]
+        if (self.speed, self.mark) != (1.0, False):  # else as it was before there were these two
+            parts += [self.speed, self.mark]
         for given in (self.source, self.audio):
             stamp = None
             if isinstance(given, Path):
@@ -76,7 +92,8 @@ def from_uploads(files: Mapping[str, Path]) -> Find:
 
 
 def read_csv(path: Path, find: Find) -> list[Row]:
-    """The rows of a CSV with the columns source, audio or words, and perhaps prompt, model, face.
+    """The rows of a CSV with the columns source, audio or words, and perhaps prompt, model, face,
+    speed, mark.
 
     Comma, semicolon or tab between the cells, UTF-8. A row that cannot be understood has a
     `problem`. Raises `InputError` where the file is no such list.
@@ -101,7 +118,7 @@ def read_csv(path: Path, find: Find) -> list[Row]:
     if "source" not in names or not {"audio", "words"} & set(names):
         raise InputError(
             "The first line of the list must name its columns: source, audio or words, and "
-            "perhaps prompt, model, face."
+            "perhaps prompt, model, face, speed, mark."
         )
     if wrong := [name for name in names if name not in COLUMNS] or (
         [name for name in names if names.count(name) > 1]
@@ -140,6 +157,25 @@ def check(rows: list[Row], client: KolboClient | None) -> list[Row]:
     if client and any(row.model for row in rows if not row.problem):
         models = {model.identifier for model in client.models()}
     return [_checked(row, models) for row in rows]
+
+
+def check_links(rows: list[Row], policy: fetch.Policy) -> list[Row]:
+    """The rows with a `problem` where the local service refuses a link. Nobody is asked for it.
+
+    For rows that it makes: Kolbo fetches links itself, by rules of its own.
+    """
+    return [row if row.problem else _links_checked(row, policy) for row in rows]
+
+
+def _links_checked(row: Row, policy: fetch.Policy) -> Row:
+    try:
+        if row.source and isinstance(row.source, str):
+            fetch.check(row.source, "source", policy)
+        if row.audio and isinstance(row.audio, str):
+            fetch.check(row.audio, "audio", policy)
+    except JobError as error:
+        return replace(row, problem=str(error))
+    return row
 
 
 def _checked(row: Row, models: set[str] | None) -> Row:
@@ -181,6 +217,8 @@ def _row(number: int, names: list[str], cells: list[str], find: Find) -> Row:
             prompt=given.get("prompt") or None,
             model=given.get("model") or None,
             face=_face(given.get("face")),
+            speed=_speed(given.get("speed"), words),
+            mark=_mark(given.get("mark")),
         )
     except InputError as error:
         return replace(row, problem=str(error))
@@ -219,6 +257,28 @@ def _face(text: str | None) -> tuple[float, float] | None:
     except ValueError:
         raise InputError("The face must be two numbers from 0 to 1, such as 0.5 0.4.") from None
     return x, y
+
+
+def _speed(text: str | None, words: str) -> float:
+    if not text:
+        return 1.0
+    try:
+        speed = float(text.replace(",", "."))
+        check_speed(speed)
+    except MediaError as error:
+        raise InputError(str(error)) from None
+    except ValueError:
+        raise InputError("The speed must be a number, such as 1.25.") from None
+    if not words and speed != 1:
+        raise InputError("A speed is for words to speak: leave it empty where there is audio.")
+    return speed
+
+
+def _mark(text: str | None) -> bool:
+    given = (text or "no").lower()
+    if given not in _YES + _NO:
+        raise InputError("The mark must be yes or no.")
+    return given in _YES
 
 
 def _some(rows: list[Row]) -> list[Row]:

@@ -25,6 +25,8 @@ from kolbo_demo.client import (
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.voice import speak
 from kolbo_demo.media import MediaError
+from kolbo_demo.preflight import Analyst, StoppedError
+from kolbo_demo.save import save
 
 STARTS_A_MINUTE = 10
 """Kolbo's limit on generations."""
@@ -82,15 +84,20 @@ class Batch:
         again: bool = False,
         spending: Spending | None = None,
         starts: int = STARTS_A_MINUTE,
+        analyst: Analyst | None = None,
+        local: bool = False,
     ) -> None:
         """`at_once` rows are in flight, and `starts` begin in a minute at most. `again` sends rows
         again of which nobody knows whether they were accepted. `spending` goes around each start,
-        with the voice: it may refuse it by a `KolboError`. Raises `InputError` where the folder
-        cannot be used."""
+        with the voice: it may refuse it by a `KolboError`. `local` tells that the API is this
+        project's own, which marks pictures itself; others' results `analyst` marks. Raises
+        `InputError` where the folder cannot be used."""
         self.store = Store(folder)
         self._client = client
         self._at_once = at_once
         self._spending: Spending = spending or nullcontext
+        self._analyst = analyst or Analyst()
+        self.local = local
         self._stop = threading.Event()
         self._pace = _Pace(self._stop, starts)
         self._news: queue.Queue[Line | None] = queue.Queue()
@@ -155,7 +162,7 @@ class Batch:
                 break
             try:
                 self._make(at)
-            except _StoppedError:
+            except (_StoppedError, StoppedError):
                 break
             except (KolboError, MediaError, EngineError) as error:
                 self._show(
@@ -183,14 +190,17 @@ class Batch:
         generation = self._resumed(line)
         if generation is None:
             generation = self._started(at)
+        status = None
         for status in generation.events():
             self._tell(at, replace(self.lines[at], percent=status.progress, message=None))
             if status.final:
                 generation.check(status)
             if self._stop.is_set() and not status.final:
                 return
+        assert status is not None, "events() yields at least once"
         video = self.store.video_name(line.row)
-        generation.download(self.store.folder / video)
+        target = self.store.folder / video
+        save(generation, status, target, self._analyst, self._wanted, mark=line.row.mark)
         line = replace(self.lines[at], state="completed", percent=100.0, video=video)
         if line.seconds is None:
             line = replace(line, seconds=round(time.monotonic() - began, 1))
@@ -214,7 +224,7 @@ class Batch:
             if row.words:
                 voice = Path(folder) / "words.wav"
                 with _SPEAKING:
-                    speak(row.words, voice)
+                    speak(row.words, voice, row.speed)
             assert voice is not None, "a row without a problem has a voice"
             generation = self._sent(at, row, voice)
         started = generation.started
@@ -231,7 +241,13 @@ class Batch:
             try:
                 with self._spending(voice):
                     return self._client.lipsync(
-                        row.source, voice, row.prompt, row.model, row.face, self._half_sent
+                        row.source,
+                        voice,
+                        row.prompt,
+                        row.model,
+                        row.face,
+                        self._half_sent,
+                        mark=row.mark and self.local,
                     )
             except RateLimitError as error:
                 refusals += 1
@@ -242,6 +258,9 @@ class Batch:
             except _StoppedError:
                 self._show(at, Line(row))
                 raise
+
+    def _wanted(self) -> bool:
+        return not self._stop.is_set()
 
     def _half_sent(self, sent: int, total: int) -> None:
         if self._stop.is_set() and sent < total:  # what is half sent is not accepted

@@ -32,12 +32,21 @@ def _voice() -> Any:
         ) from error
 
 
+def check_speed(speed: float) -> None:
+    """Raises MediaError for a speed at which words are not spoken."""
+    if not SLOWEST <= speed <= FASTEST:
+        raise MediaError(
+            f"Words are spoken at a speed from {SLOWEST:g} to {FASTEST:g}; 1 is the voice's own."
+        )
+
+
 def speak(text: str, output: Path, speed: float = 1.0) -> None:
     """Speak English `text` into a mono 16-bit WAV of RATE. The same text gives the same audio.
 
-    `speed` is SLOWEST to FASTEST. Raises MediaError where the text cannot be spoken, EngineError
-    where this machine cannot speak. The file appears when it is whole.
+    `speed` is SLOWEST to FASTEST. Raises MediaError where the text cannot be spoken, or not so
+    fast, EngineError where this machine cannot speak. The file appears when it is whole.
     """
+    check_speed(speed)
     words = " ".join(text.split())
     if not any(character.isalnum() for character in words):
         raise MediaError("There are no words to speak: type an English sentence.")
@@ -45,7 +54,6 @@ def speak(text: str, output: Path, speed: float = 1.0) -> None:
         raise MediaError(
             f"The text is too long ({len(words)} characters): speak at most {LONGEST} at once."
         )
-    speed = min(max(speed, SLOWEST), FASTEST)
     samples = np.asarray(_voice()(words, speed=speed, seed=0), np.float32)
     if samples.size < RATE // 25 or float(np.abs(samples).max()) < 1e-3:
         raise MediaError("These words cannot be spoken: use English words and numbers.")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from kolbo_demo.child import Child, Message
 from kolbo_demo.container import MediaError
@@ -121,7 +122,7 @@ class Analyst:
         while not self._makes.acquire(timeout=CHECK_SECONDS):
             if not wanted():
                 raise StoppedError
-        part = output.with_name(f".part-{output.name}")
+        part = output.with_name(f".{uuid4().hex}.part")
         try:
             self._ask(what, path, MAKE_SECONDS, wanted, output=str(part.absolute()), **more)
             part.replace(output)

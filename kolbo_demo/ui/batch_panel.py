@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from kolbo_demo.batch import Line
 from kolbo_demo.client import KolboError
 from kolbo_demo.ui import views
-from kolbo_demo.ui.access import Access
+from kolbo_demo.ui.access import LOCAL, Access
 from kolbo_demo.ui.allowance import visitor_of
 from kolbo_demo.ui.batches import ARCHIVE, Batches, View
 from kolbo_demo.ui.events import QUIET
@@ -134,7 +134,10 @@ def _row(view: View, line: Line, base: str) -> str:
     told = say(f"batch.state_{state}")
     if state == "running" and line.percent is not None:
         told = f"{told}, {line.percent:.0f} %"
-    more = f"<bdi>{escape(line.row.problem or line.message or '')}</bdi>"
+    sentence = line.row.problem or line.message or ""
+    if state == "ready" and line.row.linked and not view.local:
+        sentence = say("batch.link_unchecked")
+    more = f"<bdi>{escape(sentence)}</bdi>"
     if line.state == "completed" and line.video:
         more = _link(f"{base}/{line.video}", line.video, "link")
         facts = [
@@ -215,7 +218,7 @@ class BatchPanel:
                 return _told(problem=say("batch.nothing"))
             ready = self._access.ready(backend, key)
             client = self._access.client(backend, key) if ready else None
-            return _told(self._batches.check(given, client))
+            return _told(self._batches.check(given, client, backend == LOCAL))
         except (UnusableError, KolboError) as error:
             return _told(problem=str(error))
 
@@ -228,7 +231,8 @@ class BatchPanel:
             allowance = self._access.allowance(backend, key)
             spending = partial(allowance.spend, visitor) if allowance else None
             again = asked.get("again") is True
-            self._batches.start(ticket, client, visitor, again, spending)
+            local = backend == LOCAL
+            self._batches.start(ticket, client, visitor, again, spending, local)
         except (UnusableError, KolboError) as error:
             return _told(problem=str(error))
         return _told(ticket)

@@ -17,10 +17,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from kolbo_demo.batch import Batch, Line, Row, Store, check, from_uploads, read_csv, read_pairs
+from kolbo_demo.batch import (
+    Batch,
+    Line,
+    Row,
+    Store,
+    check,
+    check_links,
+    from_uploads,
+    read_csv,
+    read_pairs,
+)
 from kolbo_demo.batch.run import STARTS_A_MINUTE
 from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.contract import MAX_FILE_BYTES
+from kolbo_demo.preflight import Analyst
+from kolbo_demo.service.fetch import Policy
 from kolbo_demo.ui.folders import Folders, linked
 from kolbo_demo.ui.generate import Spending
 from kolbo_demo.ui.inputs import UnusableError
@@ -48,6 +60,10 @@ _BROKEN = (
 """What an archive raises that is damaged, encrypted or of an unknown kind."""
 _INPUTS, _CHECKED = "inputs", "checked.json"
 
+Problems = dict[str, str | None]
+"""By a row's number, as JSON has it; links are judged apart, because who fetches them may change.
+"""
+
 _log = logging.getLogger(__name__)
 
 
@@ -60,14 +76,25 @@ class View:
     started: bool
     archived: bool
     """Whether there is a ZIP of it."""
+    local: bool
+    """Whether the local service makes it, and links were judged by its rules."""
 
 
 class Batches(Folders):
     """The folders of batches, and those under way."""
 
-    def __init__(self, root: Path, private: bool) -> None:
-        """`private` as in `ui.build`: otherwise visitors share this machine with each other."""
+    def __init__(
+        self,
+        root: Path,
+        private: bool,
+        analyst: Analyst | None = None,
+        policy: Policy = Policy(),  # noqa: B008 - frozen
+    ) -> None:
+        """`private` as in `ui.build`: otherwise visitors share this machine with each other.
+        `analyst` marks results; `policy` is the local service's."""
         super().__init__(root)
+        self._policy = policy
+        self._analyst = analyst or Analyst()
         self._private = private
         self._running: dict[str, tuple[Batch, str]] = {}
         self._starting = threading.Lock()
@@ -76,19 +103,25 @@ class Batches(Folders):
         """Whether it is under way."""
         return ticket in self._running
 
-    def check(self, files: Sequence[tuple[str, Path]], client: KolboClient | None) -> str:
+    def check(
+        self,
+        files: Sequence[tuple[str, Path]],
+        client: KolboClient | None,
+        local: bool = False,
+    ) -> str:
         """The dry run: takes what was uploaded, reads its rows and looks at each. Gives the ticket.
 
         `files` are names, as the visitor has them, and where they lie. Without a client models are
-        not looked up. Raises `UnusableError` and `KolboError`.
+        not looked up; links are judged where it is `local`. Raises `UnusableError` and
+        `KolboError`.
         """
         ticket = self.make()
         try:
             inputs = self.folder(ticket) / _INPUTS
             inputs.mkdir()
             _take(files, inputs)
-            problems = {row.number: row.problem for row in check(self._few(inputs), client)}
-            self.write(ticket, _CHECKED, json.dumps(problems).encode())
+            problems = {str(row.number): row.problem for row in check(self._few(inputs), client)}
+            self._note(ticket, problems, local)
         except BaseException:
             self.delete(ticket)
             raise
@@ -101,12 +134,15 @@ class Batches(Folders):
         visitor: str,
         again: bool = False,
         spending: Spending | None = None,
+        local: bool = False,
     ) -> None:
-        """Begins it, or goes on with it. `again` as in `Batch`; `spending` as in `Run`. Raises
-        `UnusableError` and `KolboError`."""
-        rows = self._checked(ticket)
-        if rows is None:
+        """Begins it, or goes on with it. `again` and `local` as in `Batch`; `spending` as in `Run`.
+        Raises `UnusableError` and `KolboError`."""
+        noted = self._noted(ticket)
+        if noted is None:
             raise UnusableError(say("cards.gone"))
+        problems, _ = noted
+        rows = self._rows(ticket, problems, local)  # links judged for where they go now
         at_once = PRIVATE_AT_ONCE if self._private else PUBLIC_AT_ONCE
         starts = STARTS_A_MINUTE if self._private else PUBLIC_STARTS
         paying = _told(spending) if spending else None
@@ -115,8 +151,19 @@ class Batches(Folders):
                 return
             if not self._private and any(who == visitor for _, who in self._running.values()):
                 raise UnusableError(say("batch.one_at_a_time"))
-            batch = Batch(client, rows, self.folder(ticket), at_once, again, paying, starts)
+            batch = Batch(
+                client,
+                rows,
+                self.folder(ticket),
+                at_once,
+                again,
+                paying,
+                starts,
+                self._analyst,
+                local,
+            )
             self._running[ticket] = batch, visitor
+            self._note(ticket, problems, local)
         threading.Thread(
             target=self._run, args=(ticket, batch), name="kolbo-page-batch", daemon=True
         ).start()
@@ -130,15 +177,17 @@ class Batches(Folders):
         """Where it stands; None where nothing of it is kept. Raises `InputError` where its folder
         is damaged."""
         if found := self._running.get(ticket):
-            return View(list(found[0].lines), running=True, started=True, archived=False)
-        rows = self._checked(ticket)
-        if rows is None:
+            batch = found[0]
+            return View(list(batch.lines), True, started=True, archived=False, local=batch.local)
+        noted = self._noted(ticket)
+        if noted is None:
             return None
+        rows = self._rows(ticket, *noted)
         store = Store(self.folder(ticket))
         archived = self.file(ticket, ARCHIVE) is not None
         started = archived or self.file(ticket, "batch.json") is not None
         lines = [_left(store.line(row)) if started else Line(row) for row in rows]
-        return View(lines, False, started, archived)
+        return View(lines, False, started, archived, noted[1])
 
     def _few(self, inputs: Path) -> list[Row]:
         rows = _rows(inputs)
@@ -157,16 +206,24 @@ class Batches(Folders):
         finally:
             self._running.pop(ticket, None)
 
-    def _checked(self, ticket: str) -> list[Row] | None:
-        """The rows with their problems, as the dry run found them."""
+    def _note(self, ticket: str, problems: Problems, local: bool) -> None:
+        found = json.dumps({"problems": problems, "local": local})
+        self.write(ticket, _CHECKED, found.encode())
+
+    def _noted(self, ticket: str) -> tuple[Problems, bool] | None:
+        """What the dry run found, and whether it is for the local service; None without one."""
         path = self.file(ticket, _CHECKED)
         if path is None:
             return None
-        problems = json.loads(path.read_bytes())
-        return [
+        found = json.loads(path.read_bytes())
+        return found.get("problems", {}), found.get("local", False)
+
+    def _rows(self, ticket: str, problems: Problems, local: bool) -> list[Row]:
+        rows = [
             replace(row, problem=problems.get(str(row.number), row.problem))
-            for row in _rows(path.parent / _INPUTS)
+            for row in _rows(self.folder(ticket) / _INPUTS)
         ]
+        return check_links(rows, self._policy) if local else rows
 
 
 def _left(line: Line) -> Line:

@@ -6,6 +6,7 @@ the inputs, so that no history of calls holds it. The page's own key is not thei
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -17,11 +18,12 @@ from gradio.utils import get_upload_folder
 from kolbo_demo.client import KolboClient, KolboError
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.judged import judged
+from kolbo_demo.engine.voice import check_speed
 from kolbo_demo.media import MediaError
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access
 from kolbo_demo.ui.allowance import visitor_of
 from kolbo_demo.ui.inputs import UnusableError, request_of
-from kolbo_demo.ui.kept import as_document
+from kolbo_demo.ui.kept import RESULT, as_document
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.texts import say
 
@@ -52,6 +54,8 @@ def lay_out(access: Access, runs: Runs) -> None:
         face_x: float = -1.0,
         face_y: float = -1.0,
         where: Where = "local",
+        speed: float = 1.0,
+        mark: bool = False,
         x_api_key: gr.Header = gr.Header(""),  # noqa: B008 - how Gradio names a header
     ) -> dict[str, Any]:
         """Makes a portrait or a clip say what a recording says. Starts the work and answers at once
@@ -67,6 +71,10 @@ def lay_out(access: Access, runs: Runs) -> None:
             face_y: The same, 0 top to 1 bottom. Left out, the largest face speaks.
             where: `local` for the engine of this page, free; `cloud` for Kolbo's models, which
                 cost credits and need your key in the X-API-Key header.
+            speed: How fast words are spoken, from 0.5 to 2; 1 is the voice's own speed.
+            mark: Whether the picture says that it is AI-generated. On the cloud that is done by
+                this page: then the answer has a marked_url, where the marked video will be a moment
+                after the generation is completed; the links of `status` lead to the plain one.
         """
 
         def start() -> dict[str, Any]:
@@ -76,14 +84,21 @@ def lay_out(access: Access, runs: Runs) -> None:
             request = request_of(
                 file, None, link, recording, said, words, prompt, model or None, face
             )
+            check_speed(speed)
+            if request.words is None and speed != 1:
+                raise UnusableError(say("api.speed_of_words"))
+            request = replace(request, speed=speed, mark=mark)
             visitor = visitor_of(asked_by.client.host)
             record = runs.start(client(where, x_api_key, visitor), request, where)
             accepted = runs.accepted(record.ticket)
-            return {
+            started: dict[str, Any] = {
                 "generation_id": accepted.generation_id,
                 "poll_interval_hint": accepted.poll_interval,
                 "credits_charged": accepted.credits,
             }
+            if mark and where == CLOUD:
+                started["marked_url"] = f"{_base(asked_by)}/cards/{record.ticket}/{RESULT}"
+            return started
 
         return _told(start)
 
@@ -120,7 +135,7 @@ def lay_out(access: Access, runs: Runs) -> None:
         found = _told(lambda: client(where, x_api_key).generation(generation_id).status())
         if where == LOCAL and found.result:
             # The service was asked over this machine's own address; the caller came by another.
-            base = str(request.request.base_url).rstrip("/") if request.request else ""
+            base = _base(request)
             found.result.urls = [base + urlsplit(url).path for url in found.result.urls]
             thumbnail = found.result.thumbnail_url
             found.result.thumbnail_url = base + urlsplit(thumbnail).path if thumbnail else None
@@ -158,6 +173,11 @@ def lay_out(access: Access, runs: Runs) -> None:
     api(models, api_name="models", concurrency_limit=None)
     api(status, api_name="status", concurrency_limit=None)
     api(sync_report, api_name="sync_report", concurrency_limit=MEASURED_AT_ONCE)
+
+
+def _base(request: gr.Request) -> str:
+    """This page's address, as its caller reaches it."""
+    return str(request.request.base_url).rstrip("/") if request.request else ""
 
 
 def _told(work: Callable[[], T]) -> T:

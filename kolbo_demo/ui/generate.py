@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.voice import speak
 from kolbo_demo.media import MediaError
 from kolbo_demo.preflight import Analyst, StoppedError
+from kolbo_demo.save import save
 from kolbo_demo.ui import subtitles
 from kolbo_demo.ui.edits import edited
 from kolbo_demo.ui.inputs import Request, UnusableError
@@ -224,28 +225,18 @@ class Run:
             return
         generation.check(stage.status)
         self._show(replace(stage, headline=say("status.fetching"), percent=100))
-        video = generation.download(self._folder / RESULT)
-        marked = stage.status.result is not None and stage.status.result.visible_mark
-        if self._mark and not marked:
-            self._show(replace(stage, headline=say("status.marking"), percent=100))
-            self._rewrite(video, seen=True)
-        elif self._stamp:
-            with suppress(MediaError):  # it plays all the same
-                self._rewrite(video, seen=False)
+        marking = replace(stage, headline=say("status.marking"), percent=100)
+        video = save(
+            generation,
+            stage.status,
+            self._folder / RESULT,
+            self._analyst,
+            self._wanted,
+            mark=self._mark,
+            stamp=self._stamp,
+            on_mark=lambda: self._show(marking),
+        )
         self._show(replace(stage, video=video))
-
-    def _rewrite(self, video: Path, seen: bool) -> None:
-        """Has a result say that it is AI-generated, in its picture or in its metadata alone. Where
-        that fails no plain video is left that was to be marked."""
-        plain = video.replace(video.with_name("plain.mp4"))
-        try:
-            self._analyst.make("mark", plain, video, self._wanted, seen=seen)
-        except MediaError:
-            if not seen:
-                plain.replace(video)
-            raise
-        finally:
-            plain.unlink(missing_ok=True)
 
     def _voice(self, request: Request) -> Path | str:
         if request.words is None:

@@ -16,6 +16,7 @@ from gradio.i18n import I18nData
 
 from kolbo_demo.client import KolboError
 from kolbo_demo.preflight import Analyst
+from kolbo_demo.service.fetch import Policy
 from kolbo_demo.settings import Settings
 from kolbo_demo.ui import (
     batch_panel,
@@ -71,7 +72,8 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     reports = Reports(kept)
     analyst = Analyst()
     runs = Runs(access, kept, reports.ask, analyst)
-    batches = Batches(settings.data_dir.expanduser() / "batches", private)
+    policy = Policy(settings.fetch_allow_hosts)
+    batches = Batches(settings.data_dir.expanduser() / "batches", private, analyst, policy)
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,

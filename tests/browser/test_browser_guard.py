@@ -227,9 +227,10 @@ def test_keys_are_nowhere(
     assert any(path.suffix == ".sqlite" for path in (guarded.home / "data").iterdir())
 
 
+@pytest.mark.parametrize("command", ["generate", "batch"])
 @pytest.mark.parametrize("way", ["environment", "file", "stdin"])
 def test_the_command_line_leaves_no_key(
-    way: str, server: Scripted, portrait: Path, speech: Path, tmp_path: Path
+    way: str, command: str, server: Scripted, portrait: Path, speech: Path, tmp_path: Path
 ) -> None:
     server.starts()
     told = {"success": True, "state": "failed", "error": f"Not with {TYPED}."}
@@ -245,17 +246,23 @@ def test_the_command_line_leaves_no_key(
         more["KOLBO_API_KEY"] = TYPED
     options = {"environment": [], "file": ["--api-key-file", secret.name],
                "stdin": ["--api-key-file", "-"]}[way]  # fmt: skip
+    rows = tmp_path / "rows.csv"
+    rows.write_text(f"source,audio\n{portrait},{speech}\n")
+    words = {
+        "generate": ["--source", str(portrait), "--audio", str(speech), "--output",
+                     str(tmp_path / "out.mp4"), "--json"],
+        "batch": [str(rows), "--output", str(tmp_path / "out")],
+    }[command]  # fmt: skip
     with Watch(tmp_path) as watch:
         done = subprocess.run(
-            [sys.executable, "-m", "kolbo_demo", "generate", "--source", str(portrait), "--audio",
-             str(speech), "--output", str(tmp_path / "out.mp4"), "--json", *options],
+            [sys.executable, "-m", "kolbo_demo", command, *words, *options],
             input=f"{TYPED}\n" if way == "stdin" else "",
             capture_output=True,
             text=True,
             cwd=home,
             env=clean | more | {"PYTHONPATH": str(ROOT)},
             timeout=60,
-        )  # fmt: skip
+        )
     secret.close()
     assert done.returncode == 1, done.stderr
     assert {seen.headers["X-API-Key"] for seen in server.seen} == {TYPED}

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import wave
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import pytest
 
 from kolbo_demo.batch import Batch, check, from_folder, from_uploads, read_csv, read_pairs
 from kolbo_demo.client import InputError, KolboClient
+from kolbo_demo.media import first_frame
 from kolbo_demo.service.app import LocalService
+from tests.marked import is_marked
 from tests.scripted import KEY, VIDEO, Reply, Scripted
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -39,7 +42,9 @@ def sheet(folder: Path, *rows: dict[str, Any], comma: str = ",") -> Path:
     path = folder / "rows.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(
-            file, ["source", "audio", "words", "prompt", "model", "face"], delimiter=comma
+            file,
+            ["source", "audio", "words", "prompt", "model", "face", "speed", "mark"],
+            delimiter=comma,
         )
         writer.writeheader()
         writer.writerows(rows)
@@ -111,22 +116,101 @@ def test_a_dry_run_tells_what_is_wrong_and_sends_nothing(server: Scripted, folde
         {"source": LINK, "audio": VOICE, "face": "left"},
         {"source": LINK, "audio": VOICE, "face": "0.5,1.5"},
         {"source": LINK, "words": "…"},
+        {"source": LINK, "words": "Hello.", "speed": "2.5"},
+        {"source": LINK, "words": "Hello.", "speed": "fast"},
+        {"source": LINK, "audio": VOICE, "speed": "1.5"},
+        {"source": LINK, "audio": VOICE, "mark": "perhaps"},
+        {"source": LINK, "audio": VOICE, "speed": "1", "mark": "no"},
     )
     done = run(server, rows, "--dry-run", "--output", folder / "out")
     assert done.returncode == 2
     lines = done.stdout.splitlines()
-    assert [line.split()[1] for line in lines] == ["ready", *["problem"] * 5]
+    assert [line.split()[1] for line in lines] == ["ready", *["problem"] * 9, "ready"]
     for line, words in zip(
-        lines[1:],
-        ("no model “other”", "no sound", "two numbers", "0 to 1", "no words"),
+        lines[1:-1],
+        (
+            "no model “other”",
+            "no sound",
+            "two numbers",
+            "0 to 1",
+            "no words",
+            "from 0.5 to 2",
+            "must be a number",
+            "for words to speak",
+            "yes or no",
+        ),
         strict=True,
     ):
         assert words in line
-    assert "5 of 6 rows cannot work" in done.stderr
+    assert "9 of 11 rows cannot work" in done.stderr
     assert [seen.method for seen in server.seen] == ["GET"]
     assert not (folder / "out").exists()
     sheet(folder, {"source": LINK, "audio": VOICE})
     assert run(server, rows, "--dry-run", KOLBO_API_KEY="").returncode == 0
+
+
+def test_speed_and_mark_of_each_row(server: Scripted, tmp_path: Path, talking: Path) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
+    rows = sheet(
+        tmp_path,
+        {"source": LINK, "words": "Hello there."},
+        {"source": LINK, "words": "Hello there.", "speed": "2,0", "mark": "Yes"},
+        comma=";",
+    )
+    out = tmp_path / "out"
+    assert run(server, rows, "--output", out, "--at-once", 1).returncode == 0
+    seconds = []
+    for seen in (seen for seen in server.seen if seen.method == "POST"):
+        assert "visible_mark" not in seen.parts
+        with wave.open(io.BytesIO(seen.parts["audio"][2])) as voice:
+            seconds.append(voice.getnframes() / voice.getframerate())
+    assert seconds[1] < 0.8 * seconds[0]
+    marked = [is_marked(first_frame(out / f"000{number}-face.mp4")) for number in (1, 2)]
+    assert marked == [False, True]
+    assert not list(out.glob(".*"))
+
+
+def test_a_dry_run_says_of_links_what_it_knows(server: Scripted, tmp_path: Path) -> None:
+    """The local service's rules hold for what it makes itself, and for nothing else."""
+    rows = sheet(
+        tmp_path,
+        {"source": "http://127.0.0.1/face.jpg", "audio": VOICE},
+        {"source": "http://files.internal/face.jpg", "audio": VOICE},
+        {"source": LINK, "audio": VOICE},
+    )
+    done = run(server, rows, "--dry-run")
+    assert done.returncode == 0
+    for line in done.stdout.splitlines():
+        assert line.split()[1] == "ready"
+        assert "A link was not checked: Kolbo fetches it itself." in line
+    allowed = {"KOLBO_API_KEY": "", "KOLBO_FETCH_ALLOW_HOSTS": "files.internal"}
+    done = run(server, rows, "--dry-run", "--local", **allowed)
+    assert done.returncode == 2, done.stderr
+    first, *others = done.stdout.splitlines()
+    assert "problem" in first
+    assert "private or local address" in first
+    assert [line.split()[1:] for line in others] == [["ready", "face.jpg"]] * 2
+    assert server.seen == []
+
+
+def test_a_key_from_a_file(server: Scripted, tmp_path: Path) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    rows, key = sheet(tmp_path, {"source": LINK, "audio": VOICE}), tmp_path / "key"
+    words = (rows, "--output", tmp_path / "out", "--api-key-file")
+    for content in (None, "", "two words"):
+        if content is not None:
+            key.write_text(content)
+        done = run(server, *words, key, KOLBO_API_KEY="")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert run(server, *words, KEY, KOLBO_API_KEY="").returncode == 2  # `run` looks for the key
+    assert run(server, *words, key, "--api-key", "other").returncode == 2
+    assert server.seen == []
+    key.write_text(f"{KEY}\n")
+    assert run(server, *words, key, KOLBO_API_KEY="").returncode == 0
+    assert {seen.headers["X-API-Key"] for seen in server.seen if "/v1/" in seen.path} == {KEY}
 
 
 def test_too_many_starts_are_held_back_not_lost(server: Scripted, tmp_path: Path) -> None:
@@ -266,14 +350,16 @@ def test_the_local_service_makes_a_batch(live_service: LocalService, tmp_path: P
         tmp_path,
         {"source": ASSETS / "portrait.jpg", "words": "Hello."},
         {"source": ASSETS / "speech.wav", "words": "Hello."},
-        {"source": ASSETS / "portrait.jpg", "words": "Good bye."},
+        {"source": ASSETS / "portrait.jpg", "words": "Good bye.", "mark": "yes"},
     )
     client = KolboClient(live_service.api_key, live_service.base_url)
     found = check(read_csv(rows, from_folder(tmp_path)), client)
-    work = Batch(client, found, tmp_path / "out")
+    work = Batch(client, found, tmp_path / "out", local=True)
     for _ in work.run():
         pass
     assert [line.state for line in work.lines] == ["completed", "failed", "completed"]
     names, _, _ = zipped(tmp_path / "out")
     assert names[2:] == ["0001-portrait.mp4", "0003-portrait.mp4"]
     assert all((tmp_path / "out" / name).stat().st_size > 10_000 for name in names[2:])
+    marked = [is_marked(first_frame(tmp_path / "out" / name)) for name in names[2:]]
+    assert marked == [False, True]

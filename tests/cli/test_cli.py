@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from kolbo_demo.media import first_frame
+from tests.marked import is_marked
 from tests.scripted import KEY, VIDEO, Reply, Scripted
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -56,6 +58,46 @@ def test_generate(run: Run, server: Scripted, words: list[object], tmp_path: Pat
         "model": b"a/b",
         "bounding_box_target": b"[0.5, 0.4]",
     }
+
+
+def test_a_result_is_marked_before_it_is_saved(
+    run: Run, server: Scripted, words: list[object], tmp_path: Path, talking: Path
+) -> None:
+    """Kolbo's API has no such field, so the picture is marked here, and no plain one is left."""
+    server.starts()
+    server.on_status(server.completed())
+    assert run(*words).returncode == 0
+    assert "visible_mark" not in server.seen[0].parts
+    server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
+    done = run(*words, "--mark")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'out.mp4'}\n")
+    assert is_marked(first_frame(tmp_path / "out.mp4"))
+    assert not is_marked(first_frame(talking))
+    assert "visible_mark" not in server.seen[-1].parts
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_what_cannot_be_marked_is_not_saved(
+    run: Run, server: Scripted, words: list[object], tmp_path: Path
+) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    done = run(*words, "--mark")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Generation lip_1 is done, but not saved: it cannot be marked." in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("speed", ["0.4", "2.1", "nan", "fast"])
+def test_a_speed_at_which_nobody_speaks(
+    run: Run, server: Scripted, words: list[object], tmp_path: Path, speed: str
+) -> None:
+    said = [*words[:3], "--say", "Hello.", *words[5:]]
+    assert run(*said, "--speed", speed).returncode == 2
+    done = run(*words, "--speed", "1.5")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--speed goes with --say" in done.stderr
+    assert server.seen == []
 
 
 def test_links_and_json(run: Run, server: Scripted, tmp_path: Path) -> None:
@@ -281,7 +323,18 @@ def test_help_is_quick_and_warns_of_keys_on_command_lines(run: Run) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "[]\n"
     text = run("generate", "--help").stdout
-    options = ["source", "audio", "say", "output", "prompt", "model", "face", "local"]
+    options = [
+        "source",
+        "audio",
+        "say",
+        "output",
+        "prompt",
+        "model",
+        "face",
+        "speed",
+        "mark",
+        "local",
+    ]
     for option in [*options, "api-key", "base-url", "json"]:
         assert f"--{option} " in text
     assert "KOLBO_API_KEY" in text

@@ -12,8 +12,11 @@ import av
 import numpy as np
 import pytest
 
+from kolbo_demo.engine.voice import speak
+from kolbo_demo.media import first_frame, inspect_audio, inspect_source
 from tests import samples
 from tests.engine.people import talking
+from tests.marked import is_marked
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 PORTRAIT, SPEECH = ASSETS / "portrait.jpg", ASSETS / "speech.wav"
@@ -49,6 +52,21 @@ def test_a_portrait_says_words(tmp_path: Path, temporary: Path) -> None:
     with av.open(str(out)) as video:
         assert len(video.streams.audio) == 1
         assert next(video.decode(video=0)).width == 512
+    assert list(temporary.iterdir()) == []
+
+
+def test_words_are_spoken_faster_and_the_picture_is_marked(tmp_path: Path, temporary: Path) -> None:
+    out = tmp_path / "out.mp4"
+    words = ("generate", "--local", "--source", PORTRAIT, "--say", "Hello.", "--output", out)
+    stdout, stderr = start(*words, "--speed", 2, "--mark").communicate(timeout=120)
+    assert stdout == f"{out}\n", stderr
+    seconds = []
+    for speed in (1.0, 2.0):
+        speak("Hello.", tmp_path / "spoken.wav", speed)
+        seconds.append(inspect_audio(tmp_path / "spoken.wav").duration)
+    assert seconds[1] < 0.8 * seconds[0]
+    assert inspect_source(out).duration == pytest.approx(seconds[1], abs=0.06)
+    assert is_marked(first_frame(out))
     assert list(temporary.iterdir()) == []
 
 

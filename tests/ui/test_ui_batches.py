@@ -13,13 +13,16 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from kolbo_demo.client import KolboClient, KolboError
+from kolbo_demo.media import first_frame
+from kolbo_demo.service.fetch import Policy
 from kolbo_demo.ui import batch_panel
 from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.batches import Batches
 from kolbo_demo.ui.inputs import UnusableError
+from tests.marked import is_marked
 from tests.scripted import Reply, Scripted
 
-HEAD = "source,audio,words,prompt,model,face\n"
+HEAD = "source,audio,words,prompt,model,face,speed,mark\n"
 
 
 @pytest.fixture
@@ -87,6 +90,57 @@ def test_a_batch_to_its_zip(
     assert not batches.folder(ticket).exists()
 
 
+def test_links_are_judged_by_who_fetches_them(
+    tmp_path: Path, server: Scripted, client: KolboClient, speech: Path
+) -> None:
+    """The local service refuses what is not public, unless its owner allows the host. Kolbo has
+    rules of its own, so there nothing is said of them and nothing held back."""
+    policy = Policy(frozenset({"files.internal"}))
+    batches = Batches(tmp_path / "batches", private=True, policy=policy)
+    app = FastAPI()
+    app.include_router(batch_panel.router(batches))
+    links = ("http://localhost/a.png", "http://files.internal/a.png", "https://a.example:22/a.png")
+    rows = listed(tmp_path, *[f"{link},speech.wav" for link in links])
+    server.starts()
+    server.on_status(server.completed())
+    with TestClient(app) as door:
+        ticket = batches.check([rows, *named(speech)], None, local=True)
+        card = look(door, ticket)
+        assert card["live"] == "Rows checked: 3. Cannot work: 2. Nothing was sent."
+        for row, sentence in zip(card["rows"], ("private", "ready", "port 22"), strict=True):
+            assert sentence in row
+            assert "not checked" not in row
+
+        cloud = batches.check([rows, *named(speech)], None, local=False)
+        card = look(door, cloud)
+        assert card["live"] == "Rows checked: 3. Nothing wrong was found. Nothing was sent."
+        assert all("was not checked: Kolbo fetches it itself" in row for row in card["rows"])
+
+        batches.start(ticket, client, "somebody", local=False)  # looked at for the other side
+        assert ended(door, ticket)["live"] == "Ended: 3 of 3 made, 0 failed"
+        batches.start(cloud, client, "somebody", local=True)
+        assert ended(door, cloud)["live"] == "Ended: 1 of 3 made, 2 failed"
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_row_is_marked_there_or_here(
+    batches: Batches, door: TestClient, server: Scripted, client: KolboClient,
+    tmp_path: Path, portrait: Path, speech: Path, talking: Path, local: bool,
+) -> None:  # fmt: skip
+    """The local service takes the mark as a field; Kolbo's API has none, so it is drawn here."""
+    server.starts()
+    server.on_status(server.completed(visible_mark=local))
+    server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
+    rows = listed(tmp_path, "portrait.png,speech.wav,,,,,,yes")
+    ticket = batches.check([rows, *named(portrait, speech)], None)
+    batches.start(ticket, client, "somebody", local=local)
+    assert ended(door, ticket)["live"] == "Ended: 1 of 1 made, 0 failed"
+    assert ("visible_mark" in server.seen[0].parts) == local
+    video = tmp_path / "video.mp4"
+    video.write_bytes(door.get(f"/batches/{ticket}/0001-portrait.mp4").content)
+    assert is_marked(first_frame(video)) != local  # what is marked already stays as it came
+
+
 @pytest.mark.parametrize(
     "cell",
     ["/etc/passwd", "../../../etc/passwd", "file:///etc/passwd", "x://../etc/passwd", "~/x.png",
@@ -115,7 +169,9 @@ def test_pairs_in_a_zip(
         archive.writestr("pairs/.DS_Store", "x")
         archive.writestr("__MACOSX/pairs/one.png", "x")
     ticket = batches.check(named(path), None)
-    assert look(door, ticket)["live"] == "Rows checked: 2. All can work. Nothing was sent."
+    assert (
+        look(door, ticket)["live"] == "Rows checked: 2. Nothing wrong was found. Nothing was sent."
+    )
     names = {found.name for found in (batches.folder(ticket) / "inputs").iterdir()}
     assert names == {"one.png", "one.wav", "two.png", "two.txt"}
     assert not list(tmp_path.glob("two.png"))

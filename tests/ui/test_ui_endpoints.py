@@ -1,5 +1,8 @@
 """The endpoints for other programs, through gradio_client and through MCP."""
 
+import io
+import time
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +13,9 @@ from gradio_client.exceptions import AppError
 from pydantic import SecretStr
 
 from kolbo_demo import ui
+from kolbo_demo.media import first_frame
 from kolbo_demo.settings import Settings
+from tests.marked import is_marked
 from tests.scripted import KEY, Reply, Scripted
 from tests.ui.serving import serving
 
@@ -63,6 +68,43 @@ def test_a_generation_from_code(page: str, server: Scripted, portrait: Path, spe
     assert [model["identifier"] for model in found] == ["a/b"]
     assert server.seen[-1].headers["X-API-Key"] == KEY
     assert OWN_KEY not in {seen.headers["X-API-Key"] for seen in server.seen}
+
+
+def test_speed_and_mark(
+    page: str, server: Scripted, portrait: Path, speech: Path, talking: Path, tmp_path: Path
+) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
+    made = client(page, **{"X-API-Key": KEY})
+    face = handle_file(str(portrait))
+    seconds = []
+    for more in ({}, {"speed": 2, "mark": True}):
+        started = made.predict(face, words="Hello there.", **more, api_name="/lipsync")
+        assert set(started) == {"generation_id", "poll_interval_hint", "credits_charged"}
+        sent = [seen for seen in server.seen if seen.method == "POST"][-1]
+        assert ("visible_mark" in sent.parts) == bool(more)
+        with wave.open(io.BytesIO(sent.parts["audio"][2])) as voice:
+            seconds.append(voice.getnframes() / voice.getframerate())
+    assert seconds[1] < 0.8 * seconds[0]
+
+    # Kolbo's API has no such field: its links lead to the plain video, the page's to the marked.
+    voice = handle_file(str(speech))
+    started = made.predict(face, voice=voice, where="cloud", mark=True, api_name="/lipsync")
+    assert "visible_mark" not in [seen for seen in server.seen if seen.method == "POST"][-1].parts
+    deadline = time.monotonic() + 20
+    while (reply := requests.get(started["marked_url"], timeout=20)).status_code == 404:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (tmp_path / "marked.mp4").write_bytes(reply.content)
+    assert is_marked(first_frame(tmp_path / "marked.mp4"))
+
+    posts = server.count("POST /v1/generate/lipsync")
+    with pytest.raises(AppError, match=r"from 0\.5 to 2"):
+        made.predict(face, words="Hello.", speed=3, api_name="/lipsync")
+    with pytest.raises(AppError, match="a recording has its own"):
+        made.predict(face, voice=voice, speed=1.5, api_name="/lipsync")
+    assert server.count("POST /v1/generate/lipsync") == posts
 
 
 def test_what_a_caller_may_not_name(page: str, server: Scripted, portrait: Path) -> None:
