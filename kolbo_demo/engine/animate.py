@@ -25,9 +25,10 @@ from kolbo_demo.engine.interior import Palette, Teeth, painter
 from kolbo_demo.engine.life import Eyelids, Life, Sway
 from kolbo_demo.engine.lips import eased, lips_only
 from kolbo_demo.engine.mouth import MouthCurves
-from kolbo_demo.engine.mouths import Cast, Mouths, blur_lips, covers, tones, unseen
+from kolbo_demo.engine.mouths import Cast, Casts, Mouths, blur_lips, covers, tones, unseen
 from kolbo_demo.engine.person import Person
 from kolbo_demo.engine.pipeline import ahead, depth
+from kolbo_demo.engine.planes import Planes
 from kolbo_demo.engine.tracking import COVERED, UNSEEN, Sighting, tracked
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.engine.warp import Box, Fine, Picture, Pixels, sampled
@@ -140,9 +141,7 @@ def _shape(curves: MouthCurves, frame: int) -> Shape:
     )  # fmt: skip
 
 
-def planned(
-    speaker: Speaker, mouths: Mouths, curves: MouthCurves, numbers: list[int]
-) -> list[Cast]:
+def planned(speaker: Speaker, mouths: Mouths, curves: MouthCurves, numbers: list[int]) -> Casts:
     """Which of a clip's mouths to show in each frame; `numbers` are the clip's frames behind."""
     shapes = [_shape(curves, frame) for frame in range(len(curves))]
     return mouths.planned(speaker.head, shapes, np.array(numbers, np.float64))
@@ -196,13 +195,13 @@ def talking_clip(
     known: Mapping[int, Face],
     speaker: Speaker,
     curves: MouthCurves,
-    casts: list[Cast],
+    casts: Casts,
     shown: range,
     passed: Callable[[int, str], None],
     threaded: bool = True,
-) -> Generator[Pixels]:
+) -> Generator[tuple[Pixels, Pixels, Planes | None]]:
     """A clip that says something else, the frames of a range: each keeps its own head and
-    background.
+    background. Before it is the frame as it was, behind it the planes that the file has of that.
 
     The person is followed from WARM_UP frames earlier on; `known` are faces by the clip's frame
     numbers, at least one. `passed` gets the number of each frame that is handed out unchanged, and
@@ -213,11 +212,19 @@ def talking_clip(
     start, stop = max(shown.start - WARM_UP, 0), min(shown.stop + AHEAD, len(curves))
     numbers = [clip.number_at(frame) for frame in range(start, stop)]
     before = known[min(known, key=lambda number: abs(number - numbers[0]))]
-    frames = zip(numbers, clip.frames(stop - start, start), strict=True)
-    sightings = tracked(frames, FaceFinder(), person, before, known)
+    planes = deque[Planes | None]()
+
+    def frames() -> Iterator[tuple[int, Pixels]]:
+        played = clip.frames_and_planes(stop - start, start)
+        for number, (rgb, own) in zip(numbers, played, strict=True):
+            planes.append(own)
+            yield number, rgb
+
+    sightings = tracked(frames(), FaceFinder(), person, before, known)
     if threaded:
         sightings = ahead(sightings, depth(3 * clip.width * clip.height))
     for index, (rgb, window, middle) in enumerate(_windows(sightings, rigid), start):
+        own = planes.popleft()
         if index < shown.start:
             continue
         if index == shown.stop:
@@ -225,7 +232,7 @@ def talking_clip(
         found, strength, reason = window[middle], *_left(window, middle)
         if reason is not None or found.face is None:
             passed(index, reason or UNSEEN)
-            yield rgb
+            yield rgb, rgb, own
             continue
         out = rgb.copy()
         points = found.face.points.astype(np.float64)
@@ -233,7 +240,7 @@ def talking_clip(
             out, rgb, points, _steady_pose(window, middle), _shape(curves, index),
             strength=strength, cast=casts[index], way=_way(window, middle),
         )  # fmt: skip
-        yield out
+        yield rgb, out, own
 
 
 class _Seen(NamedTuple):

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from kolbo_demo.container import UNREADABLE, MediaError, open_media
 from kolbo_demo.engine.encode import MARK, Writer
 from kolbo_demo.engine.face import Pixels
+from kolbo_demo.engine.planes import patched
 from kolbo_demo.engine.video import Clip
 
 TEXT = "AI-generated"
@@ -71,9 +72,11 @@ def mark(video: Path, output: Path) -> None:
     take the file."""
     with Clip(video) as clip:
         drawn = Mark(clip.width, clip.height)
-        with Writer(output, clip.width, clip.height, clip.fps, video, clip.duration) as writer:
-            for frame in clip.frames():
-                writer.write(drawn(frame))
+        size, matrix = (clip.width, clip.height), clip.matrix
+        with Writer(output, *size, clip.fps, video, clip.duration, matrix) as writer:
+            for rgb, own in clip.frames_and_planes():
+                marked = drawn(rgb)
+                writer.write(marked if own is None else patched(own, rgb, marked, matrix))
 
 
 def stamp(video: Path, output: Path) -> None:
