@@ -20,6 +20,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +30,10 @@ ROUNDS = 5
 POLL_SECONDS = 8.0
 """Of each round."""
 POLLS_A_SECOND = 300
+POLL_TARGET_MS = 50.0
+"""Of 99 % of them."""
+UPLOAD_TARGET_MB = 200
+"""By which the service's memory may grow."""
 UPLOADS = 20
 UPLOAD_BYTES = 100 * 1024**2
 KEYS = [f"kolbo_live_{number:040x}" for number in range(1, 7)]
@@ -56,6 +61,22 @@ def measure() -> dict[str, object]:
     }
 
 
+def missed(figures: dict[str, Any]) -> list[str]:
+    """The targets that were not met."""
+    polled, sent, rush = (figures[name] for name in ("polls", "uploads", "submissions"))
+    found = [
+        f"{row['polls_a_second']} polls a second, 99 % within {row['p99_ms']} ms"
+        for row in polled["paced"]
+        if row["polls_a_second"] < POLLS_A_SECOND or row["p99_ms"] >= POLL_TARGET_MS
+    ]
+    if sent["memory_growth_mb"] >= UPLOAD_TARGET_MB or sent["accepted"] < UPLOADS:
+        found.append(f"{sent['accepted']} uploads took {sent['memory_growth_mb']} MB")
+    exact = rush["accepted_a_key"] == [A_MINUTE] * len(KEYS) and set(rush["refused"]) == {429}
+    if rush["lost"] or not exact:
+        found.append(f"of a rush {rush['accepted_a_key']} were accepted, {rush['lost']} lost")
+    return found
+
+
 def polls() -> dict[str, object]:
     """100 clients poll, each for a generation of his own, while the first of these renders: three
     times a second each, in rounds that tell what else this machine did, then as fast as they are
@@ -76,7 +97,7 @@ def polls() -> dict[str, object]:
     return {
         "clients": CLIENTS,
         "paced": paced,
-        "target": f">= {POLLS_A_SECOND} a second, p99 < 50 ms",
+        "target": f">= {POLLS_A_SECOND} a second, p99 < {POLL_TARGET_MS:g} ms",
         "as_fast_as_answered": restless,
     }
 
@@ -113,7 +134,7 @@ def uploads() -> dict[str, object]:
         "megabytes_a_second": round(UPLOADS * UPLOAD_BYTES / 1e6 / seconds),
         "memory_mb": [round(before), round(peak[0])],
         "memory_growth_mb": round(peak[0] - before),
-        "target": "< 200",
+        "target": f"< {UPLOAD_TARGET_MB}",
     }
 
 

@@ -271,3 +271,9 @@ def damaged(folder: Path, count: int, seed: int = 2026) -> Iterator[Path]:
         path = folder / f"{number}{whole[kind].suffix}"
         path.write_bytes(data)
         yield path
+
+
+def bounds(pid: int) -> dict[str, str]:
+    """What the system lets a process use at most, by the names that it has for that."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]
+    return {line[:26].strip(): line[26:47].strip() for line in lines}

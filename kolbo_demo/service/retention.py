@@ -59,6 +59,7 @@ class Retention:
         self._sending: Counter[str] = Counter()
         self._sent: dict[str, float] = {}
         """When each result was last sent, by `time.time`."""
+        self._listing = threading.Lock()
         self._list_again = 0.0
         """When to look at the files again, by `time.monotonic`."""
         self._ended = threading.Event()
@@ -116,8 +117,7 @@ class Retention:
         """Remove what is too old or too much, once."""
         now = time.time()
         self._forget(now - self._seconds)
-        if not self._jobs.storage.listed or time.monotonic() >= self._list_again:
-            self._list()
+        self._list_if_due()
         for file in self._jobs.storage.files(RESULTS):
             if file.modified < now - self._seconds and not self._in_use(_stem(file)):
                 self._jobs.storage.delete(file.name)
@@ -135,11 +135,14 @@ class Retention:
             self._jobs.changed.wait(SWEEP_SECONDS)
             self._jobs.changed.clear()
 
-    def _list(self) -> None:
-        begun = time.monotonic()
-        self._jobs.storage.relist()
-        ended = time.monotonic()
-        self._list_again = ended + max(SWEEP_SECONDS, (ended - begun) / LISTING_SHARE)
+    def _list_if_due(self) -> None:
+        with self._listing:
+            begun = time.monotonic()
+            if self._jobs.storage.listed and begun < self._list_again:
+                return
+            self._jobs.storage.relist()
+            ended = time.monotonic()
+            self._list_again = ended + max(SWEEP_SECONDS, (ended - begun) / LISTING_SHARE)
 
     def _forget(self, before: float) -> None:
         """Rows of generations that ended before then, and their files with them."""
@@ -188,7 +191,7 @@ class Retention:
     def _free(self) -> int:
         """Bytes left for more, below zero where there are too many; uploads under way count."""
         if not self._jobs.storage.listed:
-            self._list()
+            self._list_if_due()
         used = self._jobs.storage.used()
         observe.now("disk_bytes", used)
         with self._lock:

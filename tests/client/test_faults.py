@@ -149,6 +149,9 @@ LOST = {
     "524": Reply(524, body=b"<html>"),
     "HTML": HTML,
     "cut JSON": BROKEN_JSON,
+    "cut short": Reply(json={"success": True, "generation_id": "lip_1"}, cut=9),
+    "reset half-way": Reply(json={"success": True, "generation_id": "lip_1"}, cut=9, drop=True),
+    "empty": Reply(body=b""),
     "no id": Reply(200, {"success": True}),
 }
 

@@ -1,5 +1,7 @@
 """What is found out about files before anything is sent, and how they are cut."""
 
+import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from kolbo_demo.preflight import Analyst, StoppedError
 from kolbo_demo.preflight.lengths import fitting
 from tests import samples
 from tests.engine.people import talking, turned
+from tests.hostile import bounds
 
 FACE = (0.44, 0.24)
 """The middle of the face in the bundled portrait, 0-1."""
@@ -180,3 +183,22 @@ def test_what_is_not_wanted_any_more_is_stopped(analyst: Analyst, tmp_path: Path
     with pytest.raises(StoppedError):
         analyst.make("cut_source", clip, output, lambda: False, **part)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cuts_and_listens_is_bounded(analyst: Analyst, tmp_path: Path) -> None:
+    part = {"start": 0, "end": 5, "mode": "loop", "voice": 500.0}
+    seen: list[dict[str, str]] = []
+
+    def look() -> bool:
+        for child in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
+            for pid in map(int, child.read_text().split()):
+                with contextlib.suppress(OSError):
+                    if b"kolbo_demo.preflight" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        seen.append(bounds(pid))
+        return not any(found["Max address space"].isdecimal() for found in seen)
+
+    with pytest.raises(StoppedError):
+        analyst.make("cut_source", samples.ASSETS / "clip.mp4", tmp_path / "x.mp4", look, **part)
+    bound = next(found for found in seen if found["Max address space"].isdecimal())
+    assert int(bound["Max cpu time"]) < 3600
+    assert bound["Max core file size"] == "0"

@@ -266,6 +266,15 @@ def other_process() -> Iterator[Callable[..., OtherProcess]]:
         other.process.communicate()
 
 
+def alive(pid: int) -> bool:
+    """Whether a process has not ended. One that nobody has taken note of yet, since its parent is
+    gone and the system's own process takes its time, has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.fixture
 def renders() -> Callable[..., list[int]]:
     """The process ids of the renders that a process has started and that run still, or of what

@@ -176,6 +176,24 @@ def test_a_folder_that_becomes_read_only(serve, unprivileged, tmp_path, files, r
     assert api.finish(api.start(files=files()))["state"] == "completed"
 
 
+def test_results_that_can_never_be_kept_fail_their_generation(serve, unprivileged, tmp_path, files):
+    """All else can be written, so that nothing but each attempt tells of the trouble."""
+    api = serve(*unprivileged).caller()
+    (tmp_path / "results").chmod(0o500)
+    try:
+        generation = api.start(files=files())
+        status = api.finish(generation)
+    finally:
+        (tmp_path / "results").chmod(0o700)
+    assert status["state"] == "failed"
+    assert status["failure"]["code"] == "STORAGE_FAILED"
+    assert status["failure"]["retryable"] is True
+    assert "could not keep" in status["error"]
+    for name in ("inputs", "work", "results"):
+        assert not list((tmp_path / name).iterdir())
+    assert api.finish(api.start(files=files()))["state"] == "completed"
+
+
 def test_a_folder_that_is_read_only_from_the_start(unprivileged, tmp_path):
     tmp_path.chmod(0o500)
     try:

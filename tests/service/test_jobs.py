@@ -13,6 +13,8 @@ import requests
 from PIL import Image
 
 from kolbo_demo.service.storage import Storage
+from tests.hostile import bounds
+from tests.service.conftest import alive
 
 LONG = 30.0
 """Seconds of speech: enough to be caught rendering."""
@@ -73,6 +75,17 @@ def test_cancelling_frees_the_processor_within_a_second(
     assert "render crashed" not in caplog.messages
 
 
+def test_a_render_and_its_workers_are_bounded(api, files, renders):
+    generation = api.start(files=files(LONG))
+    [child] = _wait(lambda: renders(os.getpid()))
+    for pid in (child, *_wait(lambda: renders(child, b"kolbo_demo.engine.workers"))):
+        found = bounds(pid)
+        assert int(found["Max address space"]) < 12 * 1024**3
+        assert int(found["Max cpu time"]) < 300 + 300 * LONG
+        assert found["Max core file size"] == "0"
+    api.cancel(generation)
+
+
 @pytest.mark.parametrize("end", ["cancelled", "killed"])
 def test_the_workers_of_a_long_render_are_as_nice_and_end_with_it(api, files, renders, end):
     generation = api.start(files=files(LONG))
@@ -84,7 +97,7 @@ def test_the_workers_of_a_long_render_are_as_nice_and_end_with_it(api, files, re
         api.cancel(generation)
     else:
         os.kill(child, signal.SIGKILL)
-    _wait(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), seconds=2)
+    _wait(lambda: not any(alive(worker) for worker in workers), seconds=2)
     assert api.finish(generation)["state"] == ("cancelled" if end == "cancelled" else "failed")
 
 
@@ -212,7 +225,7 @@ def test_generations_outlive_kill_9(other_process, tmp_path, files, renders):
         assert b"test-key" not in Path(f"/proc/{child}/environ").read_bytes()
     first.process.kill()
     first.process.wait()
-    _wait(lambda: not any(Path(f"/proc/{child}").exists() for child in children), seconds=2)
+    _wait(lambda: not any(alive(child) for child in children), seconds=2)
 
     (tmp_path / "inputs" / "lip_never_accepted").mkdir()
     (tmp_path / "inputs" / "lip_never_accepted" / "source").write_bytes(b"half an upload")

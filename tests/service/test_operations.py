@@ -1,6 +1,7 @@
 """What operators see, and that it tells nothing of visitors; jobs that outlive an upgrade."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -8,7 +9,7 @@ import time
 import requests
 
 from tests.service.conftest import _SERVE as SERVE
-from tests.service.conftest import figures, root
+from tests.service.conftest import ROOT, figures, root
 
 SECRET_PROMPT = "subtle, qzprompt"
 SECRET_NAME = "qzfilename.png"
@@ -61,6 +62,16 @@ def test_metrics_count_states_seconds_and_bytes(api, files, refused):
     assert grown['kolbo_bytes_total{way="made"}'] == len(video)
     size = sum(len(data) for _, data in sent.values())
     assert size < grown['kolbo_bytes_total{way="received"}']
+
+
+def test_every_figure_is_in_the_table_for_operators(api):
+    told = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    names = {name.partition("{")[0] for name in figures(api) if name.startswith("kolbo_")}
+    histogram = re.compile("_(bucket|sum|count)$")
+    assert not [name for name in names if f"`{histogram.sub('', name)}" not in told]
+    stages = set(re.findall(r'kolbo_stage_seconds_count\{stage="(\w+)"', str(figures(api))))
+    assert stages
+    assert not [stage for stage in stages if f"`{stage}`" not in told]
 
 
 def _wait(done, seconds: float = 60.0):

@@ -176,7 +176,6 @@ def test_a_store_of_objects_is_not_asked_for_its_names_at_each_start(
 
     def listings() -> list[str]:
         asked = [record.getMessage() for record in caplog.records if record.name == "werkzeug"]
-        assert asked
         return [line for line in asked if "prefix=lipsync/results/&delimiter=&" in line]
 
     api = other_process(tmp_path).caller()
@@ -188,4 +187,4 @@ def test_a_store_of_objects_is_not_asked_for_its_names_at_each_start(
     refused(api.lipsync(files=crowd), 503, "STORAGE_FULL")
     api.cancel(long)
     assert _wait(lambda: api.lipsync(files=crowd).json().get("generation_id"))
-    assert len(listings()) == 1, listings()
+    assert len(listings()) == 1

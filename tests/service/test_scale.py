@@ -24,7 +24,7 @@ from kolbo_demo.engine import segments as engine_segments
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.video import load_voice
 from tests.machines import Cable, postgres, s3_endpoint, site
-from tests.service.conftest import Caller, root
+from tests.service.conftest import Caller, alive, root
 
 __all__ = ["postgres", "s3_endpoint", "site"]
 
@@ -280,7 +280,7 @@ def test_a_crew_ends_with_its_chief_and_replaces_its_dead(site: Site):
     os.kill(first, signal.SIGKILL)
     third = wait(lambda: members(chief)[2:])[0]
     chief.kill()
-    wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (second, third)), 5)
+    wait(lambda: not any(alive(pid) for pid in (second, third)), 5)
     assert "Traceback" not in chief.said()
 
 
