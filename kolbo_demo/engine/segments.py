@@ -38,7 +38,6 @@ from kolbo_demo.engine.face import Face, FaceFinder, find_speaker
 from kolbo_demo.engine.head import Array
 from kolbo_demo.engine.life import Life
 from kolbo_demo.engine.mark import Mark
-from kolbo_demo.engine.memory import give_back
 from kolbo_demo.engine.mouth import MouthCurves, mouth_curves
 from kolbo_demo.engine.mouths import Casts, Mouths
 from kolbo_demo.engine.person import Person
@@ -303,7 +302,6 @@ def render_segment(
                 _check(stop)
                 writer.write(picture)
                 tell(writer.written, len(shown))
-    give_back()
     return merged(unseen)
 
 
