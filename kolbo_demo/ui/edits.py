@@ -12,7 +12,7 @@ import gradio as gr
 from kolbo_demo.preflight import Analyst, Source, Voice
 from kolbo_demo.preflight.lengths import MODES, SAME_SECONDS, fitting
 from kolbo_demo.ui.events import LATEST
-from kolbo_demo.ui.inputs import Edit, Request, Span, UnusableError
+from kolbo_demo.ui.inputs import Edit, Point, Request, Span, UnusableError
 from kolbo_demo.ui.texts import say, shown
 
 AUTOMATIC = ""
@@ -137,6 +137,21 @@ def lasts(edit: Edit) -> float:
     return edit.voice_seconds
 
 
+def face_sent(
+    followed: Callable[[Path, Point, float, float], Point],
+    source: Path | str,
+    face: Point | None,
+    at: float,
+    edit: Edit,
+) -> Point | None:
+    """The face point as it is sent: where a face that was clicked at second `at` is when the used
+    part begins. `followed` is that of `Analyst`. Raises MediaError."""
+    start = edit.clip[0] if edit.clip else 0.0
+    if face is None or not isinstance(source, Path) or abs(at - start) <= SAME_MOMENT:
+        return face
+    return followed(source, face, at, start)
+
+
 def edited(
     analyst: Analyst,
     request: Request,
@@ -146,10 +161,8 @@ def edited(
 ) -> tuple[Request, Path | str]:
     """Request and voice as they are sent: cut, made to last, and the face where the clip begins.
     New files go into `folder`. Raises MediaError, and StoppedError once `wanted` says no."""
-    edit, source, face = request.edit, request.source, request.face
-    start = edit.clip[0] if edit.clip else 0.0
-    if face and isinstance(source, Path) and abs(request.face_at - start) > SAME_MOMENT:
-        face = analyst.followed(source, face, request.face_at, start)
+    edit, source = request.edit, request.source
+    face = face_sent(analyst.followed, source, request.face, request.face_at, edit)
     result = lasts(edit)
 
     def cut(
