@@ -9,7 +9,11 @@ import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any, Literal
+
+COMMENT_WIDTH = 60
+"""Letters of a line, as many as are seen on the page."""
 
 
 @dataclass(frozen=True)
@@ -214,8 +218,9 @@ LANGUAGES: dict[str, Callable[[Call, str], str]] = {
 
 
 def _comments(sign: str, sentences: tuple[str, ...]) -> str:
-    """A line each, whatever ends a line in one of the languages."""
-    return "".join(f"{sign} {' '.join(sentence.split())}\n" for sentence in sentences)
+    """Short lines, and no others, whatever ends a line in one of the languages."""
+    lines = [line for each in sentences for line in wrap(" ".join(each.split()), COMMENT_WIDTH)]
+    return "".join(f"{sign} {line}\n" for line in lines)
 
 
 def _nested(text: str) -> str:
