@@ -43,8 +43,13 @@ class Edits:
                 self._clip = [_slider("clip_from"), _slider("clip_to")]
             with gr.Row():
                 self._voice = [_slider("voice_from"), _slider("voice_to")]
+            # All of them from the start, and those that fit are seen (`page.css`): Gradio refuses
+            # an event with a choice that has just ceased to be one.
             self._mode = gr.Radio(
-                [(shown("edit.automatic"), AUTOMATIC)],
+                [
+                    (shown("edit.automatic"), AUTOMATIC),
+                    *((shown(f"edit.{name}"), name) for name in MODES),
+                ],
                 value=AUTOMATIC,
                 label=shown("edit.mode"),
                 elem_id="length-mode",
@@ -250,11 +255,10 @@ def _modes(given: AtHand, *values: Any) -> gr.Radio:
 
 def _offered(given: AtHand, *values: Any) -> dict[str, Any]:
     edit = edit_of(given, (*values[:5], AUTOMATIC))
-    modes = fitting(edit.clip_seconds, edit.voice_seconds)
-    choices = [(say("edit.automatic"), AUTOMATIC)]
-    choices += [(say(f"edit.{mode.name}"), mode.name) for mode in modes]
-    update: dict[str, Any] = {"choices": choices, "visible": True if modes else "hidden"}
-    if values[5] not in {name for _, name in choices}:
+    fits = {mode.name for mode in fitting(edit.clip_seconds, edit.voice_seconds)}
+    hidden = [f"without-{name}" for name in MODES if name not in fits]
+    update: dict[str, Any] = {"elem_classes": hidden, "visible": True if fits else "hidden"}
+    if values[5] not in fits | {AUTOMATIC}:
         update["value"] = AUTOMATIC
     # Otherwise the value is left alone: the visitor may have chosen another one meanwhile.
     return update
