@@ -68,7 +68,7 @@ def load(folder: Path, variants: int) -> list[Clip]:
 
 
 def _inputs(wave: Floats) -> NDArray[np.float16]:
-    mels = recogniser().mels(wave)
+    mels = recogniser().mels([wave])
     heard = spectrum(mels, mean_spectrum(mels))
     return np.concatenate([heard, *recogniser().hear(mels)[0]], 1).astype(np.float16)
 

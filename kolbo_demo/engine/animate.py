@@ -25,9 +25,10 @@ from kolbo_demo.engine.interior import Palette, Teeth, painter
 from kolbo_demo.engine.life import Eyelids, Life, Sway
 from kolbo_demo.engine.lips import eased, lips_only
 from kolbo_demo.engine.mouth import MouthCurves
-from kolbo_demo.engine.mouths import Cast, Mouths, blur_lips, covers, tones, unseen
+from kolbo_demo.engine.mouths import Cast, Casts, Mouths, blur_lips, covers, tones, unseen
 from kolbo_demo.engine.person import Person
 from kolbo_demo.engine.pipeline import ahead, depth
+from kolbo_demo.engine.planes import Planes
 from kolbo_demo.engine.tracking import COVERED, UNSEEN, Sighting, tracked
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.engine.warp import Box, Fine, Picture, Pixels, sampled
@@ -104,8 +105,9 @@ class _Mouth:
         cast: Cast | None = None,
         ease: Ease | None = None,
         way: Array | None = None,
-    ) -> None:
-        """Lays the mouth over `onto`; `strength` below 1 lets what is there show through.
+    ) -> Box:
+        """Lays the mouth over `onto`; `strength` below 1 lets what is there show through. Returns
+        left, top, right, bottom of what it has covered.
 
         `cast` are the clip's own mouths to show instead of a painted one, `way` the pixels (2,) by
         which the face goes in a frame."""
@@ -125,6 +127,7 @@ class _Mouth:
         if strength < 1:
             drawn = cv2.addWeighted(drawn, strength, there, 1 - strength, 0)
         there[:] = drawn
+        return layers.box
 
 
 def _gap(head: Array) -> float:
@@ -140,9 +143,7 @@ def _shape(curves: MouthCurves, frame: int) -> Shape:
     )  # fmt: skip
 
 
-def planned(
-    speaker: Speaker, mouths: Mouths, curves: MouthCurves, numbers: list[int]
-) -> list[Cast]:
+def planned(speaker: Speaker, mouths: Mouths, curves: MouthCurves, numbers: list[int]) -> Casts:
     """Which of a clip's mouths to show in each frame; `numbers` are the clip's frames behind."""
     shapes = [_shape(curves, frame) for frame in range(len(curves))]
     return mouths.planned(speaker.head, shapes, np.array(numbers, np.float64))
@@ -190,17 +191,27 @@ def still(
         yield out
 
 
+class Spoken(NamedTuple):
+    """A clip's frame before and after, the planes that the file has of it (`planes.py`), and the
+    boxes out of which nothing has changed."""
+
+    before: Pixels
+    after: Pixels
+    planes: Planes | None
+    boxes: list[Box]
+
+
 def talking_clip(
     clip: Clip,
     person: Person,
     known: Mapping[int, Face],
     speaker: Speaker,
     curves: MouthCurves,
-    casts: list[Cast],
+    casts: Casts,
     shown: range,
     passed: Callable[[int, str], None],
     threaded: bool = True,
-) -> Generator[Pixels]:
+) -> Generator[Spoken]:
     """A clip that says something else, the frames of a range: each keeps its own head and
     background.
 
@@ -213,11 +224,19 @@ def talking_clip(
     start, stop = max(shown.start - WARM_UP, 0), min(shown.stop + AHEAD, len(curves))
     numbers = [clip.number_at(frame) for frame in range(start, stop)]
     before = known[min(known, key=lambda number: abs(number - numbers[0]))]
-    frames = zip(numbers, clip.frames(stop - start, start), strict=True)
-    sightings = tracked(frames, FaceFinder(), person, before, known)
+    planes = deque[Planes | None]()
+
+    def frames() -> Iterator[tuple[int, Pixels]]:
+        played = clip.frames_and_planes(stop - start, start)
+        for number, (rgb, own) in zip(numbers, played, strict=True):
+            planes.append(own)
+            yield number, rgb
+
+    sightings = tracked(frames(), FaceFinder(), person, before, known)
     if threaded:
         sightings = ahead(sightings, depth(3 * clip.width * clip.height))
     for index, (rgb, window, middle) in enumerate(_windows(sightings, rigid), start):
+        own = planes.popleft()
         if index < shown.start:
             continue
         if index == shown.stop:
@@ -225,15 +244,15 @@ def talking_clip(
         found, strength, reason = window[middle], *_left(window, middle)
         if reason is not None or found.face is None:
             passed(index, reason or UNSEEN)
-            yield rgb
+            yield Spoken(rgb, rgb, own, [])
             continue
         out = rgb.copy()
         points = found.face.points.astype(np.float64)
-        mouth.draw(
+        box = mouth.draw(
             out, rgb, points, _steady_pose(window, middle), _shape(curves, index),
             strength=strength, cast=casts[index], way=_way(window, middle),
         )  # fmt: skip
-        yield out
+        yield Spoken(rgb, out, own, [box])
 
 
 class _Seen(NamedTuple):

@@ -1,4 +1,4 @@
-"""Encode: RGB frames to pieces of video, and pieces and a voice to one MP4.
+"""Encode: frames to pieces of video, and pieces and a voice to one MP4.
 
 A long video is made in pieces that know nothing of each other: each starts with a frame that can
 be decoded by itself and refers to nothing outside, so packets of one piece can follow those of
@@ -99,10 +99,16 @@ class PieceWriter:
     """
 
     def __init__(
-        self, path: Path, width: int, height: int, fps: Fraction | int, threads: int = THREADS
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        fps: Fraction | int,
+        threads: int = THREADS,
+        matrix: Colorspace = Colorspace.ITU709,
     ) -> None:
         """`width` and `height` are even pixels. `threads` changes what is encoded, if not what is
-        seen: all pieces of one video have the same."""
+        seen; `matrix` is how luma and colours are mixed: all pieces of one video have the same."""
         if width % 2 or height % 2:
             raise ValueError("width and height must be even")
         self.fps = Fraction(fps)
@@ -110,7 +116,7 @@ class PieceWriter:
         """Frames so far."""
         self._size = (height, width, 3)
         self._last: VideoFrame | None = None
-        self._reformatter, self._threads = VideoReformatter(), threads
+        self._reformatter, self._threads, self._matrix = VideoReformatter(), threads, matrix
         with ExitStack() as stack:
             self._container = stack.enter_context(_made(Path(path)))
             # Every piece has the same settings, or a player could not go from one to the next.
@@ -121,7 +127,7 @@ class PieceWriter:
             context.width, context.height, context.pix_fmt = width, height, "yuv420p"
             context.time_base = 1 / self.fps
             context.thread_count = threads
-            context.colorspace = Colorspace.ITU709
+            context.colorspace = matrix
             context.color_range = ColorRange.MPEG
             context.color_primaries = ColorPrimaries.BT709
             context.color_trc = ColorTrc.BT709
@@ -142,19 +148,27 @@ class PieceWriter:
         with self._stack:
             self._finish()
 
-    def write(self, rgb: np.ndarray) -> None:
-        """Add one frame: uint8, (height, width, 3)."""
-        if rgb.shape != self._size or rgb.dtype != np.uint8:
-            raise ValueError(f"a frame must be uint8 of shape {self._size}")
-        self._last = self._reformatter.reformat(
-            VideoFrame.from_numpy_buffer(np.ascontiguousarray(rgb), "rgb24"),
+    def write(self, frame: np.ndarray) -> None:
+        """Add one frame: uint8, RGB (height, width, 3), or planes of the writer's matrix."""
+        height, width, _ = self._size
+        if frame.dtype != np.uint8 or frame.shape not in (self._size, (height * 3 // 2, width)):
+            raise ValueError(f"a frame must be uint8 of shape {self._size}, or planes")
+        frame = np.ascontiguousarray(frame)
+        if frame.ndim == 2:
+            self._last = VideoFrame.from_numpy_buffer(frame, "yuv420p")
+        else:
+            self._last = self._converted(frame)
+        self.repeat()
+
+    def _converted(self, rgb: np.ndarray) -> VideoFrame:
+        return self._reformatter.reformat(
+            VideoFrame.from_numpy_buffer(rgb, "rgb24"),
             format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
+            dst_colorspace=self._matrix,
             dst_color_range=ColorRange.MPEG,
             interpolation=_TO_YUV,
             threads=self._threads,
         )
-        self.repeat()
 
     def repeat(self) -> None:
         """Add the last frame once more."""
@@ -287,23 +301,24 @@ class Writer:
         fps: Fraction | int,
         audio: Path,
         duration: float,
+        matrix: Colorspace = Colorspace.ITU709,
     ) -> None:
-        """`width` and `height` are even pixels, `duration` is in seconds."""
+        """`width`, `height` and `matrix` as of a PieceWriter, `duration` is in seconds."""
         aac_format(audio)  # a voice that cannot be read is told before the first frame
         self.path, self.fps, self._audio = Path(path), Fraction(fps), Path(audio)
         self.frame_count = frames_for(duration, self.fps)
         """Frames that cover the whole duration."""
         self._silent = self.path.with_name(f".{uuid4().hex}.piece")
-        self._piece = PieceWriter(self._silent, width, height, fps)
+        self._piece = PieceWriter(self._silent, width, height, fps, matrix=matrix)
 
     def __enter__(self) -> Self:
         return self
 
-    def write(self, rgb: np.ndarray) -> None:
-        """Add one frame: uint8, (height, width, 3)."""
+    def write(self, frame: np.ndarray) -> None:
+        """Add one frame, as `PieceWriter.write` takes them."""
         if self._piece.written == self.frame_count:
             raise ValueError(f"{self.frame_count} frames cover the duration: one too many")
-        self._piece.write(rgb)
+        self._piece.write(frame)
 
     def __exit__(
         self,

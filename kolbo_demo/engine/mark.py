@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from kolbo_demo.container import UNREADABLE, MediaError, open_media
 from kolbo_demo.engine.encode import MARK, Writer
 from kolbo_demo.engine.face import Pixels
+from kolbo_demo.engine.planes import patched
 from kolbo_demo.engine.video import Clip
 
 TEXT = "AI-generated"
@@ -37,6 +38,8 @@ class Mark:
         self._x = max(width - plate.width - off, 0)
         self._y = max(height - plate.height - off, 0)
         pixels = np.asarray(plate, np.float32)
+        self.box = (self._x, self._y, self._x + plate.width, self._y + plate.height)
+        """Left, top, right, bottom: the pixels that are covered."""
         self._cover = pixels[..., 3:] / 255
         self._colour = pixels[..., :3] * self._cover
 
@@ -71,9 +74,13 @@ def mark(video: Path, output: Path) -> None:
     take the file."""
     with Clip(video) as clip:
         drawn = Mark(clip.width, clip.height)
-        with Writer(output, clip.width, clip.height, clip.fps, video, clip.duration) as writer:
-            for frame in clip.frames():
-                writer.write(drawn(frame))
+        size, matrix = (clip.width, clip.height), clip.matrix
+        with Writer(output, *size, clip.fps, video, clip.duration, matrix) as writer:
+            for rgb, own in clip.frames_and_planes():
+                marked = drawn(rgb)
+                writer.write(
+                    marked if own is None else patched(own, rgb, marked, [drawn.box], matrix)
+                )
 
 
 def stamp(video: Path, output: Path) -> None:

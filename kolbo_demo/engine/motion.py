@@ -26,7 +26,8 @@ and the microphone's mean spectrum, which is taken out."""
 def mean_spectrum(mels: NDArray[np.float16]) -> Floats:
     """The mean (80,) of the loud ones among log mel bands (n, 80)."""
     level = mels.mean(1, dtype=np.float32)
-    return mels[level >= np.percentile(level, 95) - LOUD].mean(0, dtype=np.float32)
+    loud = level >= np.percentile(level, 95) - LOUD
+    return np.asarray(mels.mean(0, dtype=np.float32, where=loud[:, None]), np.float32)
 
 
 def spectrum(mels: NDArray[np.float16], mean: Floats) -> Floats:

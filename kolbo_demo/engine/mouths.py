@@ -210,6 +210,20 @@ Cast = list[tuple[int, float]]
 """Mouths for one frame and their shares, which add up to 1; what is missing is painted."""
 
 
+@dataclass(frozen=True)
+class Casts:
+    """The cast of each frame, in little room: a clip may be long."""
+
+    mouths: NDArray[np.int16]
+    """Places among `Mouths.kept`, (frames, 0-2)."""
+    shares: NDArray[np.float32]
+    """Of each, 0-1: 0 does not play."""
+
+    def __getitem__(self, frame: int) -> Cast:
+        both = zip(self.mouths[frame].tolist(), self.shares[frame].tolist(), strict=True)
+        return [(mouth, share) for mouth, share in both if share]
+
+
 def covers(cast: Cast) -> bool:
     """Whether nothing is left to be painted."""
     return sum(share for _, share in cast) > 1 - 1e-6
@@ -258,11 +272,13 @@ class Mouths:
         lips = np.array([mouth.lips for mouth in mouths])
         return cls(tuple(kept), np.array(places, np.float64), turns, lights, lips)
 
-    def planned(self, head: Head, shapes: Sequence[Shape], places: Array) -> list[Cast]:
+    def planned(self, head: Head, shapes: Sequence[Shape], places: Array) -> Casts:
         """Who plays in each frame of `shapes`: `places` (frames,) are the clip's frames behind
         them. The same for the same curve, however it is rendered."""
         if not self.kept:
-            return [[] for _ in shapes]
+            return Casts(
+                np.zeros((len(shapes), 0), np.int16), np.zeros((len(shapes), 0), np.float32)
+            )
         fit = self._fit(head, shapes, places)
         lights = np.array([mouth.light for mouth in self.kept])
         lights = np.log(np.append(lights, np.median(lights)))
@@ -279,8 +295,10 @@ class Mouths:
         least = np.sort(shares, axis=1)[:, -2:-1]
         shares = np.where((shares >= least) & (shares > 0.05), shares, 0)
         shares /= shares.sum(1, keepdims=True)
-        last = len(self.kept)
-        return [[(int(i), float(row[i])) for i in np.flatnonzero(row[:last])] for row in shares]
+        own = shares[:, :-1]
+        two = np.sort(np.argsort(-own, axis=1, kind="stable")[:, :2], axis=1)
+        found = np.take_along_axis(own, two, axis=1)
+        return Casts(two.astype(np.int16), found.astype(np.float32))
 
     def _fit(self, head: Head, shapes: Sequence[Shape], places: Array) -> Array:
         """What each mouth costs in each frame, mm: (frames, mouths + 1), last the painted one."""

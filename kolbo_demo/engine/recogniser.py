@@ -7,7 +7,7 @@ the network is run here from the same weights. That is several times faster, too
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import resources
 
@@ -25,7 +25,7 @@ STEP = 2 * HOP / RATE
 """Seconds between two of the recogniser's frames; frame i is heard around i * STEP."""
 BANDS, CHANNELS, BLOCKS = 80, 144, 4
 
-_WINDOW, _HEADS, _PIECE = 400, 4, 3000
+_WINDOW, _HEADS, _PIECE, _QUERIES = 400, 4, 3000, 256
 _SOFTER, _BLANK_BIAS = 0.95, -0.1  # hama's own decoding
 
 
@@ -49,30 +49,35 @@ class Recogniser:
         end = "acoustic_model.model.proj."
         self._last = w[end + "weight"][:, :, 0].T.copy(), w[end + "bias"]
 
-    def mels(self, wave: Floats) -> NDArray[np.float16]:
-        """Log mel bands (n, 80) each 10 ms of a 16 kHz waveform (m,), n = m // 160 + 1.
+    def mels(self, pieces: Iterable[Floats]) -> NDArray[np.float16]:
+        """Log mel bands (n, 80) each 10 ms of a 16 kHz waveform in pieces, n = samples // 160 + 1.
 
-        In 16 bits, and without a copy of the waveform: a voice may last hours.
+        In 16 bits, and without holding the waveform: a voice may last an hour.
         """
-        if len(wave) < _WINDOW:
-            wave = np.pad(wave, (0, _WINDOW - len(wave)))
-        half, count = _WINDOW // 2, len(wave) // HOP + 1
-        out = np.empty((count, BANDS), np.float16)
-        for first in range(0, count, _PIECE):
-            last = min(first + _PIECE, count)
-            start, end = first * HOP - half, (last - 1) * HOP + half
-            piece = wave[max(start, 0) : end]
-            beyond = max(-start, 0), max(end - len(wave), 0)
-            piece = np.pad(piece, beyond, mode="reflect")
-            windows = np.lib.stride_tricks.sliding_window_view(piece, _WINDOW)[::HOP]
-            out[first:last] = self._mel(windows)
-        return out
+        half = _WINDOW // 2
+        out, held, total, before = bytearray(), np.zeros(0, np.float32), 0, half
+        for piece in pieces:
+            total += len(piece)
+            held = np.concatenate([held, piece])
+            # As `held` begins half a window before the next frame, or at the very beginning.
+            while len(held) > (needed := _PIECE * HOP + half):
+                padded = np.pad(held[:needed], (before, 0), mode="reflect")
+                count = (len(padded) - _WINDOW) // HOP + 1
+                out += self._mel(padded, count).tobytes()  # grows in its place
+                held, before = held[count * HOP - before :], 0
+        held = np.pad(held, (0, max(_WINDOW - total, 0)))
+        padded = np.pad(held, (before, half), mode="reflect")
+        count = max(total, _WINDOW) // HOP + 1 - len(out) // (2 * BANDS)
+        out += self._mel(padded, count).tobytes()
+        return np.frombuffer(out, np.float16).reshape(-1, BANDS)
 
-    def _mel(self, windows: Floats) -> Floats:
+    def _mel(self, wave: Floats, count: int) -> NDArray[np.float16]:
+        """The first `count` frames of a waveform."""
+        windows = np.lib.stride_tricks.sliding_window_view(wave, _WINDOW)[::HOP][:count]
         spectrum = windows @ self._fourier
         half = spectrum.shape[1] // 2
         power = spectrum[:, :half] ** 2 + spectrum[:, half:] ** 2
-        return np.log(np.maximum(power @ self._filters, 1e-8))
+        return np.log(np.maximum(power @ self._filters, 1e-8)).astype(np.float16)
 
     def hear(self, mels: NDArray[np.float16]) -> tuple[list[Floats], Floats]:
         """What each block makes of mel frames (n, 80): 4 arrays (ceil(n / 2), 144); and the
@@ -138,10 +143,16 @@ class _Block:
     def _attention(self, x: Floats) -> Floats:
         shape = len(x), 3, _HEADS, CHANNELS // _HEADS
         query, key, value = (x @ self._qkv + self._biases[0]).reshape(shape).transpose(1, 2, 0, 3)
-        score = query @ key.transpose(0, 2, 1) / np.float32(shape[3] ** 0.5)
-        score = np.exp(score - score.max(-1, keepdims=True))
-        seen = (score @ value) / score.sum(-1, keepdims=True)
-        return seen.transpose(1, 0, 2).reshape(x.shape) @ self._out + self._biases[1]
+        query *= np.float32(shape[3] ** -0.5)
+        seen = np.empty(query.shape, np.float32)
+        for start in range(0, len(x), _QUERIES):  # all at once would take 100 MB
+            asked = slice(start, start + _QUERIES)
+            score = query[:, asked] @ key.transpose(0, 2, 1)
+            score -= score.max(-1, keepdims=True)
+            np.exp(score, out=score)
+            seen[:, asked] = (score @ value) / score.sum(-1, keepdims=True)
+        joined: Floats = seen.transpose(1, 0, 2).reshape(x.shape)
+        return joined @ self._out + self._biases[1]
 
     def _convolution(self, x: Floats) -> Floats:
         (one, one_bias), (two, two_bias) = self._points

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kolbo_demo.child import cores
 from kolbo_demo.engine.directions import AS_PEOPLE_DO, Directions
+from kolbo_demo.engine.memory import release
 from kolbo_demo.engine.segments import (
     STILL_PIXELS,
     IsCancelled,
@@ -82,6 +83,8 @@ def render(
         pool = start(expected, pixels) if expected > 1 else None
         plan = folder / "plan.npz"
         made = prepare(source, audio, plan, face, directions, tell, cancelled, mark)
+        if len(made.segments) > 1:
+            release()
 
         def shown(done: int, _total: int) -> None:
             tell(made.looks + done, made.looks + made.frames)

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
+from av.video.reformatter import Colorspace
 from PIL import Image
 
 from kolbo_demo.container import THREADS
@@ -38,12 +39,13 @@ from kolbo_demo.engine.head import Array
 from kolbo_demo.engine.life import Life
 from kolbo_demo.engine.mark import Mark
 from kolbo_demo.engine.mouth import MouthCurves, mouth_curves
-from kolbo_demo.engine.mouths import Cast, Mouths
+from kolbo_demo.engine.mouths import Casts, Mouths
 from kolbo_demo.engine.person import Person
 from kolbo_demo.engine.pipeline import ahead, depth
+from kolbo_demo.engine.planes import Planes, patched
 from kolbo_demo.engine.recogniser import RATE
-from kolbo_demo.engine.sound import load_voice
-from kolbo_demo.engine.speech import Heard, hear
+from kolbo_demo.engine.sound import read_voice
+from kolbo_demo.engine.speech import Features, Heard, hear
 from kolbo_demo.engine.tracking import Point, look
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.engine.warp import Pixels
@@ -97,7 +99,7 @@ class Plan:
     """Of a still."""
     edges: list[int]
     """The first frame of each segment, and at last the number of frames."""
-    casts: list[Cast]
+    casts: Casts | None
     """Of a clip: the mouths shown in each frame."""
     faces: Array
     """Landmarks (n, 478, 3), pixels: a still's own, or those of the frames of a clip that were
@@ -106,6 +108,8 @@ class Plan:
     """and the numbers of these in the clip."""
     person: Person | None
     """Of a clip: whom to follow."""
+    matrix: int = int(Colorspace.ITU709)
+    """How luma and colours are mixed in the result."""
     mark: bool = False
     """Whether every frame says that it is AI-generated."""
 
@@ -144,8 +148,8 @@ def prepare(
     tell, stop = on_progress or _untold, cancelled or _unstopped
     kind = inspect_source(source).kind
     _check(stop)
-    wave = load_voice(audio, RATE)
-    duration = len(wave) / RATE
+    voice = Features.of(read_voice(audio, RATE))
+    duration = voice.duration
     if duration < SHORTEST_VOICE:
         raise MediaError(
             f"The audio is too short to show: use at least {SHORTEST_VOICE:g} seconds."
@@ -153,7 +157,7 @@ def prepare(
     left = Event()
     with ThreadPoolExecutor(1, "hearing") as pool:
         # While the source is looked at, and no longer than that is worth while.
-        hearing = pool.submit(hear, wave, lambda: _check(lambda: left.is_set() or stop()))
+        hearing = pool.submit(hear, voice, lambda: _check(lambda: left.is_set() or stop()))
         try:
             if kind == "image":
                 made = _of_still(source, duration, face, hearing, directions)
@@ -193,7 +197,7 @@ def _of_still(
         curves=mouth_curves(heard, STILL_FPS, frames).directed(directions),
         life=Life.of(heard.level, STILL_FPS, frames).directed(directions),
         edges=_edges(frames, fps),
-        casts=[],
+        casts=None,
         faces=found.points[None],
         places=[0],
         person=None,
@@ -251,6 +255,7 @@ def _of_clip(
             faces=np.array([view.whole.points for view in views.values()]),
             places=list(views),
             person=person,
+            matrix=int(clip.matrix),
         )
 
 
@@ -278,20 +283,21 @@ def render_segment(
     def passed(frame: int, reason: str) -> None:
         unseen.append(Unsynced(frame, frame + 1, reason))
 
+    mark = Mark(given.width, given.height) if given.mark else None
     with ExitStack() as stack:
         if given.kind == "image":
-            pictures = _still_segment(given, source, shown)
+            pictures = _still_segment(given, source, shown, mark)
         else:
             clip = stack.enter_context(Clip(source, THREADS if threaded else 1))
-            pictures = _clip_segment(given, clip, index, passed, threaded)
+            pictures = _clip_segment(given, clip, index, passed, threaded, mark)
         if threaded:
             pictures = ahead(pictures, depth(3 * given.width * given.height))
         stack.enter_context(closing(pictures))  # before the clip, which its threads read
-        if given.mark:
-            pictures = map(Mark(given.width, given.height), pictures)
         # By the plan, not by who makes it, so that all pieces are encoded alike.
         threads = THREADS if len(given.segments) == 1 else 1
-        with PieceWriter(output, given.width, given.height, given.fps, threads) as writer:
+        with PieceWriter(
+            output, given.width, given.height, given.fps, threads, Colorspace(given.matrix)
+        ) as writer:
             for picture in pictures:
                 _check(stop)
                 writer.write(picture)
@@ -299,22 +305,39 @@ def render_segment(
     return merged(unseen)
 
 
-def _still_segment(plan: Plan, source: Path, shown: range) -> Generator[Pixels]:
+def _still_segment(plan: Plan, source: Path, shown: range, mark: Mark | None) -> Generator[Pixels]:
     points, life = plan.faces[0], plan.life
     assert life is not None
     picture = _fitted(upright_image(source))
-    return still(picture, points.astype(np.float64), plan.speaker, plan.curves, life, shown)
+    face = points.astype(np.float64)
+    pictures = still(picture, face, plan.speaker, plan.curves, life, shown)
+    yield from map(mark, pictures) if mark else pictures
 
 
 def _clip_segment(
-    plan: Plan, clip: Clip, index: int, passed: Callable[[int, str], None], threaded: bool
-) -> Generator[Pixels]:
+    plan: Plan,
+    clip: Clip,
+    index: int,
+    passed: Callable[[int, str], None],
+    threaded: bool,
+    mark: Mark | None,
+) -> Generator[Pixels | Planes]:
+    """Frames, and of those of which the file has planes that can be kept only these."""
     assert plan.person is not None
+    assert plan.casts is not None
     known = {n: Face(points, 1.0) for n, points in zip(plan.places, plan.faces, strict=True)}
-    return talking_clip(
+    frames = talking_clip(
         clip, plan.person, known, plan.speaker, plan.curves, plan.casts, plan.segments[index],
         passed, threaded,
     )  # fmt: skip
+    with closing(frames):
+        for frame in frames:
+            after = mark(frame.after) if mark else frame.after
+            if frame.planes is None:
+                yield after
+                continue
+            boxes = [*frame.boxes, mark.box] if mark else frame.boxes
+            yield patched(frame.planes, frame.before, after, boxes, clip.matrix)
 
 
 def join(plan: Path | Plan, segments: Iterable[Path], audio: Path, output: Path) -> Plan:

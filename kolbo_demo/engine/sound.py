@@ -10,7 +10,8 @@ from av.audio.resampler import AudioResampler
 from kolbo_demo.container import UNREADABLE, MediaError, audio_stream, decode_audio, open_media
 
 MAX_VOICE_SECONDS = 3600
-"""An hour: a voice is held in memory as a whole."""
+"""An hour: what is heard in a voice is held in memory as a whole."""
+PIECE_SECONDS = 30
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
@@ -23,11 +24,23 @@ def load_voice(path: Path, rate: int = 16000) -> np.ndarray:
     sound, or more than `MAX_VOICE_SECONDS`.
     """
     voice = bytearray()
-    for samples in read_samples(Path(path), rate, "mono"):
-        voice += samples.tobytes()
-        if len(voice) > 4 * rate * MAX_VOICE_SECONDS:
-            raise MediaError("The sound is longer than an hour: choose a shorter piece of it.")
+    for piece in read_voice(path, rate):
+        voice += piece.tobytes()
     return np.frombuffer(voice, np.float32)
+
+
+def read_voice(path: Path, rate: int = 16000) -> Iterator[np.ndarray]:
+    """What `load_voice` loads, in pieces of `PIECE_SECONDS`; the last one is shorter."""
+    held, length, most = bytearray(), 0, 4 * rate * PIECE_SECONDS
+    for samples in read_samples(Path(path), rate, "mono"):
+        held += samples.tobytes()
+        length += samples.size
+        if length > rate * MAX_VOICE_SECONDS:
+            raise MediaError("The sound is longer than an hour: choose a shorter piece of it.")
+        while len(held) >= most:
+            yield np.frombuffer(bytes(held[:most]), np.float32)
+            del held[:most]
+    yield np.frombuffer(bytes(held), np.float32)
 
 
 def aac_format(path: Path) -> tuple[int, str]:

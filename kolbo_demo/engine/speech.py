@@ -5,12 +5,13 @@ English sound is nearest). Its peaks trail the sound and its spans swallow silen
 right here by the sound's own energy. The same hearing feeds the learned curves.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kolbo_demo.engine.memory import release
 from kolbo_demo.engine.motion import mean_spectrum, motion, spectrum
 from kolbo_demo.engine.recogniser import RATE, STEP, recogniser
 
@@ -80,21 +81,51 @@ class Heard:
     is no sound at all."""
 
 
-def hear(wave: NDArray[np.float32], go_on: Callable[[], None] | None = None) -> Heard:
-    """All that the mouth follows, out of a 16 kHz mono waveform.
+@dataclass(frozen=True)
+class Features:
+    """What is kept of a recording while it is listened to: a quarter of its samples' room."""
+
+    duration: float
+    """Seconds."""
+    level: NDArray[np.float32]
+    """`loudness`."""
+    mels: NDArray[np.float16]
+    """Log mel bands (n, 80) each 10 ms."""
+
+    @classmethod
+    def of(cls, pieces: Iterable[NDArray[np.float32]]) -> "Features":
+        """From a 16 kHz mono waveform in pieces (`sound.read_voice`): whole hops but for the last,
+        so that the samples of a long voice are never held together."""
+        levels, samples = [], 0
+
+        def passing() -> Iterator[NDArray[np.float32]]:
+            nonlocal samples
+            for piece in pieces:
+                samples += len(piece)
+                levels.append(loudness(piece))
+                yield piece
+
+        mels = recogniser().mels(passing())
+        return cls(samples / RATE, np.concatenate(levels), mels)
+
+
+def hear(voice: NDArray[np.float32] | Features, go_on: Callable[[], None] | None = None) -> Heard:
+    """All that the mouth follows, out of a 16 kHz mono waveform, or of what is kept of it.
 
     `go_on` is called several times for each piece of CHUNK frames and may raise, to end it."""
-    level = loudness(wave)
+    features = voice if isinstance(voice, Features) else Features.of([voice])
+    level, mels = features.level, features.mels
     if float(level.max()) < -65.0:
         return Heard([], level, {})
     model, learned = recogniser(), motion()
-    mels = model.mels(wave)
     mean, count = mean_spectrum(mels), (len(mels) + 1) // 2
     emitted: list[tuple[int, str]] = []
     curves = []
     for start in range(0, count, CHUNK):
         if go_on is not None:
             go_on()
+        if start:
+            release()
         first, last = max(start - MARGIN, 0), start + CHUNK + MARGIN
         piece = mels[2 * first : 2 * last]
         layers, odds = model.hear(piece)

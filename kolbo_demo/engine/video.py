@@ -7,6 +7,7 @@ nothing to start or clean up. Memory stays the same for any length.
 import math
 from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
+from itertools import repeat
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +17,7 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import (
     ColorPrimaries,
+    ColorRange,
     Colorspace,
     ColorTrc,
     Interpolation,
@@ -35,6 +37,7 @@ from kolbo_demo.container import (
     video_stream,
 )
 from kolbo_demo.engine.encode import Writer, frames_for
+from kolbo_demo.engine.planes import Planes
 from kolbo_demo.engine.sound import load_voice
 
 __all__ = ["Clip", "Writer", "frames_for", "load_voice"]
@@ -50,6 +53,8 @@ _TO_RGB = (
 )
 _WIDE = (ColorPrimaries.BT2020, ColorPrimaries.SMPTE431, ColorPrimaries.SMPTE432)
 _HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+_ITU601 = (5, 6)
+"""AVCOL_SPC_BT470BG and AVCOL_SPC_SMPTE170M: the same."""
 _UNTAGGED = 2
 """AVCOL_SPC_UNSPECIFIED: the file does not say which matrix its colours need."""
 
@@ -81,8 +86,12 @@ class Clip:
         check_video_size(width, height)
         self.width, self.height = width // 2 * 2, height // 2 * 2
         """Upright pixels, even: what is odd loses its last column or row."""
+        self.matrix = _matrix(first)
+        """How luma and colours are mixed in a result that keeps the clip's own."""
+        if not self._keeps(first):
+            self.matrix = Colorspace.ITU709
         self._reformatter = VideoReformatter()  # kept: making its tables for HDR takes seconds
-        self._playing: Generator[np.ndarray] | None = None
+        self._playing: Generator[VideoFrame] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -101,9 +110,18 @@ class Clip:
         More than there are play back and forth, without showing the ends twice; fewer are cut.
         `first` starts further on, at that place of the back and forth.
         """
+        yield from (rgb for rgb, _ in self.frames_and_planes(count, first, planes=False))
+
+    def frames_and_planes(
+        self, count: int | None = None, first: int = 0, planes: bool = True
+    ) -> Generator[tuple[np.ndarray, Planes | None]]:
+        """What `frames` yields, each with the planes that the file has of it; None where a result
+        cannot keep them: other kinds than I420, turned or stretched ones."""
         self.close()
         self._playing = self._play(first, self.frame_count if count is None else count)
-        return self._playing
+        for frame in self._playing:
+            keep = planes and self._keeps(frame)
+            yield self._rgb(frame), np.asarray(frame.to_ndarray(), np.uint8) if keep else None
 
     def number_at(self, place: int) -> int:
         """Which of the clip's frames is shown at a place of the back and forth."""
@@ -117,44 +135,39 @@ class Clip:
         """
         self.close()
         self._playing = self._pick(numbers)
-        return self._playing
+        yield from map(self._rgb, self._playing)
 
-    def _pick(self, numbers: list[int]) -> Generator[np.ndarray]:
+    def _pick(self, numbers: list[int]) -> Generator[VideoFrame]:
         while numbers:
             # As far as decoding on is no longer than searching.
             keyframe = self._timeline.keyframe_after(float(numbers[0] / self.fps))
             near = keyframe - 1e-6 if self._searchable else math.inf
             reached = [n for i, n in enumerate(numbers) if i == 0 or float(n / self.fps) < near]
-            yield from map(self._rgb, self._nearest(reached))
+            yield from self._nearest(reached)
             numbers = numbers[len(reached) :]
 
-    def _play(self, first: int, count: int) -> Generator[np.ndarray]:
+    def _play(self, first: int, count: int) -> Generator[VideoFrame]:
         last = self.frame_count - 1
         if last == 0:
-            still = next(self._forth(0, 1))
-            for _ in range(count):
-                yield still.copy()
+            yield from repeat(next(self._nearest([0])), count)
             return
         while count > 0:
             place = first % (2 * last)
             if place <= last:
                 leg = min(last + 1 - place, count)
-                yield from self._forth(place, place + leg)
+                yield from self._nearest(range(place, place + leg))
             else:
                 end = 2 * last - place + 1
                 leg = min(end - 1, count)
                 yield from self._back(end - leg, end)
             first, count = first + leg, count - leg
 
-    def _forth(self, first: int, end: int) -> Iterator[np.ndarray]:
-        yield from map(self._rgb, self._nearest(range(first, end)))
-
-    def _back(self, first: int, end: int) -> Iterator[np.ndarray]:
+    def _back(self, first: int, end: int) -> Iterator[VideoFrame]:
         """Frames end-1 down to first: pieces are decoded forwards, then handed out backwards."""
         piece = max(1, HELD_BYTES // self._frame_bytes)
         while end > first:
             start = max(first, end - piece)
-            yield from map(self._rgb, reversed(list(self._nearest(range(start, end)))))
+            yield from reversed(list(self._nearest(range(start, end))))
             end = start
 
     def _nearest(self, places: Sequence[int]) -> Iterator[VideoFrame]:
@@ -228,17 +241,28 @@ class Clip:
             yield from _pulled(graph, more=True)
         yield from _pulled(graph)
 
+    def _keeps(self, frame: VideoFrame) -> bool:
+        """Whether a result can have this frame's planes."""
+        return (
+            frame.format.name == "yuv420p"
+            and frame.colorspace in (_UNTAGGED, Colorspace.ITU709, *_ITU601)
+            and frame.color_range in (ColorRange.UNSPECIFIED, ColorRange.MPEG)
+            and not _wide(frame)
+            and _matrix(frame) == self.matrix
+            and self._orientation == Orientation()
+            and (frame.width, frame.height) == self._stored == (self.width, self.height)
+        )
+
     def _rgb(self, frame: VideoFrame) -> np.ndarray:
         width, height = self._stored
         untagged = frame.colorspace == _UNTAGGED and not frame.format.is_rgb
-        hd = frame.height >= 720 or frame.width >= 1280
-        wide = frame.color_trc in _HDR or frame.color_primaries in _WIDE
+        wide = _wide(frame)
         converted = self._reformatter.reformat(
             frame,
             width,
             height,
             "rgb24",
-            src_colorspace=(Colorspace.ITU709 if hd else Colorspace.ITU601) if untagged else None,
+            src_colorspace=_matrix(frame) if untagged else None,
             interpolation=_TO_RGB,
             dst_color_trc=ColorTrc.BT709 if wide else None,
             dst_color_primaries=ColorPrimaries.BT709 if wide else None,
@@ -246,6 +270,19 @@ class Clip:
         )
         rgb = self._orientation.apply(converted.to_ndarray())[: self.height, : self.width]
         return rgb.copy() if converted is frame else np.ascontiguousarray(rgb)
+
+
+def _matrix(frame: VideoFrame) -> Colorspace:
+    """The one that a frame names; untagged ones have that of their size, others BT.709."""
+    if frame.colorspace == _UNTAGGED:
+        hd = frame.height >= 720 or frame.width >= 1280
+        return Colorspace.ITU709 if hd else Colorspace.ITU601
+    return Colorspace.ITU601 if frame.colorspace in _ITU601 else Colorspace.ITU709
+
+
+def _wide(frame: VideoFrame) -> bool:
+    """Whether it has more colours, or more light, than the result."""
+    return frame.color_trc in _HDR or frame.color_primaries in _WIDE
 
 
 def _shape(frame: VideoFrame) -> tuple[int, int, str]:

@@ -157,16 +157,13 @@ def run(
         child, heard = ready.take()
     else:
         child, heard = _started(ONE_THREAD if isinstance(task, Segment) else None)
-    crashed = True
+    crashed = False
     try:
         child.ask(do=type(task).__name__, **asdict(task))
-        made = _follow(child, heard, on_progress, wanted)
-        crashed = False
+        return _follow(child, heard, on_progress, wanted)
     except JobError as error:
         crashed = error.failure.code == _CRASHED
         raise
-    else:
-        return made
     finally:
         said = child.kill()
         if crashed:

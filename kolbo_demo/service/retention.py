@@ -49,6 +49,8 @@ class Retention:
         self._limit = int(settings.max_disk_gb * 1e9)
         self._folder = settings.data_dir.expanduser().absolute()
         self._lock = threading.Lock()
+        self._making_room = threading.Lock()
+        """Held while results are removed, so that no two threads make the same room twice."""
         self._coming = 0
         """Bytes of uploads under way."""
         self._sending: Counter[str] = Counter()
@@ -153,16 +155,17 @@ class Retention:
 
     def _make_room(self) -> None:
         """Remove the oldest results until all fits, as far as they may go."""
-        now = time.time()
-        free = self._free()
-        files = sorted(self._jobs.storage.files(RESULTS), key=lambda file: file.modified)
-        for file in files:
-            if free >= 0:
-                return
-            if file.modified < now - FETCH_SECONDS and not self._in_use(_stem(file)):
-                self._jobs.storage.delete(file.name)
-                free += file.size
-                logs.event(_log, "result removed for want of room", bytes=file.size)
+        with self._making_room:
+            now = time.time()
+            free = self._free()
+            files = sorted(self._jobs.storage.files(RESULTS), key=lambda file: file.modified)
+            for file in files:
+                if free >= 0:
+                    return
+                if file.modified < now - FETCH_SECONDS and not self._in_use(_stem(file)):
+                    self._jobs.storage.delete(file.name)
+                    free += file.size
+                    logs.event(_log, "result removed for want of room", bytes=file.size)
 
     def _in_use(self, stem: str) -> bool:
         with self._lock:

@@ -100,8 +100,8 @@ class Storage:
 
     def used(self) -> int:
         """Bytes of all files, those in the making too. Raises OSError."""
-        made = sum(file.size for file in self._place.files(""))
-        return made + sum(file.size for file in Folder(self._work).files(""))
+        made = [file for folder in (INPUTS, PARTS, RESULTS) for file in self._place.files(folder)]
+        return sum(file.size for file in made + Folder(self._work).files(""))
 
     @contextlib.contextmanager
     def workspace(self, name: str) -> Iterator[Path]:

@@ -12,6 +12,31 @@ async function post(path, body) {
   return answer.json();
 }
 
+// What this browser keeps: lists, by name. Where it refuses, as private windows and pages within pages
+// may, the tab keeps them until it is left.
+const tab = new Map();
+
+function recall(name) {
+  try {
+    const found = JSON.parse(tab.get(name) ?? localStorage.getItem(name) ?? '[]');
+    return Array.isArray(found) ? found : [];
+  } catch {
+    return [];
+  }
+}
+
+// Whether it outlives the tab.
+function keep(name, list) {
+  const text = JSON.stringify(list);
+  try {
+    localStorage.setItem(name, text);
+    tab.delete(name);
+  } catch {
+    tab.set(name, text);
+  }
+  return !tab.has(name);
+}
+
 function put(node, html) {
   if (!node || node.shown === html) return;
   const focused = node.contains(document.activeElement) && document.activeElement.dataset.do;

@@ -13,18 +13,17 @@ let timer = 0;
 let misses = 0;
 
 function load() {
-  try {
-    const found = JSON.parse(localStorage.getItem(STORE) || '[]');
-    return found.filter((entry) => entry && typeof entry.ticket === 'string').slice(0, MOST);
-  } catch {
-    return [];
-  }
+  return recall(STORE).filter((entry) => typeof entry?.ticket === 'string').slice(0, MOST);
 }
 
 function save() {
-  try {
-    localStorage.setItem(STORE, JSON.stringify(entries));
-  } catch { /* private windows may refuse: the page works without, until it is left */ }
+  if (keep(STORE, entries)) return;
+  // Then the address brings the last one back after a reload.
+  const url = new URL(location.href);
+  const last = entries.find((entry) => entry.id);
+  if (last) url.searchParams.set('generation', last.id);
+  else url.searchParams.delete('generation');
+  window.history.replaceState(window.history.state, '', url);
 }
 
 function add(entry) {

@@ -8,8 +8,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.ui import texts
 
+_PLAIN, _WITHIN = "SameSite=Lax", "SameSite=None; Secure; Partitioned"
+"""A Space stands in a page of another site, where browsers keep only cookies of the second kind,
+over plain HTTP only those of the first."""
 _CHOOSE = (
-    f"document.cookie='{texts.COOKIE}='+this.value+';path=/;max-age=31536000;SameSite=Lax';"
+    f"document.cookie='{texts.COOKIE}='+this.value+';path=/;max-age=31536000;'"
+    f"+(location.protocol=='https:'?'{_WITHIN}':'{_PLAIN}');"
     "const u=new URL(location);u.searchParams.set('lang',this.value);location=u"
 )
 
@@ -64,12 +68,19 @@ class InLanguage:
                 headers["content-language"] = code
                 chosen = request.cookies.get(texts.COOKIE)
                 if "lang" in request.query_params and chosen != code:
-                    headers.append("set-cookie", f"{texts.COOKIE}={code}; Path=/; SameSite=Lax")
+                    kind = _WITHIN if _secure(request) else _PLAIN
+                    headers.append("set-cookie", f"{texts.COOKIE}={code}; Path=/; {kind}")
                 headers.add_vary_header("Accept-Language, Cookie")
             await send(start)
             await send({**message, "body": whole})
 
         await self._app(scope, receive, translated)
+
+
+def _secure(request: HTTPConnection) -> bool:
+    """Whether the visitor's browser speaks HTTPS, if only to a proxy before this page."""
+    told = request.headers.get("x-forwarded-proto", request.url.scheme)
+    return told.split(",")[0].strip() == "https"
 
 
 def _translated(page: bytes, code: str) -> bytes:

@@ -74,6 +74,30 @@ def test_reload_while_two_run(
     assert stranger.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_a_browser_that_keeps_nothing(
+    browser: Browser, site: Site, portrait: Path, endless_speech: Path
+) -> None:
+    """Private windows, and pages within pages of another site, may refuse."""
+    context = browser.new_context()
+    context.add_init_script(
+        "for (const name of ['localStorage', 'sessionStorage']) Object.defineProperty(window, name,"
+        " { get() { throw new DOMException('denied', 'SecurityError') } })"
+    )
+    desk = Desk.open(context.new_page(), site.url)
+    desk.give_image(portrait)
+    desk.give_audio(endless_speech)
+    desk.generate()
+    page = desk.page
+    page.wait_for_function(MOVING, timeout=60_000)
+    made = desk.generation_id
+    page.wait_for_url(f"**/?generation={made}")
+    page.reload()
+    page.wait_for_function(MOVING, timeout=60_000)
+    assert desk.generation_id == made
+    desk.cancel()
+    context.close()
+
+
 def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path: Path) -> None:
     page = desk.page
     desk.give_video(clip)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -316,3 +317,36 @@ def test_a_clip_of_which_nothing_can_be_synced_is_an_error(tmp_path: Path, voice
     with pytest.raises(MediaError, match=f"No part of the clip could be synced: {SMALL}"):
         render(source, short, tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("matrix", [1, 6, None])
+def test_colours_outside_the_lower_face_are_kept_as_the_file_has_them(
+    tmp_path: Path, voice: Path, matrix: int | None
+):
+    """To RGB and back, sharp edges of strong colours lose more than by being encoded again."""
+    with Clip(samples.ASSETS / "clip.mp4") as clip:
+        pictures = list(clip.frames(8))
+    source = samples.video(tmp_path / "source.mp4", pictures=pictures, matrix=matrix)
+    render(source, samples.cut_wav(tmp_path / "voice.wav", voice, 0.32), tmp_path / "out.mp4")
+    worst = [np.inf] * 3
+    for before, after in zip(*map(planes_of, (source, tmp_path / "out.mp4")), strict=True):
+        for index, (one, other) in enumerate(zip(before, after, strict=True)):
+            below = np.s_[len(one) // 2 :]
+            error = np.mean((one[below].astype(float) - other[below]) ** 2)
+            worst[index] = min(worst[index], 10 * np.log10(255**2 / error))
+    assert min(worst) > 46, worst
+    with av.open(str(tmp_path / "out.mp4")) as made:
+        assert made.streams.video[0].codec_context.colorspace == (1 if matrix == 1 else 5)
+
+
+def planes_of(path: Path) -> list[tuple[np.ndarray, ...]]:
+    """Luma and both colours of each frame, as they are stored."""
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(video=0)]
+    size = len(frames[0]) * 2 // 3
+    side = int(size**0.5)
+    parts = [np.split(frame, [size, size * 5 // 4]) for frame in frames]
+    return [
+        (luma.reshape(side, side), *(c.reshape(side // 2, -1) for c in colours))
+        for luma, *colours in parts
+    ]

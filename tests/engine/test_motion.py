@@ -41,7 +41,7 @@ def test_the_recogniser_hears_what_hamas_own_library_hears(voice: np.ndarray):
     theirs = ASRModel()
     spans = theirs.phoneme_spans(theirs.transcribe_waveform(voice, speech.RATE))
     ours = recogniser.recogniser()
-    _, odds = ours.hear(ours.mels(voice))
+    _, odds = ours.hear(ours.mels([voice]))
     emitted = [(at, symbol) for at, symbol in ours.emitted(odds) if symbol != "<wb>"]
     same = set(emitted) & {(span.start_frame, span.phoneme) for span in spans}
     assert len(spans) > 40

@@ -51,7 +51,7 @@ def test_generations_sent_at_once_each_get_their_own_video(api, files):
 
 
 def test_cancelling_frees_the_processor_within_a_second(
-    api, files, refused, renders, service_folder
+    api, files, refused, renders, service_folder, caplog
 ):
     generation = api.start(files=files(LONG))
     [child] = _wait(lambda: renders(os.getpid()))
@@ -69,7 +69,8 @@ def test_cancelling_frees_the_processor_within_a_second(
     assert api.status(generation)["state"] == "cancelled"
     refused(api.cancel(generation), 409, "GENERATION_ENDED")
     _wait(lambda: not (service_folder / "inputs" / generation).exists())
-    _wait(lambda: not (service_folder / "work" / generation).exists())
+    _wait(lambda: not list((service_folder / "work").glob(f"{generation}.*")))
+    assert "render crashed" not in caplog.messages
 
 
 @pytest.mark.parametrize("end", ["cancelled", "killed"])
@@ -167,7 +168,7 @@ def test_audio_outside_the_models_limits_fails_with_a_sentence(api, files, speec
     ("blow", "word"), [(signal.SIGSEGV, "crashed"), (signal.SIGKILL, "memory")]
 )
 def test_a_crash_takes_one_generation_down_and_no_more(
-    api, files, renders, service_folder, blow, word
+    api, files, renders, service_folder, caplog, blow, word
 ):
     generation = api.start(files=files(LONG))
     [child] = _wait(lambda: renders(os.getpid()))
@@ -177,6 +178,7 @@ def test_a_crash_takes_one_generation_down_and_no_more(
     assert status["state"] == "failed"
     assert word in status["error"]
     assert status["failure"]["code"] == "ENGINE_CRASHED"
+    assert "render crashed" in caplog.messages
     assert list((service_folder / "work").iterdir()) == []
     assert api.finish(api.start(files=files()))["state"] == "completed"
 

@@ -130,3 +130,30 @@ def test_the_disk_is_bounded_by_its_owner(kept, tmp_path, files, refused, portra
     assert paths[1].exists()
     total = sum(f.stat().st_size for f in (tmp_path / "results").iterdir())
     assert total < 30_000_000
+
+
+def test_an_upload_takes_its_room_once(kept, tmp_path, files, portrait):
+    api = kept(KOLBO_MAX_DISK_GB="0.03", FETCH_SECONDS="600")
+    generation, url = made(api, files)
+    result = tmp_path / "results" / url.rpartition("/")[2]
+    with result.open("ab") as file:
+        file.write(b"\0" * 8_000_000)
+    age(tmp_path, generation, url, 7200)
+    # 8 MB lie there and 18 are on their way: all fits, at every moment of the upload.
+    form = requests.Request(
+        "POST", api.base + "/v1/generate/lipsync", files=files(image=portrait + b"\0" * 18_000_000)
+    ).prepare()
+    body = form.body
+    assert isinstance(body, bytes)
+
+    def slowly():
+        for start in range(0, len(body), 3_000_000):
+            yield body[start : start + 3_000_000]
+            time.sleep(0.3)
+
+    headers = {"Content-Type": form.headers["Content-Type"], "Content-Length": str(len(body))}
+    upload = requests.Request("POST", form.url, headers=headers | {"X-API-Key": api.key}).prepare()
+    upload.body = slowly()  # type: ignore[assignment] - it sends what can be iterated
+    reply = api.session.send(upload, timeout=60)
+    assert reply.status_code == 200, reply.text
+    assert result.exists()
