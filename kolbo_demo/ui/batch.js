@@ -9,19 +9,13 @@ let timer = 0;
 let misses = 0;
 
 function load() {
-  try {
-    const found = JSON.parse(localStorage.getItem(STORE) || '[]');
-    return found.filter((ticket) => typeof ticket === 'string').slice(0, MOST);
-  } catch {
-    return [];
-  }
+  const found = recalled(STORE);
+  return Array.isArray(found) ? found.filter((ticket) => typeof ticket === 'string').slice(0, MOST) : [];
 }
 
 function keep(wanted) {
   tickets = wanted.slice(0, MOST);
-  try {
-    localStorage.setItem(STORE, JSON.stringify(tickets));
-  } catch { /* private windows may refuse: the page works without, until it is left */ }
+  remembered(STORE, tickets);
 }
 
 async function look() {

@@ -8,8 +8,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.ui import texts
 
+_LAX = "SameSite=Lax"
+_FRAMED = "SameSite=None; Secure; Partitioned"
+"""What a page needs to be told again in a frame of another site, as a Space is: over https only."""
+
 _CHOOSE = (
-    f"document.cookie='{texts.COOKIE}='+this.value+';path=/;max-age=31536000;SameSite=Lax';"
+    f"document.cookie='{texts.COOKIE}='+this.value+';path=/;max-age=31536000;'"
+    f"+(location.protocol=='https:'?'{_FRAMED}':'{_LAX}');"
     "const u=new URL(location);u.searchParams.set('lang',this.value);location=u"
 )
 
@@ -64,12 +69,20 @@ class InLanguage:
                 headers["content-language"] = code
                 chosen = request.cookies.get(texts.COOKIE)
                 if "lang" in request.query_params and chosen != code:
-                    headers.append("set-cookie", f"{texts.COOKIE}={code}; Path=/; SameSite=Lax")
+                    site = _FRAMED if _over_https(request) else _LAX
+                    headers.append("set-cookie", f"{texts.COOKIE}={code}; Path=/; {site}")
                 headers.add_vary_header("Accept-Language, Cookie")
             await send(start)
             await send({**message, "body": whole})
 
         await self._app(scope, receive, translated)
+
+
+def _over_https(request: HTTPConnection) -> bool:
+    """Whether the browser speaks https. A proxy that is not trusted may say so, too: whoever forges
+    that spoils a cookie of his own."""
+    forwarded = request.headers.get("x-forwarded-proto", "")
+    return request.url.scheme == "https" or forwarded.startswith("https")
 
 
 def _translated(page: bytes, code: str) -> bytes:
