@@ -12,10 +12,11 @@ _LAX = "SameSite=Lax"
 _FRAMED = "SameSite=None; Secure; Partitioned"
 """What a page needs to be told again in a frame of another site, as a Space is: over https only."""
 
+# In such a handler `URL` alone is the document's address.
 _CHOOSE = (
     f"document.cookie='{texts.COOKIE}='+this.value+';path=/;max-age=31536000;'"
     f"+(location.protocol=='https:'?'{_FRAMED}':'{_LAX}');"
-    "const u=new URL(location);u.searchParams.set('lang',this.value);location=u"
+    "const u=new window.URL(location);u.searchParams.set('lang',this.value);location=u"
 )
 
 

@@ -33,7 +33,13 @@ def over_https(url: str) -> Iterator[str]:
     starting = asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
     server = asyncio.run_coroutine_threadsafe(starting, loop).result()
     yield f"https://localhost:{server.sockets[0].getsockname()[1]}"
-    loop.call_soon_threadsafe(server.close)
+
+    async def end() -> None:
+        server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    asyncio.run_coroutine_threadsafe(end(), loop).result()
     loop.call_soon_threadsafe(loop.stop)
 
 
