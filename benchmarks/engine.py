@@ -48,13 +48,14 @@ FIRST_PROGRESS = 1.0
 """Seconds."""
 
 STAGES: dict[str, tuple[object, str]] = {
-    "decode": (Clip, "frames"),
+    "decode": (Clip, "frames_and_planes"),
     "landmarks": (FaceFinder, "_landmarks"),
     "head": (Sway, "head_map"),
     "resampling": (animate, "sampled"),
     "lids": (Eyelids, "draw"),
     "warp": (MouthWarp, "__call__"),
     "mouth": (Layers, "compose"),
+    "planes": (segments, "patched"),
     "encode": (PieceWriter, "write"),
     "hearing": (segments, "hear"),
 }

@@ -105,8 +105,9 @@ class _Mouth:
         cast: Cast | None = None,
         ease: Ease | None = None,
         way: Array | None = None,
-    ) -> None:
-        """Lays the mouth over `onto`; `strength` below 1 lets what is there show through.
+    ) -> Box:
+        """Lays the mouth over `onto`; `strength` below 1 lets what is there show through. Returns
+        left, top, right, bottom of what it has covered.
 
         `cast` are the clip's own mouths to show instead of a painted one, `way` the pixels (2,) by
         which the face goes in a frame."""
@@ -126,6 +127,7 @@ class _Mouth:
         if strength < 1:
             drawn = cv2.addWeighted(drawn, strength, there, 1 - strength, 0)
         there[:] = drawn
+        return layers.box
 
 
 def _gap(head: Array) -> float:
@@ -189,6 +191,16 @@ def still(
         yield out
 
 
+class Spoken(NamedTuple):
+    """A clip's frame before and after, the planes that the file has of it (`planes.py`), and the
+    boxes out of which nothing has changed."""
+
+    before: Pixels
+    after: Pixels
+    planes: Planes | None
+    boxes: list[Box]
+
+
 def talking_clip(
     clip: Clip,
     person: Person,
@@ -199,9 +211,9 @@ def talking_clip(
     shown: range,
     passed: Callable[[int, str], None],
     threaded: bool = True,
-) -> Generator[tuple[Pixels, Pixels, Planes | None]]:
+) -> Generator[Spoken]:
     """A clip that says something else, the frames of a range: each keeps its own head and
-    background. Before it is the frame as it was, behind it the planes that the file has of that.
+    background.
 
     The person is followed from WARM_UP frames earlier on; `known` are faces by the clip's frame
     numbers, at least one. `passed` gets the number of each frame that is handed out unchanged, and
@@ -232,15 +244,15 @@ def talking_clip(
         found, strength, reason = window[middle], *_left(window, middle)
         if reason is not None or found.face is None:
             passed(index, reason or UNSEEN)
-            yield rgb, rgb, own
+            yield Spoken(rgb, rgb, own, [])
             continue
         out = rgb.copy()
         points = found.face.points.astype(np.float64)
-        mouth.draw(
+        box = mouth.draw(
             out, rgb, points, _steady_pose(window, middle), _shape(curves, index),
             strength=strength, cast=casts[index], way=_way(window, middle),
         )  # fmt: skip
-        yield rgb, out, own
+        yield Spoken(rgb, out, own, [box])
 
 
 class _Seen(NamedTuple):

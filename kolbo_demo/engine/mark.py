@@ -38,6 +38,8 @@ class Mark:
         self._x = max(width - plate.width - off, 0)
         self._y = max(height - plate.height - off, 0)
         pixels = np.asarray(plate, np.float32)
+        self.box = (self._x, self._y, self._x + plate.width, self._y + plate.height)
+        """Left, top, right, bottom: the pixels that are covered."""
         self._cover = pixels[..., 3:] / 255
         self._colour = pixels[..., :3] * self._cover
 
@@ -76,7 +78,9 @@ def mark(video: Path, output: Path) -> None:
         with Writer(output, *size, clip.fps, video, clip.duration, matrix) as writer:
             for rgb, own in clip.frames_and_planes():
                 marked = drawn(rgb)
-                writer.write(marked if own is None else patched(own, rgb, marked, matrix))
+                writer.write(
+                    marked if own is None else patched(own, rgb, marked, [drawn.box], matrix)
+                )
 
 
 def stamp(video: Path, output: Path) -> None:

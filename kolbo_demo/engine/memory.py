@@ -7,10 +7,10 @@ from contextlib import suppress
 from functools import cache
 
 
-def give_back() -> None:
+def release() -> None:
     """Give back what nothing uses any more. Frames and plans that are held in circles wait long for
     Python to look, and glibc keeps what lies between small things still in use: over a long voice
-    both add up to tens of megabytes in each process. Takes some 20 ms."""
+    both add up to tens of megabytes in each process. Takes up to 0.1 s: for long work only."""
     gc.collect()
     if trim := _trim():
         trim(0)

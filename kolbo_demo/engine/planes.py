@@ -5,12 +5,14 @@ they lose more than by being encoded once more (6 dB on the sample clip), so a f
 are laid into the planes that the file has.
 """
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
 
-from kolbo_demo.engine.warp import Pixels
+from kolbo_demo.engine.warp import Box, Pixels
 
 Planes = NDArray[np.uint8]
 """Luma, then both colours at half the width and height, rows of `width`: (height * 3 / 2, width)
@@ -20,40 +22,28 @@ _WEIGHTS = {Colorspace.ITU709: (0.2126, 0.0722), Colorspace.ITU601: (0.299, 0.11
 """Of red and blue in luma: ITU-R BT.709-6, BT.601-7."""
 
 
-def patched(own: Planes, before: Pixels, after: Pixels, matrix: Colorspace) -> Planes:
+def patched(
+    own: Planes, before: Pixels, after: Pixels, boxes: Iterable[Box], matrix: Colorspace
+) -> Planes:
     """A frame's `own` planes where two pictures of it, (height, width, 3), do not differ, and those
-    of `after` where they do. `matrix` is how luma and colours are mixed."""
+    of `after` where they do, which is within `boxes`. `matrix` is how luma and colours are mixed.
+    """
     out = own.copy()
-    box = _differing(before, after)
-    if box is None:
-        return out
     height, width = after.shape[:2]
-    rows, columns = box
-    part = after[rows, columns]
-    changed = (part != before[rows, columns]).any(2)
+    luma, colours = out[:height], out[height:].reshape(2, height // 2, width // 2)
     mix = _mix(matrix)
-    luma = out[:height][rows, columns]
-    np.copyto(luma, cv2.transform(part, mix[:1]), where=changed)
-    half = slice(rows.start // 2, rows.stop // 2), slice(columns.start // 2, columns.stop // 2)
-    size = changed.shape[0] // 2, changed.shape[1] // 2
-    blocks = changed.reshape(size[0], 2, size[1], 2).any((1, 3))
-    small = cv2.resize(part, size[::-1], interpolation=cv2.INTER_AREA)
-    colours = cv2.transform(small, mix[1:])
-    both = out[height:].reshape(2, height // 2, width // 2)
-    for i in range(2):
-        np.copyto(both[i][half], colours[..., i], where=blocks)
+    for left, top, right, bottom in boxes:
+        half = slice(top // 2, (bottom + 1) // 2), slice(left // 2, (right + 1) // 2)
+        whole = tuple(slice(2 * part.start, 2 * part.stop) for part in half)
+        part = after[whole]
+        changed = cv2.transform(cv2.absdiff(part, before[whole]), np.ones((1, 3))) > 0
+        np.copyto(luma[whole], cv2.transform(part, mix[:1]), where=changed)
+        rows = changed[::2] | changed[1::2]
+        blocks = rows[:, ::2] | rows[:, 1::2]
+        small = cv2.resize(part, blocks.shape[::-1], interpolation=cv2.INTER_AREA)
+        for plane, colour in zip(colours, mix[1:], strict=True):
+            np.copyto(plane[half], cv2.transform(small, colour[None]), where=blocks)
     return out
-
-
-def _differing(before: Pixels, after: Pixels) -> tuple[slice, slice] | None:
-    """Rows and columns, from even to even, out of which two pictures are the same."""
-    height = len(after)
-    rows = np.flatnonzero((before != after).reshape(height, -1).any(1))
-    if len(rows) == 0:
-        return None
-    down = slice(int(rows[0]) // 2 * 2, int(rows[-1]) // 2 * 2 + 2)
-    columns = np.flatnonzero((before[down] != after[down]).any((0, 2)))
-    return down, slice(int(columns[0]) // 2 * 2, int(columns[-1]) // 2 * 2 + 2)
 
 
 def _mix(matrix: Colorspace) -> NDArray[np.float64]:

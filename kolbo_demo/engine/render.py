@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kolbo_demo.child import cores
 from kolbo_demo.engine.directions import AS_PEOPLE_DO, Directions
-from kolbo_demo.engine.memory import give_back
+from kolbo_demo.engine.memory import release
 from kolbo_demo.engine.segments import (
     STILL_PIXELS,
     IsCancelled,
@@ -83,7 +83,8 @@ def render(
         pool = start(expected, pixels) if expected > 1 else None
         plan = folder / "plan.npz"
         made = prepare(source, audio, plan, face, directions, tell, cancelled, mark)
-        give_back()
+        if len(made.segments) > 1:
+            release()
 
         def shown(done: int, _total: int) -> None:
             tell(made.looks + done, made.looks + made.frames)

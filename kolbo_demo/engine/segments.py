@@ -38,7 +38,6 @@ from kolbo_demo.engine.face import Face, FaceFinder, find_speaker
 from kolbo_demo.engine.head import Array
 from kolbo_demo.engine.life import Life
 from kolbo_demo.engine.mark import Mark
-from kolbo_demo.engine.memory import give_back
 from kolbo_demo.engine.mouth import MouthCurves, mouth_curves
 from kolbo_demo.engine.mouths import Casts, Mouths
 from kolbo_demo.engine.person import Person
@@ -284,7 +283,7 @@ def render_segment(
     def passed(frame: int, reason: str) -> None:
         unseen.append(Unsynced(frame, frame + 1, reason))
 
-    mark = Mark(given.width, given.height) if given.mark else _unmarked
+    mark = Mark(given.width, given.height) if given.mark else None
     with ExitStack() as stack:
         if given.kind == "image":
             pictures = _still_segment(given, source, shown, mark)
@@ -303,18 +302,16 @@ def render_segment(
                 _check(stop)
                 writer.write(picture)
                 tell(writer.written, len(shown))
-    give_back()
     return merged(unseen)
 
 
-def _still_segment(
-    plan: Plan, source: Path, shown: range, mark: Callable[[Pixels], Pixels]
-) -> Generator[Pixels]:
+def _still_segment(plan: Plan, source: Path, shown: range, mark: Mark | None) -> Generator[Pixels]:
     points, life = plan.faces[0], plan.life
     assert life is not None
     picture = _fitted(upright_image(source))
     face = points.astype(np.float64)
-    yield from map(mark, still(picture, face, plan.speaker, plan.curves, life, shown))
+    pictures = still(picture, face, plan.speaker, plan.curves, life, shown)
+    yield from map(mark, pictures) if mark else pictures
 
 
 def _clip_segment(
@@ -323,7 +320,7 @@ def _clip_segment(
     index: int,
     passed: Callable[[int, str], None],
     threaded: bool,
-    mark: Callable[[Pixels], Pixels],
+    mark: Mark | None,
 ) -> Generator[Pixels | Planes]:
     """Frames, and of those of which the file has planes that can be kept only these."""
     assert plan.person is not None
@@ -334,13 +331,13 @@ def _clip_segment(
         passed, threaded,
     )  # fmt: skip
     with closing(frames):
-        for before, after, own in frames:
-            marked = mark(after)
-            yield marked if own is None else patched(own, before, marked, clip.matrix)
-
-
-def _unmarked(picture: Pixels) -> Pixels:
-    return picture
+        for frame in frames:
+            after = mark(frame.after) if mark else frame.after
+            if frame.planes is None:
+                yield after
+                continue
+            boxes = [*frame.boxes, mark.box] if mark else frame.boxes
+            yield patched(frame.planes, frame.before, after, boxes, clip.matrix)
 
 
 def join(plan: Path | Plan, segments: Iterable[Path], audio: Path, output: Path) -> Plan:

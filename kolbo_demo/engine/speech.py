@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kolbo_demo.engine.memory import give_back
+from kolbo_demo.engine.memory import release
 from kolbo_demo.engine.motion import mean_spectrum, motion, spectrum
 from kolbo_demo.engine.recogniser import RATE, STEP, recogniser
 
@@ -124,7 +124,8 @@ def hear(voice: NDArray[np.float32] | Features, go_on: Callable[[], None] | None
     for start in range(0, count, CHUNK):
         if go_on is not None:
             go_on()
-        give_back()
+        if start:
+            release()
         first, last = max(start - MARGIN, 0), start + CHUNK + MARGIN
         piece = mels[2 * first : 2 * last]
         layers, odds = model.hear(piece)

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from kolbo_demo.child import ONE_THREAD, Child, Message, parent
 from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError
+from kolbo_demo.engine.memory import release
 from kolbo_demo.engine.segments import (
     CANCELLED,
     IsCancelled,
@@ -145,6 +146,7 @@ def main() -> None:
                 tell(failure={"kind": type(error).__name__, "message": str(error)})
             else:
                 tell(index=index, output=output, unsynced=unsynced)
+            release()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,40 @@ async function post(path, body) {
   return answer.json();
 }
 
+// What this browser keeps: lists, by name. Where it refuses, as private windows and pages within pages
+// may, the tab keeps them until it is closed, and else this script until it is reloaded.
+const tab = new Map();
+
+function recall(name) {
+  const places = [tab.get(name), attempt(() => sessionStorage), attempt(() => localStorage)];
+  for (const place of places) {
+    const found = attempt(() => JSON.parse(place.getItem ? place.getItem(name) : place));
+    if (Array.isArray(found)) return found;
+  }
+  return [];
+}
+
+// Whether it outlives a reload.
+function keep(name, list) {
+  const text = JSON.stringify(list);
+  const good = attempt(() => (localStorage.setItem(name, text), true));
+  // Never an older list there than the one that is kept for good.
+  attempt(() => sessionStorage.removeItem(name));
+  const kept = good || attempt(() => (sessionStorage.setItem(name, text), true));
+  if (kept) tab.delete(name);
+  else tab.set(name, text);
+  return Boolean(kept);
+}
+
+// What it gives, and nothing where the browser refuses.
+function attempt(something) {
+  try {
+    return something();
+  } catch {
+    return undefined;
+  }
+}
+
 function put(node, html) {
   if (!node || node.shown === html) return;
   const focused = node.contains(document.activeElement) && document.activeElement.dataset.do;

@@ -9,13 +9,12 @@ let timer = 0;
 let misses = 0;
 
 function load() {
-  const found = recalled(STORE);
-  return Array.isArray(found) ? found.filter((ticket) => typeof ticket === 'string').slice(0, MOST) : [];
+  return recall(STORE).filter((ticket) => typeof ticket === 'string').slice(0, MOST);
 }
 
-function keep(wanted) {
+function hold(wanted) {
   tickets = wanted.slice(0, MOST);
-  remembered(STORE, tickets);
+  keep(STORE, tickets);
 }
 
 async function look() {
@@ -25,7 +24,7 @@ async function look() {
   try {
     const cards = await post('batches', { tickets });
     const gone = cards.filter((card) => card.gone).map((card) => card.ticket);
-    if (gone.length) keep(tickets.filter((ticket) => !gone.includes(ticket)));
+    if (gone.length) hold(tickets.filter((ticket) => !gone.includes(ticket)));
     draw(cards.filter((card) => !card.gone));
     running = cards.some((card) => card.running);
     misses = 0;
@@ -64,7 +63,7 @@ const actions = {
   async delete(ticket) {
     if (!(await ask(texts.askDelete, texts.delete))) return;
     await post(`batches/${ticket}/delete`);
-    keep(tickets.filter((each) => each !== ticket));
+    hold(tickets.filter((each) => each !== ticket));
   },
 };
 
@@ -86,7 +85,7 @@ watch('told', () => {
   const told = props.told || {};
   const problem = element.querySelector('.problem');
   put(problem, told.problem || '');
-  if (told.ticket) keep([told.ticket, ...load().filter((ticket) => ticket !== told.ticket)]);
+  if (told.ticket) hold([told.ticket, ...load().filter((ticket) => ticket !== told.ticket)]);
   if (told.problem) problem.scrollIntoView({ block: 'nearest' });
   look();
 });

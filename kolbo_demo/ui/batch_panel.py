@@ -197,7 +197,7 @@ class BatchPanel:
             self._check = gr.Button(shown("batch.check"), elem_id="batch-check")
             self._table = gr.HTML(
                 shown(_table),
-                js_on_load=views.scripts("memory.js", "asking.js", "batch.js"),
+                js_on_load=views.scripts("asking.js", "batch.js"),
                 apply_default_css=False,
                 elem_id="batches",
                 told=None,

@@ -5,32 +5,25 @@ const STORE = 'kolbo-generations';
 const MOST = 60;
 const texts = element.querySelector('.cards').dataset; // in the visitor's language
 const stage = element.querySelector('.runs');
-const past = () => document.querySelector('#history .list');
+const history = () => document.querySelector('#history .list');
 const known = new Map(); // ticket -> the card as the server gave it last
-let keeps = true;
 let entries = load();
 let open = null;
 let timer = 0;
 let misses = 0;
 
 function load() {
-  const found = keeps ? recalled(STORE) : entries;
-  if (!Array.isArray(found)) return [];
-  return found.filter((entry) => entry && typeof entry.ticket === 'string').slice(0, MOST);
+  return recall(STORE).filter((entry) => typeof entry?.ticket === 'string').slice(0, MOST);
 }
 
-// Where nothing is kept, the address at least names the last one, and finds it after a reload. By its
-// id: whoever is given the address may see the result, and no more.
 function save() {
-  keeps = remembered(STORE, entries);
-  if (keeps) return;
+  if (keep(STORE, entries)) return;
+  // Then the address brings the last one back after a reload.
   const url = new URL(location.href);
   const last = entries.find((entry) => entry.id);
   if (last) url.searchParams.set('generation', last.id);
   else if (!entries.length) url.searchParams.delete('generation');
-  try {
-    history.replaceState(history.state, '', url);
-  } catch { /* a frame without an address of its own */ }
+  attempt(() => window.history.replaceState(window.history.state, '', url));
 }
 
 function add(entry) {
@@ -115,7 +108,7 @@ function drawn(card) {
 }
 
 function rows() {
-  const list = past();
+  const list = history();
   if (!list) return;
   const shown = entries.filter((entry) => known.has(entry.ticket));
   for (const old of [...list.children]) {

@@ -6,9 +6,10 @@ from kolbo_demo.ui import views
 from kolbo_demo.ui.texts import say, shown
 
 _SCRIPT = """
-element.hidden = recalled('kolbo-consent') !== null;
+try { element.hidden = Boolean(localStorage.getItem('kolbo-consent')); } catch { /* shown, then */ }
 document.addEventListener('click', (event) => {
-  if (event.target.closest('#generate, #examples button')) remembered('kolbo-consent', 'given');
+  if (!event.target.closest('#generate, #examples button')) return;
+  try { localStorage.setItem('kolbo-consent', 'given'); } catch { /* it is shown again, then */ }
 });
 """
 
@@ -17,7 +18,7 @@ def lay_out() -> None:
     """The line, where the caller stands in the layout."""
     gr.HTML(
         shown(lambda: views.note(say("consent.line"))),
-        js_on_load=views.scripts("memory.js") + _SCRIPT,
+        js_on_load=_SCRIPT,
         apply_default_css=False,
         elem_id="consent",
     )

@@ -8,14 +8,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.ui import texts
 
-_LAX = "SameSite=Lax"
-_FRAMED = "SameSite=None; Secure; Partitioned"
-"""What a page needs to be told again in a frame of another site, as a Space is: over https only."""
-
-# In such a handler `URL` alone is the document's address.
+_PLAIN, _WITHIN = "SameSite=Lax", "SameSite=None; Secure; Partitioned"
+"""A Space stands in a page of another site, where browsers keep only cookies of the second kind,
+over plain HTTP only those of the first."""
 _CHOOSE = (
     f"document.cookie='{texts.COOKIE}='+this.value+';path=/;max-age=31536000;'"
-    f"+(location.protocol=='https:'?'{_FRAMED}':'{_LAX}');"
+    f"+(location.protocol=='https:'?'{_WITHIN}':'{_PLAIN}');"
+    # `URL` alone is the document's address in such a handler.
     "const u=new window.URL(location);u.searchParams.set('lang',this.value);location=u"
 )
 
@@ -70,8 +69,8 @@ class InLanguage:
                 headers["content-language"] = code
                 chosen = request.cookies.get(texts.COOKIE)
                 if "lang" in request.query_params and chosen != code:
-                    site = _FRAMED if _over_https(request) else _LAX
-                    headers.append("set-cookie", f"{texts.COOKIE}={code}; Path=/; {site}")
+                    kind = _WITHIN if _secure(request) else _PLAIN
+                    headers.append("set-cookie", f"{texts.COOKIE}={code}; Path=/; {kind}")
                 headers.add_vary_header("Accept-Language, Cookie")
             await send(start)
             await send({**message, "body": whole})
@@ -79,11 +78,10 @@ class InLanguage:
         await self._app(scope, receive, translated)
 
 
-def _over_https(request: HTTPConnection) -> bool:
-    """Whether the browser speaks https. A proxy that is not trusted may say so, too: whoever forges
-    that spoils a cookie of his own."""
-    forwarded = request.headers.get("x-forwarded-proto", "")
-    return request.url.scheme == "https" or forwarded.startswith("https")
+def _secure(request: HTTPConnection) -> bool:
+    """Whether the visitor's browser speaks HTTPS, if only to a proxy before this page."""
+    told = request.headers.get("x-forwarded-proto", request.url.scheme)
+    return told.split(",")[0].strip() == "https"
 
 
 def _translated(page: bytes, code: str) -> bytes:

@@ -68,7 +68,7 @@ class Stage:
         self._runs = runs
         self.cards = gr.HTML(
             shown(_cards),
-            js_on_load=views.scripts("memory.js", "asking.js", "cards.js", "compare.js"),
+            js_on_load=views.scripts("asking.js", "cards.js", "compare.js"),
             apply_default_css=False,
             elem_id="stage",
             told=None,

@@ -72,6 +72,17 @@ def test_what_the_address_asks_for_holds_for_what_the_page_asks_later(page_url: 
     assert visitor.cookies[texts.COOKIE] in texts.languages()
 
 
+@pytest.mark.parametrize(
+    ("proto", "kind"), [("https", "SameSite=None; Secure; Partitioned"), ("http", "SameSite=Lax")]
+)
+def test_a_page_within_another_site_s_keeps_its_language(
+    page_url: str, proto: str, kind: str
+) -> None:
+    """As a Space is shown; over plain HTTP a browser would not keep such a cookie."""
+    answer = requests.get(f"{page_url}?lang=fr", headers={"X-Forwarded-Proto": proto}, timeout=10)
+    assert answer.headers["Set-Cookie"] == f"{texts.COOKIE}=fr; Path=/; {kind}"
+
+
 def test_the_page_says_its_language(page_url: str) -> None:
     answer = requests.get(page_url, headers={"Accept-Language": "en-GB"}, timeout=10)
     assert answer.headers["Content-Language"] == "en"
