@@ -1,5 +1,8 @@
 """The panel that shows what is filled in as a program."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -7,12 +10,19 @@ from typing import Any
 import gradio as gr
 
 from kolbo_demo.contract import is_web_link
+from kolbo_demo.media import MediaError
+from kolbo_demo.preflight import Analyst
 from kolbo_demo.ui import views
 from kolbo_demo.ui.access import CLOUD, Access
+from kolbo_demo.ui.edits import face_sent
 from kolbo_demo.ui.events import LATEST
-from kolbo_demo.ui.inputs import UnusableError, request_of
+from kolbo_demo.ui.fields import Fields, read
+from kolbo_demo.ui.inputs import Point, UnusableError
 from kolbo_demo.ui.snippets import LANGUAGES, Call
 from kolbo_demo.ui.texts import say, shown
+
+FOLLOWED = 32
+"""Faces whose way is remembered."""
 
 _SCRIPT = Path(__file__).with_suffix(".js")
 _NOT_YET = ("portrait.jpg", "speech.wav")
@@ -22,8 +32,11 @@ _NOT_YET = ("portrait.jpg", "speech.wav")
 class CodePanel:
     """Folded until somebody wants it. It follows the fields and never holds a key."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, analyst: Analyst) -> None:
+        """`analyst` follows a face that was clicked in a later frame."""
         self._access = access
+        # The same face, with each field that changes.
+        self._followed = lru_cache(FOLLOWED)(analyst.followed)
         self._panel = gr.HTML(
             shown(self._html),
             js_on_load=_SCRIPT.read_text(encoding="utf-8"),
@@ -31,18 +44,17 @@ class CodePanel:
             written=None,
         )
 
-    def follow(self, backend: gr.Radio, fields: list[Any]) -> None:
-        """`fields` are those that `write` takes, in its order."""
+    def follow(self, backend: gr.Radio, given: list[Any]) -> None:
+        """`given` are the components that `fields.read` takes, in its order."""
         gr.on(
-            [field.change for field in (backend, *fields)],
+            [field.change for field in (backend, *given)],
             self._write,
-            [backend, *fields],
+            [backend, *given],
             self._panel,
             **LATEST,
         )
 
     def _html(self) -> str:
-        nothing = (None,) * 9
         tabs = "".join(
             f'<label><input type="radio" name="code" value="{name}"{" checked" * (not at)}>'
             f"{name}</label>"
@@ -51,7 +63,7 @@ class CodePanel:
         texts = "".join(
             f'<pre tabindex="0" role="region" aria-label="{name}" data-code="{name}" dir="ltr">'
             f"{escape(text)}</pre>"
-            for name, text in self._programs(CLOUD, *nothing).items()
+            for name, text in self._programs(call_of(CLOUD, Fields())).items()
         )
         return (
             f'<details class="card" id="code"><summary><h2>{escape(say("code.title"))}</h2>'
@@ -63,61 +75,75 @@ class CodePanel:
             f"{escape(say('code.copy'))}</button></div>{texts}</details>"
         )
 
-    def _programs(self, backend: str, *fields: Any) -> dict[str, str]:
-        call = call_of(backend, *fields)
+    def _programs(self, call: Call) -> dict[str, str]:
         return {name: write(call, self._access.cloud_url) for name, write in LANGUAGES.items()}
 
-    def _write(self, backend: str, *filled: Any) -> Any:
-        *others, choice = filled
-        fields: tuple[Any, ...] = (*others, choice.clicked if choice else None)
+    def _write(self, backend: str, *given: Any) -> Any:
+        fields = read(*given)
         notes = []
-        words, model = fields[5], fields[7]
+        call = call_of(backend, fields)
         try:
-            request_of(*fields)
+            fields.request()
         except UnusableError as error:
             notes.append(str(error))
-        if (words or "").strip():
-            notes.append(say("code.words", file=_NOT_YET[1]))
-        if model and backend != CLOUD:
+        try:
+            call = replace(call, face=self._face(fields))
+        except MediaError as error:
+            notes.append(str(error))
+        if fields.model and backend != CLOUD:
             notes.append(say("code.local_model"))
         return gr.HTML(
             written={
-                "programs": self._programs(backend, *fields),
+                "programs": self._programs(call),
                 "notes": "".join(views.note(note) for note in notes),
             }
         )
 
+    def _face(self, fields: Fields) -> Point | None:
+        """The face point as it would be sent. Raises MediaError."""
+        choice, source = fields.choice, fields.seen.path or fields.seen.link
+        if choice is None:
+            return None
+        return face_sent(self._followed, source, choice.clicked, choice.at, fields.edit)
 
-def call_of(
-    backend: str,
-    image: str | None,
-    video: str | None,
-    source_url: str | None,
-    audio: str | None,
-    audio_url: str | None,
-    words: str | None,  # noqa: ARG001 - the API takes a recording
-    prompt: str | None,
-    model: str | None,
-    face: tuple[float, float] | None,
-) -> Call:
-    """What is filled in, as the API takes it: the first of several sources, a made-up file name
-    where nothing is given yet. A local engine's model means nothing to Kolbo's cloud."""
+
+def call_of(backend: str, fields: Fields) -> Call:
+    """What is filled in, as the API takes it, but for the face: the first of several sources, a
+    made-up file name where nothing is given yet. A local engine's model means nothing to Kolbo's
+    cloud."""
     picture, voice = _NOT_YET
-    link = _clean(source_url)
-    if image or video or not is_web_link(link):
+    link = _clean(fields.source_url)
+    if fields.image or fields.video or not is_web_link(link):
         link = ""
-    spoken = _clean(audio_url)
-    if audio or not is_web_link(spoken):
+    spoken = _clean(fields.audio_url)
+    if fields.audio or not is_web_link(spoken):
         spoken = ""
+    still = fields.image or not fields.video
     return Call(
-        source=link or Path(image or video or picture).name,
-        source_field="source_url" if link else "image" if image or not video else "video",
-        voice=spoken or Path(audio or voice).name,
+        source=link or Path(fields.image or fields.video or picture).name,
+        source_field="source_url" if link else "image" if still else "video",
+        voice=spoken or Path(fields.audio or voice).name,
         voice_field="audio_url" if spoken else "audio",
-        prompt=_clean(prompt),
-        model=_clean(model) if backend == CLOUD else None,
-        face=face,
+        prompt=_clean(fields.prompt),
+        model=_clean(fields.model) if backend == CLOUD else None,
+        before=tuple(_before(fields)),
+        after=(say("code.mark"),) if fields.mark else (),
     )
+
+
+def _before(fields: Fields) -> Iterator[str]:
+    """What this page does itself before it calls the API."""
+    edit = fields.edit
+    if (fields.words or "").strip():
+        yield say("code.words", file=_NOT_YET[1])
+        if fields.speed != 1:
+            yield say("code.speed", speed=f"{fields.speed:g}")
+    for key, part in (("code.cut_clip", edit.clip), ("code.cut_voice", edit.voice)):
+        if part:
+            start, end = (f"{seconds:.2f}" for seconds in part)
+            yield say(key, start=start, end=end)
+    if edit.mode:
+        yield say("code.lengths", mode=say(f"edit.{edit.mode}"))
 
 
 def _clean(text: str | None) -> str:

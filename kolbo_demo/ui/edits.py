@@ -12,7 +12,7 @@ import gradio as gr
 from kolbo_demo.preflight import Analyst, Source, Voice
 from kolbo_demo.preflight.lengths import MODES, SAME_SECONDS, fitting
 from kolbo_demo.ui.events import LATEST
-from kolbo_demo.ui.inputs import Edit, Request, Span, UnusableError
+from kolbo_demo.ui.inputs import Edit, Point, Request, Span, UnusableError
 from kolbo_demo.ui.texts import say, shown
 
 AUTOMATIC = ""
@@ -43,8 +43,13 @@ class Edits:
                 self._clip = [_slider("clip_from"), _slider("clip_to")]
             with gr.Row():
                 self._voice = [_slider("voice_from"), _slider("voice_to")]
+            # All of them from the start, and those that fit are seen (`page.css`): Gradio refuses
+            # an event with a choice that has just ceased to be one.
             self._mode = gr.Radio(
-                [(shown("edit.automatic"), AUTOMATIC)],
+                [
+                    (shown("edit.automatic"), AUTOMATIC),
+                    *((shown(f"edit.{name}"), name) for name in MODES),
+                ],
                 value=AUTOMATIC,
                 label=shown("edit.mode"),
                 elem_id="length-mode",
@@ -139,6 +144,21 @@ def lasts(edit: Edit) -> float:
     return edit.voice_seconds
 
 
+def face_sent(
+    followed: Callable[[Path, Point, float, float], Point],
+    source: Path | str,
+    face: Point | None,
+    at: float,
+    edit: Edit,
+) -> Point | None:
+    """The face point as it is sent: where a face that was clicked at second `at` is when the used
+    part begins. `followed` is that of `Analyst`. Raises MediaError."""
+    start = edit.clip[0] if edit.clip else 0.0
+    if face is None or not isinstance(source, Path) or abs(at - start) <= SAME_MOMENT:
+        return face
+    return followed(source, face, at, start)
+
+
 def edited(
     analyst: Analyst,
     request: Request,
@@ -148,10 +168,8 @@ def edited(
 ) -> tuple[Request, Path | str]:
     """Request and voice as they are sent: cut, made to last, and the face where the clip begins.
     New files go into `folder`. Raises MediaError, and StoppedError once `wanted` says no."""
-    edit, source, face = request.edit, request.source, request.face
-    start = edit.clip[0] if edit.clip else 0.0
-    if face and isinstance(source, Path) and abs(request.face_at - start) > SAME_MOMENT:
-        face = analyst.followed(source, face, request.face_at, start)
+    edit, source = request.edit, request.source
+    face = face_sent(analyst.followed, source, request.face, request.face_at, edit)
     result = lasts(edit)
 
     def cut(
@@ -244,11 +262,10 @@ def _modes(given: AtHand, *values: Any) -> gr.Radio:
 
 def _offered(given: AtHand, *values: Any) -> dict[str, Any]:
     edit = edit_of(given, (*values[:5], AUTOMATIC))
-    modes = fitting(edit.clip_seconds, edit.voice_seconds)
-    choices = [(say("edit.automatic"), AUTOMATIC)]
-    choices += [(say(f"edit.{mode.name}"), mode.name) for mode in modes]
-    update: dict[str, Any] = {"choices": choices, "visible": True if modes else "hidden"}
-    if values[5] not in {name for _, name in choices}:
+    fits = {mode.name for mode in fitting(edit.clip_seconds, edit.voice_seconds)}
+    hidden = [f"without-{name}" for name in MODES if name not in fits]
+    update: dict[str, Any] = {"elem_classes": hidden, "visible": True if fits else "hidden"}
+    if values[5] not in fits | {AUTOMATIC}:
         update["value"] = AUTOMATIC
     # Otherwise the value is left alone: the visitor may have chosen another one meanwhile.
     return update

@@ -18,9 +18,8 @@ from kolbo_demo.media import MediaError
 from kolbo_demo.preflight import Analyst, Face, Picture, Source
 from kolbo_demo.ui import views
 from kolbo_demo.ui.events import QUIET
+from kolbo_demo.ui.inputs import Point
 from kolbo_demo.ui.texts import say, shown
-
-Point = tuple[float, float]
 
 FRAME_STEP = 0.1
 """Seconds between two places of the slider."""
@@ -59,7 +58,6 @@ class Choice:
     """The place that was clicked."""
 
     clicked: Point
-    """x and y in 0-1 of the upright picture."""
     at: float = 0.0
     """Seconds of the clip that were shown."""
 

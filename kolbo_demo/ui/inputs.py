@@ -14,6 +14,8 @@ class UnusableError(ValueError):
 
 Span = tuple[float, float]
 """From and to, in seconds."""
+Point = tuple[float, float]
+"""x and y in 0-1 of the upright picture."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,7 @@ class Request:
     prompt: str | None
     model: str | None
     """None is Smart Select."""
-    face: tuple[float, float] | None
-    """x and y in 0-1 of the upright picture."""
+    face: Point | None
     face_at: float = 0.0
     """Seconds: where in the clip the face is there."""
     speed: float = 1.0
@@ -67,7 +68,7 @@ def request_of(
     words: str | None,
     prompt: str | None,
     model: str | None,
-    face: tuple[float, float] | None,
+    face: Point | None,
 ) -> Request:
     """Reads the fields of the page. Raises `UnusableError` unless exactly one source and one voice
     are given: guessing which one was meant would surprise."""

@@ -1,6 +1,5 @@
 """The page: what stands where, and which event reaches which function."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,23 +23,23 @@ from kolbo_demo.ui import (
     consent,
     endpoints,
     examples,
-    language,
     model_comparison,
     pace,
     uploads,
-    views,
 )
-from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
+from kolbo_demo.ui.access import Access, Local
 from kolbo_demo.ui.again import Again
 from kolbo_demo.ui.allowance import Allowance, visitor_of
 from kolbo_demo.ui.batch_panel import BatchPanel
 from kolbo_demo.ui.batches import Batches
 from kolbo_demo.ui.code import CodePanel
-from kolbo_demo.ui.edits import Edits, checked, edit_of, lasts
+from kolbo_demo.ui.edits import Edits, lasts
 from kolbo_demo.ui.events import QUIET
-from kolbo_demo.ui.face_picker import Choice, FacePicker, Seen
-from kolbo_demo.ui.hearing import Heard, Hearing, as_said
-from kolbo_demo.ui.inputs import UnusableError, request_of
+from kolbo_demo.ui.face_picker import FacePicker
+from kolbo_demo.ui.fields import read
+from kolbo_demo.ui.header import Header
+from kolbo_demo.ui.hearing import Hearing
+from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.model_comparison import ModelComparison
 from kolbo_demo.ui.models import ModelPicker, Offers
@@ -98,51 +97,19 @@ class _Page:
         self._analyst = analyst
 
     def lay_out(self, page: gr.Blocks) -> None:
-        self._header()
+        self.header = Header(self._access)
         with gr.Row(elem_id="columns", equal_height=False):
             with gr.Column(elem_id="inputs", min_width=300):
                 self._face_card()
                 self._voice_card()
                 self._options_card()
-                self.code = CodePanel(self._access)
+                self.code = CodePanel(self._access, self._analyst)
             with gr.Column(elem_id="outputs", min_width=300):
                 self.stage = Stage(self._runs)
                 self.stage.lay_out_history()
                 self._example_card()
         self.batch = BatchPanel(self._access, self._batches)
         self._wire(page)
-
-    def _header(self) -> None:
-        access = self._access
-        cloud = access.default == CLOUD
-        with gr.Row(elem_id="top", equal_height=False):
-            gr.HTML(shown(_title), elem_id="title")
-            if "SPACE_ID" in os.environ:  # elsewhere the button does nothing
-                gr.DuplicateButton(str(shown("top.duplicate")), elem_id="duplicate")
-            with gr.Column(elem_id="where", min_width=280):
-                self.backend = gr.Radio(
-                    [(shown("top.local"), LOCAL), (shown("top.cloud"), CLOUD)],
-                    value=access.default,
-                    label=shown("top.made_by"),
-                    show_label=False,
-                    container=False,
-                    elem_id="backend",
-                )
-                self.about = gr.HTML(
-                    shown(lambda: self._about(access.default)), elem_id="about-backend"
-                )
-                self.key = gr.Textbox(
-                    type="password",
-                    label=shown("top.key"),
-                    show_label=False,
-                    container=False,
-                    placeholder=self._key_hint(),
-                    elem_id="api-key",
-                    visible=True if cloud else "hidden",
-                    html_attributes=gr.InputHTMLAttributes(
-                        autocomplete="new-password", spellcheck=False, autocorrect="off"
-                    ),
-                )
 
     def _face_card(self) -> None:
         with gr.Column(elem_classes="card"):
@@ -251,39 +218,34 @@ class _Page:
         self.picker.follow(self.image, self.video, self.source_url)
         self.hearing.follow(self.audio, self.words)
         self.edits.follow(at_hand, self.picker.seen, self.hearing.heard)
-        self.preflight.follow(self.picker, self.hearing, self.models, self.backend, self.edits)
-
-        asked = [self.backend, self.key]
-        switched = [self.about, self.key]
-        self.models.follow(
-            asked,
-            page.load(self._switch, self.backend, switched, **QUIET).then,
-            self.backend.change(self._switch, self.backend, switched, **QUIET).then,
-            self.key.blur,
-            self.key.submit,
+        self.preflight.follow(
+            self.picker, self.hearing, self.models, self.header.backend, self.edits
         )
 
-        given = [*fields, self.prompt, self.models.choice, self.picker.choice]
-        self.code.follow(self.backend, given)
+        asked, backend = self.header.asked, self.header.backend
+        self.models.follow(asked, *self.header.follow(page))
+        given = [  # as `read` takes it
+            *fields,
+            self.prompt,
+            self.models.choice,
+            self.picker.choice,
+            self.picker.seen,
+            self.hearing.speed,
+            self.hearing.heard,
+            self.edits.mark,
+            *self.edits.values,
+        ]
+        self.code.follow(backend, given)
         run: dict[str, Any] = {
             "fn": self._generate,
-            "inputs": [
-                *asked,
-                *given,
-                self.picker.seen,
-                self.hearing.speed,
-                self.hearing.heard,
-                self.edits.mark,
-                self.models.offers,
-                *self.edits.values,
-            ],
+            "inputs": [*asked, self.models.offers, *given],
             "outputs": self.stage.cards,
             **QUIET,
         }
         self.generate.click(**run)
         rivals = [self.versus.choice, *run["inputs"]]
         self.versus.button.click(**run | {"fn": self._compare, "inputs": rivals})
-        self.versus.follow(asked, source, self.backend.change, self.key.blur)
+        self.versus.follow(asked, source, backend.change, self.header.key.blur)
         filled = [*fields, self.source_tabs, self.voice_tabs]
         self.still.click(examples.portrait, None, filled, **QUIET).then(**run)
         self.clip.click(examples.clip, None, filled, **QUIET).then(**run)
@@ -292,84 +254,29 @@ class _Page:
         again.follow(self.stage, [*filled, self.prompt, self.models.choice], self.models.offers)
         self.batch.follow(asked)
 
-    def _about(self, backend: str) -> str:
-        access = self._access
-        if backend == LOCAL:
-            if problem := access.local.problem():
-                return views.note(problem, bad=True)
-            return views.note(say("top.about_local"))
-        shared = access.allowance(backend, "")
-        if shared and access.own_key:
-            return views.note(
-                say("shared.about", host=access.cloud_host, limit=f"{shared.limit:g}")
-            )
-        sentence = say("top.about_cloud", host=access.cloud_host)
-        if access.withheld:
-            sentence += " " + say("top.about_withheld")
-        return views.note(sentence)
-
-    def _key_hint(self) -> I18nData:
-        access = self._access
-        own = access.own_key and access.private
-        return shown(
-            "top.key_hint_own" if own else "shared.key_hint" if access.own_key else "top.key_hint"
-        )
-
-    def _switch(self, backend: str) -> tuple[str, Any]:
-        return self._about(backend), gr.Textbox(visible=True if backend == CLOUD else "hidden")
-
     def _generate(
         self,
         asked_by: gr.Request,
         backend: str,
         key: str,
-        image: str | None,
-        video: str | None,
-        source_url: str,
-        audio: str | None,
-        audio_url: str,
-        words: str,
-        prompt: str,
-        model: str,
-        choice: Choice | None,
-        seen: Seen,
-        speed: float,
-        heard: Heard,
-        mark: bool,
         offers: Offers,
-        *cuts: Any,
+        *given: Any,
         rivals: Sequence[str] = (),
     ) -> Any:
         """Starts a generation, or one with each of `rivals`. Its card does the rest."""
-        # Pressed before a new file has been looked at: what is known is of another one.
-        given = image or video
-        if seen.path != (Path(given) if given else None):
-            seen, choice = Seen(), None
-        recording = Path(audio) if audio else None
-        if heard.path != recording or heard.said not in {None, as_said(words, speed)}:
-            heard = Heard()
+        fields = read(*given)
         try:
-            face = choice.clicked if choice else None
-            request = request_of(
-                image, video, source_url, audio, audio_url, words, prompt, model, face
-            )
-            request = replace(
-                request,
-                face_at=choice.at if choice else 0.0,
-                speed=speed,
-                edit=checked(edit_of(at_hand(seen, heard), cuts)),
-                mark=mark,
-            )
+            request = fields.request()
             visitor = visitor_of(asked_by.client.host)
             client = self._access.client(backend, key, visitor)
         except (UnusableError, KolboError) as error:
             return told(problem=str(error))
         allowance = self._access.allowance(backend, key)
         spending = partial(allowance.spend, visitor) if allowance else None
-        kind = seen.source.kind if seen.source else None
+        kind = fields.seen.source.kind if fields.seen.source else None
         records = []
         group = uuid4().hex if rivals else None
-        for each in rivals or [model]:
+        for each in rivals or [fields.model or ""]:
             meant = offers.meant(each, kind)
             expected = pace.foreseen(self._runs.kept, backend, meant, lasts(request.edit))
             asked = replace(request, model=each or None)
@@ -382,13 +289,6 @@ class _Page:
             return self._generate(asked_by, *filled, rivals=model_comparison.checked(chosen))
         except UnusableError as error:
             return told(problem=str(error))
-
-
-def _title() -> str:
-    return (
-        "<h1><img src='favicon.ico' alt='' width='34' height='34'>Kolbo Lipsync</h1>"
-        f"<p>{escape(say('top.promise'))}</p>{language.choice()}"
-    )
 
 
 def _heading(title: str, hint: str | None = None) -> gr.HTML:

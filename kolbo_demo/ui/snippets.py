@@ -2,14 +2,18 @@
 
 Each is whole: it starts the generation, polls as often as the API hints, and saves the video. The
 key comes from `KOLBO_API_KEY` and the address, where it is another one, from `KOLBO_API_URL`. What
-visitors wrote is quoted as each language quotes.
+visitors wrote is quoted as each language quotes; what the API has no field for stands in comments.
 """
 
 import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any, Literal
+
+COMMENT_WIDTH = 60
+"""Letters of a line, as many as are seen on the page."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,10 @@ class Call:
     model: str | None = None
     face: tuple[float, float] | None = None
     """x and y in 0-1."""
+    before: tuple[str, ...] = ()
+    """Comments, one sentence each: what is to be done first, since the API has no field for it."""
+    after: tuple[str, ...] = ()
+    """The same of what is to be done with the video."""
 
     @property
     def files(self) -> dict[str, str]:
@@ -86,7 +94,7 @@ import requests
 API = os.environ.get("KOLBO_API_URL", {_py(api)})
 HEADERS = {{"X-API-Key": os.environ["KOLBO_API_KEY"]}}
 
-{start}
+{_comments("#", call.before)}{start}
 started = response.json()
 if not response.ok:
     raise SystemExit(started.get("error") or started.get("message"))
@@ -108,7 +116,7 @@ while True:
 url = status["result"]["urls"][0]
 with open("talking.mp4", "wb") as video:
     video.write(requests.get(url, timeout=600).content)
-print("talking.mp4", url)
+{_comments("#", call.after)}print("talking.mp4", url)
 """
 
 
@@ -121,9 +129,9 @@ def javascript(call: Call, api: str) -> str:
             for field, name in call.files.items()
         ]
         lines += [f"form.append({_js(name)}, {_js(value)});" for name, value in call.texts.items()]
-        before, headers, body = "\n".join(lines) + "\n", "HEADERS", "form"
+        form, headers, body = "\n".join(lines) + "\n", "HEADERS", "form"
     else:
-        before = ""
+        form = ""
         headers = '{ ...HEADERS, "Content-Type": "application/json" }'
         body = f"JSON.stringify({_js(call.fields)})".replace("\n", "\n  ")
     read = "readFile, " if call.files else ""
@@ -134,7 +142,7 @@ import {{ {read}writeFile }} from "node:fs/promises";
 const API = process.env.KOLBO_API_URL ?? {_js(api)};
 const HEADERS = {{ "X-API-Key": process.env.KOLBO_API_KEY }};
 
-{before}const response = await fetch(`${{API}}/v1/generate/lipsync`, {{
+{_comments("//", call.before)}{form}const response = await fetch(`${{API}}/v1/generate/lipsync`, {{
   method: "POST",
   headers: {headers},
   body: {body},
@@ -157,7 +165,7 @@ if (status.state !== "completed") throw new Error(status.error ?? status.state);
 const url = status.result.urls[0];
 const video = await fetch(url);
 await writeFile("talking.mp4", Buffer.from(await video.arrayBuffer()));
-console.log("talking.mp4", url);
+{_comments("//", call.after)}console.log("talking.mp4", url);
 """
 
 
@@ -176,7 +184,7 @@ set -eu
 : "${{KOLBO_API_KEY:?holds no key}}"
 api=${{KOLBO_API_URL:-{_sh(api)}}}
 
-started=$(curl -sS --fail-with-body "$api/v1/generate/lipsync" \\
+{_comments("#", call.before)}started=$(curl -sS --fail-with-body "$api/v1/generate/lipsync" \\
   {request}) || {{ printf '%s\\n' "$started" >&2; exit 1; }}
 found() {{ # a field's text or number
   tr -d '\\n' | sed -n \\
@@ -197,7 +205,7 @@ done
 
 url=$(printf %s "$status" | found urls)
 curl -sS --fail -o talking.mp4 "$url"
-echo "talking.mp4 $url"
+{_comments("#", call.after)}echo "talking.mp4 $url"
 """
 
 
@@ -207,6 +215,12 @@ LANGUAGES: dict[str, Callable[[Call, str], str]] = {
     "curl": curl,
 }
 """By the name that people know them by."""
+
+
+def _comments(sign: str, sentences: tuple[str, ...]) -> str:
+    """Short lines, and no others, whatever ends a line in one of the languages."""
+    lines = [line for each in sentences for line in wrap(" ".join(each.split()), COMMENT_WIDTH)]
+    return "".join(f"{sign} {line}\n" for line in lines)
 
 
 def _nested(text: str) -> str:

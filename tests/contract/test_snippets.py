@@ -24,6 +24,8 @@ Program = Callable[[str, Path, dict[str, str]], None]
 
 ODD = 'it\'s "my" $HOME `id`; a\\b, @<&|>%41 ünï 😀'
 """What ends strings, starts commands, or is read as something else."""
+SENTENCES = f"{ODD}\nexit 3", "ends\u2028throw 3\r\x85raise SystemExit(3)\\"
+"""Comments that must not go on as a program."""
 
 
 def in_python(text: str, folder: Path, environment: dict[str, str]) -> None:
@@ -79,10 +81,12 @@ def test_it_makes_a_video(
     else:
         shutil.copy(media.folder / "portrait.jpg", tmp_path / picture)
         shutil.copy(media.folder / "speech.mp3", tmp_path)
-        call = Call(picture, "image", "speech.mp3", "audio", prompt=ODD, face=(0.5, 0.4))
+        call = Call(picture, "image", "speech.mp3", "audio", prompt=ODD, face=(0.5, 0.4),
+                    before=SENTENCES, after=SENTENCES)  # fmt: skip
     key = live_service.api_key.get_secret_value()
     text = write(call, "http://127.0.0.1:9/api")
     assert key not in text
+    assert text.count("throw 3") == (not linked) * 2
     run(text, tmp_path, {"KOLBO_API_URL": live_service.base_url, "KOLBO_API_KEY": key})
     with av.open(str(tmp_path / "talking.mp4")) as video:
         assert next(video.decode(video=0)).width == 256

@@ -1,0 +1,96 @@
+"""The head of the page: its title, whose engine does the work, and with whose key."""
+
+import os
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.i18n import I18nData
+
+from kolbo_demo.ui import language, views
+from kolbo_demo.ui.access import CLOUD, LOCAL, Access
+from kolbo_demo.ui.events import QUIET
+from kolbo_demo.ui.texts import say, shown
+
+
+class Header:
+    """Title, switch and key, where the caller stands in the layout."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        cloud = access.default == CLOUD
+        with gr.Row(elem_id="top", equal_height=False):
+            gr.HTML(shown(_title), elem_id="title")
+            if "SPACE_ID" in os.environ:  # elsewhere the button does nothing
+                gr.DuplicateButton(str(shown("top.duplicate")), elem_id="duplicate")
+            with gr.Column(elem_id="where", min_width=280):
+                self.backend = gr.Radio(
+                    [(shown("top.local"), LOCAL), (shown("top.cloud"), CLOUD)],
+                    value=access.default,
+                    label=shown("top.made_by"),
+                    show_label=False,
+                    container=False,
+                    elem_id="backend",
+                )
+                self._about = gr.HTML(
+                    shown(lambda: self._side(access.default)), elem_id="about-backend"
+                )
+                self.key = gr.Textbox(
+                    type="password",
+                    label=shown("top.key"),
+                    show_label=False,
+                    container=False,
+                    placeholder=self._key_hint(),
+                    elem_id="api-key",
+                    visible=True if cloud else "hidden",
+                    html_attributes=gr.InputHTMLAttributes(
+                        autocomplete="new-password", spellcheck=False, autocorrect="off"
+                    ),
+                )
+        self.asked = [self.backend, self.key]
+        """Components that tell which API is asked, and with which key."""
+
+    def follow(self, page: gr.Blocks) -> list[Callable[..., Any]]:
+        """Tells of the side that was chosen. Gives the events after which another one, or another
+        key, may be asked."""
+        switched = [self._about, self.key]
+        return [
+            page.load(self._switch, self.backend, switched, **QUIET).then,
+            self.backend.change(self._switch, self.backend, switched, **QUIET).then,
+            self.key.blur,
+            self.key.submit,
+        ]
+
+    def _side(self, backend: str) -> str:
+        access = self._access
+        if backend == LOCAL:
+            if problem := access.local.problem():
+                return views.note(problem, bad=True)
+            return views.note(say("top.about_local"))
+        shared = access.allowance(backend, "")
+        if shared and access.own_key:
+            return views.note(
+                say("shared.about", host=access.cloud_host, limit=f"{shared.limit:g}")
+            )
+        sentence = say("top.about_cloud", host=access.cloud_host)
+        if access.withheld:
+            sentence += " " + say("top.about_withheld")
+        return views.note(sentence)
+
+    def _key_hint(self) -> I18nData:
+        access = self._access
+        own = access.own_key and access.private
+        return shown(
+            "top.key_hint_own" if own else "shared.key_hint" if access.own_key else "top.key_hint"
+        )
+
+    def _switch(self, backend: str) -> tuple[str, Any]:
+        return self._side(backend), gr.Textbox(visible=True if backend == CLOUD else "hidden")
+
+
+def _title() -> str:
+    return (
+        "<h1><img src='favicon.ico' alt='' width='34' height='34'>Kolbo Lipsync</h1>"
+        f"<p>{escape(say('top.promise'))}</p>{language.choice()}"
+    )
