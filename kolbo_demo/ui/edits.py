@@ -55,8 +55,6 @@ class Edits:
                 elem_id="length-mode",
                 visible="hidden",
             )
-            # Gradio would fail where the browser still has one that has just gone from the list.
-            self._mode.preprocess = _text  # pyright: ignore[reportAttributeAccessIssue]
             self.mark = gr.Checkbox(
                 label=shown("edit.mark"), info=shown("edit.mark_hint"), elem_id="mark"
             )
@@ -200,11 +198,6 @@ def _slider(name: str) -> gr.Slider:
         buttons=[],
         visible="hidden",
     )
-
-
-def _text(value: object) -> str:
-    """What the browser has chosen; `edit_of` asks whether it means anything."""
-    return value if isinstance(value, str) else AUTOMATIC
 
 
 def _part(length: float, start: float | None, end: float | None) -> Span | None:
