@@ -13,28 +13,37 @@ async function post(path, body) {
 }
 
 // What this browser keeps: lists, by name. Where it refuses, as private windows and pages within pages
-// may, the tab keeps them until it is left.
+// may, the tab keeps them until it is closed, and else this script until it is reloaded.
 const tab = new Map();
 
 function recall(name) {
-  try {
-    const found = JSON.parse(tab.get(name) ?? localStorage.getItem(name) ?? '[]');
-    return Array.isArray(found) ? found : [];
-  } catch {
-    return [];
+  const places = [tab.get(name), attempt(() => sessionStorage), attempt(() => localStorage)];
+  for (const place of places) {
+    const found = attempt(() => JSON.parse(place.getItem ? place.getItem(name) : place));
+    if (Array.isArray(found)) return found;
   }
+  return [];
 }
 
-// Whether it outlives the tab.
+// Whether it outlives a reload.
 function keep(name, list) {
   const text = JSON.stringify(list);
+  const good = attempt(() => (localStorage.setItem(name, text), true));
+  // Never an older list there than the one that is kept for good.
+  attempt(() => sessionStorage.removeItem(name));
+  const kept = good || attempt(() => (sessionStorage.setItem(name, text), true));
+  if (kept) tab.delete(name);
+  else tab.set(name, text);
+  return Boolean(kept);
+}
+
+// What it gives, and nothing where the browser refuses.
+function attempt(something) {
   try {
-    localStorage.setItem(name, text);
-    tab.delete(name);
+    return something();
   } catch {
-    tab.set(name, text);
+    return undefined;
   }
-  return !tab.has(name);
 }
 
 function put(node, html) {

@@ -22,8 +22,8 @@ function save() {
   const url = new URL(location.href);
   const last = entries.find((entry) => entry.id);
   if (last) url.searchParams.set('generation', last.id);
-  else url.searchParams.delete('generation');
-  window.history.replaceState(window.history.state, '', url);
+  else if (!entries.length) url.searchParams.delete('generation');
+  attempt(() => window.history.replaceState(window.history.state, '', url));
 }
 
 function add(entry) {

@@ -91,7 +91,7 @@ class Hearing:
         quiet: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None}
         hidden: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
         said = [words, self.speed]
-        audio.change(self._hear, audio, self.heard, **quiet, **hidden)
+        audio.change(self._recorded, [audio, self.heard], self.heard, **quiet, **hidden)
         self._listen.click(
             self._speak,
             said,
@@ -115,6 +115,10 @@ class Hearing:
         if words:
             heard = Heard(said=as_said(words, speed), voice=heard.voice) if said else Heard()
         return speed, _no_player(), heard
+
+    def _recorded(self, path: str | None, heard: Heard) -> Any:
+        """Words that were listened to stay heard when a recording goes."""
+        return gr.skip() if not path and heard.said else self._hear(path)
 
     def _hear(self, path: str | None) -> Heard:
         if not path:

@@ -14,7 +14,8 @@ over plain HTTP only those of the first."""
 _CHOOSE = (
     f"document.cookie='{texts.COOKIE}='+this.value+';path=/;max-age=31536000;'"
     f"+(location.protocol=='https:'?'{_WITHIN}':'{_PLAIN}');"
-    "const u=new URL(location);u.searchParams.set('lang',this.value);location=u"
+    # `URL` alone is the document's address in such a handler.
+    "const u=new window.URL(location);u.searchParams.set('lang',this.value);location=u"
 )
 
 

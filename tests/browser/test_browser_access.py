@@ -5,6 +5,7 @@ tests/browser/test_browser_access.py`.
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,45 @@ def test_no_language_has_a_barrier(page: Page, site: Site, language: str) -> Non
     no_barrier(page, language)
     if language == "ar":
         picture(page, "page-right-to-left")
+
+
+@pytest.mark.parametrize("language", ["en", "he"])
+def test_models_compared_and_a_batch_have_no_barrier(
+    page: Page, site: Site, language: str, speech: Path, endless_speech: Path, tmp_path: Path
+) -> None:
+    portrait = tmp_path / "portrait.jpg"
+    shutil.copy(ROOT / "assets" / "portrait.jpg", portrait)
+    page.goto(f"{site.url}/?lang={language}")
+    expect(page.locator("#model-note p").first).to_be_visible()
+    page.set_input_files("#source-image input[type=file]", portrait)
+    expect(page.locator("#face-preview img")).to_be_visible()
+    page.set_input_files("#audio input[type=file]", speech)
+    expect(page.locator("#preflight dd").first).to_be_visible()
+    page.locator("#versus > button").click()
+    for at in range(2):
+        page.locator("#versus-models input").nth(at).check()
+    page.click("#versus-generate")
+    expect(page.locator(".group .verdict")).to_have_count(2, timeout=MADE_MS)
+    page.locator(".run.open details.compare summary").click()
+    page.locator(".run.open details.compare select").select_option(index=1)
+    page.locator(".run.open [data-do=play]").click()
+    expect(page.locator(".run.open [data-do=play]")).to_have_attribute("aria-pressed", "true")
+    no_barrier(page, f"{language}: models and results compared", 4)
+
+    page.locator("#batch > button").click()
+    rows = tmp_path / "rows.csv"
+    rows.write_text("source,audio\nportrait.jpg,speech.wav\nportrait.jpg,endless.wav\n")
+    page.set_input_files("#batch-files input[type=file]", [rows, portrait, speech, endless_speech])
+    expect(page.locator("#batch-files")).to_contain_text("endless")
+    page.click("#batch-check")
+    page.locator(".batch [data-do=start]").click()
+    expect(page.locator(".batch .is-completed")).to_have_count(1, timeout=MADE_MS)
+    expect(page.locator(".batch .is-running")).to_have_count(1)
+    no_barrier(page, f"{language}: a batch runs", 4)
+    page.locator(".batch [data-do=stop]").click()
+    page.locator("#batch dialog [value=yes]").click()
+    expect(page.locator(".batch [data-do=delete]")).to_be_visible(timeout=MADE_MS)
+    no_barrier(page, f"{language}: a batch has ended", 4)
 
 
 def test_pictures_of_a_result(desk: Desk, site: Site) -> None:
