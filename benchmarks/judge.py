@@ -26,6 +26,12 @@ from kolbo_demo.engine.video import Clip, load_voice
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SHIFT_FRAMES = 5
+FRAME_MS = 40
+"""By how much the offset found may be wrong."""
+AUC = 0.98
+"""Of right sounds against another's, on pieces of LONG_ENOUGH."""
+MOVED = f"moved by {SHIFT_FRAMES} frames, error of the offset in ms"
+LOUDNESS = "mouth follows loudness only"
 LONG_ENOUGH = 5.0
 """Seconds of speech from which an offset is to be found to one frame."""
 TALKING = 2.9
@@ -38,6 +44,25 @@ def measure() -> dict:
     if media := os.environ.get("KOLBO_MEDIA"):
         out |= _real(Path(media))
     return out
+
+
+def missed(figures: dict) -> list[str]:
+    """The targets that were not met: on what ships, and on real people if there were any."""
+    found = []
+    for name, row in figures["shipped"].items():
+        told = {
+            "its own sound is called in step": row["as it is"]["verdict"] == "in step",
+            "another sound is not": row["another sound"]["verdict"] != "in step",
+            "a still picture is recognised": row["still picture"] == "still picture",
+            "loudness is recognised": row["mouth that opens with loudness"] == LOUDNESS,
+            "a blurred mouth is noticed": row["blurred mouth noticed"],
+            "a shift is found": max(map(abs, row[MOVED])) <= FRAME_MS,
+        }
+        found += [f"{name}: {what}" for what, so in told.items() if not so]
+    if real := figures.get("tracks, speakers never heard"):
+        auc = real["right_or_wrong_sound"][f"{LONG_ENOUGH:g} s"]["auc_offset_unknown"]
+        found += [] if auc >= AUC else [f"right and another's sound told apart at {auc}"]
+    return found
 
 
 def _shipped() -> dict:
@@ -72,7 +97,7 @@ def _row(video: Path, voice: Path, other: Path, model: Model, folder: Path) -> d
     swapped = _heard(seen, load_voice(other, RATE), model)
     return {
         "as it is": straight.summary(),
-        f"moved by {SHIFT_FRAMES} frames, error of the offset in ms": moved,
+        MOVED: moved,
         "another sound": {"verdict": swapped.verdict, "confidence": round(swapped.confidence, 3)},
         "still picture": reports["still"].verdict,
         "mouth that opens with loudness": reports["loudness"].verdict,
