@@ -19,7 +19,7 @@ import requests
 from PIL import Image
 
 from kolbo_demo.service.app import LocalService
-from kolbo_demo.service.process import WAITS
+from kolbo_demo.service.renderer import WAITS
 from tests.machines import s3_endpoint
 
 __all__ = ["s3_endpoint"]
@@ -220,7 +220,7 @@ except ServiceError as error:
 """
 
 
-_RENDER = b"kolbo_demo.service.process"
+_RENDER = b"kolbo_demo.service.renderer"
 
 
 class OtherProcess:

@@ -1,0 +1,259 @@
+"""The process in which one render happens: the child of `process`.
+
+It waits with all that it needs loaded, reads one task from standard input, does it, and tells the
+outcome on standard output.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kolbo_demo.child import parent
+from kolbo_demo.confine import confine
+from kolbo_demo.service.catalogue import for_kind, kind_of_model
+from kolbo_demo.service.errors import JobError, storage_failed
+from kolbo_demo.service.process import Join, Listen, Segment, Task, broken
+
+if TYPE_CHECKING:
+    from kolbo_demo.engine.render import Rendered
+    from kolbo_demo.engine.segments import Elsewhere, Plan, Unsynced
+
+HANDED_SECONDS = 0.1
+"""How often a child looks whether what others make for it is there."""
+MEMORY_BYTES = 4 * 1024**3
+"""Address space for a render, and for each of its workers. At 4096x2304 it takes half."""
+CPU_SECONDS = 300.0
+"""Processor time for looking at the files, and for what a render takes however short it is."""
+CPU_SECONDS_A_SECOND = 200.0
+"""Processor time for each second of the voice: twice what 120 frames of 4096x2304 take."""
+_NICENESS = 5
+WAITS = "kolbo waits"
+"""What a child without a task is called; 15 letters at most."""
+
+Tell = Callable[..., None]
+"""Tells the parent what is named."""
+
+
+def main() -> None:
+    """Read one task from standard input, do it, tell the outcome on standard output."""
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
+    confine(CPU_SECONDS, MEMORY_BYTES)
+    with parent() as (requests, tell):
+        _be_called(WAITS)
+        _load()
+        request = next(requests)
+        _be_called("kolbo renders")
+        kind, do = _WORK[request.pop("do")]
+        try:
+            with _told():  # here, not above: the parent needs no decoder and no engine
+                result = do(kind(**request), tell)
+        except JobError as error:
+            tell(failure=error.failure.model_dump())
+        else:
+            tell(result=result)
+
+
+def _be_called(name: str) -> None:
+    """What lists of processes call this one, where the system lets it choose."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
+
+
+def _load() -> None:
+    """What every render needs. What is missing is told by the one that misses it."""
+    with contextlib.suppress(Exception):
+        from kolbo_demo import media  # noqa: F401
+        from kolbo_demo.engine.motion import motion
+        from kolbo_demo.engine.recogniser import recogniser
+        from kolbo_demo.engine.render import render as _  # noqa: F401
+
+        recogniser()
+        motion()
+
+
+def _teller(tell: Tell) -> Callable[[int, int], None]:
+    return lambda done, total: tell(progress=[done, total])
+
+
+def render(task: Task, tell: Tell) -> dict[str, Any]:
+    """Look at the files, render, make the thumbnail; or plan what is long. Raises JobError."""
+    from kolbo_demo import media
+    from kolbo_demo.engine.directions import Directions
+    from kolbo_demo.engine.render import render as render_video
+    from kolbo_demo.engine.segments import prepare, segments_in
+
+    source = media.inspect_source(Path(task.source))
+    audio = media.inspect_audio(Path(task.audio))
+    model = for_kind(source.kind)
+    if task.model and kind_of_model(task.model) != source.kind:
+        raise JobError(
+            f"The model {task.model} does not take a source that is "
+            f"{'an image' if source.kind == 'image' else 'a video'}; leave the model out.",
+            category="input",
+            code="WRONG_MODEL_TYPE",
+        )
+    _within("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
+    _within("video", source.duration, model.min_video_duration, model.max_video_duration)
+    confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * (audio.duration or 0))
+    directions = Directions.of(task.prompt, clip=source.kind == "video")
+    face = (task.face[0], task.face[1]) if task.face else None
+    about = {
+        "model": model.identifier,
+        "prompt_used": directions.told,
+        "visible_mark": task.mark,
+    }
+    if task.plan and segments_in(audio.duration or 0.0) > 1:
+        tell(long=True)
+        plan = prepare(
+            Path(task.source),
+            Path(task.audio),
+            Path(task.plan),
+            face,
+            directions,
+            _teller(tell),
+            mark=task.mark,
+            elsewhere=_awaited(Path(task.heard)) if task.heard else None,
+        )
+        return about | {
+            "segments": len(plan.segments),
+            "frames": plan.frames,
+            "looks": plan.looks,
+        }
+    made = render_video(
+        Path(task.source),
+        Path(task.audio),
+        Path(task.video),
+        face=face,
+        directions=directions,
+        on_progress=_teller(tell),
+        workers=task.workers,
+        mark=task.mark,
+    )
+    _save_first_frame(task)
+    return about | _measures(made, made.unsynced)
+
+
+def _awaited(told: Path) -> "Elsewhere":
+    def wait(go_on: Callable[[], None]) -> Path | None:
+        while not told.exists():
+            go_on()
+            time.sleep(HANDED_SECONDS)
+        heard = json.loads(told.read_text())["heard"]
+        return Path(heard) if heard else None
+
+    return wait
+
+
+def _listen(task: Listen, _tell: Tell) -> dict[str, Any]:
+    from kolbo_demo import media
+    from kolbo_demo.engine.segments import listen
+
+    audio = media.inspect_audio(Path(task.audio))
+    confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * (audio.duration or 0))
+    listen(Path(task.audio), Path(task.heard))
+    return {"heard": True}
+
+
+def _segment(task: Segment, tell: Tell) -> dict[str, Any]:
+    from kolbo_demo.engine.segments import SEGMENT_SECONDS, render_segment
+
+    confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * 2 * SEGMENT_SECONDS)
+    unsynced = render_segment(
+        Path(task.plan),
+        Path(task.source),
+        task.index,
+        Path(task.video),
+        _teller(tell),
+        threaded=False,
+    )
+    return {"unsynced": unsynced}
+
+
+def _join(task: Join, tell: Tell) -> dict[str, Any]:
+    from kolbo_demo.engine.segments import Unsynced, check_synced, join, merged
+
+    spans: list[Unsynced] = []
+
+    def segments() -> Iterator[Path]:
+        for index, told in enumerate(map(Path, task.segments)):
+            while not told.exists():
+                # Others are slow, this process is not stuck.
+                tell(progress=[index, len(task.segments)])
+                time.sleep(HANDED_SECONDS)
+            segment = json.loads(told.read_text())
+            spans.extend(Unsynced(*span) for span in segment["unsynced"])
+            yield Path(segment["video"])
+
+    plan = join(Path(task.plan), segments(), Path(task.audio), Path(task.video))
+    unsynced = merged(spans)
+    check_synced(unsynced, plan.frames)
+    _save_first_frame(task)
+    return _measures(plan, unsynced)
+
+
+_WORK: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
+    "Task": (Task, render),
+    "Listen": (Listen, _listen),
+    "Segment": (Segment, _segment),
+    "Join": (Join, _join),
+}
+
+
+def _save_first_frame(task: Task | Join) -> None:
+    from kolbo_demo import media
+
+    media.first_frame(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
+
+
+def _measures(made: "Rendered | Plan", unsynced: "Iterable[Unsynced]") -> dict[str, Any]:
+    return {
+        "duration": round(float(made.duration), 3),
+        "width": made.width,
+        "height": made.height,
+        "frames": made.frames,
+        "fps": round(float(made.fps), 3),
+        "unsynced": [span.told(float(made.fps)) for span in unsynced],
+    }
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn what files and engine raise into JobError; the rest is a bug and ends the child."""
+    from kolbo_demo.engine import EngineCrashError, EngineError
+    from kolbo_demo.media import MediaError
+
+    try:
+        yield
+    except MediaError as error:
+        raise JobError(str(error), category="input", code="INVALID_MEDIA") from error
+    except EngineCrashError as error:
+        raise broken(error.how) from error
+    except EngineError as error:
+        raise JobError(str(error), category="engine", code="ENGINE_ERROR") from error
+    except MemoryError as error:
+        raise broken("ran out of memory") from error
+    except OSError as error:
+        if failure := storage_failed(error):
+            raise failure from error
+        raise broken(f"could not read or write a file ({error.strerror})") from error
+
+
+def _within(what: str, seconds: float | None, low: float | None, high: float | None) -> None:
+    if seconds is None:
+        return
+    if low is not None and seconds < low:
+        problem = f"The {what} is {seconds:.2f} s long; give at least {low:g} s."
+    elif high is not None and seconds > high + 0.5:  # encoders round up to whole packets
+        problem = f"The {what} is {seconds:.0f} s long; cut it to at most {high:g} s."
+    else:
+        return
+    raise JobError(problem, category="input", code=f"INVALID_{what.upper()}_DURATION")
+
+
+if __name__ == "__main__":
+    main()
