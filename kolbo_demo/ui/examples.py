@@ -1,13 +1,9 @@
 """Two examples, each filled in and made with one click."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import ImageOps
-
-from kolbo_demo.sandbox import preview
 
 _ASSETS = Path(__file__).parents[2] / "assets"
 PORTRAIT = _ASSETS / "portrait.jpg"
@@ -29,9 +25,6 @@ def clip() -> tuple[Any, ...]:
     return None, str(CLIP), "", None, "", WORDS, *tabs
 
 
-def thumbnail(sample: Path) -> str:
-    """The path of a small square picture of a sample, for its button."""
-    picture = ImageOps.fit(preview(sample, 512), (112, 112), centering=(0.5, 0.2))
-    path = Path(tempfile.mkdtemp(prefix="kolbo-page-")) / f"{sample.stem}.jpg"
-    picture.save(path, quality=88)
-    return str(path)
+def thumbnail(sample: Path) -> Path:
+    """A small square picture of a sample, for its button."""
+    return sample.with_name(f"{sample.stem}-thumbnail.jpg")

@@ -206,8 +206,8 @@ class _Page:
                 self.clip = self._example("video", shown("examples.video"), examples.CLIP)
 
     def _example(self, name: str, text: I18nData, sample: Path) -> gr.Button:
-        picture = examples.thumbnail(sample)
-        return gr.Button(text, icon=picture, size="md", min_width=200, elem_id=f"example-{name}")
+        icon = examples.thumbnail(sample)
+        return gr.Button(text, icon=icon, size="md", min_width=200, elem_id=f"example-{name}")
 
     def _wire(self, page: gr.Blocks) -> None:
         # No event of this page is for other programs: they have `endpoints.py` and the API. None

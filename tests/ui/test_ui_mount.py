@@ -170,7 +170,9 @@ def test_uploads_that_a_killed_page_left_are_cleaned(tmp_path: Path, portrait: P
         path.write_bytes(portrait.read_bytes())
     long_ago = time.time() - uploads.KEEP_SECONDS - 60
     os.utime(old, (long_ago, long_ago))
-    with serve(tmp_path, GRADIO_TEMP_DIR="") as site:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with serve(tmp_path, GRADIO_TEMP_DIR="", TMPDIR=str(temporary)) as site:
         deadline = time.monotonic() + 10
         while old.exists():
             assert time.monotonic() < deadline
@@ -179,3 +181,5 @@ def test_uploads_that_a_killed_page_left_are_cleaned(tmp_path: Path, portrait: P
         assert given.is_relative_to(tmp_path / "data" / "gradio")
     assert fresh.exists()
     assert not given.exists()
+    # Else each start would leave something. What Gradio itself makes there it makes once.
+    assert [path.name for path in temporary.iterdir()] == ["gradio"]
