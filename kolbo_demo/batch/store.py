@@ -1,7 +1,5 @@
 """The folder of a batch: its videos, what became of each row, and the ZIP of all of it."""
 
-import csv
-import io
 import json
 import os
 import threading
@@ -13,6 +11,7 @@ from typing import Any, Literal
 
 from kolbo_demo.batch.rows import Row
 from kolbo_demo.client import InputError
+from kolbo_demo.sheet import csv_text
 
 State = Literal["waiting", "sending", "running", "completed", "failed", "unclear"]
 """`unclear`: sent whole, and nobody knows whether it was accepted; never sent again unasked."""
@@ -95,11 +94,8 @@ class Store:
         Raises OSError."""
         lines = list(lines)
         rows = [self._report_row(line) for line in lines]
-        sheet = io.StringIO(newline="")
-        writer = csv.writer(sheet)
-        writer.writerow(REPORT_COLUMNS)
-        writer.writerows([_harmless(cell) for cell in row.values()] for row in rows)
-        _write(self.folder / "report.csv", "\ufeff" + sheet.getvalue())  # the mark is for Excel
+        sheet = csv_text(REPORT_COLUMNS, [list(row.values()) for row in rows])
+        _write(self.folder / "report.csv", sheet)
         _write(self.folder / "report.json", json.dumps(rows, indent=2, ensure_ascii=False))
         part = self.folder / "batch.zip.part"
         # Videos do not get smaller by deflating.
@@ -121,13 +117,6 @@ class Store:
         cells = (line.row.number, line.row.name, line.state, line.video, line.message,
                  line.generation_id, line.credits, line.seconds, line.row.model)  # fmt: skip
         return dict(zip(REPORT_COLUMNS, cells, strict=True))
-
-
-def _harmless(cell: object) -> object:
-    """Text that no spreadsheet takes for a formula (CWE-1236)."""
-    risky = isinstance(cell, str) and cell.lstrip()[:1] in ("=", "+", "-", "@", "|", "%")
-    risky = risky or (isinstance(cell, str) and cell[:1] in ("\t", "\r", "\n"))
-    return f"'{cell}" if risky else cell
 
 
 def _write(path: Path, text: str) -> None:

@@ -5,18 +5,19 @@ and puts what it gets into place (`cards.js`). So a reload, a phone that slept a
 broke are all the same: it asks again.
 """
 
+import json
 import threading
 import time
 from html import escape
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
 
 from kolbo_demo.beside import beside
-from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED
 from kolbo_demo.media import MediaError
+from kolbo_demo.sheet import csv_text
 from kolbo_demo.ui import model_comparison, sync_report, views
 from kolbo_demo.ui.access import CLOUD
 from kolbo_demo.ui.generate import Run
@@ -39,7 +40,15 @@ _SERVED = {
 }
 """Files of a folder that are handed out, and as what: never as anything a browser would run."""
 
+_TABLES = {"csv": "text/csv", "json": "application/json"}
+
 _SHOWN = {".jpg": "image/jpeg", ".webm": "video/webm", ".mov": "video/quicktime"}
+
+_STATES = {
+    "done": "batch.state_completed",
+    "failed": "batch.state_failed",
+    "cancelled": "status.cancelled",
+}
 
 _MAKING = threading.Lock()
 """Putting videos together keeps a core busy: one at a time."""
@@ -93,6 +102,20 @@ def router(runs: Runs, reports: Reports) -> APIRouter:
         """Makes one video of this result and its source, or another result."""
         with speaking(language_of(request)):
             return put_beside(runs, ticket, other.ticket)
+
+    @routes.get("/table.{form}")
+    def table(
+        form: Literal["csv", "json"], ticket: Annotated[list[str], Query(max_length=MOST_TICKETS)]
+    ) -> Response:
+        """Models that were compared, for other programs."""
+        found = [record for each in ticket if (record := runs.kept.get(each))]
+        rows = [model_comparison.figures(record, reports.of(record)) for record in found]
+        if form == "json":
+            text = json.dumps(rows, indent=2, ensure_ascii=False)
+        else:
+            text = csv_text(list(rows[0]) if rows else (), [list(row.values()) for row in rows])
+        named = {"Content-Disposition": f'attachment; filename="models.{form}"'}
+        return Response(text, media_type=_TABLES[form], headers=named)
 
     @routes.get("/{ticket}/before")
     def before(ticket: str) -> Response:
@@ -285,8 +308,7 @@ def title(record: Record) -> str:
 
 
 def _state(record: Record) -> str:
-    ends = {"done": COMPLETED, "failed": FAILED, "cancelled": CANCELLED}
-    return ends[record.end] if record.end else say("cards.under_way")
+    return say(_STATES[record.end] if record.end else "cards.under_way")
 
 
 def _row(runs: Runs, record: Record) -> str:
@@ -296,10 +318,9 @@ def _row(runs: Runs, record: Record) -> str:
         picture = (
             f'<img alt="{alt}" src="cards/{record.ticket}/{THUMBNAIL}" width="56" height="56">'
         )
-    used = record.status.result.model if record.status and record.status.result else record.model
     facts = [
         _state(record),
-        used or "Smart Select",
+        model_comparison.name(record),
         f"“{record.prompt[:60]}”" if record.prompt else "",
         say("cards.credits", credits=f"{record.credits:g}") if record.credits else "",
         views.clock(record.seconds) if record.seconds is not None else "",

@@ -123,6 +123,8 @@ function groups() {
       row.classList.toggle('open', card.ticket === open);
     });
     while (body.children.length > cards.length) body.lastChild.remove();
+    const tickets = new URLSearchParams(cards.map((card) => ['ticket', card.ticket]));
+    for (const link of box.querySelectorAll('[data-table]')) link.href = `cards/table.${link.dataset.table}?${tickets}`;
     side(box, cards.filter((card) => card.result));
   }
 }

@@ -60,6 +60,8 @@ class Record(BaseModel):
     prompt: str | None = None
     model: str | None = None
     """The one asked for; None is Smart Select."""
+    names: dict[str, str] = {}
+    """What the models that may be meant are called, by identifier."""
     face: tuple[float, float] | None = None
     face_at: float = 0.0
     """Seconds of the clip in which it was clicked."""

@@ -95,6 +95,14 @@ def head() -> str:
     return f"<thead><tr>{cells}</tr></thead>"
 
 
+def downloads() -> str:
+    """The table as files; the script says of which generations."""
+    return "".join(
+        f'<a class="button" data-table="{form}" download>{escape(say(f"versus.{form}"))}</a>'
+        for form in ("csv", "json")
+    )
+
+
 def cells(record: Record, state: str, report: Report | None) -> str:
     """One model's row. `state` is told while there is no report."""
     measured = report is not None and "error" not in report
@@ -103,11 +111,12 @@ def cells(record: Record, state: str, report: Report | None) -> str:
     offset = facts.get(say("sync.offset"), "")
     charged = f"{record.credits:g}" if record.credits is not None else ""
     time = views.clock(record.seconds) if record.seconds is not None else ""
+    which = _identifier(record) or SMART_SELECT[0]
     good = " good" if report and report.get("verdict") == "in step" else ""
     below = f"<small><bdi>{escape(offset)}</bdi></small>" if offset else ""
     return (
-        f'<th scope="row"><button type="button" class="link" data-do="open">'
-        f"{escape(name(record))}</button></th>"
+        f'<th scope="row"><button type="button" class="link" data-do="open" '
+        f'title="{escape(which)}">{escape(name(record))}</button></th>'
         f'<td><span class="{"verdict" + good if measured else ""}">{escape(sync)}</span>{below}'
         f"</td><td>{escape(facts.get(say('sync.closures'), ''))}</td>"
         f"<td>{escape(time)}</td><td>{escape(charged)}</td>"
@@ -115,9 +124,38 @@ def cells(record: Record, state: str, report: Report | None) -> str:
 
 
 def name(record: Record) -> str:
-    """The model asked for, and under Smart Select the one that was taken, where it is told."""
+    """What the model is called; under Smart Select the one that was taken, where it is told."""
+    which = _identifier(record)
+    called = record.names.get(which, which)
+    if record.model:
+        return called
+    return f"{SMART_SELECT[0]} ({called})" if called else SMART_SELECT[0]
+
+
+def _identifier(record: Record) -> str:
+    """Of the model asked for or, under Smart Select, taken; empty where nobody tells."""
     if record.model:
         return record.model
     result = record.status.result if record.status else None
-    taken = result.model if result else None
-    return f"{SMART_SELECT[0]} ({taken})" if taken and taken != "auto" else SMART_SELECT[0]
+    taken = (result.model if result else None) or ""
+    return "" if taken == "auto" else taken
+
+
+def figures(record: Record, report: Report | None) -> dict[str, Any]:
+    """One model's row for other programs: words of the API and the judge, None where unknown."""
+    known = report if report and "error" not in report else {}
+    spoken = known.get("closures")
+    return {
+        "model": _identifier(record),
+        "name": name(record),
+        "state": record.status.state if record.status else record.end,
+        "verdict": known.get("verdict"),
+        "offset_ms": known.get("offset_ms"),
+        "confidence": known.get("confidence"),
+        "closures": spoken,
+        "closures_hit": round(spoken * known["closures_hit"]) if spoken else None,
+        "seconds": record.seconds,
+        "credits": record.credits,
+        "generation_id": record.generation_id,
+        "error": record.error,
+    }

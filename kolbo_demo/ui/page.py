@@ -280,7 +280,9 @@ class _Page:
             meant = offers.meant(each, kind)
             expected = pace.foreseen(self._runs.kept, backend, meant, lasts(request.edit))
             asked = replace(request, model=each or None)
-            records.append(self._runs.start(client, asked, backend, group, spending, expected))
+            records.append(
+                self._runs.start(client, asked, backend, group, spending, expected, meant)
+            )
         return told(records)
 
     def _compare(self, asked_by: gr.Request, chosen: list[str], *filled: Any) -> Any:

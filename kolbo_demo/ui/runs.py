@@ -3,11 +3,11 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from kolbo_demo.client import Generation, KolboClient, KolboError, NotFoundError
-from kolbo_demo.contract import COMPLETED
+from kolbo_demo.contract import COMPLETED, Model
 from kolbo_demo.preflight import Analyst
 from kolbo_demo.ui.access import LOCAL, Access
 from kolbo_demo.ui.generate import Run, Spending, Stage
@@ -47,10 +47,12 @@ class Runs:
         group: str | None = None,
         spending: Spending | None = None,
         expected: float | None = None,
+        meant: Sequence[Model] = (),
     ) -> Record:
-        """Begins a generation. Gives its record at once."""
+        """Begins a generation. Gives its record at once. `meant` are the models that may do it."""
         record = self.kept.new(request, backend, group)
         record.expected = expected
+        record.names = {model.identifier: model.name for model in meant if model.name}
         if backend != LOCAL:  # Kolbo's API has no such field: the result is marked here
             request = replace(request, mark=False)
         self._run(client, request, record, spending)

@@ -47,6 +47,7 @@ def _cards() -> str:
   <table>{model_comparison.head()}<tbody></tbody></table></div>
   <div class="panes"></div>
   {cards.control(say("versus.play"))}
+  <p class="buttons">{model_comparison.downloads()}</p>
 </article></template>
 {views.question("ask")}</div>
 """
