@@ -15,7 +15,7 @@ from kolbo_demo.preflight import Analyst
 from kolbo_demo.ui import views
 from kolbo_demo.ui.access import CLOUD, Access
 from kolbo_demo.ui.edits import face_sent
-from kolbo_demo.ui.events import LATEST
+from kolbo_demo.ui.events import LATEST, changes
 from kolbo_demo.ui.fields import Fields, read
 from kolbo_demo.ui.inputs import Point, UnusableError
 from kolbo_demo.ui.snippets import LANGUAGES, Call
@@ -47,7 +47,7 @@ class CodePanel:
     def follow(self, backend: gr.Radio, given: list[Any]) -> None:
         """`given` are the components that `fields.read` takes, in its order."""
         gr.on(
-            [field.change for field in (backend, *given)],
+            changes([backend, *given]),
             self._write,
             [backend, *given],
             self._panel,

@@ -1,6 +1,9 @@
 """How the page's own events are asked of Gradio."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import gradio as gr
 
 QUIET: dict[str, Any] = {
     "api_visibility": "private",
@@ -10,3 +13,25 @@ QUIET: dict[str, Any] = {
 """Unknown outside of the page (some carry the key), unseen on it, and never in each other's way."""
 LATEST: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
 """The same for what changes often: what stands there last counts."""
+
+
+def changes(parts: Iterable[Any]) -> list[Callable[..., Any]]:
+    """Events of which one at least comes whenever any of these components changes, for `gr.on`.
+
+    What listens beside others to the same component has to listen by these. Gradio puts off what
+    comes while a listener is busy, and then tells all listeners of that event anew: two that were
+    busy keep each other going for ever. So a component tells one listener itself, and each of
+    these by a hidden text of its own, in the browser. States tell each listener by itself.
+    """
+    parts = list(parts)
+    told = [part for part in parts if not isinstance(part, gr.State)]
+    relay = gr.Textbox("", visible="hidden", show_label=False)
+    gr.on(
+        [part.change for part in told],
+        None,
+        None,
+        relay,
+        js="() => String(Math.random())",
+        api_visibility="private",
+    )
+    return [relay.change, *(part.change for part in parts if isinstance(part, gr.State))]

@@ -10,7 +10,7 @@ from kolbo_demo.client import KolboError
 from kolbo_demo.contract import Model, is_web_link, url_kind
 from kolbo_demo.ui import sync_report, views
 from kolbo_demo.ui.access import Access
-from kolbo_demo.ui.events import QUIET
+from kolbo_demo.ui.events import LATEST, QUIET, changes
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Record
 from kolbo_demo.ui.models import SMART_SELECT, label
@@ -36,18 +36,19 @@ class ModelComparison:
         self._open = gr.State(False)
 
     def follow(self, asked: list[Any], source: list[Any], *events: Callable[..., Any]) -> None:
-        """Lists what the API has when it is unfolded, and again at each of the events.
+        """Lists what the API has when it is unfolded, when the side or the source changes, and at
+        `events`.
 
         `asked` are the components with side and key, `source` those with image, video and link.
         """
+        side, _ = asked
         inputs = [self._open, *asked, *source, self.choice]
         outputs = [self.choice, self._note]
         self._fold.expand(lambda: True, None, self._open, **QUIET).then(
             self._list, inputs, outputs, **QUIET
         )
         self._fold.collapse(lambda: False, None, self._open, **QUIET)
-        for event in (*events, *(component.change for component in source)):
-            event(self._list, inputs, outputs, **QUIET)
+        gr.on([*events, *changes([side, *source])], self._list, inputs, outputs, **LATEST)
 
     def _list(
         self,

@@ -245,7 +245,7 @@ class _Page:
         self.generate.click(**run)
         rivals = [self.versus.choice, *run["inputs"]]
         self.versus.button.click(**run | {"fn": self._compare, "inputs": rivals})
-        self.versus.follow(asked, source, backend.change, self.header.key.blur)
+        self.versus.follow(asked, source, self.header.key.blur)
         filled = [*fields, self.source_tabs, self.voice_tabs]
         self.still.click(examples.portrait, None, filled, **QUIET).then(**run)
         self.clip.click(examples.clip, None, filled, **QUIET).then(**run)

@@ -16,7 +16,7 @@ from kolbo_demo.preflight.lengths import SAME_SECONDS
 from kolbo_demo.ui import pace, views
 from kolbo_demo.ui.access import LOCAL
 from kolbo_demo.ui.edits import AtHand, Edits, edit_of, is_empty, lasts
-from kolbo_demo.ui.events import LATEST
+from kolbo_demo.ui.events import LATEST, changes
 from kolbo_demo.ui.face_picker import Choice, FacePicker, Seen
 from kolbo_demo.ui.hearing import Heard, Hearing
 from kolbo_demo.ui.inputs import Edit, Span
@@ -100,7 +100,7 @@ class Preflight:
             backend,
             *edits.values,
         ]
-        gr.on([part.change for part in told], self._tell, told, self._panel, **LATEST)
+        gr.on(changes(told), self._tell, told, self._panel, **LATEST)
 
     def _look(self, seen: Seen, before: Looked) -> Looked:
         if seen.path == before.path:

@@ -167,13 +167,13 @@ def test_no_language_has_a_barrier(page: Page, site: Site, language: str) -> Non
         picture(page, "page-right-to-left")
 
 
-@pytest.mark.parametrize("language", ["en", "he"])
 def test_models_compared_and_a_batch_have_no_barrier(
-    page: Page, site: Site, language: str, speech: Path, endless_speech: Path, tmp_path: Path
+    page: Page, site: Site, speech: Path, endless_speech: Path, tmp_path: Path
 ) -> None:
+    """From right to left: what is right there is rarely wrong the other way round."""
     portrait = tmp_path / "portrait.jpg"
     shutil.copy(ROOT / "assets" / "portrait.jpg", portrait)
-    page.goto(f"{site.url}/?lang={language}")
+    page.goto(f"{site.url}/?lang=he")
     expect(page.locator("#model-note p").first).to_be_visible()
     page.set_input_files("#source-image input[type=file]", portrait)
     expect(page.locator("#face-preview img")).to_be_visible()
@@ -188,7 +188,7 @@ def test_models_compared_and_a_batch_have_no_barrier(
     page.locator(".run.open details.compare select").select_option(index=1)
     page.locator(".run.open [data-do=play]").click()
     expect(page.locator(".run.open [data-do=play]")).to_have_attribute("aria-pressed", "true")
-    no_barrier(page, f"{language}: models and results compared", 4)
+    no_barrier(page, "models and results compared", 4)
 
     page.locator("#batch > button").click()
     rows = tmp_path / "rows.csv"
@@ -199,11 +199,11 @@ def test_models_compared_and_a_batch_have_no_barrier(
     page.locator(".batch [data-do=start]").click()
     expect(page.locator(".batch .is-completed")).to_have_count(1, timeout=MADE_MS)
     expect(page.locator(".batch .is-running")).to_have_count(1)
-    no_barrier(page, f"{language}: a batch runs", 4)
+    no_barrier(page, "a batch runs", 4)
     page.locator(".batch [data-do=stop]").click()
     page.locator("#batch dialog [value=yes]").click()
     expect(page.locator(".batch [data-do=delete]")).to_be_visible(timeout=MADE_MS)
-    no_barrier(page, f"{language}: a batch has ended", 4)
+    no_barrier(page, "a batch has ended", 4)
 
 
 def test_pictures_of_a_result(desk: Desk, site: Site) -> None:

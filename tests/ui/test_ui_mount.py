@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,19 @@ def test_uploads_that_a_killed_page_left_are_cleaned(tmp_path: Path, portrait: P
     assert not given.exists()
     # Else each start would leave something. What Gradio itself makes there it makes once.
     assert [path.name for path in temporary.iterdir()] == ["gradio"]
+
+
+def test_no_two_listeners_keep_each_other_going(page_url: str) -> None:
+    """Gradio tells all listeners of an event anew once one that was busy is free again: of those
+    that are put off while they are busy there may be one."""
+    config = requests.get(f"{page_url}/config", timeout=10).json()
+    kinds = {part["id"]: part["type"] for part in config["components"]}
+    put_off = Counter(
+        (target, event)
+        for each in config["dependencies"]
+        if each["trigger_mode"] == "always_last" and each["backend_fn"]
+        for target, event in each["targets"]
+        if kinds.get(target) != "state"  # whose listeners are told one by one
+    )
+    assert put_off
+    assert [found for found in put_off.most_common() if found[1] > 1] == []
