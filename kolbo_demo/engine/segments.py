@@ -44,7 +44,7 @@ from kolbo_demo.engine.person import Person
 from kolbo_demo.engine.pipeline import ahead, depth
 from kolbo_demo.engine.planes import Planes, patched
 from kolbo_demo.engine.recogniser import RATE
-from kolbo_demo.engine.sound import read_voice, voice_seconds
+from kolbo_demo.engine.sound import read_voice
 from kolbo_demo.engine.speech import Features, Heard, hear
 from kolbo_demo.engine.tracking import Point, look
 from kolbo_demo.engine.video import Clip
@@ -63,9 +63,6 @@ CANCELLED = "The generation was cancelled."
 
 OnProgress = Callable[[int, int], None]
 IsCancelled = Callable[[], bool]
-Elsewhere = Callable[[Callable[[], None]], Path | None]
-"""Waits for what another process has made of the voice (`listen`) and returns its file, or None
-where there will be none. Calls what it is given now and then, which may raise to end the wait."""
 
 
 class Unsynced(NamedTuple):
@@ -141,37 +138,26 @@ def prepare(
     on_progress: OnProgress | None = None,
     cancelled: IsCancelled | None = None,
     mark: bool = False,
-    elsewhere: Elsewhere | None = None,
 ) -> Plan:
     """Look at `source`, listen to `audio`, and write what segments need to the file `plan`.
 
     Arguments and errors are those of `render.render`. `on_progress` gets the frames looked at, and
-    how many there are in the whole job: those, and all that will be shown. `elsewhere` is where
-    the voice may be listened to meanwhile; without it that is done here.
+    how many there are in the whole job: those, and all that will be shown.
     """
     _check_engine()
     tell, stop = on_progress or _untold, cancelled or _unstopped
     kind = inspect_source(source).kind
     _check(stop)
-    duration = voice_seconds(audio, RATE)
+    voice = Features.of(read_voice(audio, RATE))
+    duration = voice.duration
     if duration < SHORTEST_VOICE:
         raise MediaError(
             f"The audio is too short to show: use at least {SHORTEST_VOICE:g} seconds."
         )
     left = Event()
-
-    def heard() -> Heard:
-        def go_on() -> None:
-            _check(lambda: left.is_set() or stop())
-
-        found = elsewhere(go_on) if elsewhere else None
-        if found:
-            return stored.load(found, Heard)
-        return hear(Features.of(read_voice(audio, RATE)), go_on)
-
     with ThreadPoolExecutor(1, "hearing") as pool:
         # While the source is looked at, and no longer than that is worth while.
-        hearing = pool.submit(heard)
+        hearing = pool.submit(hear, voice, lambda: _check(lambda: left.is_set() or stop()))
         try:
             if kind == "image":
                 made = _of_still(source, duration, face, hearing, directions)
@@ -183,13 +169,6 @@ def prepare(
     made = replace(made, mark=mark)
     stored.save(plan, made)
     return made
-
-
-def listen(audio: Path, output: Path) -> None:
-    """Listen to `audio` for a `prepare` in another process, and write what it needs to `output`.
-    Raises MediaError, EngineError or OSError."""
-    _check_engine()
-    stored.save(output, hear(Features.of(read_voice(audio, RATE))))
 
 
 def _of_still(

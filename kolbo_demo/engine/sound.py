@@ -43,11 +43,6 @@ def read_voice(path: Path, rate: int = 16000) -> Iterator[np.ndarray]:
     yield np.frombuffer(bytes(held), np.float32)
 
 
-def voice_seconds(path: Path, rate: int = 16000) -> float:
-    """How long `load_voice` of it is, of which nothing is kept. Raises as that does."""
-    return sum(piece.size for piece in read_voice(path, rate)) / rate
-
-
 def aac_format(path: Path) -> tuple[int, str]:
     """Rate and layout in which a voice is encoded: its own, where AAC has them."""
     with open_media(path) as container:

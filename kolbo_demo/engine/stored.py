@@ -19,7 +19,7 @@ _ARRAY = "array"
 
 def save(path: Path, value: object) -> None:
     """Write a dataclass to an .npz file. Its fields, and those of dataclasses in them, are arrays,
-    numbers, text, fractions, None, and lists, tuples or named ones (a dict) of such."""
+    numbers, text, fractions, None, and lists or tuples of such."""
     arrays: dict[str, Any] = {}
 
     def plain(value: Any) -> Any:
@@ -28,8 +28,6 @@ def save(path: Path, value: object) -> None:
             return {_ARRAY: str(len(arrays) - 1)}
         if is_dataclass(value):
             return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-        if isinstance(value, dict):
-            return [[name, plain(item)] for name, item in value.items()]
         if isinstance(value, list | tuple):
             return [plain(item) for item in value]
         return str(value) if isinstance(value, Fraction) else value
@@ -52,8 +50,6 @@ def load(path: Path, kind: type[Stored]) -> Stored:
             return None if value is None else made(inner[0], value)
         if origin is tuple and inner[-1] is not Ellipsis:
             return tuple(made(one, part) for one, part in zip(inner, value, strict=True))
-        if origin is dict:
-            return {name: made(inner[1], part) for name, part in value}
         if origin in (list, tuple, Sequence):
             return (tuple if origin is tuple else list)(made(inner[0], part) for part in value)
         if isinstance(value, dict):

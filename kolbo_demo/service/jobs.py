@@ -27,16 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import engine
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
-from kolbo_demo.service import (
-    database,
-    fetch,
-    listening,
-    making,
-    observe,
-    process,
-    running,
-    split,
-)
+from kolbo_demo.service import database, fetch, making, observe, process, running, split
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.fleet import Fleet
 from kolbo_demo.service.storage import INPUTS, PARTS, Storage, thumbnail_name, video_name
@@ -284,7 +275,7 @@ class Jobs:
     def resume_postponed(self) -> None:
         """Take up again what should run here and does not. To be called now and then."""
         pending = DBOS.list_workflows(
-            name=[making.NAME, split.NAME, listening.NAME],
+            name=[making.NAME, split.NAME],
             status="PENDING",
             executor_id=self._executor,
             load_input=False,

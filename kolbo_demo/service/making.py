@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
 from kolbo_demo.contract import COMPLETED, FAILED
-from kolbo_demo.service import fetch, listening, observe, process, running, split
+from kolbo_demo.service import fetch, observe, process, running, split
 from kolbo_demo.service.errors import JobError
 from kolbo_demo.service.patience import PostponedError, patient
 from kolbo_demo.service.running import StoppedError
@@ -116,7 +116,7 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
             patient(generation),
             storage.workspace(generation) as folder,
         ):
-            plan, told = folder / "plan.npz", folder / "voice.json"
+            plan = folder / "plan.npz"
             task = process.Task(
                 source=str(storage.bring(input_name(generation, "source"), folder)),
                 audio=str(storage.bring(input_name(generation, "audio"), folder)),
@@ -128,10 +128,9 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
                 mark=job.get("mark", False),
                 workers=jobs.cores,
                 plan=str(plan) if jobs.shared else None,
-                heard=str(told) if jobs.shared else None,
             )
-            with observe.stage("render"), listening.shared(generation, folder, told) as ask:
-                made = process.run(task, _teller(generation), wanted, jobs.ready, ask)
+            with observe.stage("render"):
+                made = process.run(task, _teller(generation), wanted, jobs.ready)
             if made is None or not wanted():
                 return {}
             if plan.exists():

@@ -50,17 +50,6 @@ class Task:
     plan: str | None = None
     """Where to write the plan of a long one, for others to make its segments; None: all is made
     here."""
-    heard: str | None = None
-    """Where it will be told what others hear of a long one's voice; None: it is heard here."""
-
-
-@dataclass(frozen=True)
-class Listen:
-    """The voice of a long task, to be listened to while the source is looked at elsewhere."""
-
-    audio: str
-    heard: str
-    """Where what is heard goes."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +78,8 @@ class Join:
 
 def handed(told: Path, video: Path, unsynced: list[list[Any]]) -> None:
     """Tell a `Join` that one of its segments is made, and the spans that it told."""
-    _hand(told, {"video": str(video), "unsynced": unsynced})
-
-
-def handed_voice(told: Path, heard: Path | None) -> None:
-    """Tell a `Task` where what others heard of its voice is, or that it has to listen itself."""
-    _hand(told, {"heard": str(heard) if heard else None})
-
-
-def _hand(told: Path, what: dict[str, Any]) -> None:
     made = told.with_suffix(".new")
-    made.write_text(json.dumps(what))
+    made.write_text(json.dumps({"video": str(video), "unsynced": unsynced}))
     made.replace(told)
 
 
@@ -142,28 +122,27 @@ def _started(environment: dict[str, str] | None = None) -> tuple[Child, Said]:
 
 
 def run(
-    task: Task | Segment | Join | Listen,
+    task: Task | Segment | Join,
     on_progress: Callable[[int, int], None],
     wanted: Callable[[], bool],
     ready: Ready | None = None,
-    on_long: Callable[[], None] = lambda: None,
 ) -> dict[str, Any] | None:
     """Render in a child and return its result.
 
     Of a `Task` and a `Join` that is duration (s), width, height (px)...; of a task that only made
     a plan `segments`, `frames` to be shown and `looks` taken; of a `Segment` its `unsynced` spans.
-    `on_progress` gets frames done and frames in all; `on_long` is called before such a plan is
-    made. None means that `wanted` said no and the child is dead. Raises JobError. Whatever is
-    raised here, the child does not outlive it; `ready` then has another one.
+    `on_progress` gets frames done and frames in all. None means that `wanted` said no and the
+    child is dead. Raises JobError. Whatever is raised here, the child does not outlive it; `ready`
+    then has another one.
     """
     if ready:
         child, said = ready.take()
     else:
-        child, said = _started(ONE_THREAD if isinstance(task, Segment | Listen) else None)
+        child, said = _started(ONE_THREAD if isinstance(task, Segment) else None)
     crashed = False
     try:
         child.ask(do=type(task).__name__, **asdict(task))
-        return _follow(child, said, on_progress, wanted, on_long)
+        return _follow(child, said, on_progress, wanted)
     except JobError as error:
         crashed = error.failure.code == _CRASHED
         raise
@@ -180,7 +159,6 @@ def _follow(
     said: Said,
     on_progress: Callable[[int, int], None],
     wanted: Callable[[], bool],
-    on_long: Callable[[], None],
 ) -> dict[str, Any] | None:
     told, look = time.monotonic(), 0.0
     while True:
@@ -199,8 +177,6 @@ def _follow(
             raise broken(child.last_words())
         if "progress" in message:
             on_progress(*message["progress"])
-        elif "long" in message:
-            on_long()
         elif "failure" in message:
             failure = message["failure"]
             raise JobError(failure.pop("message"), **failure)

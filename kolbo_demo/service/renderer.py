@@ -16,11 +16,11 @@ from kolbo_demo.child import parent
 from kolbo_demo.confine import confine
 from kolbo_demo.service.catalogue import for_kind, kind_of_model
 from kolbo_demo.service.errors import JobError, storage_failed
-from kolbo_demo.service.process import Join, Listen, Segment, Task, broken
+from kolbo_demo.service.process import Join, Segment, Task, broken
 
 if TYPE_CHECKING:
     from kolbo_demo.engine.render import Rendered
-    from kolbo_demo.engine.segments import Elsewhere, Plan, Unsynced
+    from kolbo_demo.engine.segments import Plan, Unsynced
 
 HANDED_SECONDS = 0.1
 """How often a child looks whether what others make for it is there."""
@@ -34,8 +34,8 @@ _NICENESS = 5
 WAITS = "kolbo waits"
 """What a child without a task is called; 15 letters at most."""
 
-Tell = Callable[..., None]
-"""Tells the parent what is named."""
+Tell = Callable[[int, int], None]
+"""Tells the parent the frames that are done, and how many there are in all."""
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
         kind, do = _WORK[request.pop("do")]
         try:
             with _told():  # here, not above: the parent needs no decoder and no engine
-                result = do(kind(**request), tell)
+                result = do(kind(**request), lambda done, total: tell(progress=[done, total]))
         except JobError as error:
             tell(failure=error.failure.model_dump())
         else:
@@ -74,10 +74,6 @@ def _load() -> None:
 
         recogniser()
         motion()
-
-
-def _teller(tell: Tell) -> Callable[[int, int], None]:
-    return lambda done, total: tell(progress=[done, total])
 
 
 def render(task: Task, tell: Tell) -> dict[str, Any]:
@@ -108,16 +104,14 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
         "visible_mark": task.mark,
     }
     if task.plan and segments_in(audio.duration or 0.0) > 1:
-        tell(long=True)
         plan = prepare(
             Path(task.source),
             Path(task.audio),
             Path(task.plan),
             face,
             directions,
-            _teller(tell),
+            tell,
             mark=task.mark,
-            elsewhere=_awaited(Path(task.heard)) if task.heard else None,
         )
         return about | {
             "segments": len(plan.segments),
@@ -130,33 +124,12 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
         Path(task.video),
         face=face,
         directions=directions,
-        on_progress=_teller(tell),
+        on_progress=tell,
         workers=task.workers,
         mark=task.mark,
     )
     _save_first_frame(task)
     return about | _measures(made, made.unsynced)
-
-
-def _awaited(told: Path) -> "Elsewhere":
-    def wait(go_on: Callable[[], None]) -> Path | None:
-        while not told.exists():
-            go_on()
-            time.sleep(HANDED_SECONDS)
-        heard = json.loads(told.read_text())["heard"]
-        return Path(heard) if heard else None
-
-    return wait
-
-
-def _listen(task: Listen, _tell: Tell) -> dict[str, Any]:
-    from kolbo_demo import media
-    from kolbo_demo.engine.segments import listen
-
-    audio = media.inspect_audio(Path(task.audio))
-    confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * (audio.duration or 0))
-    listen(Path(task.audio), Path(task.heard))
-    return {"heard": True}
 
 
 def _segment(task: Segment, tell: Tell) -> dict[str, Any]:
@@ -168,7 +141,7 @@ def _segment(task: Segment, tell: Tell) -> dict[str, Any]:
         Path(task.source),
         task.index,
         Path(task.video),
-        _teller(tell),
+        tell,
         threaded=False,
     )
     return {"unsynced": unsynced}
@@ -182,8 +155,7 @@ def _join(task: Join, tell: Tell) -> dict[str, Any]:
     def segments() -> Iterator[Path]:
         for index, told in enumerate(map(Path, task.segments)):
             while not told.exists():
-                # Others are slow, this process is not stuck.
-                tell(progress=[index, len(task.segments)])
+                tell(index, len(task.segments))  # others are slow, this process is not stuck
                 time.sleep(HANDED_SECONDS)
             segment = json.loads(told.read_text())
             spans.extend(Unsynced(*span) for span in segment["unsynced"])
@@ -198,7 +170,6 @@ def _join(task: Join, tell: Tell) -> dict[str, Any]:
 
 _WORK: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
     "Task": (Task, render),
-    "Listen": (Listen, _listen),
     "Segment": (Segment, _segment),
     "Join": (Join, _join),
 }

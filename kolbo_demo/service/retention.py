@@ -19,7 +19,7 @@ from dbos import DBOS
 
 from kolbo_demo import logs
 from kolbo_demo.contract import FINAL_STATES
-from kolbo_demo.service import listening, observe
+from kolbo_demo.service import observe
 from kolbo_demo.service.errors import ApiError
 from kolbo_demo.service.jobs import Jobs
 from kolbo_demo.service.places import File
@@ -155,7 +155,6 @@ class Retention:
             if not self._in_use(stem):
                 self._jobs.discard(row.workflow_id, stem or None)
                 DBOS.delete_workflow(row.workflow_id, delete_children=True)
-                DBOS.delete_workflow(listening.workflow_of(row.workflow_id))
 
     def _abandoned(self, before: float) -> None:
         """Inputs and parts that belong to no generation under way."""
