@@ -77,6 +77,12 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def some_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 seconds: long enough to be asked in between whether to stop."""
+    return _speech(tmp_path_factory.mktemp("voice") / "some.wav", 12)
+
+
+@pytest.fixture(scope="session")
 def long_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 seconds: long enough to be watched, and to be stopped on the way."""
     return _speech(tmp_path_factory.mktemp("voice") / "long.wav", 40)

@@ -236,7 +236,7 @@ class Keyboard:
 
 
 def test_by_keyboard_from_the_first_input_to_the_download(
-    desk: Desk, portrait: Path, speech: Path, tmp_path: Path
+    desk: Desk, portrait: Path, some_speech: Path, tmp_path: Path
 ) -> None:
     page, keys = desk.page, Keyboard(desk.page)
     keys.tab_to("#source-image button")
@@ -248,10 +248,11 @@ def test_by_keyboard_from_the_first_input_to_the_download(
     keys.press("Shift+ArrowUp")
     expect(page.locator("#face-point")).to_contain_text("0.44, 0.45")
     keys.tab_to("#audio button")
-    keys.choose_file(speech)
+    keys.choose_file(some_speech)
     expect(page.locator("#audio").get_by_label("Play", exact=True)).to_be_visible()
     keys.tab_to("#generate")
     keys.press("Enter")
+    expect(page.locator("#cancel")).to_be_visible()  # before that Tab goes past where it will be
     keys.tab_to("#cancel")
     keys.press("Enter")
     expect(page.get_by_role("dialog")).to_be_visible()
@@ -264,6 +265,26 @@ def test_by_keyboard_from_the_first_input_to_the_download(
         keys.press("Enter")
     download.value.save_as(tmp_path / "talking.mp4")
     assert (tmp_path / "talking.mp4").stat().st_size > 10_000
+
+    keys.tab_to("details.compare summary")
+    keys.press("Enter")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.panes :is(video, img)')]"
+        ".filter((each) => each.readyState > 2 || each.naturalWidth).length == 2"
+    )
+    keys.tab_to(".compare [data-do=play]")
+    play = page.locator(".run.open [data-do=play]")
+    for pressed in ("true", "false"):
+        keys.press("Enter")
+        expect(play).to_have_attribute("aria-pressed", pressed)
+    keys.tab_to(".compare [type=range]")
+    keys.press("Home")
+    page.wait_for_function("document.querySelector('.compare .lead video').currentTime == 0")
+    keys.tab_to(".compare [data-do=beside]")
+    with page.expect_download(timeout=MADE_MS) as download:
+        keys.press("Enter")
+    download.value.save_as(tmp_path / "beside.mp4")
+    assert (tmp_path / "beside.mp4").stat().st_size > 10_000
 
 
 def test_tab_reaches_everything_and_is_seen(desk: Desk) -> None:
