@@ -2,13 +2,25 @@
 // are given by Gradio.
 const shown = () => element.querySelector('.frame img, .frame video');
 let telling = 0;
+let asked = 0; // how many places the server was told or will be
+let wanted = null; // the last of them, until it is answered: what answers an earlier one takes no step back
 
 function place(x, y, later) {
-  props.x = Math.min(Math.max(x, 0), 1);
-  props.y = Math.min(Math.max(y, 0), 1);
+  const index = [x, y].map((part) => Math.min(Math.max(part, 0), 1));
+  [props.x, props.y] = wanted = index;
+  const value = ++asked;
   clearTimeout(telling);
-  telling = setTimeout(() => trigger('select', { index: [props.x, props.y], value: null }), later);
+  telling = setTimeout(() => trigger('select', { index, value }), later);
 }
+
+watch('answered', () => {
+  if (props.answered === asked) wanted = null;
+  else if (wanted) [props.x, props.y] = wanted;
+});
+watch('value', () => { // another picture
+  clearTimeout(telling);
+  wanted = null;
+});
 
 element.addEventListener('click', (event) => {
   const picture = shown();
@@ -30,7 +42,8 @@ element.addEventListener('keydown', (event) => {
   if (!shown() || !(dx || dy)) return;
   event.preventDefault();
   const step = event.shiftKey ? 0.05 : 0.01;
-  place((props.x ?? 0.5) + dx * step, (props.y ?? 0.5) + dy * step, 250);
+  const [x, y] = wanted || [props.x ?? 0.5, props.y ?? 0.5];
+  place(x + dx * step, y + dy * step, 250);
 });
 
 // A link that is no picture, or that its host does not let be shown here.

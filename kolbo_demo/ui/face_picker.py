@@ -91,6 +91,7 @@ class FacePicker:
             y=None,
             faces=[],
             chosen=None,
+            answered=0,
             title="",
             description="",
         )
@@ -207,7 +208,7 @@ class FacePicker:
         # cleared.
         x, y = point
         return (
-            gr.HTML(x=x, y=y, chosen=choice.face(seen.faces)),
+            gr.HTML(x=x, y=y, chosen=choice.face(seen.faces), answered=event.value),
             in_words(choice, seen.faces),
             choice,
             gr.Button(visible=True),

@@ -17,6 +17,13 @@ from tests.marked import is_marked
 
 FACE = (0.44, 0.24)
 """The middle of the face in the bundled portrait, 0-1."""
+_SLOW_LINE = """
+const quick = window.fetch;
+window.fetch = async (...what) => {
+  if (String(what[0]).includes("queue/join")) await new Promise((done) => setTimeout(done, 600));
+  return quick(...what);
+};
+"""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +66,23 @@ def test_a_face_is_chosen_by_its_box(desk: Desk, pair: Path) -> None:
     page.click("#face-clear")
     expect(words).to_contain_text("2 faces found")
     expect(page.locator("#face-preview [aria-pressed=true]")).to_have_count(0)
+
+
+def test_a_late_answer_takes_no_step_back(desk: Desk, pair: Path) -> None:
+    page = desk.page
+    desk.give_image(pair)
+    words = page.locator("#face-point")
+    expect(words).to_contain_text("2 faces found")
+    page.evaluate(_SLOW_LINE)
+    frame = page.locator("#face-preview .frame")
+    frame.press("ArrowLeft")
+    page.wait_for_timeout(300)  # told, and not answered yet
+    for _ in range(10):
+        frame.press("ArrowLeft")
+        page.wait_for_timeout(150)  # never so long that it would be told
+    expect(words).to_contain_text("0.39, 0.50")
+    assert float(page.locator("#face-preview .marker").evaluate("it => it.style.left.slice(0, -1)")
+                 ) == pytest.approx(39)  # fmt: skip
 
 
 def test_what_will_happen_is_told(desk: Desk, half_empty: Path, speech: Path) -> None:
