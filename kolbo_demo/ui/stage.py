@@ -10,7 +10,7 @@ import gradio as gr
 from kolbo_demo.client import KolboError
 from kolbo_demo.ui import cards, model_comparison, views
 from kolbo_demo.ui.access import Access
-from kolbo_demo.ui.events import QUIET
+from kolbo_demo.ui.events import EACH
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Record
 from kolbo_demo.ui.runs import Runs, open_by_id
@@ -90,7 +90,7 @@ class Stage:
             except (KolboError, UnusableError) as error:
                 return told(problem=str(error))
 
-        self.cards.follow(take_up, asked, self.cards, **QUIET)
+        self.cards.follow(take_up, asked, self.cards, **EACH)
 
     def _take_up(self, ticket: str, key: str) -> Any:
         record = self._runs.kept.get(ticket)

@@ -75,11 +75,9 @@ def test_a_late_answer_takes_no_step_back(desk: Desk, pair: Path) -> None:
     expect(words).to_contain_text("2 faces found")
     page.evaluate(_SLOW_LINE)
     frame = page.locator("#face-preview .frame")
-    frame.press("ArrowLeft")
-    page.wait_for_timeout(300)  # told, and not answered yet
-    for _ in range(10):
+    for pause in [300, *[150] * 7, 300, *[150] * 2]:  # the first is told at once, and answered late
         frame.press("ArrowLeft")
-        page.wait_for_timeout(150)  # never so long that it would be told
+        page.wait_for_timeout(pause)
     expect(words).to_contain_text("0.39, 0.50")
     assert float(page.locator("#face-preview .marker").evaluate("it => it.style.left.slice(0, -1)")
                  ) == pytest.approx(39)  # fmt: skip
