@@ -53,6 +53,7 @@ def turn(page: Page, colours: str, width: int) -> None:
 def picture(page: Page, name: str, *, whole: bool = True) -> None:
     """Saves what is seen as a picture of `docs/`, where that is asked for."""
     if os.environ.get("KOLBO_PICTURES"):
+        page.wait_for_timeout(500)  # what has just come into view is not painted yet
         page.screenshot(path=ROOT / "docs" / f"{name}.png", full_page=whole)
 
 
