@@ -12,8 +12,8 @@ QUIET: dict[str, Any] = {
 }
 """Unknown outside of the page (some carry the key), unseen on it, and never in each other's way."""
 LATEST: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
-"""The same for what changes often: what stands there last counts. Not for what takes an event's data:
-what Gradio put off it tells anew with the data of the first."""
+"""The same for what changes often: what stands there last counts. Not for what takes an event's
+data: what Gradio put off it tells anew with the data of the first."""
 EACH: dict[str, Any] = QUIET | {"trigger_mode": "multiple"}
 """The same for what is told with an event's data: each of them counts."""
 
