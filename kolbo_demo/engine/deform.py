@@ -6,7 +6,7 @@ to where the source shows them, faded out around the lower face. Between the lay
 inside shows. Pixels outside the lower face are never touched, and none is resampled twice.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -42,6 +42,9 @@ _BELOW = (
 )  # fmt: skip
 UPPER_LAYER = [*UPPER_OUTER, *UPPER_INNER, *_ABOVE, *_SHARED]
 LOWER_LAYER = [*LOWER_OUTER, *LOWER_INNER, *_BELOW, *_SHARED]
+LIPS = [*UPPER_OUTER, *LOWER_OUTER, *UPPER_INNER, *LOWER_INNER]
+_LAST = [len(LIPS) - 1 - LIPS[::-1].index(i) for i in LIPS]
+"""Corners are in two rings: where the lower one has them counts."""
 _BESIDE = (4.0, 10.0)
 """Millimetres outward of each mouth corner where helper points hold the layers together."""
 _NECK = ((0.0, 42.0), (-45.0, 34.0), (45.0, 34.0))
@@ -88,32 +91,35 @@ class Shape:
 
 def displaced(head: Head, shape: Shape) -> Array:
     """The head's points (478, 3) mm with lips and chin as the mouth shape moves them."""
-    rest = head.points
-    out = rest.copy()
-    centre, half = head.mouth_centre, head.half_width
-    shift = _corner_shift(shape)
-    out[:, :2] += _skin_of(head)(shift, shape.jaw)
+    out = head.points.copy()
+    out[:, :2] += _skin_of(head)(_corner_shift(shape), shape.jaw)
     out[list(_ABOVE), 1] -= 0.5 * (shape.upper_lift + shape.protrusion)
-    for ring, inner, upper in (
-        (UPPER_OUTER, False, True), (UPPER_INNER, True, True),
-        (LOWER_OUTER, False, False), (LOWER_INNER, True, False),
-    ):  # fmt: skip
-        ids = list(ring)
-        t = np.clip((rest[ids, 0] - centre[0]) / half, -1.2, 1.2)
-        side = np.clip(np.abs(t), 0, 1)
-        bow = (1 - side**2) ** (1.05 - 0.3 * shape.protrusion)  # a rounded mouth is no wedge
-        rim = 1 - side**2  # outer rings round off more slowly
-        y = shift[0, 1] * side**2
-        if inner:
-            y += bow * (-shape.upper_lift if upper else shape.lower_drop)
-        elif upper:
-            y += rim * (-0.8 * shape.upper_lift + 0.6 * shape.closure - 1.0 * shape.protrusion)
-        else:
-            y += rim * (0.92 * shape.lower_drop - 0.6 * shape.closure + 1.3 * shape.protrusion)
-        out[ids, 1] = rest[ids, 1] + y
-        out[ids, 0] = rest[ids, 0] + shift[1, 0] * t
+    out[LIPS, :2] = lips(head, [shape])[0]
     _pushed(out, head, shape.jaw)
     return out
+
+
+def lips(head: Head, shapes: Sequence[Shape]) -> Array:
+    """Where the points LIPS are in each of many mouth shapes, (shapes, 44, 2) mm."""
+    rest, centre = head.points[LIPS, :2], head.mouth_centre
+    corners = np.array([_corner_shift(shape)[1] for shape in shapes])[..., None]
+    lift, drop, pout, shut = np.array(
+        [(shape.upper_lift, shape.lower_drop, shape.protrusion, shape.closure) for shape in shapes]
+    ).T[..., None]
+    t = np.clip((rest[:, 0] - centre[0]) / head.half_width, -1.2, 1.2)
+    side = np.clip(np.abs(t), 0, 1)
+    # Outer rings round off more slowly; of the inner ones a rounded mouth's are no wedge.
+    upper, lower, upper_inner, lower_inner = np.split(1 - side**2, 4)
+    sharp = 1.05 - 0.3 * pout
+    moves = (
+        upper * (-0.8 * lift + 0.6 * shut - 1.0 * pout),
+        lower * (0.92 * drop - 0.6 * shut + 1.3 * pout),
+        upper_inner**sharp * -lift,
+        lower_inner**sharp * drop,
+    )
+    y = rest[:, 1] + corners[:, 1] * side**2 + np.concatenate(moves, 1)
+    x = rest[:, 0] + corners[:, 0] * t
+    return np.stack([x, y], -1)[:, _LAST]
 
 
 def _pushed(out: Array, head: Head, jaw: float) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kolbo_demo.engine.blur import blurred
-from kolbo_demo.engine.deform import LOWER_LAYER, UPPER_LAYER, Layers, Shape, displaced
+from kolbo_demo.engine.deform import LIPS, LOWER_LAYER, UPPER_LAYER, Layers, Shape, lips
 from kolbo_demo.engine.face import Face
 from kolbo_demo.engine.head import (
     LOWER_INNER,
@@ -50,6 +50,8 @@ OPAQUE = 0.4
 SWITCH, SWITCH_TONE, SHUT = 1.6, 1.6, 0.4
 """The same for taking another mouth than the frame before; so much more where its inside is e times
 as bright; and the part of both that counts where lips meet and a change is not seen."""
+PLANNED = 1000
+"""Frames whose cost is found at once: memory stays constant."""
 MEETING = 0.6
 """Of an opening's height, the least over which the parts that go with either lip meet."""
 FADE = (0.25, 0.5, 0.25)
@@ -57,7 +59,6 @@ FADE = (0.25, 0.5, 0.25)
 FADE_COST = 1.0
 """and over fewer where one of the two fits worse, by so many millimetres for a factor of e."""
 
-_LIPS = [*UPPER_OUTER, *LOWER_OUTER, *UPPER_INNER, *LOWER_INNER]
 _FAR = {
     50, 280, 187, 411, 147, 376, 192, 416, 214, 434, 132, 361, 58, 288, 172, 397, 136, 365, 175,
     199, 152, 148, 377, 176, 400, 149, 378, 150, 379,
@@ -94,12 +95,12 @@ class Mouth:
     @cached_property
     def lips(self) -> Array:
         """Where the lips are, (44, 2) head millimetres."""
-        return self.pose.unproject(self.points[_LIPS])[:, :2]
+        return self.pose.unproject(self.points[LIPS])[:, :2]
 
     @cached_property
     def whole(self) -> bool:
         """Whether the picture shows all of it, with the skin that is blended."""
-        lips, rim = self.points[_LIPS, :2], RIM * self.pose.scale
+        lips, rim = self.points[LIPS, :2], RIM * self.pose.scale
         size = np.array(self.rgb.shape[1::-1])
         return bool((lips.min(0) >= rim).all() and (lips.max(0) < size - rim).all())
 
@@ -107,7 +108,7 @@ class Mouth:
     def cut(cls, rgb: Pixels, points: Array, pose: Pose) -> "Mouth":
         points = _parted(points, pose)
         spare = np.array(SPARE) * pose.scale
-        lips = points[_LIPS, :2]
+        lips = points[LIPS, :2]
         left, top = np.maximum(lips.min(0) - spare, 0).astype(int)
         right, bottom = (lips.max(0) + spare).astype(int) + 1
         shift = np.array([left, top, 0])
@@ -197,6 +198,15 @@ def _apart(lips: Array, other: Array) -> NDArray[np.floating]:
     off = lips - other
     off = off - off.mean(-2, keepdims=True)
     return np.sqrt((off**2).sum(-1).mean(-1))
+
+
+def _all_apart(lips: Array, others: Array) -> NDArray[np.floating]:
+    """`_apart` of each of (n, 44, 2) from each of (m, 44, 2), (n, m) mm."""
+    one, two = (
+        (each - each.mean(1, keepdims=True)).reshape(len(each), -1) for each in (lips, others)
+    )
+    squares = (one**2).sum(1)[:, None] + (two**2).sum(1) - 2 * one @ two.T
+    return np.sqrt(np.maximum(squares, 0) / lips.shape[1])
 
 
 def _gap(lips: Array) -> NDArray[np.floating]:
@@ -312,18 +322,24 @@ class Mouths:
         light = self._at(places, self.lights)
         costs = PER_DEGREE * angles + PER_TONE * np.abs(light[:, None] - lights)
         costs = np.column_stack([costs, np.zeros(len(shapes))])
-        present = self._at(places, self.lips)
-        for frame, (shape, now) in enumerate(zip(shapes, present, strict=True)):
-            lips = displaced(head, shape)[_LIPS, :2]
-            gap = float(_gap(lips))
-            opened = min(gap / 2, 1.0)
-            bleeds = max(_ratio(_gap(now), gap), 0.0) * (1 - opened)
-            costs[frame, -1] = _apart(now, lips) + PAINTED * opened + SQUEEZED * bleeds
-            squeezed = (SQUEEZED + PRESSED * (1 - opened)) * _ratio(sure, gap)
-            stretched = STRETCHED * (opened * _ratio(gaps, sure) - np.minimum(_ratio(gaps, gap), 0))
-            costs[frame, :-1] += np.maximum(squeezed, 0) + stretched
-            costs[frame, :-1] += _apart(own, lips)
+        for first in range(0, len(shapes), PLANNED):
+            part = slice(first, first + PLANNED)
+            costs[part] += self._warped(own, sure, head, shapes[part], places[part])
         return costs
+
+    def _warped(
+        self, own: Array, sure: Array, head: Head, shapes: Sequence[Shape], places: Array
+    ) -> Array:
+        """The part of the costs that lips' shapes make. `own` (mouths, 44, 2) are the mouths' lips,
+        `sure` (mouths,) the height of the openings that are not doubted."""
+        wanted, present = lips(head, shapes), self._at(places, self.lips)
+        gaps, gap = _gap(own), _gap(wanted)[:, None]
+        opened = np.minimum(gap / 2, 1.0)
+        squeezed = (SQUEEZED + PRESSED * (1 - opened)) * _ratio(sure, gap)
+        stretched = STRETCHED * (opened * _ratio(gaps, sure) - np.minimum(_ratio(gaps, gap), 0))
+        bleeds = np.maximum(_ratio(_gap(present)[:, None], gap), 0) * (1 - opened)
+        painted = _apart(present, wanted)[:, None] + PAINTED * opened + SQUEEZED * bleeds
+        return np.hstack([np.maximum(squeezed, 0) + stretched + _all_apart(wanted, own), painted])
 
     def _at(self, places: Array, values: Array) -> Array:
         """Values (n, ...) of the frames that were looked at, for others between them."""
@@ -423,7 +439,7 @@ def _between(layers: Layers, box: Box) -> tuple[int, Map, float]:
 def _gain(mouth: Mouth, layers: Layers, box: Box, tone: Map) -> Map:
     """How much brighter each channel is in the frame than in the mouth's own: a plane over the
     picture, through the skin round the mouth."""
-    centre, unit = layers.target[_LIPS].mean(0).astype(np.float32), 40 * layers.opening.scale
+    centre, unit = layers.target[LIPS].mean(0).astype(np.float32), 40 * layers.opening.scale
     at = (layers.target[list(_SITES)] - centre) / unit
     ratio = np.clip(tone / mouth.tone, 0.5, 2.0)
     off = np.abs(ratio - np.median(ratio, axis=0)).max(1)

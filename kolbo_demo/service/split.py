@@ -26,7 +26,7 @@ NAME = "segment"
 QUEUE = "segments"
 TELL_SECONDS = 2.0
 """A segment tells its frames, and its generation asks for them, about so often."""
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.25
 _FRAMES = "frames"
 _PLANNED = ("model", "prompt_used", "visible_mark")
 """What a plan tells of the result. One made by an older version knows less."""
