@@ -50,7 +50,8 @@ def join(
 
     Returns what the engine tells of it, or None when it is not wanted any more. Raises JobError.
     """
-    storage = running.jobs().storage
+    jobs = running.jobs()
+    storage = jobs.storage
     told = [folder / f"{index}.json" for index in range(parts["segments"])]
     task = process.Join(
         plan=str(storage.bring(plan_name(generation), folder)),
@@ -65,8 +66,9 @@ def join(
         return not left.is_set() and (not all_there.is_set() or wanted())
 
     with ThreadPoolExecutor(1, "join") as pool:
-        # From now on: it encodes the voice, and takes each segment as it comes.
-        joining = pool.submit(process.run, task, lambda *_: None, joined)
+        # From now on: it encodes the voice, and takes each segment as it comes. In the child that
+        # is there since the plan is made: another one would only start beside the segments.
+        joining = pool.submit(process.run, task, lambda *_: None, joined, jobs.ready)
         try:
             if not _collected(generation, folder, told, parts, on_progress, wanted, joining):
                 return None
