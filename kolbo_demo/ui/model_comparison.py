@@ -72,8 +72,11 @@ class ModelComparison:
             kind = url_kind(link or "")
         choices = [SMART_SELECT, *((label(m), m.identifier) for m in models if _takes(m, kind))]
         there = {identifier for _, identifier in choices}
-        value = [identifier for identifier in chosen if identifier in there]
-        return gr.CheckboxGroup(choices, value=value), views.note(say("versus.hint", most=MOST))
+        update: dict[str, Any] = {"choices": choices}
+        if not there.issuperset(chosen):
+            update["value"] = [identifier for identifier in chosen if identifier in there]
+        # Otherwise the value is left alone: the visitor may have ticked another one meanwhile.
+        return gr.CheckboxGroup(**update), views.note(say("versus.hint", most=MOST))
 
 
 def checked(chosen: Sequence[str]) -> list[str]:

@@ -76,9 +76,11 @@ class ModelPicker:
             sentence = texts.say("options.not_listed", reason=error)
             return nothing, views.note(sentence, bad=True), Offers()
         offers = Offers(models, _balance(client) if any(m.credit for m in models) else None)
-        chosen = chosen if any(model.identifier == chosen for model in models) else ""
         choices = [SMART_SELECT, *((label(model), model.identifier) for model in models)]
-        return gr.Dropdown(choices, value=chosen), _about(chosen, offers), offers
+        if chosen in {identifier for _, identifier in choices}:
+            # No value is told: the visitor may have chosen another one meanwhile.
+            return gr.Dropdown(choices), _about(chosen, offers), offers
+        return gr.Dropdown(choices, value=""), _about("", offers), offers
 
 
 def _balance(client: KolboClient) -> float | None:

@@ -95,6 +95,19 @@ def test_models_of_the_local_engine(desk: Desk, portrait: Path) -> None:
     assert len({videos.nth(at).get_attribute("src") for at in range(2)}) == 2
 
 
+def test_a_late_list_leaves_ticks_alone(desk: Desk, portrait: Path) -> None:
+    page = desk.page
+    desk.give_image(portrait)
+    unfold(page)
+    expect(page.locator("#versus-models")).not_to_contain_text("Local clip")
+    desk.slow_line()
+    page.get_by_role("button", name="Remove Image").click()
+    page.wait_for_timeout(200)  # asked for, and not answered yet
+    tick(page, "Local still")
+    expect(page.locator("#versus-models")).to_contain_text("Local clip")
+    expect(page.locator("#versus-models").get_by_label("Local still")).to_be_checked()
+
+
 def test_models_of_the_cloud(
     desk: Desk, cloud: Scripted, site: Site, portrait: Path, speech: Path, clip: Path
 ) -> None:

@@ -17,13 +17,6 @@ from tests.marked import is_marked
 
 FACE = (0.44, 0.24)
 """The middle of the face in the bundled portrait, 0-1."""
-_SLOW_LINE = """
-const quick = window.fetch;
-window.fetch = async (...what) => {
-  if (String(what[0]).includes("queue/join")) await new Promise((done) => setTimeout(done, 600));
-  return quick(...what);
-};
-"""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +66,7 @@ def test_a_late_answer_takes_no_step_back(desk: Desk, pair: Path) -> None:
     desk.give_image(pair)
     words = page.locator("#face-point")
     expect(words).to_contain_text("2 faces found")
-    page.evaluate(_SLOW_LINE)
+    desk.slow_line()
     frame = page.locator("#face-preview .frame")
     for pause in [300, *[150] * 7, 300, *[150] * 2]:  # the first is told at once, and answered late
         frame.press("ArrowLeft")
