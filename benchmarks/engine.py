@@ -100,7 +100,7 @@ def _rows(seconds: float) -> Iterator[dict]:
         folder = Path(name)
         for kind, width, height in WORK:
             make, floor = (
-                (_still, _encode_only) if kind == "still" else (_clip, _decode_find_encode)
+                (_still, _encode_only) if kind == "still" else (sized_clip, _decode_find_encode)
             )
             source = make(folder, width, height)
             yield _row(kind, (width, height), source, voice, folder / "out.mp4", floor, seconds)
@@ -177,7 +177,7 @@ def _still(folder: Path, width: int, height: int) -> Path:
     return path
 
 
-def _clip(folder: Path, width: int, height: int) -> Path:
+def sized_clip(folder: Path, width: int, height: int) -> Path:
     """The sample clip, cropped to the shape and scaled, as long as the benchmark's voice."""
     path = folder / f"clip-{width}.mp4"
     voice = ASSETS / "speech.wav"
