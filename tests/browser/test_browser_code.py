@@ -103,6 +103,7 @@ def test_what_the_page_does_itself_stands_in_comments(
     page.get_by_label("Silence after the voice").check()
     expect(program).to_contain_text("# Then make both equally long, as this page does: Silence")
     page.locator("#mark input").check()
+    expect(program).to_contain_text("This page would now write")
     for name, sign in (("JavaScript", "//"), ("curl", "#"), ("Python", "#")):
         page.locator("#code").get_by_role("radio", name=name).check()
         expect(program).to_have_attribute("data-code", name)

@@ -211,7 +211,7 @@ def test_a_visitor_has_one_batch_of_so_many_rows(
     batches.start(one, client, "somebody")
     with pytest.raises(UnusableError, match="under way"):
         batches.start(two, client, "somebody")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while "being made" not in look(door, one)["rows"][0]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
