@@ -105,8 +105,9 @@ class _Looker:
 
     def _started(self) -> Child:
         heard: queue.SimpleQueue[tuple[Child, Message | None]] = queue.SimpleQueue()
-        # glibc reserves 64 MB of address space a thread otherwise.
-        child = Child(__name__, heard, {"MALLOC_ARENA_MAX": "2"})
+        # glibc reserves 64 MB of address space a thread otherwise. A group of its own, since what
+        # interrupts the parent in a terminal is not for the child: it ends when its parent does.
+        child = Child(__name__, heard, {"MALLOC_ARENA_MAX": "2"}, leader=True)
         threading.Thread(target=self._listen, args=(child, heard), daemon=True).start()
         return child
 

@@ -80,12 +80,13 @@ def serve(home: Path, **environment: str) -> Iterator[Site]:
             cwd=home,
             stdout=out,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         _await(found, process, log)
         yield found
     finally:
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal tells all that run in it
         process.wait(STOP_SECONDS)
     said = log.read_text(errors="replace")
     if "Traceback" in said or re.search("^(ERROR|CRITICAL) ", said, re.MULTILINE):
