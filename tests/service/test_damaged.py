@@ -44,7 +44,7 @@ def _ended(api: Caller, generation: str) -> str:
 @pytest.mark.parametrize(
     ("count", "seed"),
     [
-        pytest.param(16, 0, id="short"),
+        pytest.param(30, 0, id="short"),
         *(
             pytest.param(100, seed, id=f"full{seed}", marks=pytest.mark.soak)
             for seed in range(1, 6)
@@ -96,7 +96,7 @@ def test_damaged_files_end_one_generation_each_and_nothing_else(
     assert rendered == sum(seen[f'kolbo_generations_ended_total{{state="{state}"}}']
                            for state in ("completed", "failed"))  # fmt: skip
     assert other.process.poll() is None
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 10
     while (found := health(api)) != found | {"ready": True, "queue": 0, "running": 0}:
         assert time.monotonic() < deadline, found
         time.sleep(0.1)
