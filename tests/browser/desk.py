@@ -33,6 +33,14 @@ class Desk:
         """From now on what the page tells takes 0.6 s to arrive."""
         self.page.evaluate(_SLOW_LINE)
 
+    def far_away(self, ms: int) -> None:
+        """From now on the service answers so much later."""
+        session = self.page.context.new_cdp_session(self.page)
+        session.send(
+            "Network.emulateNetworkConditions",
+            {"offline": False, "latency": ms, "downloadThroughput": -1, "uploadThroughput": -1},
+        )
+
     def tab(self, group: str, name: str) -> None:
         self.page.locator(f"#{group}-tabs").get_by_role("tab", name=name, exact=True).click()
 

@@ -49,11 +49,16 @@ def test_microphone(desk: Desk, portrait: Path) -> None:
         "+document.querySelector('#level [role=meter]').getAttribute('aria-valuenow') > 20"
     )
     page.wait_for_timeout(1500)  # the recording itself
+    desk.far_away(1500)
     page.locator("#audio").get_by_role("button", name="Stop", exact=True).first.click()
     expect(page.locator("#audio").get_by_label("Play", exact=True)).to_be_visible()
     expect(level).to_be_hidden()
+    # It is on its way yet: it is waited for, as one who sees it there expects.
     desk.generate()
+    expect(page.locator("#generate")).to_have_attribute("aria-busy", "true")
+    desk.far_away(0)
     desk.await_video()
+    expect(page.locator("#generate")).not_to_have_attribute("aria-busy", "true")
     assert 0.5 < desk.play() < 5
 
 
