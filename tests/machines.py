@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -14,6 +15,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from benchmarks.site import Postgres, Site
+
+CUT_SECONDS = 20.0
 
 
 @pytest.fixture(scope="session")
@@ -60,12 +63,23 @@ class Cable:
         self._whole = threading.Event()
         self._whole.set()
         self._ended = threading.Event()
+        self._fatal: bytes | None = None
         self._ends: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
         """Bring nothing over any more."""
+        self._fatal = None
         self._whole.clear()
+
+    def cut_within(self, statement: bytes) -> None:
+        """Cut off the next transaction with such a statement in it, just before it is committed:
+        the server has it still open. Returns when that is done."""
+        self._fatal = statement
+        deadline = time.monotonic() + CUT_SECONDS
+        while self._whole.is_set():
+            assert time.monotonic() < deadline, "no such transaction"
+            time.sleep(0.02)
 
     def mend(self) -> None:
         """Bring over again what comes from now on. What was open is lost."""
@@ -94,10 +108,15 @@ class Cable:
             socket.create_connection(("127.0.0.1", self._to)) as far,
         ):
             self._ends.append(far)
+            doomed = False
             while not self._ended.is_set():
                 for end in select.select([near, far], [], [], 0.2)[0]:
                     said = end.recv(65536)
                     if not said:
                         return
+                    if end is near and self._fatal:
+                        doomed = doomed or self._fatal in said
+                        if doomed and b"COMMIT" in said:
+                            self.cut()
                     if self._whole.is_set():
                         (far if end is near else near).sendall(said)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, error
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 
 from kolbo_demo import logs
@@ -24,6 +25,9 @@ CONNECTIONS = 8
 REACH = {"connect_timeout": 5, "tcp_user_timeout": 5000}
 """Of each such connection: so long (s, ms) without an answer, and it is lost. The system's own
 patience is a quarter of an hour."""
+IDLE_SECONDS = 4.0
+"""A transaction in which nothing more is asked for so long is ended by the server: whoever was cut
+off within it locks rows until then, which others need to take over."""
 
 
 def lock(folder: Path) -> sqlite3.Connection:
@@ -106,6 +110,7 @@ def launch(url: URL, executor: str, *, listens: bool = True) -> None:
         # Nobody waits for events, so no connection a process is spent on them.
         "use_listen_notify": False,
         "sys_db_pool_size": None if local else CONNECTIONS,
+        "sys_db_idle_transaction_timeout_sec": IDLE_SECONDS,
     }
     DBOS(config=config)
     if not listens:
@@ -113,10 +118,21 @@ def launch(url: URL, executor: str, *, listens: bool = True) -> None:
     DBOS.launch()
 
 
-def reader(url: URL) -> sa.Engine:
-    """A connection beside those of dbos, made when it is first used."""
-    more = {} if url.get_backend_name() == "sqlite" else {"connect_args": dict(REACH)}
-    return sa.create_engine(url, pool_size=1, pool_pre_ping=True, hide_parameters=True, **more)
+def connections(url: URL, count: int = 1) -> sa.Engine:
+    """So many connections beside those of dbos, made when they are first used."""
+    local = url.get_backend_name() == "sqlite"
+    more = {} if local else {"connect_args": dict(REACH)}
+    made = sa.create_engine(url, pool_size=count, pool_pre_ping=True, hide_parameters=True, **more)
+    if not local:
+        event.listen(made, "connect", _end_idle_transactions)
+    return made
+
+
+def _end_idle_transactions(connection: DBAPIConnection, _record: object) -> None:
+    # Not as an option of the connection: poolers such as PgBouncer refuse those.
+    with contextlib.closing(connection.cursor()) as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {int(IDLE_SECONDS * 1000)}")
+    connection.commit()
 
 
 def under_way(engine: sa.Engine, name: str) -> tuple[int, int]:

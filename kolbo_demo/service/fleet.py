@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
-from kolbo_demo.service.database import REACH
+from kolbo_demo.service import database
 
 BEAT_SECONDS = 2.0
 LOST_SECONDS = 8.0
@@ -46,13 +46,7 @@ class Fleet:
 
     def __init__(self, url: sa.URL, executor: str, renders: bool) -> None:
         self._executor, self._renders = executor, renders
-        self._engine = sa.create_engine(
-            url,
-            pool_size=2,
-            pool_pre_ping=True,
-            connect_args=dict(REACH),
-            hide_parameters=True,
-        )
+        self._engine = database.connections(url, 2)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
 

@@ -182,7 +182,7 @@ class Jobs:
         else:
             url = database.file(self._folder)
             database.launch(url, self._executor)
-        self._reader = database.reader(url)
+        self._reader = database.connections(url)
         often = FLEET_POLL_SECONDS if self.shared else POLL_SECONDS
         queues = {making.NAME: self.concurrency, LINKS: FETCHES}
         if self.shared:

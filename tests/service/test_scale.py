@@ -30,6 +30,8 @@ __all__ = ["postgres", "s3_endpoint", "site"]
 
 LONG = 32.0
 """Seconds of speech: three segments."""
+SHARED = 16.0
+"""Two segments, one for each of two workers: who is left has nothing else to make first."""
 TAKEOVER_SECONDS = 15.0
 
 
@@ -158,6 +160,12 @@ def cables(postgres: Postgres) -> Iterator[list[Cable]]:
         cable.close()
 
 
+def reached_by(cable: Cable, site: Site, postgres: Postgres) -> Machine:
+    """A worker whose way to the database may be cut."""
+    url = site.url.replace(f":{postgres.port}/", f":{cable.port}/")
+    return site.start("worker", "--processes", "1", KOLBO_DATABASE_URL=url)
+
+
 @pytest.mark.parametrize("blow", ["killed", "frozen", "cut off"])
 def test_a_lost_worker_s_segments_are_taken_over(
     site: Site, postgres: Postgres, cables: list[Cable], files, blow: str
@@ -165,13 +173,12 @@ def test_a_lost_worker_s_segments_are_taken_over(
     _, base = site.page()
     workers = {}
     for cable in cables:
-        url = site.url.replace(f":{postgres.port}/", f":{cable.port}/")
-        worker = site.start("worker", "--processes", "1", KOLBO_DATABASE_URL=url)
+        worker = reached_by(cable, site, postgres)
         workers[worker.pid] = worker, cable
     for worker, _ in workers.values():
         worker.until(lambda said: "Working" in said)
     api = caller(base)
-    generation = api.start(files=files(LONG))
+    generation = api.start(files=files(SHARED))
 
     def both_render() -> dict[int, list[str]]:
         at_work: dict[int, list[str]] = {}
@@ -208,8 +215,8 @@ def test_a_lost_worker_s_segments_are_taken_over(
     elif blow == "cut off":
         cable.mend()
     status = api.finish(generation)
-    check(video_of(status), LONG)
-    assert len(segments(site, generation)) == 3
+    check(video_of(status), SHARED)
+    assert len(segments(site, generation)) == 2
     shared = Path(site.storage)
     wait(lambda: [path.suffix for path in files_of(shared)] == [".jpg", ".mp4"], 20)
     if blow != "killed":
@@ -218,6 +225,33 @@ def test_a_lost_worker_s_segments_are_taken_over(
         check(video_of(api.finish(api.start(files=files(1.0)))), 1.0)
         assert worker.end() == 0
         assert "Traceback" not in worker.said()
+
+
+def test_who_is_cut_off_within_a_transaction_keeps_nobody_waiting(
+    site: Site, postgres: Postgres, cables: list[Cable], files
+):
+    _, base = site.page()
+    cable = cables[0]
+    worker = reached_by(cable, site, postgres)
+    worker.until(lambda said: "Working" in said)
+    api = caller(base)
+    generation = api.start(files=files(SHARED))
+
+    def holder() -> int | None:
+        [(state, executor)] = site.ask(
+            "SELECT status, executor_id FROM dbos.workflow_status "
+            f"WHERE workflow_uuid = '{generation}'"
+        )
+        return pid_of(executor) if state == "PENDING" else None
+
+    lost = wait(holder)
+    # As it tells that it lives: its row stays locked.
+    cable.cut_within(b"INSERT INTO kolbo_processes")
+    site.workers(1)
+    wait(lambda: holder() not in (None, lost), TAKEOVER_SECONDS)
+    cable.mend()
+    check(video_of(api.finish(generation)), SHARED)
+    assert worker.end() == 0
 
 
 def test_cancelling_ends_every_segment_within_a_second(site: Site, files, renders):
