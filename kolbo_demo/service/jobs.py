@@ -26,6 +26,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import engine
+from kolbo_demo.child import ONE_THREAD
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
 from kolbo_demo.service import database, fetch, making, observe, process, running, split
 from kolbo_demo.service.errors import ServiceError
@@ -107,8 +108,8 @@ class Jobs:
         self.concurrency = 1 if self._url else default_concurrency()
         self.cores = 1 if self._url else _share(self.concurrency)
         """For one render."""
-        self.ready = None if self._url else process.Ready()
-        """Of many processes each has no core to spare for it."""
+        # Of many processes each has one core.
+        self.ready = process.Ready(ONE_THREAD if self._url else None)
         self._closing = threading.Event()
         self._stopping = threading.Event()
         self._running: dict[str, threading.Event] = {}
@@ -190,6 +191,8 @@ class Jobs:
             queues |= {LINKS: self.concurrency + 1, split.QUEUE: self.concurrency}
         for queue, most in queues.items():
             DBOS.register_queue(queue, worker_concurrency=most, polling_interval_sec=often)
+        if self.shared and self._renders:
+            self.ready.refill()  # a worker has nothing else to keep memory for
 
     def stop(self, *, at_once: bool = False) -> None:
         """Let running renders finish for a while, keep the rest for the next start, and close.
@@ -212,8 +215,7 @@ class Jobs:
         if self._reader:
             self._reader.dispose()
             self._reader = None
-        if self.ready:
-            self.ready.close()
+        self.ready.close()
         if self._fleet:
             self._fleet.leave()
             self._fleet = None

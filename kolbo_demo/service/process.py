@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kolbo_demo import logs
-from kolbo_demo.child import ONE_THREAD, Child, Message
+from kolbo_demo.child import Child, Message
 from kolbo_demo.service.errors import JobError
 
 _log = logging.getLogger(__name__)
@@ -90,7 +90,9 @@ class Ready:
     """One child that waits for the next task with all that it needs loaded: a generation does not
     wait for it to start."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: dict[str, str] | None = None) -> None:
+        """`environment` is added to this process's own for the child."""
+        self._environment = environment
         self._lock = threading.Lock()
         self._waiting: tuple[Child, Said] | None = None
 
@@ -101,12 +103,12 @@ class Ready:
         if taken and not taken[0].alive:
             taken[0].kill()
             taken = None
-        return taken or _started()
+        return taken or self._started()
 
     def refill(self) -> None:
         """Start one, if none waits."""
         with self._lock:
-            self._waiting = self._waiting or _started()
+            self._waiting = self._waiting or self._started()
 
     def close(self) -> None:
         """End the one that waits."""
@@ -115,17 +117,16 @@ class Ready:
         if waiting:
             waiting[0].kill()
 
-
-def _started(environment: dict[str, str] | None = None) -> tuple[Child, Said]:
-    said: Said = queue.SimpleQueue()
-    return Child(_CHILD, said, environment, leader=True), said
+    def _started(self) -> tuple[Child, Said]:
+        said: Said = queue.SimpleQueue()
+        return Child(_CHILD, said, self._environment, leader=True), said
 
 
 def run(
     task: Task | Segment | Join,
     on_progress: Callable[[int, int], None],
     wanted: Callable[[], bool],
-    ready: Ready | None = None,
+    ready: Ready,
 ) -> dict[str, Any] | None:
     """Render in a child and return its result.
 
@@ -135,10 +136,7 @@ def run(
     child is dead. Raises JobError. Whatever is raised here, the child does not outlive it; `ready`
     then has another one.
     """
-    if ready:
-        child, said = ready.take()
-    else:
-        child, said = _started(ONE_THREAD if isinstance(task, Segment) else None)
+    child, said = ready.take()
     crashed = False
     try:
         child.ask(do=type(task).__name__, **asdict(task))
@@ -150,8 +148,7 @@ def run(
         last = child.kill()
         if crashed:
             logs.event(_log, "render crashed", logging.WARNING, where=logs.places(last))
-        if ready:
-            ready.refill()
+        ready.refill()
 
 
 def _follow(

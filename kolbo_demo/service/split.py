@@ -66,8 +66,7 @@ def join(
         return not left.is_set() and (not all_there.is_set() or wanted())
 
     with ThreadPoolExecutor(1, "join") as pool:
-        # From now on: it encodes the voice, and takes each segment as it comes. In the child that
-        # is there since the plan is made: another one would only start beside the segments.
+        # From now on: it encodes the voice, and takes each segment as it comes.
         joining = pool.submit(process.run, task, lambda *_: None, joined, jobs.ready)
         try:
             if not _collected(generation, folder, told, parts, on_progress, wanted, joining):
@@ -168,7 +167,7 @@ def _rendered(part: dict[str, Any]) -> dict[str, Any]:
                 video=str(folder / "segment.mp4"),
             )
             with observe.stage("segment"):
-                made = process.run(task, on_progress, wanted)
+                made = process.run(task, on_progress, wanted, jobs.ready)
             if made is None or not wanted():
                 return {}
             storage.publish(folder / "segment.mp4", segment_name(generation, index))
