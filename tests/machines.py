@@ -7,8 +7,9 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -120,3 +121,31 @@ class Cable:
                             self.cut()
                     if self._whole.is_set():
                         (far if end is near else near).sendall(said)
+
+
+def wait(done: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """What `done` returns once it is something."""
+    deadline = time.monotonic() + seconds
+    while not (found := done()):
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.05)
+    return found
+
+
+def segments(site: Site, generation: str) -> dict[str, tuple[str, str]]:
+    """State and executor of each segment."""
+    rows = site.ask(
+        "SELECT workflow_uuid, status, executor_id FROM dbos.workflow_status "
+        f"WHERE workflow_uuid LIKE '{generation}-%' AND name = 'segment'"
+    )
+    return {name: (status, executor) for name, status, executor in rows}
+
+
+def pid_of(executor: str) -> int:
+    """The process that goes by this name in the database."""
+    return int(executor.split("-")[-2])
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Every file in it, however deep."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())

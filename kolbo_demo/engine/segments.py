@@ -63,6 +63,7 @@ CANCELLED = "The generation was cancelled."
 
 OnProgress = Callable[[int, int], None]
 IsCancelled = Callable[[], bool]
+Listen = Callable[[Features, Callable[[], None]], Heard]
 
 
 class Unsynced(NamedTuple):
@@ -138,17 +139,19 @@ def prepare(
     on_progress: OnProgress | None = None,
     cancelled: IsCancelled | None = None,
     mark: bool = False,
+    listen: Listen = hear,
 ) -> Plan:
     """Look at `source`, listen to `audio`, and write what segments need to the file `plan`.
 
     Arguments and errors are those of `render.render`. `on_progress` gets the frames looked at, and
-    how many there are in the whole job: those, and all that will be shown.
+    how many there are in the whole job: those, and all that will be shown. `listen` does what
+    `speech.hear` does, in a thread.
     """
     _check_engine()
     tell, stop = on_progress or _untold, cancelled or _unstopped
     kind = inspect_source(source).kind
     _check(stop)
-    voice = Features.of(read_voice(audio, RATE))
+    voice = features(audio)
     duration = voice.duration
     if duration < SHORTEST_VOICE:
         raise MediaError(
@@ -157,7 +160,7 @@ def prepare(
     left = Event()
     with ThreadPoolExecutor(1, "hearing") as pool:
         # While the source is looked at, and no longer than that is worth while.
-        hearing = pool.submit(hear, voice, lambda: _check(lambda: left.is_set() or stop()))
+        hearing = pool.submit(listen, voice, lambda: _check(lambda: left.is_set() or stop()))
         try:
             if kind == "image":
                 made = _of_still(source, duration, face, hearing, directions)
@@ -169,6 +172,20 @@ def prepare(
     made = replace(made, mark=mark)
     stored.save(plan, made)
     return made
+
+
+def features(audio: Path) -> Features:
+    """What a file's voice is heard by. Raises MediaError."""
+    return Features.of(read_voice(audio, RATE))
+
+
+def listen(audio: Path, heard: Path) -> None:
+    """Write what is heard in `audio` to the file `heard`, for a `prepare` elsewhere.
+
+    Raises MediaError, EngineError or OSError.
+    """
+    _check_engine()
+    stored.save(heard, hear(features(audio)))
 
 
 def _of_still(

@@ -19,7 +19,7 @@ _ARRAY = "array"
 
 def save(path: Path, value: object) -> None:
     """Write a dataclass to an .npz file. Its fields, and those of dataclasses in them, are arrays,
-    numbers, text, fractions, None, and lists or tuples of such."""
+    numbers, text, fractions, None, and lists, tuples or dictionaries by text of such."""
     arrays: dict[str, Any] = {}
 
     def plain(value: Any) -> Any:
@@ -28,6 +28,8 @@ def save(path: Path, value: object) -> None:
             return {_ARRAY: str(len(arrays) - 1)}
         if is_dataclass(value):
             return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        if isinstance(value, dict):
+            return {name: plain(item) for name, item in value.items()}
         if isinstance(value, list | tuple):
             return [plain(item) for item in value]
         return str(value) if isinstance(value, Fraction) else value
@@ -52,6 +54,8 @@ def load(path: Path, kind: type[Stored]) -> Stored:
             return tuple(made(one, part) for one, part in zip(inner, value, strict=True))
         if origin in (list, tuple, Sequence):
             return (tuple if origin is tuple else list)(made(inner[0], part) for part in value)
+        if origin is dict:
+            return {name: made(inner[1], part) for name, part in value.items()}
         if isinstance(value, dict):
             hints = get_type_hints(hint)
             return hint(**{name: made(hints[name], part) for name, part in value.items()})

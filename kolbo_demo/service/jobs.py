@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from kolbo_demo import engine
 from kolbo_demo.child import ONE_THREAD
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
-from kolbo_demo.service import database, fetch, making, observe, process, running, split
+from kolbo_demo.service import database, fetch, listening, making, observe, process, running, split
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.fleet import Fleet
 from kolbo_demo.service.storage import INPUTS, PARTS, Storage, thumbnail_name, video_name
@@ -185,7 +185,7 @@ class Jobs:
             database.launch(url, self._executor)
         self._reader = database.connections(url)
         often = FLEET_POLL_SECONDS if self.shared else POLL_SECONDS
-        queues = {making.NAME: self.concurrency, LINKS: FETCHES}
+        queues = {running.GENERATIONS: self.concurrency, LINKS: FETCHES}
         if self.shared:
             # What one process has fetched no other can take: it shall not hoard.
             queues |= {LINKS: self.concurrency + 1, split.QUEUE: self.concurrency}
@@ -239,7 +239,7 @@ class Jobs:
         with SetWorkflowID(generation):
             own = {"file": secrets.token_hex(16), "created": time.time()}
             linked = job.get("source_url") or job.get("audio_url")
-            DBOS.enqueue_workflow(LINKS if linked else making.NAME, making.run, job | own)
+            DBOS.enqueue_workflow(LINKS if linked else running.GENERATIONS, making.run, job | own)
 
     def find(self, generation: str) -> Progress | None:
         """Where a generation stands, or None where there is none of that id."""
@@ -272,12 +272,12 @@ class Jobs:
     def load(self) -> tuple[int, int]:
         """How many generations wait, and how many run. Raises SQLAlchemyError."""
         assert self._reader
-        return database.under_way(self._reader, making.NAME)
+        return database.under_way(self._reader, running.GENERATIONS)
 
     def resume_postponed(self) -> None:
         """Take up again what should run here and does not. To be called now and then."""
         pending = DBOS.list_workflows(
-            name=[making.NAME, split.NAME],
+            name=[running.GENERATIONS, listening.NAME, split.NAME],
             status="PENDING",
             executor_id=self._executor,
             load_input=False,
@@ -288,7 +288,9 @@ class Jobs:
         self._missed = Counter({name: self._missed[name] + 1 for name in missed})
         for row in pending:
             if self._missed[row.workflow_id] >= MISSED_LOOKS and not self._closing.is_set():
-                DBOS.resume_workflow(row.workflow_id, queue_name=row.queue_name or making.NAME)
+                DBOS.resume_workflow(
+                    row.workflow_id, queue_name=row.queue_name or running.GENERATIONS
+                )
 
     def discard(self, generation: str, file: str | None = None) -> None:
         """Remove a generation's inputs, and its results where `file` names them."""
@@ -311,6 +313,10 @@ class Jobs:
             self._running.pop(workflow, None)
             ended.set()
             self.changed.set()
+
+    def only(self, workflow: str) -> bool:
+        """Whether this process is at nothing else."""
+        return not self._running.keys() - {workflow}
 
     def check_stopping(self) -> None:
         """Raises StoppedError when the process goes down."""

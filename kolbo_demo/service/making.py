@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
 from kolbo_demo.contract import COMPLETED, FAILED
-from kolbo_demo.service import fetch, observe, process, running, split
+from kolbo_demo.service import fetch, listening, observe, process, running, split
 from kolbo_demo.service.errors import JobError
 from kolbo_demo.service.patience import PostponedError, patient
 from kolbo_demo.service.running import StoppedError
@@ -26,8 +26,6 @@ from kolbo_demo.service.storage import (
     video_name,
 )
 
-NAME = "lipsync"
-"""Of the workflow and of its queue."""
 PROGRESS_SECONDS = 0.5
 """Progress is written at most so often."""
 
@@ -36,7 +34,7 @@ class _UnwantedError(Exception):
     """What was being made is not to be kept."""
 
 
-@DBOS.workflow(name=NAME, max_recovery_attempts=running.MAX_ATTEMPTS)
+@DBOS.workflow(name=running.GENERATIONS, max_recovery_attempts=running.MAX_ATTEMPTS)
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Carry a generation out. Returns `made` or `failure`."""
     with logs.about(str(DBOS.workflow_id)):
@@ -115,6 +113,7 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
             jobs.slot(wanted),
             patient(generation),
             storage.workspace(generation) as folder,
+            listening.others(generation, folder) as listen,
         ):
             plan = folder / "plan.npz"
             task = process.Task(
@@ -128,9 +127,10 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
                 mark=job.get("mark", False),
                 workers=jobs.cores,
                 plan=str(plan) if jobs.shared else None,
+                told=str(folder / listening.TOLD) if jobs.shared else None,
             )
             with observe.stage("render"):
-                made = process.run(task, _teller(generation), wanted, jobs.ready)
+                made = process.run(task, _teller(generation), wanted, jobs.ready, listen)
             if made is None or not wanted():
                 return {}
             if plan.exists():

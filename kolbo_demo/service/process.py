@@ -50,6 +50,18 @@ class Task:
     plan: str | None = None
     """Where to write the plan of a long one, for others to make its segments; None: all is made
     here."""
+    told: str | None = None
+    """A file to come: while it is there another process listens to the voice of a long one, and in
+    the end it tells (`handed`) in `heard` where what is heard is."""
+
+
+@dataclass(frozen=True)
+class Listen:
+    """A voice to be listened to for another process that plans."""
+
+    audio: str
+    heard: str
+    """Where what is heard goes."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +83,15 @@ class Join:
     plan: str
     audio: str
     segments: list[str]
-    """Files to come, in order, one that tells of each."""
+    """Files to come, in order, one that tells of each: `video`, where it is, and `unsynced`."""
     video: str
     thumbnail: str
 
 
-def handed(told: Path, video: Path, unsynced: list[list[Any]]) -> None:
-    """Tell a `Join` that one of its segments is made, and the spans that it told."""
+def handed(told: Path, **what: Any) -> None:
+    """Tell a process that waits for others what has become of their work, in the file `told`."""
     made = told.with_suffix(".new")
-    made.write_text(json.dumps({"video": str(video), "unsynced": unsynced}))
+    made.write_text(json.dumps(what))
     made.replace(told)
 
 
@@ -123,16 +135,18 @@ class Ready:
 
 
 def run(
-    task: Task | Segment | Join,
+    task: Task | Listen | Segment | Join,
     on_progress: Callable[[int, int], None],
     wanted: Callable[[], bool],
     ready: Ready,
+    on_long: Callable[[], None] = lambda: None,
 ) -> dict[str, Any] | None:
     """Render in a child and return its result.
 
     Of a `Task` and a `Join` that is duration (s), width, height (px)...; of a task that only made
     a plan `segments`, `frames` to be shown and `looks` taken; of a `Segment` its `unsynced` spans.
-    `on_progress` gets frames done and frames in all. None means that `wanted` said no and the
+    `on_progress` gets frames done and frames in all, `on_long` is called where only a plan will be
+    made, before that. None means that `wanted` said no and the
     child is dead. Raises JobError. Whatever is raised here, the child does not outlive it; `ready`
     then has another one.
     """
@@ -140,7 +154,7 @@ def run(
     crashed = False
     try:
         child.ask(do=type(task).__name__, **asdict(task))
-        return _follow(child, said, on_progress, wanted)
+        return _follow(child, said, on_progress, wanted, on_long)
     except JobError as error:
         crashed = error.failure.code == _CRASHED
         raise
@@ -156,6 +170,7 @@ def _follow(
     said: Said,
     on_progress: Callable[[int, int], None],
     wanted: Callable[[], bool],
+    on_long: Callable[[], None],
 ) -> dict[str, Any] | None:
     told, look = time.monotonic(), 0.0
     while True:
@@ -174,6 +189,8 @@ def _follow(
             raise broken(child.last_words())
         if "progress" in message:
             on_progress(*message["progress"])
+        elif "long" in message:
+            on_long()
         elif "failure" in message:
             failure = message["failure"]
             raise JobError(failure.pop("message"), **failure)

@@ -16,11 +16,13 @@ from kolbo_demo.child import parent
 from kolbo_demo.confine import confine
 from kolbo_demo.service.catalogue import for_kind, kind_of_model
 from kolbo_demo.service.errors import JobError, storage_failed
-from kolbo_demo.service.process import Join, Segment, Task, broken
+from kolbo_demo.service.process import Join, Listen, Segment, Task, broken
 
 if TYPE_CHECKING:
+    from kolbo_demo.engine import segments
     from kolbo_demo.engine.render import Rendered
     from kolbo_demo.engine.segments import Plan, Unsynced
+    from kolbo_demo.engine.speech import Features, Heard
 
 HANDED_SECONDS = 0.1
 """How often a child looks whether what others make for it is there."""
@@ -31,11 +33,12 @@ CPU_SECONDS = 300.0
 CPU_SECONDS_A_SECOND = 200.0
 """Processor time for each second of the voice: twice what 120 frames of 4096x2304 take."""
 _NICENESS = 5
-WAITS = "kolbo waits"
-"""What a child without a task is called; 15 letters at most."""
+WAITS, RENDERS = "kolbo waits", "kolbo renders"
+"""What a child without a task is called, and one with a task; 15 letters at most."""
 
-Tell = Callable[[int, int], None]
-"""Tells the parent the frames that are done, and how many there are in all."""
+Tell = Callable[..., None]
+"""Tells the parent: `progress`, the frames that are done and how many there are in all, or that it
+is `long`."""
 
 
 def main() -> None:
@@ -47,11 +50,11 @@ def main() -> None:
         _be_called(WAITS)
         _load()
         request = next(requests)
-        _be_called("kolbo renders")
+        _be_called(RENDERS)
         kind, do = _WORK[request.pop("do")]
         try:
             with _told():  # here, not above: the parent needs no decoder and no engine
-                result = do(kind(**request), lambda done, total: tell(progress=[done, total]))
+                result = do(kind(**request), tell)
         except JobError as error:
             tell(failure=error.failure.model_dump())
         else:
@@ -82,6 +85,7 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
     from kolbo_demo.engine.directions import Directions
     from kolbo_demo.engine.render import render as render_video
     from kolbo_demo.engine.segments import prepare, segments_in
+    from kolbo_demo.engine.speech import hear
 
     source = media.inspect_source(Path(task.source))
     audio = media.inspect_audio(Path(task.audio))
@@ -104,14 +108,16 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
         "visible_mark": task.mark,
     }
     if task.plan and segments_in(audio.duration or 0.0) > 1:
+        tell(long=True)
         plan = prepare(
             Path(task.source),
             Path(task.audio),
             Path(task.plan),
             face,
             directions,
-            tell,
+            on_progress=_frames(tell),
             mark=task.mark,
+            listen=_listening(Path(task.told)) if task.told else hear,
         )
         return about | {
             "segments": len(plan.segments),
@@ -124,12 +130,54 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
         Path(task.video),
         face=face,
         directions=directions,
-        on_progress=tell,
+        on_progress=_frames(tell),
         workers=task.workers,
         mark=task.mark,
     )
     _save_first_frame(task)
     return about | _measures(made, made.unsynced)
+
+
+def _frames(tell: Tell) -> Callable[[int, int], None]:
+    return lambda done, total: tell(progress=[done, total])
+
+
+class _TakenError(Exception):
+    """Somebody else listens."""
+
+
+def _listening(told: Path) -> "segments.Listen":
+    """What hears a voice itself until `told` says that another does, and then waits for that one;
+    it begins anew where `told` is withdrawn."""
+    from kolbo_demo.engine import stored
+    from kolbo_demo.engine.speech import Heard, hear
+
+    def listen(voice: "Features", go_on: Callable[[], None]) -> "Heard":
+        def nobody_else() -> None:
+            go_on()
+            if told.exists():
+                raise _TakenError
+
+        with contextlib.suppress(_TakenError):
+            return hear(voice, nobody_else)
+        with contextlib.suppress(FileNotFoundError):
+            while not (heard := json.loads(told.read_text())["heard"]):
+                go_on()
+                time.sleep(HANDED_SECONDS)
+            return stored.load(Path(heard), Heard)
+        return hear(voice, go_on)
+
+    return listen
+
+
+def _listen(task: Listen, _tell: Tell) -> dict[str, Any]:
+    from kolbo_demo import media
+    from kolbo_demo.engine.segments import listen
+
+    audio = media.inspect_audio(Path(task.audio))
+    confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * (audio.duration or 0))
+    listen(Path(task.audio), Path(task.heard))
+    return {}
 
 
 def _segment(task: Segment, tell: Tell) -> dict[str, Any]:
@@ -141,7 +189,7 @@ def _segment(task: Segment, tell: Tell) -> dict[str, Any]:
         Path(task.source),
         task.index,
         Path(task.video),
-        tell,
+        _frames(tell),
         threaded=False,
     )
     return {"unsynced": unsynced}
@@ -150,12 +198,12 @@ def _segment(task: Segment, tell: Tell) -> dict[str, Any]:
 def _join(task: Join, tell: Tell) -> dict[str, Any]:
     from kolbo_demo.engine.segments import Unsynced, check_synced, join, merged
 
-    spans: list[Unsynced] = []
+    spans, waited = list[Unsynced](), _frames(tell)
 
     def segments() -> Iterator[Path]:
         for index, told in enumerate(map(Path, task.segments)):
             while not told.exists():
-                tell(index, len(task.segments))  # others are slow, this process is not stuck
+                waited(index, len(task.segments))  # others are slow, this process is not stuck
                 time.sleep(HANDED_SECONDS)
             segment = json.loads(told.read_text())
             spans.extend(Unsynced(*span) for span in segment["unsynced"])
@@ -170,6 +218,7 @@ def _join(task: Join, tell: Tell) -> dict[str, Any]:
 
 _WORK: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
     "Task": (Task, render),
+    "Listen": (Listen, _listen),
     "Segment": (Segment, _segment),
     "Join": (Join, _join),
 }

@@ -17,6 +17,8 @@ from kolbo_demo.service.fleet import TAKEOVERS
 if TYPE_CHECKING:
     from kolbo_demo.service.jobs import Jobs
 
+GENERATIONS = "lipsync"
+"""The workflow that is a generation, and its queue."""
 MAX_ATTEMPTS = 10
 """A workflow that has taken the whole machine down so often is given up."""
 LOST = Failure(

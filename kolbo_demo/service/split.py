@@ -106,7 +106,7 @@ def _collected(
             if outcome is not None:
                 index = missing.pop(status.workflow_id)
                 path = storage.bring(segment_name(generation, index), folder)
-                process.handed(told[index], path, outcome["unsynced"])
+                process.handed(told[index], video=str(path), unsynced=outcome["unsynced"])
             done[status.workflow_id] = (status.attributes or {}).get(_FRAMES, 0)
         if not missing:
             return True

@@ -180,6 +180,11 @@ def plan_name(generation: str) -> str:
     return f"{PARTS}/{generation}/plan.npz"
 
 
+def heard_name(generation: str) -> str:
+    """Storage name of what another process than the one that plans has heard in its voice."""
+    return f"{PARTS}/{generation}/heard.npz"
+
+
 def segment_name(generation: str, index: int) -> str:
     """Storage name of one of its segments."""
     return f"{PARTS}/{generation}/{index}.mp4"

@@ -19,7 +19,7 @@ import requests
 from PIL import Image
 
 from kolbo_demo.service.app import LocalService
-from kolbo_demo.service.renderer import WAITS
+from kolbo_demo.service.renderer import RENDERS
 from tests.machines import s3_endpoint
 
 __all__ = ["s3_endpoint"]
@@ -220,9 +220,6 @@ except ServiceError as error:
 """
 
 
-_RENDER = b"kolbo_demo.service.renderer"
-
-
 class OtherProcess:
     """A service with default limits in a process of its own."""
 
@@ -278,16 +275,17 @@ def alive(pid: int) -> bool:
 @pytest.fixture
 def renders() -> Callable[..., list[int]]:
     """The process ids of the renders that a process has started and that run still, or of what
-    another command line tells. One that waits for its task is none yet."""
+    another command line tells. One that starts, or waits for its task, is none yet."""
 
-    def find(parent: int, told: bytes = _RENDER) -> list[int]:
+    def find(parent: int, told: bytes | None = None) -> list[int]:
         found = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
                 state, ppid = stat.read_text().rpartition(")")[2].split()[:2]
+                called = (stat.parent / "comm").read_text().strip()
                 command = (stat.parent / "cmdline").read_bytes()
-                waits = (stat.parent / "comm").read_text().strip() == WAITS
-                if int(ppid) == parent and state != "Z" and told in command and not waits:
+                named = told in command if told else called == RENDERS
+                if int(ppid) == parent and state != "Z" and named:
                     found.append(int(stat.parent.name))
         return found
 

@@ -7,7 +7,7 @@ import io
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from benchmarks.site import Machine, Postgres, Site
 from kolbo_demo.engine import segments as engine_segments
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.video import load_voice
-from tests.machines import Cable, postgres, s3_endpoint, site
+from tests.machines import Cable, files_of, pid_of, postgres, s3_endpoint, segments, site, wait
 from tests.service.conftest import Caller, alive, root
 
 __all__ = ["postgres", "s3_endpoint", "site"]
@@ -78,35 +78,10 @@ def check(video: bytes, seconds: float) -> list[np.ndarray]:
     return frames
 
 
-def wait(done: Callable[[], Any], seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := done()):
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.05)
-    return found
-
-
-def segments(site: Site, generation: str) -> dict[str, tuple[str, str]]:
-    """State and executor of each segment."""
-    rows = site.ask(
-        "SELECT workflow_uuid, status, executor_id FROM dbos.workflow_status "
-        f"WHERE workflow_uuid LIKE '{generation}-%'"
-    )
-    return {name: (status, executor) for name, status, executor in rows}
-
-
-def pid_of(executor: str) -> int:
-    return int(executor.split("-")[-2])
-
-
 def members(crew: Machine) -> list[int]:
     """The processes that have begun to work, dead ones too."""
     words = [word.rstrip(".") for word in crew.said().split()]
     return [int(word) for word in words if word.isdecimal()]
-
-
-def files_of(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def test_two_workers_share_a_long_generation_through_s3(
@@ -260,13 +235,14 @@ def test_cancelling_ends_every_segment_within_a_second(site: Site, files, render
     api = caller(base)
     generation = api.start(files=files(4 * LONG))
 
-    def children(worker: Machine) -> list[int]:
-        return renders(worker.pid)
+    def children() -> list[list[int]]:
+        return [renders(worker.pid) for worker in workers]
 
-    wait(lambda: all(children(worker) for worker in workers))
+    wait(lambda: all(children()))
     time.sleep(0.5)
+    at_work = [child for each in children() for child in each]
     assert api.cancel(generation).json()["state"] == "cancelled"
-    wait(lambda: not any(children(worker) for worker in workers), 1.5)
+    wait(lambda: not any(map(alive, at_work)), 1.5)
     assert api.status(generation)["state"] == "cancelled"
     assert {state for state, _ in segments(site, generation).values()} <= {"CANCELLED", "SUCCESS"}
     wait(lambda: files_of(Path(site.storage)) == [], 5)
@@ -284,6 +260,10 @@ def test_a_segment_that_crashes_fails_the_generation(site: Site, files, renders)
     status = api.finish(generation)
     assert status["state"] == "failed"
     assert status["failure"]["code"] == "ENGINE_CRASHED"
+    # There was nobody else to listen to the voice.
+    assert site.ask(
+        "SELECT status, started_at_epoch_ms FROM dbos.workflow_status WHERE name = 'listen'"
+    ) == [("CANCELLED", None)]
     wait(lambda: not renders(worker.pid), 5)
     wait(lambda: files_of(Path(site.storage)) == [], 5)
 

@@ -1,0 +1,98 @@
+"""A long voice, listened to by another process while the one that plans looks at the source.
+
+It waits in the queue of generations: the process that plans has its turn there already, so only one
+with nothing to do takes it. Where there is none, the one that plans listens itself.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context
+from pathlib import Path
+from threading import Event
+
+from dbos import DBOS, SetWorkflowID
+from sqlalchemy.exc import SQLAlchemyError
+
+from kolbo_demo import logs
+from kolbo_demo.service import observe, process, running
+from kolbo_demo.service.errors import JobError
+from kolbo_demo.service.patience import patient
+from kolbo_demo.service.storage import heard_name, input_name
+
+NAME = "listen"
+TOLD = "voice.json"
+"""In the workspace of the process that plans: what its child reads of the others."""
+LOOK_SECONDS = 0.25
+
+
+@contextlib.contextmanager
+def others(generation: str, folder: Path) -> Iterator[Callable[[], None]]:
+    """For as long as a generation is planned in the workspace `folder`: a function that has others
+    listen to its voice, and returns at once."""
+    over, asking = Event(), list[Future[None]]()
+    with ThreadPoolExecutor(1, "listen") as pool:
+        # Not as a step of the workflow, in which dbos queues nothing.
+        ask = Context().run
+        try:
+            yield lambda: asking.append(pool.submit(ask, _asked, generation, folder, over))
+        finally:
+            over.set()
+    for asked in asking:
+        asked.result()
+
+
+def _asked(generation: str, folder: Path, over: Event) -> None:
+    """Have it done, and tell who plans: that it is being done, and where it is; or not any more."""
+    workflow, told = f"{generation}-voice", folder / TOLD
+    with contextlib.suppress(SQLAlchemyError, OSError):
+        with SetWorkflowID(workflow):
+            DBOS.enqueue_workflow(running.GENERATIONS, _listen, generation)
+        while not over.wait(LOOK_SECONDS):
+            status = DBOS.get_workflow_status(workflow)
+            state = status.status if status else None
+            if state == "SUCCESS" and status and status.output:
+                heard = running.jobs().storage.bring(heard_name(generation), folder)
+                process.handed(told, heard=str(heard))
+                return
+            if state == "PENDING":
+                process.handed(told, heard=None)
+            elif state != "ENQUEUED" or told.exists():
+                break  # it was not done, or is to be done anew: nobody waits for that
+    told.unlink(missing_ok=True)
+    with contextlib.suppress(SQLAlchemyError):
+        DBOS.cancel_workflow(workflow)
+
+
+@DBOS.workflow(name=NAME, max_recovery_attempts=running.MAX_ATTEMPTS)
+def _listen(generation: str) -> bool:
+    workflow = str(DBOS.workflow_id)
+    with logs.about(generation), running.jobs().at_work(workflow), patient(workflow):
+        return _heard(generation)
+
+
+@DBOS.step(name=NAME)
+def _heard(generation: str) -> bool:
+    """Whether what is heard in a generation's voice is in the storage now."""
+    jobs, workflow = running.jobs(), str(DBOS.workflow_id)
+    if not jobs.only(workflow):
+        return False  # they would only take turns
+    wanted, storage, name = running.watch(workflow), jobs.storage, heard_name(generation)
+    try:
+        with patient(workflow), storage.workspace(workflow) as folder:
+            task = process.Listen(
+                audio=str(storage.bring(input_name(generation, "audio"), folder)),
+                heard=str(folder / "heard.npz"),
+            )
+            with observe.stage("listen"):
+                made = process.run(task, lambda *_: None, wanted, jobs.ready)
+            if made is None:
+                return False
+            storage.publish(folder / "heard.npz", name)
+            # What there was of the generation may have been removed before.
+            if not wanted() or running.cancelled(generation):
+                storage.delete(name)
+                return False
+    except (JobError, FileNotFoundError):
+        return False  # who plans meets it, too, and tells
+    return True
