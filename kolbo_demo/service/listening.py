@@ -85,7 +85,7 @@ def _heard(generation: str) -> bool:
                 heard=str(folder / "heard.npz"),
             )
             with observe.stage("listen"):
-                made = process.run(task, lambda *_: None, wanted, jobs.ready)
+                made = process.run(task, lambda *_: None, wanted, jobs.ready, generation=generation)
             if made is None:
                 return False
             storage.publish(folder / "heard.npz", name)

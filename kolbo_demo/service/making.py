@@ -130,7 +130,14 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
                 told=str(folder / listening.TOLD) if jobs.shared else None,
             )
             with observe.stage("render"):
-                made = process.run(task, _teller(generation), wanted, jobs.ready, listen)
+                made = process.run(
+                    task,
+                    _teller(generation),
+                    wanted,
+                    jobs.ready,
+                    listen,
+                    generation if jobs.shared else None,
+                )
             if made is None or not wanted():
                 return {}
             if plan.exists():

@@ -2,7 +2,8 @@
 
 A decoder that crashes on a hostile file takes one generation down, not the service; a cancelled
 render is killed at once; the page stays quick while pixels are made. The child tells progress, then
-the outcome; the processes that it starts in turn are of its group and end with it.
+the outcome; the processes that it starts in turn are of its group and end with it. No child sees
+the files of two generations, but one may do several parts of the same.
 """
 
 import json
@@ -23,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.2
 """How often a running render looks whether it is still wanted."""
+KEPT_SECONDS = 10.0
+"""A child that has done a part of a generation waits so long for the next one."""
 STALL_SECONDS = 900.0
 """A render that tells nothing for so long is given up: the longest audio takes less to read."""
 _CRASHED = "ENGINE_CRASHED"
@@ -98,24 +101,63 @@ def handed(told: Path, **what: Any) -> None:
 Said = queue.SimpleQueue[tuple[Child, Message | None]]
 
 
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """A child that has done a part of a generation, from the end of one to the next."""
+
+    generation: str
+    child: Child
+    said: Said
+
+
 class Ready:
-    """One child that waits for the next task with all that it needs loaded: a generation does not
-    wait for it to start."""
+    """A child that waits for the next task with all that it needs loaded: a generation does not
+    wait for it to start. And one that has done a part of a generation, and waits for the next part
+    of it: what is warm saves a segment a third of its time."""
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
         """`environment` is added to this process's own for the child."""
         self._environment = environment
         self._lock = threading.Lock()
         self._waiting: tuple[Child, Said] | None = None
+        self._kept: _Kept | None = None
 
-    def take(self) -> tuple[Child, Said]:
-        """The one that waits, or a new one; to be killed by who took it."""
+    def take(self, generation: str | None = None) -> tuple[Child, Said]:
+        """The one that has done a part of this generation, or the one that waits, or a new one; to
+        be killed, or kept, by who took it."""
         with self._lock:
+            kept = self._kept if generation else None
+            if kept:
+                self._kept = None
+                if kept.generation == generation and kept.child.alive:
+                    return kept.child, kept.said
             taken, self._waiting = self._waiting, None
+        if kept:
+            kept.child.kill()
         if taken and not taken[0].alive:
             taken[0].kill()
             taken = None
         return taken or self._started()
+
+    def keep(self, generation: str, child: Child, said: Said) -> None:
+        """Have a child that was taken, and has done its part, wait for the next."""
+        kept = _Kept(generation, child, said)
+        with self._lock:
+            before, self._kept = self._kept, kept
+        if before:
+            before.child.kill()
+        end = threading.Timer(KEPT_SECONDS, self._end_kept, [kept])
+        end.daemon = True
+        end.start()
+
+    def _end_kept(self, which: "_Kept | None" = None) -> None:
+        """End the kept one; where `which` is given, only if that has not been taken since."""
+        with self._lock:
+            kept = self._kept
+            if not kept or which not in (None, kept):
+                return
+            self._kept = None
+        kept.child.kill()
 
     def refill(self) -> None:
         """Start one, if none waits."""
@@ -123,7 +165,8 @@ class Ready:
             self._waiting = self._waiting or self._started()
 
     def close(self) -> None:
-        """End the one that waits."""
+        """End those that wait."""
+        self._end_kept()
         with self._lock:
             waiting, self._waiting = self._waiting, None
         if waiting:
@@ -140,6 +183,7 @@ def run(
     wanted: Callable[[], bool],
     ready: Ready,
     on_long: Callable[[], None] = lambda: None,
+    generation: str | None = None,
 ) -> dict[str, Any] | None:
     """Render in a child and return its result.
 
@@ -148,21 +192,25 @@ def run(
     `on_progress` gets frames done and frames in all, `on_long` is called where only a plan will be
     made, before that. None means that `wanted` said no and the
     child is dead. Raises JobError. Whatever is raised here, the child does not outlive it; `ready`
-    then has another one.
+    then has another one. After a part of a `generation` it is kept for the next.
     """
-    child, said = ready.take()
-    crashed = False
+    child, said = ready.take(generation)
+    crashed, result = False, None
     try:
         child.ask(do=type(task).__name__, **asdict(task))
-        return _follow(child, said, on_progress, wanted, on_long)
+        result = _follow(child, said, on_progress, wanted, on_long)
     except JobError as error:
         crashed = error.failure.code == _CRASHED
         raise
     finally:
-        last = child.kill()
-        if crashed:
-            logs.event(_log, "render crashed", logging.WARNING, where=logs.places(last))
+        if generation and result is not None:
+            ready.keep(generation, child, said)
+        else:
+            last = child.kill()
+            if crashed:
+                logs.event(_log, "render crashed", logging.WARNING, where=logs.places(last))
         ready.refill()
+    return result
 
 
 def _follow(

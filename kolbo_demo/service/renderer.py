@@ -1,7 +1,7 @@
 """The process in which one render happens: the child of `process`.
 
-It waits with all that it needs loaded, reads one task from standard input, does it, and tells the
-outcome on standard output.
+It waits with all that it needs loaded, reads a task from standard input, does it, tells the outcome
+on standard output, and waits for the next.
 """
 
 import contextlib
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from kolbo_demo.engine.segments import Plan, Unsynced
     from kolbo_demo.engine.speech import Features, Heard
 
+TELL_SECONDS = 0.1
+"""Progress is told at most so often: who hears it takes its part of the same core."""
 HANDED_SECONDS = 0.1
 """How often a child looks whether what others make for it is there."""
 MEMORY_BYTES = 4 * 1024**3
@@ -42,23 +44,24 @@ is `long`."""
 
 
 def main() -> None:
-    """Read one task from standard input, do it, tell the outcome on standard output."""
+    """Read tasks from standard input, do them, tell the outcomes on standard output."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     confine(CPU_SECONDS, MEMORY_BYTES)
     with parent() as (requests, tell):
         _be_called(WAITS)
         _load()
-        request = next(requests)
-        _be_called(RENDERS)
-        kind, do = _WORK[request.pop("do")]
-        try:
-            with _told():  # here, not above: the parent needs no decoder and no engine
-                result = do(kind(**request), tell)
-        except JobError as error:
-            tell(failure=error.failure.model_dump())
-        else:
-            tell(result=result)
+        for request in requests:
+            _be_called(RENDERS)
+            kind, do = _WORK[request.pop("do")]
+            try:
+                with _told():  # here, not above: the parent needs no decoder and no engine
+                    result = do(kind(**request), tell)
+            except JobError as error:
+                tell(failure=error.failure.model_dump())
+            else:
+                _be_called(WAITS)
+                tell(result=result)
 
 
 def _be_called(name: str) -> None:
@@ -139,7 +142,15 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
 
 
 def _frames(tell: Tell) -> Callable[[int, int], None]:
-    return lambda done, total: tell(progress=[done, total])
+    due = 0.0
+
+    def told(done: int, total: int) -> None:
+        nonlocal due
+        if done == total or time.monotonic() >= due:
+            tell(progress=[done, total])
+            due = time.monotonic() + TELL_SECONDS
+
+    return told
 
 
 class _TakenError(Exception):

@@ -167,7 +167,7 @@ def _rendered(part: dict[str, Any]) -> dict[str, Any]:
                 video=str(folder / "segment.mp4"),
             )
             with observe.stage("segment"):
-                made = process.run(task, on_progress, wanted, jobs.ready)
+                made = process.run(task, on_progress, wanted, jobs.ready, generation=generation)
             if made is None or not wanted():
                 return {}
             storage.publish(folder / "segment.mp4", segment_name(generation, index))
