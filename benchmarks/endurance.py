@@ -4,6 +4,7 @@ Each render runs in a process of its own whose memory, and that of the processes
 from Linux's /proc while it works: pages shared by several count once.
 """
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -104,7 +105,7 @@ def _rendered(source: Path, voice: Path, out: Path) -> dict[str, float]:
     with child:
         if child.stdout.readline() != "ready\n":
             raise RuntimeError("the engine does not start")
-        idle = peak = _megabytes(child.pid)
+        idle = peak = megabytes(child.pid)
         start = time.perf_counter()
         child.stdin.write("\n")
         child.stdin.flush()
@@ -118,23 +119,32 @@ def _rendered(source: Path, voice: Path, out: Path) -> dict[str, float]:
 
         threading.Thread(target=listen, daemon=True).start()
         while not ended.wait(LOOK_SECONDS):
-            peak = max(peak, _megabytes(child.pid))
+            peak = max(peak, megabytes(child.pid))
         seconds = time.perf_counter() - start
     if answer != ["done\n"]:
         raise RuntimeError("the render failed")
     return {"seconds": seconds, "idle": idle, "peak": peak}
 
 
-def _megabytes(pid: int) -> float:
-    """Memory of a process and of all that it started."""
+def started_by(pid: int) -> list[int]:
+    """A process and all that it started and that runs still."""
     try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         children = " ".join((task / "children").read_text() for task in tasks).split()
     except OSError:  # it has just ended
-        return 0.0
-    own = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-    return own / 1024 + sum(_megabytes(int(child)) for child in children)
+        return []
+    return [pid, *(each for child in children for each in started_by(int(child)))]
+
+
+def megabytes(pid: int) -> float:
+    """Memory of a process and of all that it started."""
+    found = 0.0
+    for each in started_by(pid):
+        with contextlib.suppress(OSError):  # it has just ended
+            rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
+            kilobytes = next(line.split()[1] for line in rollup.splitlines() if "Pss:" in line)
+            found += int(kilobytes) / 1024
+    return found
 
 
 def voice(path: Path, minutes: int) -> Path:

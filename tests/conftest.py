@@ -13,13 +13,14 @@ LONGEST = (
     *("service/test_scale", "service/test_damaged", "browser/test_browser_access"),
     *("service/test_faults", "service/test_kills", "browser/test_browser_preflight"),
     *("test_bad_input", "cli/test_cli", "browser/test_browser_inputs"),
-    *("browser/test_browser_page", "browser/test_browser_after", "service/test_jobs"),
-    *("space/test_space", "engine/test_render", "service/test_retention"),
-    *("browser/test_browser_models", "browser/test_browser_guard", "test_sandbox"),
-    *("browser/test_browser_code", "browser/test_browser_cloud", "engine/test_segments"),
-    *("engine/test_judge", "engine/test_video", "engine/test_mouths", "engine/test_clips"),
-    *("service/test_operations", "engine/test_kinds", "browser/test_browser_space"),
-    *("browser/test_browser_batch", "cli/test_local", "service/test_storage"),
+    *("browser/test_browser_page", "service/test_listening", "service/test_jobs"),
+    *("browser/test_browser_after", "space/test_space", "engine/test_render"),
+    *("service/test_retention", "browser/test_browser_models", "browser/test_browser_guard"),
+    *("test_sandbox", "browser/test_browser_code", "browser/test_browser_cloud"),
+    *("engine/test_segments", "engine/test_judge", "engine/test_video", "engine/test_mouths"),
+    *("engine/test_clips", "service/test_operations", "engine/test_kinds"),
+    *("browser/test_browser_space", "browser/test_browser_batch", "cli/test_local"),
+    "service/test_storage",
 )
 """Files of 20 s and more, the longest first: begun last, one would keep a processor waiting."""
 

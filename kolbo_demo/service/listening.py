@@ -26,6 +26,11 @@ TOLD = "voice.json"
 LOOK_SECONDS = 0.25
 
 
+def of(generation: str) -> str:
+    """The workflow in which another process listens to a generation's voice, where one does."""
+    return f"{generation}-voice"
+
+
 @contextlib.contextmanager
 def others(generation: str, folder: Path) -> Iterator[Callable[[], None]]:
     """For as long as a generation is planned in the workspace `folder`: a function that has others
@@ -44,7 +49,7 @@ def others(generation: str, folder: Path) -> Iterator[Callable[[], None]]:
 
 def _asked(generation: str, folder: Path, over: Event) -> None:
     """Have it done, and tell who plans: that it is being done, and where it is; or not any more."""
-    workflow, told = f"{generation}-voice", folder / TOLD
+    workflow, told = of(generation), folder / TOLD
     with contextlib.suppress(SQLAlchemyError, OSError):
         with SetWorkflowID(workflow):
             DBOS.enqueue_workflow(running.GENERATIONS, _listen, generation)
@@ -77,7 +82,11 @@ def _heard(generation: str) -> bool:
     jobs, workflow = running.jobs(), str(DBOS.workflow_id)
     if not jobs.only(workflow):
         return False  # they would only take turns
-    wanted, storage, name = running.watch(workflow), jobs.storage, heard_name(generation)
+    held, storage, name = running.watch(workflow), jobs.storage, heard_name(generation)
+
+    def wanted() -> bool:
+        return held() and not running.cancelled(generation)
+
     try:
         with patient(workflow), storage.workspace(workflow) as folder:
             task = process.Listen(
@@ -89,8 +98,7 @@ def _heard(generation: str) -> bool:
             if made is None:
                 return False
             storage.publish(folder / "heard.npz", name)
-            # What there was of the generation may have been removed before.
-            if not wanted() or running.cancelled(generation):
+            if not wanted():  # what there was of the generation may have been removed before
                 storage.delete(name)
                 return False
     except (JobError, FileNotFoundError):

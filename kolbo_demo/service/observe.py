@@ -39,7 +39,7 @@ _accepted = Counter(
 )
 _stages = Histogram(
     "kolbo_stage_seconds",
-    "Seconds a generation spent in a stage: queue, fetch, render, segment, join, store.",
+    "Seconds a generation spent in a stage: queue, fetch, render, listen, segment, join, store.",
     ["stage"],
     buckets=_SECONDS,
     registry=REGISTRY,

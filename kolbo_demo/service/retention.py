@@ -19,7 +19,7 @@ from dbos import DBOS
 
 from kolbo_demo import logs
 from kolbo_demo.contract import FINAL_STATES
-from kolbo_demo.service import observe
+from kolbo_demo.service import listening, observe, running
 from kolbo_demo.service.errors import ApiError
 from kolbo_demo.service.jobs import Jobs
 from kolbo_demo.service.places import File
@@ -148,13 +148,14 @@ class Retention:
         """Rows of generations that ended before then, and their files with them."""
         told = datetime.fromtimestamp(before, UTC).isoformat()
         for row in DBOS.list_workflows(
-            name="lipsync", status=_ENDED, completed_before=told, load_output=False
+            name=running.GENERATIONS, status=_ENDED, completed_before=told, load_output=False
         ):
             job = row.input["args"][0] if row.input else {}
             stem = job.get("file", "")
             if not self._in_use(stem):
                 self._jobs.discard(row.workflow_id, stem or None)
-                DBOS.delete_workflow(row.workflow_id, delete_children=True)
+                rows = [row.workflow_id, listening.of(row.workflow_id)]
+                DBOS.delete_workflows(rows, delete_children=True)
 
     def _abandoned(self, before: float) -> None:
         """Inputs and parts that belong to no generation under way."""

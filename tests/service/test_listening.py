@@ -56,6 +56,8 @@ def test_another_worker_listens(site: Site, workers, api: Caller, files, renders
     assert api.cancel(generation).json()["state"] == "cancelled"
     wait(lambda: not any(map(alive, at_work)), 1.5)
     wait(lambda: files_of(Path(site.storage)) == [], 5)
+    site.page(KOLBO_RETENTION_HOURS="0.0001")
+    wait(lambda: site.ask("SELECT workflow_uuid FROM dbos.workflow_status") == [])
 
 
 def test_a_listener_that_dies_is_not_waited_for(site: Site, workers, api: Caller, files, renders):
