@@ -185,10 +185,10 @@ class Site:
         machine.until(lambda said: said.count("Working") == processes)
         return machine
 
-    def workers(self, count: int, *, pinned: bool = False) -> list[Machine]:
+    def workers(self, count: int, *, pinned: bool = False, first: int = 0) -> list[Machine]:
         """So many machines that render in one process each, and take work already; each on a core
-        of its own where they are `pinned`."""
-        cores = sorted(os.sched_getaffinity(0))[:count] if pinned else [None] * count
+        of its own, from the `first` on, where they are `pinned`."""
+        cores = sorted(os.sched_getaffinity(0))[first:][:count] if pinned else [None] * count
         words = ("worker", "--processes", "1")
         machines = [self._started(words, {}, core) for core in cores]
         for machine in machines:

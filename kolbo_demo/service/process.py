@@ -146,18 +146,18 @@ class Ready:
             before, self._kept = self._kept, kept
         if before:
             before.child.kill()
-        end = threading.Timer(KEPT_SECONDS, self._end_kept, [kept])
+        end = threading.Timer(KEPT_SECONDS, self._tired_of, [kept])
         end.daemon = True
         end.start()
 
-    def _end_kept(self, which: "_Kept | None" = None) -> None:
-        """End the kept one; where `which` is given, only if that has not been taken since."""
+    def _tired_of(self, kept: _Kept) -> None:
+        """End one that has not been taken since it was kept, and have one wait for anything."""
         with self._lock:
-            kept = self._kept
-            if not kept or which not in (None, kept):
+            if self._kept is not kept:
                 return
             self._kept = None
         kept.child.kill()
+        self.refill()
 
     def refill(self) -> None:
         """Start one, if none waits."""
@@ -166,11 +166,13 @@ class Ready:
 
     def close(self) -> None:
         """End those that wait."""
-        self._end_kept()
         with self._lock:
             waiting, self._waiting = self._waiting, None
+            kept, self._kept = self._kept, None
         if waiting:
             waiting[0].kill()
+        if kept:
+            kept.child.kill()
 
     def _started(self) -> tuple[Child, Said]:
         said: Said = queue.SimpleQueue()
@@ -190,9 +192,9 @@ def run(
     Of a `Task` and a `Join` that is duration (s), width, height (px)...; of a task that only made
     a plan `segments`, `frames` to be shown and `looks` taken; of a `Segment` its `unsynced` spans.
     `on_progress` gets frames done and frames in all, `on_long` is called where only a plan will be
-    made, before that. None means that `wanted` said no and the
-    child is dead. Raises JobError. Whatever is raised here, the child does not outlive it; `ready`
-    then has another one. After a part of a `generation` it is kept for the next.
+    made, before that. None means that `wanted` said no and the child is dead. Raises JobError.
+    Whatever is raised here, the child does not outlive it; `ready` then has another one. After a
+    part of a `generation` the child is kept for the next part.
     """
     child, said = ready.take(generation)
     crashed, result = False, None
@@ -203,13 +205,14 @@ def run(
         crashed = error.failure.code == _CRASHED
         raise
     finally:
-        if generation and result is not None:
+        whole = isinstance(task, Task) and not (result and "segments" in result)
+        if generation and result is not None and not whole:
             ready.keep(generation, child, said)
         else:
             last = child.kill()
             if crashed:
                 logs.event(_log, "render crashed", logging.WARNING, where=logs.places(last))
-        ready.refill()
+            ready.refill()
     return result
 
 

@@ -23,8 +23,8 @@
   };
   window.fetch = async (...what) => {
     const [where, how] = what;
-    const address = new URL(where.url ?? where, location.href);
-    if (how?.method !== 'POST' || !address.pathname.endsWith('/upload')) return ask(...what);
+    const uploads = how?.method === 'POST' && /\/upload(\?|$)/.test(where?.url ?? where);
+    if (!uploads) return ask(...what);
     coming += 1;
     try {
       const reply = await ask(...what);

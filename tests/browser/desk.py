@@ -8,13 +8,13 @@ from playwright.sync_api import Page, expect
 
 MADE_MS = 90_000
 """Long enough for any render in these tests on a busy machine."""
-_SLOW_LINE = """
-const quick = window.fetch;
-window.fetch = async (...what) => {
-  if (String(what[0]).includes("queue/join")) await new Promise((done) => setTimeout(done, 600));
-  return quick(...what);
-};
-"""
+_SLOW_LINE = """() => {
+  const quick = window.fetch;
+  window.fetch = async (...what) => {
+    if (String(what[0]).includes("queue/join")) await new Promise((done) => setTimeout(done, 600));
+    return quick(...what);
+  };
+}"""
 
 
 @dataclass(frozen=True)
