@@ -113,7 +113,7 @@ class _Kept:
 class Ready:
     """A child that waits for the next task with all that it needs loaded: a generation does not
     wait for it to start. And one that has done a part of a generation, and waits for the next part
-    of it: what is warm saves a segment a third of its time."""
+    of it: warm, it makes a segment a fifth quicker."""
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
         """`environment` is added to this process's own for the child."""
