@@ -18,12 +18,12 @@ from kolbo_demo import logs
 from kolbo_demo.service import observe, process, running
 from kolbo_demo.service.errors import JobError
 from kolbo_demo.service.patience import patient
+from kolbo_demo.service.split import LOOK_SECONDS
 from kolbo_demo.service.storage import heard_name, input_name
 
 NAME = "listen"
 TOLD = "voice.json"
 """In the workspace of the process that plans: what its child reads of the others."""
-LOOK_SECONDS = 0.25
 
 
 def of(generation: str) -> str:
@@ -61,7 +61,8 @@ def _asked(generation: str, folder: Path, over: Event) -> None:
                 process.handed(told, heard=str(heard))
                 return
             if state == "PENDING":
-                process.handed(told, heard=None)
+                if not told.exists():
+                    process.handed(told, heard=None)
             elif state != "ENQUEUED" or told.exists():
                 break  # it was not done, or is to be done anew: nobody waits for that
     told.unlink(missing_ok=True)

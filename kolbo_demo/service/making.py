@@ -127,16 +127,11 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
                 mark=job.get("mark", False),
                 workers=jobs.cores,
                 plan=str(plan) if jobs.shared else None,
-                told=str(folder / listening.TOLD) if jobs.shared else None,
+                told=str(folder / listening.TOLD),
             )
             with observe.stage("render"):
                 made = process.run(
-                    task,
-                    _teller(generation),
-                    wanted,
-                    jobs.ready,
-                    listen,
-                    generation if jobs.shared else None,
+                    task, _teller(generation), wanted, jobs.ready, listen, generation
                 )
             if made is None or not wanted():
                 return {}

@@ -42,6 +42,9 @@ class Task:
     """Where the MP4 goes."""
     thumbnail: str
     """Where its first frame goes, as JPEG."""
+    told: str
+    """A file to come: while it is there another process listens to the voice of a long one, and in
+    the end it tells (`handed`) in `heard` where what is heard is."""
     face: tuple[float, float] | None
     model: str | None
     """The model asked for; None lets the source decide."""
@@ -53,9 +56,6 @@ class Task:
     plan: str | None = None
     """Where to write the plan of a long one, for others to make its segments; None: all is made
     here."""
-    told: str | None = None
-    """A file to come: while it is there another process listens to the voice of a long one, and in
-    the end it tells (`handed`) in `heard` where what is heard is."""
 
 
 @dataclass(frozen=True)

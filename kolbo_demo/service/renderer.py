@@ -88,7 +88,6 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
     from kolbo_demo.engine.directions import Directions
     from kolbo_demo.engine.render import render as render_video
     from kolbo_demo.engine.segments import prepare, segments_in
-    from kolbo_demo.engine.speech import hear
 
     source = media.inspect_source(Path(task.source))
     audio = media.inspect_audio(Path(task.audio))
@@ -120,7 +119,7 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
             directions,
             on_progress=_frames(tell),
             mark=task.mark,
-            listen=_listening(Path(task.told)) if task.told else hear,
+            listen=_listening(Path(task.told)),
         )
         return about | {
             "segments": len(plan.segments),

@@ -27,6 +27,7 @@ QUEUE = "segments"
 TELL_SECONDS = 2.0
 """A segment tells its frames, and its generation asks for them, about so often."""
 LOOK_SECONDS = 0.25
+"""Who waits for work of others looks so often whether it is done."""
 _FRAMES = "frames"
 _PLANNED = ("model", "prompt_used", "visible_mark")
 """What a plan tells of the result. One made by an older version knows less."""
