@@ -45,10 +45,11 @@ DRAIN_SECONDS = 6.5
 """What runs when the process is told to stop may finish within so long."""
 KILL_SECONDS = 1.0
 """For the rest to die."""
-POLL_SECONDS = 0.2
-"""How often a process looks for work."""
-FLEET_POLL_SECONDS = 0.5
-"""The same where many ask one server."""
+POLL_SECONDS = 0.25
+"""How often a process looks for uploads to render. Each look takes some 9 ms of a processor."""
+RARE_POLL_SECONDS = 0.5
+"""How often for links to fetch, which takes longer anyway; and for anything where many processes
+ask one server."""
 _ID = re.compile(r"lip_[0-9a-f]{20}")
 _STATES = {"SUCCESS": COMPLETED, "CANCELLED": CANCELLED, "ERROR": FAILED}
 _STATES["MAX_RECOVERY_ATTEMPTS_EXCEEDED"] = FAILED
@@ -184,12 +185,13 @@ class Jobs:
             url = database.file(self._folder)
             database.launch(url, self._executor)
         self._reader = database.connections(url)
-        often = FLEET_POLL_SECONDS if self.shared else POLL_SECONDS
         queues = {running.GENERATIONS: self.concurrency, LINKS: FETCHES}
         if self.shared:
             # What one process has fetched no other can take: it shall not hoard.
             queues |= {LINKS: self.concurrency + 1, split.QUEUE: self.concurrency}
         for queue, most in queues.items():
+            rare = self.shared or queue == LINKS
+            often = RARE_POLL_SECONDS if rare else POLL_SECONDS
             DBOS.register_queue(queue, worker_concurrency=most, polling_interval_sec=often)
         if self.shared and self._renders:
             self.ready.refill()  # a worker has nothing else to keep memory for
