@@ -5,6 +5,9 @@ by somebody who was never there, then once more. A page can be used once the dro
 takes a file and the Generate button takes a click; both are there only when Gradio's scripts have
 run. The bare page is made of this page's own layout, component by component, without its texts,
 styles, scripts and events.
+
+Also measured: how long the page takes to start, beside what an import of Gradio alone takes, and
+what both take of a core while nobody is there.
 """
 
 import os
@@ -16,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +32,7 @@ from gradio.layouts.form import Form
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 from pydantic import SecretStr
 
+from benchmarks.endurance import processor_seconds
 from kolbo_demo import ui
 from kolbo_demo.settings import Settings
 
@@ -36,6 +41,8 @@ ROUNDS = 11
 START_SECONDS = 60
 TARGET = 1.5
 """Of the time that the bare page takes."""
+STARTS = 5
+SETTLE_SECONDS, IDLE_SECONDS = 3, 10
 AFTER_MS = 1500
 """What is asked for within this time after it can be used is counted with the load."""
 CHROMIUM = Path("/usr/bin/chromium")
@@ -68,16 +75,23 @@ _KEPT = ("elem_id", "choices", "lines", "max_lines", "sources", "type", "id", "m
 def measure() -> dict[str, Any]:
     """Every figure, with its target beside it."""
     opened = {"page": [], "bare": []}
+    started = {"page": [], "import gradio": []}
+    with tempfile.TemporaryDirectory() as home:
+        for _ in range(STARTS):
+            with _served("app.py", Path(home)) as served:
+                started["page"].append(served.start_seconds)
+            started["import gradio"].append(_imported())
     with (
         tempfile.TemporaryDirectory() as home,
         _served("app.py", Path(home)) as ours,
         _served("-m", Path(home)) as bare,
         sync_playwright() as playwright,
     ):
+        idle = {"page": _idle(ours.pid), "bare": _idle(bare.pid)}
         path = str(CHROMIUM) if CHROMIUM.exists() else None
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         for number in range(ROUNDS + 1):
-            for name, url in (("page", ours), ("bare", bare)):
+            for name, url in (("page", ours.url), ("bare", bare.url)):
                 seen = _open(browser, url)
                 if number:  # the first warms the servers
                     opened[name].append(seen)
@@ -92,6 +106,8 @@ def measure() -> dict[str, Any]:
         "ratio": round(first, 2),
         "ratio_again": round(again, 2),
         "target": f"<= {TARGET}, and no request to another host",
+        "start_seconds": {n: round(statistics.median(each), 1) for n, each in started.items()},
+        "idle_percent_of_a_core": idle,
     }
 
 
@@ -142,9 +158,32 @@ def _summary(seen: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
+def _imported() -> float:
+    """Seconds in which a Python of its own imports Gradio and does nothing with it."""
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import gradio"], check=True)
+    return time.perf_counter() - begun
+
+
+def _idle(pid: int) -> float:
+    """What a process takes of a core while nobody asks it anything, in percent."""
+    time.sleep(SETTLE_SECONDS)
+    before = processor_seconds(pid)
+    time.sleep(IDLE_SECONDS)
+    return round(100 * (processor_seconds(pid) - before) / IDLE_SECONDS, 1)
+
+
+@dataclass(frozen=True)
+class _Served:
+    url: str
+    pid: int
+    start_seconds: float
+    """From its start to its first answer."""
+
+
 @contextmanager
-def _served(what: str, home: Path) -> Iterator[str]:
-    """The address of `app.py`, or of the bare page, in a process of its own."""
+def _served(what: str, home: Path) -> Iterator[_Served]:
+    """`app.py`, or the bare page, in a process of its own."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     words = [sys.executable, str(ROOT / "app.py")]
@@ -157,6 +196,7 @@ def _served(what: str, home: Path) -> Iterator[str]:
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "GRADIO_SERVER_PORT": str(port),
     }
+    begun = time.perf_counter()
     process = subprocess.Popen(words, env=kept | ours, cwd=ROOT, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
@@ -170,7 +210,7 @@ def _served(what: str, home: Path) -> Iterator[str]:
                 time.sleep(0.1)
             else:
                 break
-        yield url
+        yield _Served(url, process.pid, time.perf_counter() - begun)
     finally:
         process.terminate()
         process.wait(30)

@@ -6,7 +6,6 @@ this machine, so the page, the database and the callers take their part of the s
 """
 
 import contextlib
-import os
 import shutil
 import tempfile
 import time
@@ -18,9 +17,9 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.endurance import ASSETS, RATE, megabytes, started_by, voice
+from benchmarks.endurance import ASSETS, RATE, megabytes, processor_seconds, voice
 from benchmarks.engine import sized_clip
-from benchmarks.site import Machine, Postgres, Site
+from benchmarks.site import Postgres, Site
 from kolbo_demo.client import Generation, KolboClient
 from kolbo_demo.service.jobs import Jobs, new_id
 from kolbo_demo.service.storage import input_name
@@ -136,7 +135,7 @@ def _shared(
         _, base = site.page()
         machines = site.workers(workers, pinned=pinned)
         spoken, clip = _minute(folder, size)
-        before, used = _counted(site), sum(map(_processor, machines))
+        before, used = _counted(site), sum(processor_seconds(each.pid) for each in machines)
         _completed([KolboClient("test-key", base).lipsync(clip, spoken)])
         spent = _since(before, _counted(site))
         [(accepted, begun, ended, cut, made_all, at_work)] = site.ask(_SPENT)
@@ -147,7 +146,9 @@ def _shared(
             "segments": round((made_all - cut) / 1000, 1),
             "at_work_on_segments": round(float(at_work) / 1000 / workers, 1),
             "joining": round((ended - made_all) / 1000, 1),
-            "processor_seconds": round(sum(map(_processor, machines)) - used, 1),
+            "processor_seconds": round(
+                sum(processor_seconds(each.pid) for each in machines) - used, 1
+            ),
             "result_megabytes": round(_size(Path(site.storage) / "results") / 1e6, 1),
         } | spent
 
@@ -296,16 +297,6 @@ def _counted(site: Site) -> tuple[int, int]:
 
 def _since(before: tuple[int, int], after: tuple[int, int]) -> dict[str, int]:
     return {"transactions": after[0] - before[0], "rows_written": after[1] - before[1]}
-
-
-def _processor(machine: Machine) -> float:
-    """Seconds of processor time that a machine's processes have taken, ended ones too."""
-    ticks = 0
-    for pid in started_by(machine.pid):
-        with contextlib.suppress(OSError):  # it has just ended
-            told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += sum(map(int, told[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _size(folder: Path) -> int:
