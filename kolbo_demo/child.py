@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import kolbo_demo
 
@@ -39,32 +39,58 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+class Process(Protocol):
+    """What a `Child` needs of a `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdin(self) -> IO[bytes] | None: ...
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+    def kill(self) -> None: ...
+
+
 class Child:
     """One of our modules in a process of its own. What it tells goes to a queue, each message with
     the child that sent it; None says that it has ended."""
 
     def __init__(
         self,
+        process: Process,
+        chatter: IO[bytes],
+        heard: "queue.SimpleQueue[tuple[Child, Message | None]]",
+        leader: bool,
+    ) -> None:
+        """`chatter` is where it writes what is no message. `leader`: it has a process group, and
+        `kill` ends all that it started as well."""
+        self._process, self._chatter, self._leader = process, chatter, leader
+        threading.Thread(target=self._pump, args=(heard,), daemon=True).start()
+
+    @classmethod
+    def start(
+        cls,
         module: str,
         heard: "queue.SimpleQueue[tuple[Child, Message | None]]",
-        environment: dict[str, str] | None = None,
+        more: dict[str, str] | None = None,
         leader: bool = False,
-    ) -> None:
-        """`environment` is added to this process's own. `leader` gives the child a process group,
-        and `kill` then ends all that it started as well."""
-        self._leader = leader and os.name == "posix"
-        self._chatter = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
-        self._process = subprocess.Popen(  # noqa: S603 - our own module on our own interpreter
+    ) -> "Child":
+        """`more` is added to this process's environment; a `leader` gets a process group."""
+        leader = leader and os.name == "posix"
+        chatter = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
+        process = subprocess.Popen(  # noqa: S603 - our own module on our own interpreter
             [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._chatter,
-            env=_environment() | (environment or {}),
+            stderr=chatter,
+            env=environment() | (more or {}),
             # No session: Linux shares the processor among sessions first, and a render's low
             # priority would count within its own alone.
-            process_group=0 if self._leader else None,
+            process_group=0 if leader else None,
         )
-        threading.Thread(target=self._pump, args=(heard,), daemon=True).start()
+        return cls(process, chatter, heard, leader)
 
     @property
     def pid(self) -> int:
@@ -122,7 +148,7 @@ def once(module: str, seconds: float, **request: object) -> Message | str:
     """The one answer of a child that is asked one thing, or how it ended without: in a few words.
     Blocks for `seconds` at most."""
     heard: queue.SimpleQueue[tuple[Child, Message | None]] = queue.SimpleQueue()
-    child = Child(module, heard, leader=True)
+    child = Child.start(module, heard, leader=True)
     try:
         child.ask(**request)
         _, message = heard.get(timeout=seconds)
@@ -133,8 +159,8 @@ def once(module: str, seconds: float, **request: object) -> Message | str:
         child.kill()
 
 
-def _environment() -> dict[str, str]:
-    """This process's environment, finding this very package, without anybody's keys."""
+def environment() -> dict[str, str]:
+    """A child's: this process's, with which it finds this package, without anybody's keys."""
     kept = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
     root = str(Path(kolbo_demo.__file__).parent.parent)
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, kept.get("PYTHONPATH")]))

@@ -107,7 +107,7 @@ class _Looker:
         heard: queue.SimpleQueue[tuple[Child, Message | None]] = queue.SimpleQueue()
         # glibc reserves 64 MB of address space a thread otherwise. A group of its own, since what
         # interrupts the parent in a terminal is not for the child: it ends when its parent does.
-        child = Child(__name__, heard, {"MALLOC_ARENA_MAX": "2"}, leader=True)
+        child = Child.start(__name__, heard, {"MALLOC_ARENA_MAX": "2"}, leader=True)
         threading.Thread(target=self._listen, args=(child, heard), daemon=True).start()
         return child
 

@@ -42,7 +42,7 @@ class Workers:
     def __enter__(self) -> Self:
         try:
             for _ in range(self._count):
-                self._children.append(Child(__name__, self._heard, ONE_THREAD))
+                self._children.append(Child.start(__name__, self._heard, ONE_THREAD))
         except BaseException:
             self._end()
             raise

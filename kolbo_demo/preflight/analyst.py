@@ -1,5 +1,6 @@
 """Asks children about files. A child opens one visitor's file and no other; a new one is warm."""
 
+import contextlib
 import queue
 import threading
 import time
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 from kolbo_demo.child import Child, Message
 from kolbo_demo.container import MediaError
+from kolbo_demo.forks import Forks
 from kolbo_demo.preflight.reports import Picture, Source, Stretch, Voice
 
 AT_ONCE = 2
@@ -26,6 +28,7 @@ CHECK_SECONDS = 0.2
 
 _BROKEN = "Looking at the file {what}: save it again as MP4, WAV or JPEG and choose the new copy."
 _BUSY = "Too many files are being looked at just now. Yours can be used all the same."
+_CANNOT = "Files cannot be looked at just now. Yours can be used all the same."
 
 _Heard = queue.SimpleQueue[tuple[Child, Message | None]]
 
@@ -41,11 +44,9 @@ def _wanted() -> bool:
 class _Worker:
     """A child and what it tells."""
 
-    def __init__(self) -> None:
+    def __init__(self, forks: Forks) -> None:
         self.heard: _Heard = queue.SimpleQueue()
-        # glibc reserves 64 MB of address space a thread otherwise.
-        arenas = {"MALLOC_ARENA_MAX": "2"}
-        self.child = Child("kolbo_demo.preflight.worker", self.heard, arenas, leader=True)
+        self.child = forks.child(self.heard)
         self.path: str | None = None
         """The file that it has opened."""
 
@@ -74,12 +75,14 @@ class Analyst:
         self._makes = threading.Semaphore(1)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
+        # glibc reserves 64 MB of address space a thread otherwise.
+        self._forks = Forks("kolbo_demo.preflight.worker", {"MALLOC_ARENA_MAX": "2"})
 
     def warm(self) -> None:
         """Have a child ready before the next file comes."""
-        with self._lock:
+        with self._lock, contextlib.suppress(ChildProcessError):
             if all(worker.path for worker in self._idle):
-                self._idle.append(_Worker())
+                self._idle.append(_Worker(self._forks))
 
     def close(self) -> None:
         """End the children that wait."""
@@ -87,6 +90,7 @@ class Analyst:
             idle, self._idle = self._idle, []
         for worker in idle:
             worker.child.kill()
+        self._forks.close()
 
     def source(self, path: Path) -> tuple[Source, Picture]:
         """Measures and first picture of a still or a clip. Raises MediaError."""
@@ -168,7 +172,10 @@ class Analyst:
                         self._idle.remove(worker)
                         worker.path = path
                         return worker
-        worker = _Worker()
+        try:
+            worker = _Worker(self._forks)
+        except ChildProcessError as error:
+            raise MediaError(_CANNOT) from error
         worker.path = path
         return worker
 

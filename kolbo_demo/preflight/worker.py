@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kolbo_demo import media
+from kolbo_demo import forks, media
 from kolbo_demo.child import cores, parent
 from kolbo_demo.confine import confine
 from kolbo_demo.container import MediaError
@@ -212,8 +212,13 @@ def _mark(path: str, output: str, seen: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer until the parent is gone."""
+    """Load what finds faces, then work or fork those that do."""
     looker = _Looker()
+    forks.serve(lambda: _work(looker))
+
+
+def _work(looker: _Looker) -> None:
+    """Answer until the parent is gone."""
     answers = {
         "source": looker.source,
         "picture": looker.picture,

@@ -6,6 +6,7 @@ the outcome; the processes that it starts in turn are of its group and end with 
 the files of two generations, but one may do several parts of the same.
 """
 
+import contextlib
 import json
 import logging
 import queue
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kolbo_demo import logs
+from kolbo_demo import forks, logs
 from kolbo_demo.child import Child, Message
 from kolbo_demo.service.errors import JobError
 
@@ -117,14 +118,14 @@ class Ready:
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
         """`environment` is added to this process's own for the child."""
-        self._environment = environment
+        self._forks = forks.Forks(_CHILD, environment)
         self._lock = threading.Lock()
         self._waiting: tuple[Child, Said] | None = None
         self._kept: _Kept | None = None
 
     def take(self, generation: str | None = None) -> tuple[Child, Said]:
         """The one that has done a part of this generation, or the one that waits, or a new one; to
-        be killed, or kept, by who took it."""
+        be killed, or kept, by who took it. Raises ChildProcessError."""
         with self._lock:
             kept = self._kept if generation else None
             if kept:
@@ -161,7 +162,7 @@ class Ready:
 
     def refill(self) -> None:
         """Start one, if none waits."""
-        with self._lock:
+        with self._lock, contextlib.suppress(ChildProcessError):
             self._waiting = self._waiting or self._started()
 
     def close(self) -> None:
@@ -173,10 +174,11 @@ class Ready:
             waiting[0].kill()
         if kept:
             kept.child.kill()
+        self._forks.close()
 
     def _started(self) -> tuple[Child, Said]:
         said: Said = queue.SimpleQueue()
-        return Child(_CHILD, said, self._environment, leader=True), said
+        return self._forks.child(said), said
 
 
 def run(
@@ -196,7 +198,10 @@ def run(
     Whatever is raised here, the child does not outlive it; `ready` then has another one. After a
     part of a `generation` the child is kept for the next part.
     """
-    child, said = ready.take(generation)
+    try:
+        child, said = ready.take(generation)
+    except ChildProcessError as error:
+        raise broken("could not be started") from error
     crashed, result = False, None
     try:
         child.ask(do=type(task).__name__, **asdict(task))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kolbo_demo import forks
 from kolbo_demo.child import parent
 from kolbo_demo.confine import confine
 from kolbo_demo.service.catalogue import for_kind, kind_of_model
@@ -35,8 +36,9 @@ CPU_SECONDS = 300.0
 CPU_SECONDS_A_SECOND = 200.0
 """Processor time for each second of the voice: twice what 120 frames of 4096x2304 take."""
 _NICENESS = 5
-WAITS, RENDERS = "kolbo waits", "kolbo renders"
-"""What a child without a task is called, and one with a task; 15 letters at most."""
+LOADS, WAITS, RENDERS = "kolbo loads", "kolbo waits", "kolbo renders"
+"""What is called who loads the engine and then forks, a child without a task, and one with a task;
+15 letters at most."""
 
 Tell = Callable[..., None]
 """Tells the parent: `progress`, the frames that are done and how many there are in all, or that it
@@ -44,13 +46,19 @@ is `long`."""
 
 
 def main() -> None:
-    """Read tasks from standard input, do them, tell the outcomes on standard output."""
+    """Load the engine, then work or fork those that do."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
+    _be_called(LOADS)
+    _load()
+    forks.serve(_work)
+
+
+def _work() -> None:
+    """Read tasks from standard input, do them, tell the outcomes on standard output."""
     confine(CPU_SECONDS, MEMORY_BYTES)
     with parent() as (requests, tell):
         _be_called(WAITS)
-        _load()
         for request in requests:
             _be_called(RENDERS)
             kind, do = _WORK[request.pop("do")]

@@ -18,6 +18,7 @@ import pytest
 import requests
 from PIL import Image
 
+from benchmarks.endurance import started_by
 from kolbo_demo.service.app import LocalService
 from kolbo_demo.service.renderer import RENDERS
 from tests.machines import s3_endpoint
@@ -274,19 +275,18 @@ def alive(pid: int) -> bool:
 
 @pytest.fixture
 def renders() -> Callable[..., list[int]]:
-    """The process ids of the renders that a process has started and that run still, or of what
-    another command line tells. One that starts, or waits for its task, is none yet."""
+    """The process ids of the renders that a process, or its fork server, has started and that run
+    still, or of what another command line tells. One that waits for its task is none yet."""
 
     def find(parent: int, told: bytes | None = None) -> list[int]:
         found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
+        for each in started_by(parent)[1:]:
+            process = Path(f"/proc/{each}")
             with contextlib.suppress(OSError):
-                state, ppid = stat.read_text().rpartition(")")[2].split()[:2]
-                called = (stat.parent / "comm").read_text().strip()
-                command = (stat.parent / "cmdline").read_bytes()
-                named = told in command if told else called == RENDERS
-                if int(ppid) == parent and state != "Z" and named:
-                    found.append(int(stat.parent.name))
+                called = (process / "comm").read_text().strip()
+                command = (process / "cmdline").read_bytes()
+                if alive(each) and (told in command if told else called == RENDERS):
+                    found.append(each)
         return found
 
     return find

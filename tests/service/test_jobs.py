@@ -12,6 +12,8 @@ import pytest
 import requests
 from PIL import Image
 
+from benchmarks.endurance import started_by
+from kolbo_demo.service.renderer import LOADS
 from kolbo_demo.service.storage import Storage
 from tests.hostile import bounds
 from tests.service.conftest import alive
@@ -196,6 +198,27 @@ def test_a_crash_takes_one_generation_down_and_no_more(
     assert api.finish(api.start(files=files()))["state"] == "completed"
 
 
+@pytest.mark.parametrize("when", ["idle", "rendering"])
+def test_who_has_the_engine_loaded_may_die(api, files, renders, when):
+    """What runs goes on, and the next is begun as the first was."""
+    assert api.finish(api.start(files=files()))["state"] == "completed"
+    running = [api.start(files=files(12.0))] if when == "rendering" else []
+    for _ in running:
+        _wait(lambda: renders(os.getpid()))
+    [loaded] = [pid for pid in started_by(os.getpid()) if _called(pid) == LOADS]
+    os.kill(loaded, signal.SIGKILL)
+    for generation in (*running, *(api.start(files=files()) for _ in range(2))):
+        status = api.finish(generation)
+        assert status["state"] == "completed", status
+
+
+def _called(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:  # it has ended
+        return ""
+
+
 def test_the_service_answers_quickly_while_it_renders(api, files, renders):
     generation = api.start(files=files(LONG))
     _wait(lambda: renders(os.getpid()))
@@ -219,8 +242,8 @@ def test_generations_outlive_kill_9(other_process, tmp_path, files, renders):
     unwanted = api.start(files=files())
     api.cancel(unwanted)
     progress = api.until(running, lambda s: s["progress"] > 0)["progress"]
-    children = renders(first.process.pid)
-    assert children
+    assert renders(first.process.pid)
+    children = started_by(first.process.pid)[1:]
     for child in children:
         assert b"test-key" not in Path(f"/proc/{child}/environ").read_bytes()
     first.process.kill()
