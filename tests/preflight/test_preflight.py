@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.endurance import started_by
 from kolbo_demo import media
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.media import MediaError
@@ -190,11 +191,10 @@ def test_what_cuts_and_listens_is_bounded(analyst: Analyst, tmp_path: Path) -> N
     seen: list[dict[str, str]] = []
 
     def look() -> bool:
-        for child in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
-            for pid in map(int, child.read_text().split()):
-                with contextlib.suppress(OSError):
-                    if b"kolbo_demo.preflight" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                        seen.append(bounds(pid))
+        for pid in started_by(os.getpid()):
+            with contextlib.suppress(OSError):
+                if b"kolbo_demo.preflight" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    seen.append(bounds(pid))
         return not any(found["Max address space"].isdecimal() for found in seen)
 
     with pytest.raises(StoppedError):
