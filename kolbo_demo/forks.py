@@ -23,12 +23,12 @@ from typing import NoReturn
 
 from kolbo_demo.child import Child, Message, environment
 
-AVAILABLE = sys.platform == "linux"
+_AVAILABLE = sys.platform == "linux"
 _LONGEST = 64
 """Bytes of a request or an answer: a number in digits, or two."""
-_LOST = -signal.SIGKILL
-"""How a child ended of which nobody knows, since its fork server is gone."""
-
+_LOST = -9
+"""How a child ended of which nobody knows, since its fork server is gone: as one that was
+killed."""
 
 _Heard = queue.SimpleQueue[tuple[Child, Message | None]]
 
@@ -48,7 +48,7 @@ class Forks:
 
         Raises ChildProcessError where that fails.
         """
-        if not AVAILABLE:
+        if not _AVAILABLE:
             return Child.start(self._module, heard, self._more, leader=True)
         with self._lock:
             if self._server:
