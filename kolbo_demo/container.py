@@ -23,6 +23,8 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from kolbo_demo.magic import UNREADABLE, MediaError
+
 FORMATS = (
     "mov,matroska,avi,mpeg,mpegvideo,mpegts,flv,asf,ogg,wav,w64,mp3,aac,flac,aiff,caf,amr,ac3,eac3"
 )
@@ -64,16 +66,8 @@ MAX_GAP = 600
 THREADS = 2
 """Threads of one decoder or encoder. More of them slow each other down on small machines."""
 
-UNREADABLE = (
-    "The file cannot be read: it is damaged, cut short or in an unknown format. "
-    "Save it again as MP4, or as WAV if it is a recording, and choose the new copy."
-)
 NO_VIDEO = "The file holds no picture that can be shown: choose a picture or a video."
 NO_AUDIO = "The file holds no sound: choose a recording, or a video with sound."
-
-
-class MediaError(ValueError):
-    """A file that cannot be used. The message tells people what is wrong and what to do."""
 
 
 @dataclass(frozen=True)

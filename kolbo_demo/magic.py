@@ -1,10 +1,41 @@
-"""Recognise a file by its first bytes: cheap, and no decoder is let near it."""
+"""What a file is, for those who open none; and recognising it by its first bytes: cheap, and no
+decoder is let near it, nor loaded."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 Kind = Literal["image", "video", "audio"]
+
+UNREADABLE = (
+    "The file cannot be read: it is damaged, cut short or in an unknown format. "
+    "Save it again as MP4, or as WAV if it is a recording, and choose the new copy."
+)
+
+
+class MediaError(ValueError):
+    """A file that cannot be used. The message tells people what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Media:
+    """What a file is."""
+
+    kind: Kind
+    format: str
+    """Short name of the file format, such as `jpeg`, `mp4`, `wav`."""
+    bytes: int
+    width: int | None = None
+    height: int | None = None
+    """Upright pixels, once they are square."""
+    duration: float | None = None
+    """Seconds that can be read, whatever the header promises; None for pictures."""
+    fps: float | None = None
+    has_audio: bool = False
+    variable: bool = False
+    """Whether the frame rate changes on the way."""
+
 
 _HEAD_BYTES = 4096
 

@@ -8,7 +8,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ from PIL import Image, ImageCms, ImageOps
 from kolbo_demo.container import (
     MIN_SIDE,
     NO_VIDEO,
-    UNREADABLE,
-    MediaError,
     Orientation,
     audio_length,
     audio_stream,
@@ -33,7 +30,7 @@ from kolbo_demo.container import (
     video_stream,
 )
 from kolbo_demo.contract import MAX_FILE_BYTES, VIDEO_EXTENSIONS
-from kolbo_demo.magic import Kind, kind_of, sniff
+from kolbo_demo.magic import UNREADABLE, Kind, Media, MediaError, kind_of, sniff
 
 __all__ = [
     "Kind",
@@ -71,25 +68,6 @@ _PILLOW_ERRORS = (
     struct.error,
     zlib.error,
 )
-
-
-@dataclass(frozen=True)
-class Media:
-    """What a file is."""
-
-    kind: Kind
-    format: str
-    """Short name of the file format, such as `jpeg`, `mp4`, `wav`."""
-    bytes: int
-    width: int | None = None
-    height: int | None = None
-    """Upright pixels, once they are square."""
-    duration: float | None = None
-    """Seconds that can be read, whatever the header promises; None for pictures."""
-    fps: float | None = None
-    has_audio: bool = False
-    variable: bool = False
-    """Whether the frame rate changes on the way."""
 
 
 def inspect_source(path: Path, decode: bool = True) -> Media:

@@ -30,8 +30,7 @@ from PIL import Image
 
 from kolbo_demo.child import Child, Message
 from kolbo_demo.confine import confine
-from kolbo_demo.container import UNREADABLE, MediaError
-from kolbo_demo.media import Media
+from kolbo_demo.magic import UNREADABLE, Media, MediaError
 
 _log = logging.getLogger(__name__)
 
@@ -148,7 +147,10 @@ class _Look:
 def main() -> None:
     """Fork for each request, relay the answers, end with the parent. One thread only: a copy that
     is made beside others could hold their locks for ever."""
-    from moviepy.video.io import ffmpeg_reader  # noqa: F401 - loaded here, once for all copies
+    # Loaded here, once for all copies.
+    from moviepy.video.io import ffmpeg_reader  # noqa: F401
+
+    from kolbo_demo import media  # noqa: F401
 
     if not hasattr(os, "fork"):
         _without_copies()

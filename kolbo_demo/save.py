@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from kolbo_demo.client import Generation
 from kolbo_demo.contract import Status
-from kolbo_demo.media import MediaError
+from kolbo_demo.magic import MediaError
 from kolbo_demo.preflight import Analyst
 
 

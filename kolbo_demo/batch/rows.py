@@ -13,7 +13,7 @@ from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.client.upload import Request
 from kolbo_demo.contract import is_web_link
 from kolbo_demo.engine.voice import check_speed
-from kolbo_demo.media import MediaError
+from kolbo_demo.magic import MediaError
 from kolbo_demo.service import fetch
 from kolbo_demo.service.errors import JobError
 

@@ -24,7 +24,7 @@ from kolbo_demo.client import (
 )
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.voice import speak
-from kolbo_demo.media import MediaError
+from kolbo_demo.magic import MediaError
 from kolbo_demo.preflight import Analyst, StoppedError
 from kolbo_demo.save import save
 

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kolbo_demo import media
+from kolbo_demo import magic
 from kolbo_demo.client.download import Download, check_target
 from kolbo_demo.client.errors import (
     ApiError,
@@ -162,7 +162,7 @@ class Generation:
         part = path.with_name(f".{uuid.uuid4().hex}.part")
         try:
             self._download(status.result.urls[0], on_progress).into(part)
-            if media.kind_of(part) != "video":
+            if magic.kind_of(part) != "video":
                 raise DownloadError(
                     "What came from the result's link is not a video. Try again later."
                 )

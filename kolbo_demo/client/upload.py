@@ -18,8 +18,8 @@ from kolbo_demo import sandbox
 from kolbo_demo.client.errors import InputError
 from kolbo_demo.client.session import Timeouts
 from kolbo_demo.client.transport import Body
-from kolbo_demo.container import MediaError
 from kolbo_demo.contract import LipsyncRequest
+from kolbo_demo.magic import MediaError
 
 _MIME = {
     "jpeg": "image/jpeg",

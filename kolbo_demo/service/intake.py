@@ -9,7 +9,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from kolbo_demo import media
+from kolbo_demo import magic
 from kolbo_demo.contract import LipsyncRequest, url_kind
 from kolbo_demo.service import fetch
 from kolbo_demo.service.catalogue import kind_of_model
@@ -147,7 +147,7 @@ def _check_file(name: str, storage: Storage, generation: str) -> str | None:
         raise bad_request(
             f"INVALID_{field.upper()}", f"The file in {name} is empty; choose another."
         )
-    kind = media.kind_of(path)
+    kind = magic.kind_of(path)
     if field == "audio":
         # A video file will do: its sound is taken.
         if kind not in ("audio", "video"):

@@ -109,7 +109,7 @@ def test_a_stop_finishes_what_it_can_and_leaves_the_rest(serve, tmp_path, files)
 def test_a_stop_waits_no_longer_than_managers_of_processes_do(serve, tmp_path, files):
     life = serve(KOLBO_LOG="json")
     api = life.caller()
-    long = api.start(files=files(400.0))
+    long = api.start(files=files(200.0))
     api.until(long, lambda status: status["progress"] > 0)
     assert life.stop() < 10
     assert not [line for line in life.lines if "crashed" in line]

@@ -234,7 +234,7 @@ def test_cancelling_ends_every_segment_within_a_second(site: Site, files, render
     _, base = site.page()
     workers = site.workers(2)
     api = caller(base)
-    generation = api.start(files=files(4 * LONG))
+    generation = api.start(files=files(2 * LONG))
 
     def children() -> list[list[int]]:
         return [renders(worker.pid) for worker in workers]
