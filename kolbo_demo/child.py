@@ -61,7 +61,7 @@ class Child:
         self,
         process: Process,
         chatter: IO[bytes],
-        heard: "queue.SimpleQueue[tuple[Child, Message | None]]",
+        heard: "Heard",
         leader: bool,
     ) -> None:
         """`chatter` is where it writes what is no message. `leader`: it has a process group, and
@@ -73,7 +73,7 @@ class Child:
     def start(
         cls,
         module: str,
-        heard: "queue.SimpleQueue[tuple[Child, Message | None]]",
+        heard: "Heard",
         more: dict[str, str] | None = None,
         leader: bool = False,
     ) -> "Child":
@@ -136,7 +136,7 @@ class Child:
             return "took more processor time than any sound file needs"
         return f"crashed ({name})"
 
-    def _pump(self, heard: "queue.SimpleQueue[tuple[Child, Message | None]]") -> None:
+    def _pump(self, heard: "Heard") -> None:
         assert self._process.stdout
         with contextlib.suppress(ValueError):  # half a line of one that was killed
             for line in self._process.stdout:
@@ -144,10 +144,14 @@ class Child:
         heard.put((self, None))
 
 
+Heard = queue.SimpleQueue[tuple[Child, Message | None]]
+"""Where children tell."""
+
+
 def once(module: str, seconds: float, **request: object) -> Message | str:
     """The one answer of a child that is asked one thing, or how it ended without: in a few words.
     Blocks for `seconds` at most."""
-    heard: queue.SimpleQueue[tuple[Child, Message | None]] = queue.SimpleQueue()
+    heard: Heard = queue.SimpleQueue()
     child = Child.start(module, heard, leader=True)
     try:
         child.ask(**request)

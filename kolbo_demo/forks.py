@@ -10,27 +10,28 @@ On Linux only: elsewhere libraries of the system itself do not survive a fork.
 import contextlib
 import gc
 import os
-import queue
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from kolbo_demo.child import Child, Message, environment
+from kolbo_demo.child import Child, Heard, environment
 
 _AVAILABLE = sys.platform == "linux"
 _LONGEST = 64
-"""Bytes of a request or an answer: a number in digits, or two."""
+"""Bytes of a request or an answer: a number in digits."""
+_RUNS = -1
+"""What is answered in place of how a child ended while it runs."""
+_WAIT_SECONDS = 0.005
 _LOST = -9
 """How a child ended of which nobody knows, since its fork server is gone: as one that was
 killed."""
-
-_Heard = queue.SimpleQueue[tuple[Child, Message | None]]
 
 
 class Forks:
@@ -43,7 +44,7 @@ class Forks:
         self._lock = threading.Lock()
         self._server: _Server | None = None
 
-    def child(self, heard: _Heard) -> Child:
+    def child(self, heard: Heard) -> Child:
         """A new one, a leader of its process group. Blocks until a server has all loaded.
 
         Raises ChildProcessError where that fails.
@@ -82,7 +83,7 @@ class _Server:
                 process_group=0,  # an interrupt from a terminal is not for it
             )
 
-    def child(self, heard: _Heard) -> Child:
+    def child(self, heard: Heard) -> Child:
         chatter = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         (asked, ask), (told, tell) = os.pipe(), os.pipe()
         try:
@@ -97,14 +98,14 @@ class _Server:
             os.close(tell)
         return Child(_Forked(self, pid, ask, told), chatter, heard, leader=True)
 
-    def outcome(self, pid: int, *, wait: bool) -> int | None:
-        """The exit code of a child, as `subprocess.Popen` tells it; None while it runs, if that is
-        not to be waited for. To be asked until it is told, and not again."""
+    def outcome(self, pid: int) -> int | None:
+        """The exit code of a child, as `subprocess.Popen` tells it; None while it runs. To be asked
+        until it is told, and not again."""
         try:
-            found, status = divmod(self._answer(f"{pid} {int(not wait)}".encode()), 1 << 16)
+            status = self._answer(str(pid).encode())
         except ChildProcessError:
             return _LOST
-        return os.waitstatus_to_exitcode(status) if found else None
+        return None if status == _RUNS else os.waitstatus_to_exitcode(status)
 
     def close(self) -> None:
         self._process.kill()
@@ -130,22 +131,20 @@ class _Forked:
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:
-        return self._ended(wait=False)
+        with self._lock:
+            if self._code is None:
+                self._code = self._server.outcome(self.pid)
+            return self._code
 
     def wait(self) -> int:
-        code = self._ended(wait=True)
-        assert code is not None
+        # Not there: the server has others to fork meanwhile.
+        while (code := self.poll()) is None:
+            time.sleep(_WAIT_SECONDS)
         return code
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-
-    def _ended(self, *, wait: bool) -> int | None:
-        with self._lock:
-            if self._code is None:
-                self._code = self._server.outcome(self.pid, wait=wait)
-            return self._code
 
 
 # From here on: the fork server.
@@ -169,9 +168,8 @@ def serve(work: Callable[[], object]) -> None:
                 answer = _forked(asked, files, work)
             else:
                 # Nobody else waits for a child, so its number is not given to another before.
-                pid, at_once = map(int, request.split())
-                found, status = os.waitpid(pid, os.WNOHANG if at_once else 0)
-                answer = (1 << 16 if found else 0) + status
+                ended, status = os.waitpid(int(request), os.WNOHANG)
+                answer = status if ended else _RUNS
             asked.send(str(answer).encode())
 
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from PIL import Image
 
-from kolbo_demo.child import Child, Message
+from kolbo_demo.child import Child, Heard, Message
 from kolbo_demo.confine import confine
 from kolbo_demo.magic import UNREADABLE, Media, MediaError
 
@@ -103,16 +103,14 @@ class _Looker:
             return {"refused": _TOO_LONG}
 
     def _started(self) -> Child:
-        heard: queue.SimpleQueue[tuple[Child, Message | None]] = queue.SimpleQueue()
+        heard: Heard = queue.SimpleQueue()
         # glibc reserves 64 MB of address space a thread otherwise. A group of its own, since what
         # interrupts the parent in a terminal is not for the child: it ends when its parent does.
         child = Child.start(__name__, heard, {"MALLOC_ARENA_MAX": "2"}, leader=True)
         threading.Thread(target=self._listen, args=(child, heard), daemon=True).start()
         return child
 
-    def _listen(
-        self, child: Child, heard: "queue.SimpleQueue[tuple[Child, Message | None]]"
-    ) -> None:
+    def _listen(self, child: Child, heard: Heard) -> None:
         while (message := heard.get()[1]) is not None:
             with self._lock:
                 future = self._waiting.pop(message.pop("number"), None)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from kolbo_demo.child import ONE_THREAD, Child, Message, parent
+from kolbo_demo.child import ONE_THREAD, Child, Heard, parent
 from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError
 from kolbo_demo.engine.memory import release
 from kolbo_demo.engine.segments import (
@@ -35,7 +35,7 @@ class Workers:
 
     def __init__(self, count: int, threaded: bool) -> None:
         """`threaded` lets each overlap its stages, where there are cores to spare."""
-        self._heard: queue.SimpleQueue[tuple[Child, Message | None]] = queue.SimpleQueue()
+        self._heard: Heard = queue.SimpleQueue()
         self._children: list[Child] = []
         self._count, self._threaded = count, threaded
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from kolbo_demo.child import Child, Message
+from kolbo_demo.child import Heard, Message
 from kolbo_demo.container import MediaError
 from kolbo_demo.forks import Forks
 from kolbo_demo.preflight.reports import Picture, Source, Stretch, Voice
@@ -30,8 +30,6 @@ _BROKEN = "Looking at the file {what}: save it again as MP4, WAV or JPEG and cho
 _BUSY = "Too many files are being looked at just now. Yours can be used all the same."
 _CANNOT = "Files cannot be looked at just now. Yours can be used all the same."
 
-_Heard = queue.SimpleQueue[tuple[Child, Message | None]]
-
 
 class StoppedError(Exception):
     """It is not wanted any more."""
@@ -45,7 +43,7 @@ class _Worker:
     """A child and what it tells."""
 
     def __init__(self, forks: Forks) -> None:
-        self.heard: _Heard = queue.SimpleQueue()
+        self.heard: Heard = queue.SimpleQueue()
         self.child = forks.child(self.heard)
         self.path: str | None = None
         """The file that it has opened."""

@@ -89,7 +89,7 @@ class Guard:
             return task.result()
 
         async def later() -> None:
-            with contextlib.suppress(SQLAlchemyError):
+            with contextlib.suppress(Exception):  # it may have been written all the same
                 await task
             await asyncio.to_thread(undo)
 

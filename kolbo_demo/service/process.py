@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kolbo_demo import forks, logs
-from kolbo_demo.child import Child, Message
+from kolbo_demo.child import Child, Heard
 from kolbo_demo.service.errors import JobError
 
 _log = logging.getLogger(__name__)
@@ -99,16 +99,13 @@ def handed(told: Path, **what: Any) -> None:
     made.replace(told)
 
 
-Said = queue.SimpleQueue[tuple[Child, Message | None]]
-
-
 @dataclass(frozen=True, eq=False)
 class _Kept:
     """A child that has done a part of a generation, from the end of one to the next."""
 
     generation: str
     child: Child
-    said: Said
+    said: Heard
 
 
 class Ready:
@@ -120,10 +117,10 @@ class Ready:
         """`environment` is added to this process's own for the child."""
         self._forks = forks.Forks(_CHILD, environment)
         self._lock = threading.Lock()
-        self._waiting: tuple[Child, Said] | None = None
+        self._waiting: tuple[Child, Heard] | None = None
         self._kept: _Kept | None = None
 
-    def take(self, generation: str | None = None) -> tuple[Child, Said]:
+    def take(self, generation: str | None = None) -> tuple[Child, Heard]:
         """The one that has done a part of this generation, or the one that waits, or a new one; to
         be killed, or kept, by who took it. Raises ChildProcessError."""
         with self._lock:
@@ -140,7 +137,7 @@ class Ready:
             taken = None
         return taken or self._started()
 
-    def keep(self, generation: str, child: Child, said: Said) -> None:
+    def keep(self, generation: str, child: Child, said: Heard) -> None:
         """Have a child that was taken, and has done its part, wait for the next."""
         kept = _Kept(generation, child, said)
         with self._lock:
@@ -176,8 +173,8 @@ class Ready:
             kept.child.kill()
         self._forks.close()
 
-    def _started(self) -> tuple[Child, Said]:
-        said: Said = queue.SimpleQueue()
+    def _started(self) -> tuple[Child, Heard]:
+        said: Heard = queue.SimpleQueue()
         return self._forks.child(said), said
 
 
@@ -223,7 +220,7 @@ def run(
 
 def _follow(
     child: Child,
-    said: Said,
+    said: Heard,
     on_progress: Callable[[int, int], None],
     wanted: Callable[[], bool],
     on_long: Callable[[], None],
