@@ -46,7 +46,7 @@ DRAIN_SECONDS = 6.5
 KILL_SECONDS = 1.0
 """For the rest to die."""
 POLL_SECONDS = 0.25
-"""How often a process looks for uploads to render. Each look takes some 9 ms of a processor."""
+"""How often a process looks for uploads to render. Each look takes some 4 ms of a processor."""
 RARE_POLL_SECONDS = 0.5
 """How often for links to fetch, which takes longer anyway; and for anything where many processes
 ask one server."""

@@ -273,6 +273,14 @@ def alive(pid: int) -> bool:
         return False
 
 
+def called(pid: int) -> str:
+    """What lists of processes call one; nothing where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 @pytest.fixture
 def renders() -> Callable[..., list[int]]:
     """The process ids of the renders that a process, or its fork server, has started and that run
@@ -281,11 +289,9 @@ def renders() -> Callable[..., list[int]]:
     def find(parent: int, told: bytes | None = None) -> list[int]:
         found = []
         for each in started_by(parent)[1:]:
-            process = Path(f"/proc/{each}")
             with contextlib.suppress(OSError):
-                called = (process / "comm").read_text().strip()
-                command = (process / "cmdline").read_bytes()
-                if alive(each) and (told in command if told else called == RENDERS):
+                command = Path(f"/proc/{each}/cmdline").read_bytes()
+                if alive(each) and (told in command if told else called(each) == RENDERS):
                     found.append(each)
         return found
 

@@ -16,7 +16,7 @@ from benchmarks.endurance import started_by
 from kolbo_demo.service.renderer import LOADS
 from kolbo_demo.service.storage import Storage
 from tests.hostile import bounds
-from tests.service.conftest import alive
+from tests.service.conftest import alive, called
 
 LONG = 30.0
 """Seconds of speech: enough to be caught rendering."""
@@ -205,18 +205,11 @@ def test_who_has_the_engine_loaded_may_die(api, files, renders, when):
     running = [api.start(files=files(12.0))] if when == "rendering" else []
     for _ in running:
         _wait(lambda: renders(os.getpid()))
-    [loaded] = [pid for pid in started_by(os.getpid()) if _called(pid) == LOADS]
+    [loaded] = [pid for pid in started_by(os.getpid()) if called(pid) == LOADS]
     os.kill(loaded, signal.SIGKILL)
     for generation in (*running, *(api.start(files=files()) for _ in range(2))):
         status = api.finish(generation)
         assert status["state"] == "completed", status
-
-
-def _called(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:  # it has ended
-        return ""
 
 
 def test_the_service_answers_quickly_while_it_renders(api, files, renders):
