@@ -45,7 +45,7 @@ STARTS = 5
 SETTLE_SECONDS, IDLE_SECONDS = 3, 10
 AFTER_MS = 1500
 """What is asked for within this time after it can be used is counted with the load."""
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = [Path("/usr/bin/chromium-headless-shell"), Path("/usr/bin/chromium")]
 # Whoever is asked outside is known at once not to be there, and counted all the same.
 FLAGS = [
     "--no-sandbox",
@@ -88,7 +88,7 @@ def measure() -> dict[str, Any]:
         sync_playwright() as playwright,
     ):
         idle = {"page": _idle(ours.pid), "bare": _idle(bare.pid)}
-        path = str(CHROMIUM) if CHROMIUM.exists() else None
+        path = next((path for path in CHROMIUM if path.exists()), None)
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         for number in range(ROUNDS + 1):
             for name, url in (("page", ours.url), ("bare", bare.url)):

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 KEY = "kolbo_live_" + "5a" * 20
 START_SECONDS = 60
 STOP_SECONDS = 30
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = [Path("/usr/bin/chromium-headless-shell"), Path("/usr/bin/chromium")]
+"""Debian's: without windows to draw, a page takes a third less of the processor."""
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -109,7 +110,7 @@ def _await(site: Site, process: subprocess.Popen, log: Path) -> None:
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium where it is installed, else Playwright's own."""
     with sync_playwright() as playwright:
-        path = str(CHROMIUM) if CHROMIUM.exists() else None
+        path = next((path for path in CHROMIUM if path.exists()), None)
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
