@@ -11,6 +11,7 @@ import tempfile
 import time
 import wave
 from collections.abc import Iterator
+from operator import truediv
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -90,7 +91,8 @@ def missed(figures: dict[str, Any]) -> list[str]:
 
 def _compared(postgres: Postgres, size: str, rounds: int) -> dict[str, Any]:
     """One worker against two on a clip of a size, each on a core of its own as if machines of one
-    core, by the runs in the middle.
+    core, by the runs in the middle; how many times as fast, by the rounds: what ran within the same
+    minute met the same machine.
 
     `floor` is what two could come to on this machine, did none have to wait for the other: half of
     what one takes while the other core is as busy. On equal cores the same is compared with two,
@@ -104,16 +106,16 @@ def _compared(postgres: Postgres, size: str, rounds: int) -> dict[str, Any]:
             of.append(_shared(postgres, workers, SIZES[size], pinned=True))
         apart.append(_apart(postgres, SIZES[size]))
     one, two = (sorted(of, key=lambda run: run["seconds"])[rounds // 2] for of in runs.values())
-    floor = median(apart) / 2
+    alone, shared = ([run["seconds"] for run in of] for of in runs.values())
     return {
         "workers": {1: one, 2: two},
-        "times_as_fast": round(one["seconds"] / two["seconds"], 2),
-        "times_as_fast_on_equal_cores": round(2 * floor / two["seconds"], 2),
-        "floor_seconds": round(floor, 1),
-        "times_the_floor": round(two["seconds"] / floor, 2),
+        "times_as_fast": round(median(map(truediv, alone, shared)), 2),
+        "times_as_fast_on_equal_cores": round(median(map(truediv, apart, shared)), 2),
+        "floor_seconds": round(median(apart) / 2, 1),
+        "times_the_floor": round(median(2 * s / a for s, a in zip(shared, apart, strict=True)), 2),
         "each_round": [
-            [*(run["seconds"] for run in each), round(alone, 1)]
-            for *each, alone in zip(runs[1], runs[2], apart, strict=True)
+            [of_one, of_two, round(busy, 1)]
+            for of_one, of_two, busy in zip(alone, shared, apart, strict=True)
         ],
     }
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TELL_SECONDS = 0.1
 """Progress is told at most so often: who hears it takes its part of the same core."""
-HANDED_SECONDS = 0.1
+HANDED_SECONDS = 0.02
 """How often a child looks whether what others make for it is there."""
 MEMORY_BYTES = 4 * 1024**3
 """Address space for a render, and for each of its workers. At 4096x2304 it takes half."""
