@@ -30,6 +30,8 @@ ROUNDS = 5
 POLL_SECONDS = 8.0
 """Of each round."""
 POLLS_A_SECOND = 300
+ASKED_A_SECOND = 320
+"""More than is wanted: else a round whose last answer is late misses it."""
 POLL_TARGET_MS = 50.0
 """Of 99 % of them."""
 UPLOAD_TARGET_MB = 200
@@ -79,8 +81,8 @@ def missed(figures: dict[str, Any]) -> list[str]:
 
 def polls() -> dict[str, object]:
     """100 clients poll, each for a generation of his own, while the first of these renders: three
-    times a second each, in rounds that tell what else this machine did, then as fast as they are
-    answered."""
+    times a second each and a little more, in rounds that tell what else this machine did, then as
+    fast as they are answered."""
     with _service() as (host, port, _):
         portrait = _portrait()
         ids = [_start(host, port, KEYS[0], _form(portrait, _speech(600)))]
@@ -88,7 +90,7 @@ def polls() -> dict[str, object]:
         waiting = _form(portrait, _speech(30))
         ids += [_start(host, port, KEYS[0], waiting) for _ in range(1, CLIENTS)]
         paced = [
-            _spread(asyncio.run(_poll_all(host, port, ids, CLIENTS / POLLS_A_SECOND)))
+            _spread(asyncio.run(_poll_all(host, port, ids, CLIENTS / ASKED_A_SECOND)))
             for _ in range(ROUNDS)
         ]
         restless = _spread(asyncio.run(_poll_all(host, port, ids)))
