@@ -139,7 +139,7 @@ def prepare(
     on_progress: OnProgress | None = None,
     cancelled: IsCancelled | None = None,
     mark: bool = False,
-    listen: Listen = hear,
+    listen: Listen | None = None,
 ) -> Plan:
     """Look at `source`, listen to `audio`, and write what segments need to the file `plan`.
 
@@ -160,7 +160,9 @@ def prepare(
     left = Event()
     with ThreadPoolExecutor(1, "hearing") as pool:
         # While the source is looked at, and no longer than that is worth while.
-        hearing = pool.submit(listen, voice, lambda: _check(lambda: left.is_set() or stop()))
+        hearing = pool.submit(
+            listen or hear, voice, lambda: _check(lambda: left.is_set() or stop())
+        )
         try:
             if kind == "image":
                 made = _of_still(source, duration, face, hearing, directions)
