@@ -29,9 +29,10 @@ import requests
 from gradio.blocks import BlockContext
 from gradio.components.api_component import Api
 from gradio.layouts.form import Form
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request
 from pydantic import SecretStr
 
+from benchmarks.browser import chromium
 from benchmarks.endurance import processor_seconds
 from kolbo_demo import ui
 from kolbo_demo.settings import Settings
@@ -45,13 +46,8 @@ STARTS = 5
 SETTLE_SECONDS, IDLE_SECONDS = 3, 10
 AFTER_MS = 1500
 """What is asked for within this time after it can be used is counted with the load."""
-CHROMIUM = [Path("/usr/bin/chromium-headless-shell"), Path("/usr/bin/chromium")]
 # Whoever is asked outside is known at once not to be there, and counted all the same.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
+FLAGS = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 
 _USABLE = """
 window.usable = new Promise((done) => {
@@ -85,17 +81,14 @@ def measure() -> dict[str, Any]:
         tempfile.TemporaryDirectory() as home,
         _served("app.py", Path(home)) as ours,
         _served("-m", Path(home)) as bare,
-        sync_playwright() as playwright,
     ):
         idle = {"page": _idle(ours.pid), "bare": _idle(bare.pid)}
-        path = next((path for path in CHROMIUM if path.exists()), None)
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        for number in range(ROUNDS + 1):
-            for name, url in (("page", ours.url), ("bare", bare.url)):
-                seen = _open(browser, url)
-                if number:  # the first warms the servers
-                    opened[name].append(seen)
-        browser.close()
+        with chromium(FLAGS) as browser:
+            for number in range(ROUNDS + 1):
+                for name, url in (("page", ours.url), ("bare", bare.url)):
+                    seen = _open(browser, url)
+                    if number:  # the first warms the servers
+                        opened[name].append(seen)
     figures = {name: _summary(seen) for name, seen in opened.items()}
     first = figures["page"]["usable_ms"] / figures["bare"]["usable_ms"]
     again = figures["page"]["again_ms"] / figures["bare"]["again_ms"]

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from benchmarks.browser import chromium
 from tests.browser.desk import Desk
-from tests.browser.site import ROOT, Site, chromium, serve
+from tests.browser.site import FLAGS, ROOT, Site, serve
 from tests.scripted import Scripted, serving
 
 
@@ -35,7 +36,7 @@ def cloud() -> Iterator[Scripted]:
 def browser() -> Iterator[Browser]:
     """Not one for all: while it is up, this thread has a running event loop that others trip on."""
     expect.set_options(timeout=20_000)
-    with chromium() as found:
+    with chromium(FLAGS) as found:
         yield found
 
 

@@ -1,4 +1,4 @@
-"""`python app.py` in a process of its own, and Chromium."""
+"""`python app.py` in a process of its own, and what a browser is started with."""
 
 import os
 import re
@@ -13,17 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
-from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 KEY = "kolbo_live_" + "5a" * 20
 START_SECONDS = 60
 STOP_SECONDS = 30
-CHROMIUM = [Path("/usr/bin/chromium-headless-shell"), Path("/usr/bin/chromium")]
-"""Debian's: without windows to draw, a page takes a third less of the processor."""
 FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -104,13 +99,3 @@ def _await(site: Site, process: subprocess.Popen, log: Path) -> None:
         else:
             return
     raise RuntimeError(f"app.py did not start:\n{log.read_text(errors='replace')}")
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Debian's Chromium where it is installed, else Playwright's own."""
-    with sync_playwright() as playwright:
-        path = next((path for path in CHROMIUM if path.exists()), None)
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
