@@ -52,6 +52,14 @@ def literal(host: str) -> Address | None:
     return None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a server that listens on `host` is reached from this machine alone."""
+    address = literal(host)
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
+    return host == "localhost" if address is None else address.is_loopback
+
+
 def is_local_name(host: str) -> bool:
     """Whether a host name is by convention one of this machine or its network."""
     name = host.rstrip(".")

@@ -8,6 +8,8 @@ from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from kolbo_demo.address import is_loopback
+
 CLOUD_URL = "https://api.kolbo.ai/api"
 
 
@@ -66,6 +68,13 @@ class Settings(BaseSettings):
 
     log: Literal["text", "json"] = "text"
     """What the log is made of: warnings as text, or every event as a JSON object a line."""
+
+    def proxies_for(self, host: str) -> str:
+        """Proxies that a server on `host` believes: `trusted_proxies`, or none where it was not set
+        and the server listens on loopback. There every program of the machine would pass for one,
+        and with a made-up address for each request escape all limits by address."""
+        behind_proxy = "trusted_proxies" in self.model_fields_set or "SPACE_ID" in os.environ
+        return self.trusted_proxies if behind_proxy or not is_loopback(host) else ""
 
     @field_validator("fetch_allow_hosts", mode="before")
     @classmethod

@@ -88,7 +88,7 @@ def serving(
                 app,
                 log_config=None,
                 access_log=False,
-                forwarded_allow_ips=settings.trusted_proxies,
+                forwarded_allow_ips=settings.proxies_for(host),
                 lifespan="on",
                 timeout_graceful_shutdown=_CLOSE_SECONDS,
             )
