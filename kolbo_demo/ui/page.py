@@ -16,6 +16,7 @@ from gradio.i18n import I18nData
 from kolbo_demo.client import KolboError
 from kolbo_demo.preflight import Analyst
 from kolbo_demo.service.fetch import Policy
+from kolbo_demo.service.gate import caller_of
 from kolbo_demo.settings import Settings
 from kolbo_demo.ui import (
     batch_panel,
@@ -29,7 +30,7 @@ from kolbo_demo.ui import (
 )
 from kolbo_demo.ui.access import Access, Local
 from kolbo_demo.ui.again import Again
-from kolbo_demo.ui.allowance import Allowance, visitor_of
+from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.batch_panel import BatchPanel
 from kolbo_demo.ui.batches import Batches
 from kolbo_demo.ui.code import CodePanel
@@ -57,6 +58,8 @@ class Page:
     blocks: gr.Blocks
     routes: APIRouter
     """The page's own, beside Gradio's."""
+    private: bool
+    """As in `build`."""
 
 
 def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
@@ -84,7 +87,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     routes = APIRouter()
     routes.include_router(cards.router(runs, reports))
     routes.include_router(batch_panel.router(batches))
-    return Page(blocks, routes)
+    return Page(blocks, routes, private)
 
 
 class _Page:
@@ -267,12 +270,12 @@ class _Page:
         fields = read(*given)
         try:
             request = fields.request()
-            visitor = visitor_of(asked_by.client.host)
-            client = self._access.client(backend, key, visitor)
+            caller = caller_of(asked_by)
+            client = self._access.client(backend, key, caller)
         except (UnusableError, KolboError) as error:
             return told(problem=str(error))
-        allowance = self._access.allowance(backend, key)
-        spending = partial(allowance.spend, visitor) if allowance else None
+        allowance = self._access.allowance(backend, key, caller)
+        spending = partial(allowance.spend, caller.visitor) if allowance else None
         kind = fields.seen.source.kind if fields.seen.source else None
         records = []
         group = uuid4().hex if rivals else None
@@ -309,4 +312,4 @@ def _same_file(path: str | None) -> FileData | None:
 
 def _given_file(payload: ImageData | None) -> str | None:
     """The very file that was uploaded, as it is."""
-    return payload.path if payload else None
+    return str(uploads.uploaded(payload.path)) if payload and payload.path else None

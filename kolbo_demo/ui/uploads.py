@@ -5,9 +5,22 @@ import threading
 import time
 from pathlib import Path
 
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from kolbo_demo.safe_file import UnsafeFileError, regular_file
+
 LOOK_SECONDS = 1800
 KEEP_SECONDS = 6 * 3600
 """No generation takes so long, so none loses its input."""
+
+
+def uploaded(path: str) -> Path:
+    """An upload of this page. Raises `gr.Error` for any other file, and for a link to one."""
+    try:
+        return regular_file(path, Path(get_upload_folder()))
+    except UnsafeFileError as error:
+        raise gr.Error(str(error), print_exception=False) from None
 
 
 def clean_uploads(folder: Path) -> None:
