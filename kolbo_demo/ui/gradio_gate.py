@@ -221,11 +221,6 @@ class GradioGate:
             if not self._heard[session]:
                 del self._heard[session]
                 self._owners.pop(session, None)
-                queue = self._blocks._queue
-                if not queue.pending_event_ids_session.get(session):
-                    # All is delivered, or the listener has left: Gradio keeps both for good.
-                    queue.pending_event_ids_session.pop(session, None)
-                    queue.pending_messages_per_session.pop(session, None)
 
     def _reach_by_loopback(self, scope: Scope) -> None:
         """Gradio's MCP server asks the page by HTTP, and takes the address from the first request's
