@@ -12,10 +12,12 @@ import gradio as gr
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from gradio.data_classes import ListFiles
+from gradio.utils import get_upload_folder
 from pydantic import BaseModel, Field
 
 from kolbo_demo.batch import Line
 from kolbo_demo.client import KolboError
+from kolbo_demo.safe_file import UnsafeFileError, regular_file
 from kolbo_demo.ui import views
 from kolbo_demo.ui.access import LOCAL, Access
 from kolbo_demo.ui.allowance import visitor_of
@@ -209,7 +211,12 @@ class BatchPanel:
         self._table.start(self._started, asked, self._table, **QUIET)
 
     def _looked(
-        self, backend: str, key: str, files: list[Given] | None, folder: list[Given] | None
+        self,
+        backend: str,
+        key: str,
+        files: list[Given] | None,
+        folder: list[Given] | None,
+        asked_by: gr.Request,
     ) -> Any:
         """The dry run."""
         given = [*(files or []), *(folder or [])]
@@ -218,8 +225,10 @@ class BatchPanel:
                 return _told(problem=say("batch.nothing"))
             ready = self._access.ready(backend, key)
             client = self._access.client(backend, key) if ready else None
-            return _told(self._batches.check(given, client, backend == LOCAL))
-        except (UnusableError, KolboError) as error:
+            visitor = visitor_of(asked_by.client.host)
+            given = [(name, regular_file(path, Path(get_upload_folder()))) for name, path in given]
+            return _told(self._batches.check(given, client, backend == LOCAL, visitor))
+        except (UnusableError, UnsafeFileError, KolboError) as error:
             return _told(problem=str(error))
 
     def _started(self, backend: str, key: str, event: gr.EventData, asked_by: gr.Request) -> Any:

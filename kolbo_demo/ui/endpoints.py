@@ -89,7 +89,8 @@ def lay_out(access: Access, runs: Runs) -> None:
                 raise UnusableError(say("api.speed_of_words"))
             request = replace(request, speed=speed, mark=mark)
             visitor = visitor_of(asked_by.client.host)
-            record = runs.start(client(where, x_api_key, visitor), request, where)
+            asked = client(where, x_api_key, visitor)
+            record = runs.start(asked, request, where, visitor=visitor)
             accepted = runs.accepted(record.ticket)
             started: dict[str, Any] = {
                 "generation_id": accepted.generation_id,

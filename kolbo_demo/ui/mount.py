@@ -6,14 +6,16 @@ from pathlib import Path
 import gradio as gr
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
+from gradio.utils import get_upload_folder
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.contract import MAX_FILE_BYTES
-from kolbo_demo.ui import examples, texts
+from kolbo_demo.ui import examples, sessions, texts
 from kolbo_demo.ui.language import InLanguage
 from kolbo_demo.ui.page import Page
 from kolbo_demo.ui.theme import theme
+from kolbo_demo.ui.uploads import UploadQuota
 
 _HERE = Path(__file__).parent
 _log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ def mount(app: FastAPI, page: Page) -> FastAPI:
     for path in _SHUT:
         app.add_api_route(path, _shut, methods=["GET", "HEAD", "POST"], include_in_schema=False)
     app.include_router(page.routes)
+    sessions.bound(page.blocks)
     gr.mount_gradio_app(
         app,
         page.blocks,
@@ -72,6 +75,7 @@ def mount(app: FastAPI, page: Page) -> FastAPI:
     # Gradio's own thousand looks a second take a twelfth of a core for as long as nobody comes.
     page.blocks._queue.sleep_when_free = _LOOK_SECONDS
     page.blocks._queue.progress_update_sleep_when_free = _LOOK_SECONDS
+    app.add_middleware(UploadQuota, quota=page.quota, folder=Path(get_upload_folder()))
     app.add_middleware(InLanguage)
     app.add_middleware(_Unheard)
     app.add_middleware(_Headers)

@@ -48,9 +48,11 @@ class Runs:
         spending: Spending | None = None,
         expected: float | None = None,
         meant: Sequence[Model] = (),
+        visitor: str = "",
     ) -> Record:
-        """Begins a generation. Gives its record at once. `meant` are the models that may do it."""
-        record = self.kept.new(request, backend, group)
+        """Begins a generation. Gives its record at once. `meant` are the models that may do it, its
+        files count as the `visitor`'s. Raises `QuotaError`."""
+        record = self.kept.new(request, backend, group, visitor)
         record.expected = expected
         record.names = {model.identifier: model.name for model in meant if model.name}
         if backend != LOCAL:  # Kolbo's API has no such field: the result is marked here
@@ -58,12 +60,14 @@ class Runs:
         self._run(client, request, record, spending)
         return record
 
-    def open(self, client: KolboClient, generation_id: str, backend: str) -> Record:
+    def open(
+        self, client: KolboClient, generation_id: str, backend: str, visitor: str = ""
+    ) -> Record:
         """A record for a generation that this browser knows by its id. Raises `KolboError` where
-        there is none, or the key may not see it."""
+        there is none, or the key may not see it, and `QuotaError`."""
         generation = client.generation(generation_id)
         generation.status()
-        record = self.kept.opened(generation_id, backend)
+        record = self.kept.opened(generation_id, backend, visitor)
         self._run(client, generation, record)
         return record
 
@@ -159,6 +163,7 @@ class Runs:
         record.end = "cancelled" if stage.cancelled else "failed" if stage.error else "done"
         self.kept.save(record)
         self._running.pop(record.ticket, None)
+        self.kept.quota.fit()
         if record.end == "done":
             self._on_video(record)
 
@@ -168,20 +173,23 @@ def fetchable(record: Record) -> bool:
     return record.end == "failed" and record.status is not None and record.status.state == COMPLETED
 
 
-def open_by_id(runs: Runs, access: Access, generation_id: str, typed_key: str | None) -> Record:
+def open_by_id(
+    runs: Runs, access: Access, generation_id: str, typed_key: str | None, visitor: str = ""
+) -> Record:
     """Opens a generation by its id: the local engine's where it knows it, else the cloud's.
 
     Raises `UnusableError` or `KolboError` with a sentence for the visitor.
     """
     if access.local.problem() is None:
         try:
-            return runs.open(access.client(LOCAL, None), generation_id, LOCAL)
+            return runs.open(access.client(LOCAL, None), generation_id, LOCAL, visitor)
         except NotFoundError:
             pass
     if not access.private and not (typed_key or "").strip():
         # An owner who shares a key shares what it can make, not all that was made with it.
         raise UnusableError(say("cards.unknown"))
     try:
-        return runs.open(access.client("cloud", typed_key), generation_id, "cloud")
+        client = access.client("cloud", typed_key)
     except UnusableError:
         raise UnusableError(say("cards.unknown")) from None
+    return runs.open(client, generation_id, "cloud", visitor)

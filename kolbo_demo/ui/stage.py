@@ -10,6 +10,7 @@ import gradio as gr
 from kolbo_demo.client import KolboError
 from kolbo_demo.ui import cards, model_comparison, views
 from kolbo_demo.ui.access import Access
+from kolbo_demo.ui.allowance import visitor_of
 from kolbo_demo.ui.events import EACH
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Record
@@ -82,11 +83,13 @@ class Stage:
     def follow(self, access: Access, asked: list[Any]) -> None:
         """`asked` are the components with side and key."""
 
-        def take_up(_: str, key: str, event: gr.EventData) -> Any:
+        def take_up(_: str, key: str, event: gr.EventData, asked_by: gr.Request) -> Any:
             try:
                 if ticket := sent_text(event, "ticket"):
                     return self._take_up(ticket, key)
-                return told([open_by_id(self._runs, access, sent_text(event, "id"), key)])
+                visitor = visitor_of(asked_by.client.host)
+                given = sent_text(event, "id")
+                return told([open_by_id(self._runs, access, given, key, visitor)])
             except (KolboError, UnusableError) as error:
                 return told(problem=str(error))
 
