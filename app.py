@@ -2,18 +2,13 @@
 
 import ipaddress
 import os
+import secrets
 import sys
 
 from kolbo_demo import logs, ui
 from kolbo_demo.service.app import create_app
+from kolbo_demo.service.gate import Site
 from kolbo_demo.settings import Settings
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _reach(host: str) -> str:
@@ -25,6 +20,14 @@ def _reach(host: str) -> str:
     return "127.0.0.1" if everywhere else host
 
 
+def _token(settings: Settings) -> str | None:
+    """The token for the use of the owner's key: other users of this machine reach the page too."""
+    chosen = settings.page_token.get_secret_value() if settings.page_token else None
+    if settings.api_key is None or chosen == "off":
+        return None
+    return chosen or secrets.token_urlsafe(24)
+
+
 def main() -> None:
     """Reads the environment and serves until stopped."""
     settings = Settings()
@@ -32,7 +35,9 @@ def main() -> None:
     # The names that Gradio itself reads; a Hugging Face Space sets them.
     host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     port = int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
-    private = _is_loopback(host) and "SPACE_ID" not in os.environ
+    site = Site.of(settings, host)
+    private = site.loopback and not site.names
+    token = _token(settings) if private else None
     if not os.environ.get("GRADIO_TEMP_DIR"):
         # Gradio's own choice is one folder for all users of the machine.
         folder = settings.data_dir.expanduser() / "gradio"
@@ -47,9 +52,10 @@ def main() -> None:
         lambda: app.state.api.problem or app.state.api.jobs.problem(),
         app.state.keys.of_visitor,
     )
-    ui.mount(app, ui.build(settings, local, private=private))
-    logs.announce(f"Kolbo Lipsync is at http://{reach}:{port}", sys.stdout)
-    ui.serve(app, host, port, settings.trusted_proxies)
+    ui.mount(app, ui.build(settings, local, private=private), site, token)
+    query = f"/?token={token}" if token else ""
+    logs.announce(f"Kolbo Lipsync is at http://{reach}:{port}{query}", sys.stdout)
+    ui.serve(app, host, port, settings.proxies_for(host))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Environment variables to settings. Read when constructed, never at import."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,14 @@ def _proxies() -> str:
     """This machine; on a Hugging Face Space also its private network."""
     loopback = "127.0.0.1,::1"
     return f"{loopback},10.0.0.0/8" if "SPACE_ID" in os.environ else loopback
+
+
+def space_host() -> str | None:
+    """The host name of the Hugging Face Space that this runs in; None elsewhere."""
+    if "SPACE_ID" not in os.environ:
+        return None
+    named = re.sub(r"[^a-z0-9]+", "-", os.environ["SPACE_ID"].lower()).strip("-")
+    return os.environ.get("SPACE_HOST", "").lower() or f"{named}.hf.space"
 
 
 class Settings(BaseSettings):
@@ -57,6 +66,14 @@ class Settings(BaseSettings):
     """Addresses and networks, comma separated, of proxies that are believed when they tell whom
     they forward for (`X-Forwarded-For`)."""
 
+    allowed_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Host names, comma separated, `name` or `name:port`, under which page and service answer
+    beside their own address: those of a proxy before them."""
+
+    page_token: SecretStr | None = None
+    """Token that the page asks for before it uses `api_key`; `off` for none. Without it a random
+    one is made at start."""
+
     fetch_allow_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
     """Hosts, comma separated, that links may point to although their address is private."""
 
@@ -80,9 +97,9 @@ class Settings(BaseSettings):
     """Room (10^9 bytes) that uploads, results and batches of all visitors of the page may take."""
 
     visitor_disk_gb: float = Field(default=2.0, gt=0)
-    """How much of it each visitor of a public page may take."""
+    """How much of it each visitor may take; the owner at a private page may take all."""
 
-    @field_validator("fetch_allow_hosts", mode="before")
+    @field_validator("fetch_allow_hosts", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
 
 from kolbo_demo.service.errors import ServiceError
+from kolbo_demo.service.gate import Gate, Site
 from kolbo_demo.service.guard import Guard
 from kolbo_demo.service.health import Health
 from kolbo_demo.service.jobs import Jobs
@@ -85,7 +86,7 @@ def serving(
     with _listening(host, port) as listener:
         server = uvicorn.Server(
             uvicorn.Config(
-                app,
+                Gate(app, Site.of(settings, host, any_name=True)),
                 log_config=None,
                 access_log=False,
                 forwarded_allow_ips=settings.proxies_for(host),

@@ -1,6 +1,5 @@
 """What the owner of a public page pays for its visitors: seconds of sound, a visitor, a day."""
 
-import ipaddress
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,23 +9,13 @@ from pathlib import Path
 
 from kolbo_demo.client import ApiError, InputError, UnreachableError
 from kolbo_demo.sandbox import inspect_audio
+from kolbo_demo.service.gate import visitor_of
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.texts import say
 
+__all__ = ["DAY", "Allowance", "visitor_of"]
+
 DAY = 24 * 3600.0
-
-
-def visitor_of(host: str | None) -> str:
-    """Who counts as one visitor: an address, or the /64 network that a household gets of IPv6."""
-    try:
-        address = ipaddress.ip_address((host or "").partition("%")[0])
-    except ValueError:
-        return host or ""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
 
 
 @dataclass

@@ -12,18 +12,17 @@ import gradio as gr
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from gradio.data_classes import ListFiles
-from gradio.utils import get_upload_folder
 from pydantic import BaseModel, Field
 
 from kolbo_demo.batch import Line
 from kolbo_demo.client import KolboError
-from kolbo_demo.safe_file import UnsafeFileError, regular_file
-from kolbo_demo.ui import views
+from kolbo_demo.service.gate import caller_of
+from kolbo_demo.ui import uploads, views
 from kolbo_demo.ui.access import LOCAL, Access
-from kolbo_demo.ui.allowance import visitor_of
 from kolbo_demo.ui.batches import ARCHIVE, Batches, View
 from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.quota import counted
 from kolbo_demo.ui.texts import language_of, say, shown, speaking
 
 _SERVED = {
@@ -212,36 +211,36 @@ class BatchPanel:
 
     def _looked(
         self,
+        asked_by: gr.Request,
         backend: str,
         key: str,
         files: list[Given] | None,
         folder: list[Given] | None,
-        asked_by: gr.Request,
     ) -> Any:
         """The dry run."""
         given = [*(files or []), *(folder or [])]
         try:
             if not given:
                 return _told(problem=say("batch.nothing"))
-            ready = self._access.ready(backend, key)
-            client = self._access.client(backend, key) if ready else None
-            visitor = visitor_of(asked_by.client.host)
-            given = [(name, regular_file(path, Path(get_upload_folder()))) for name, path in given]
-            return _told(self._batches.check(given, client, backend == LOCAL, visitor))
-        except (UnusableError, UnsafeFileError, KolboError) as error:
+            caller = caller_of(asked_by)
+            ready = self._access.ready(backend, key, caller)
+            client = self._access.client(backend, key, caller, patient=False) if ready else None
+            local = backend == LOCAL
+            return _told(self._batches.check(given, client, local, counted(caller)))
+        except (UnusableError, KolboError) as error:
             return _told(problem=str(error))
 
     def _started(self, backend: str, key: str, event: gr.EventData, asked_by: gr.Request) -> Any:
         asked = event._data or {}
         ticket = str(asked.get("ticket"))
         try:
-            visitor = visitor_of(asked_by.client.host)
-            client = self._access.client(backend, key, visitor)
-            allowance = self._access.allowance(backend, key)
-            spending = partial(allowance.spend, visitor) if allowance else None
+            caller = caller_of(asked_by)
+            client = self._access.client(backend, key, caller)
+            allowance = self._access.allowance(backend, key, caller)
+            spending = partial(allowance.spend, caller.visitor) if allowance else None
             again = asked.get("again") is True
             local = backend == LOCAL
-            self._batches.start(ticket, client, visitor, again, spending, local)
+            self._batches.start(ticket, client, caller.visitor, again, spending, local)
         except (UnusableError, KolboError) as error:
             return _told(problem=str(error))
         return _told(ticket)
@@ -259,7 +258,9 @@ def _uploads(count: Any, elem_id: str) -> gr.File:
 
 def _named(payload: ListFiles | None) -> list[Given] | None:
     files: Sequence[Any] = payload.root if payload else []
-    return [(file.orig_name or Path(file.path).name, Path(file.path)) for file in files] or None
+    return [
+        (file.orig_name or Path(file.path).name, uploads.uploaded(file.path)) for file in files
+    ] or None
 
 
 def _told(ticket: str = "", problem: str = "") -> Any:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 
 from kolbo_demo.beside import beside
 from kolbo_demo.media import MediaError
+from kolbo_demo.service.gate import Caller, caller_of
 from kolbo_demo.sheet import csv_text
 from kolbo_demo.ui import model_comparison, sync_report, views
 from kolbo_demo.ui.access import CLOUD
@@ -83,13 +84,15 @@ def router(runs: Runs, reports: Reports) -> APIRouter:
     @routes.post("")
     def look(asked: Asked, request: Request) -> list[Card]:
         with speaking(language_of(request)):
-            return [card(runs, reports, ticket) for ticket in asked.tickets]
+            caller = caller_of(request)
+            return [card(runs, reports, ticket, caller) for ticket in asked.tickets]
 
     @routes.post("/{ticket}/cancel")
     def cancel(ticket: str, request: Request) -> Card:
         with speaking(language_of(request)):
-            runs.cancel(ticket)
-            return card(runs, reports, ticket)
+            caller = caller_of(request)
+            runs.cancel(ticket, caller)
+            return card(runs, reports, ticket, caller)
 
     @routes.post("/{ticket}/delete")
     def delete(ticket: str, request: Request) -> Card:
@@ -143,9 +146,9 @@ def router(runs: Runs, reports: Reports) -> APIRouter:
     return routes
 
 
-def card(runs: Runs, reports: Reports, ticket: str) -> Card:
+def card(runs: Runs, reports: Reports, ticket: str, caller: Caller | None = None) -> Card:
     """What the browser shows of a generation; `gone` where nothing of it is kept."""
-    found = runs.find(ticket)
+    found = runs.find(ticket, caller)
     if found is None:
         return {"ticket": ticket, "gone": True}
     record, run = found

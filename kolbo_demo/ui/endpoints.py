@@ -4,6 +4,7 @@ Four endpoints, each a tool. A key for Kolbo's cloud comes in the `X-API-Key` he
 the inputs, so that no history of calls holds it. The page's own key is not theirs to spend.
 """
 
+import asyncio
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+import anyio.to_thread
 import gradio as gr
 from gradio.events import api
 from gradio.utils import get_upload_folder
@@ -20,11 +22,13 @@ from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.judged import judged
 from kolbo_demo.engine.voice import check_speed
 from kolbo_demo.media import MediaError
+from kolbo_demo.safe_file import UnsafeFileError, regular_file
+from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access
-from kolbo_demo.ui.allowance import visitor_of
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import RESULT, as_document
-from kolbo_demo.ui.runs import Runs
+from kolbo_demo.ui.quota import counted
+from kolbo_demo.ui.runs import LOOK_SECONDS, Runs
 from kolbo_demo.ui.texts import say
 
 MEASURED_AT_ONCE = 1
@@ -37,14 +41,16 @@ T = TypeVar("T")
 def lay_out(access: Access, runs: Runs) -> None:
     """Adds the endpoints to the page that is being built."""
 
-    def client(where: str, key: str | None, visitor: str | None = None) -> KolboClient:
+    def client(
+        where: str, key: str | None, asked_by: gr.Request, *, patient: bool = False
+    ) -> KolboClient:
         if where not in {LOCAL, CLOUD}:
             raise UnusableError("`where` is `local` or `cloud`.")
         if where == CLOUD and not (key or "").strip():
             raise UnusableError(say("api.no_key"))
-        return access.client(where, key, visitor)
+        return access.client(where, key, caller_of(asked_by), patient=patient)
 
-    def lipsync(
+    async def lipsync(
         source: str,
         asked_by: gr.Request,
         voice: str = "",
@@ -77,7 +83,7 @@ def lay_out(access: Access, runs: Runs) -> None:
                 after the generation is completed; the links of `status` lead to the plain one.
         """
 
-        def start() -> dict[str, Any]:
+        def start() -> str:
             link, file = _given(source)
             said, recording = _given(voice)
             face = (face_x, face_y) if face_x >= 0 and face_y >= 0 else None
@@ -88,22 +94,29 @@ def lay_out(access: Access, runs: Runs) -> None:
             if request.words is None and speed != 1:
                 raise UnusableError(say("api.speed_of_words"))
             request = replace(request, speed=speed, mark=mark)
-            visitor = visitor_of(asked_by.client.host)
-            asked = client(where, x_api_key, visitor)
-            record = runs.start(asked, request, where, visitor=visitor)
-            accepted = runs.accepted(record.ticket)
+            asked = client(where, x_api_key, asked_by, patient=True)
+            return runs.start(asked, request, where, visitor=counted(caller_of(asked_by))).ticket
+
+        def answer(ticket: str) -> dict[str, Any] | None:
+            accepted = runs.accepted(ticket)
+            if accepted is None:
+                return None
             started: dict[str, Any] = {
                 "generation_id": accepted.generation_id,
                 "poll_interval_hint": accepted.poll_interval,
                 "credits_charged": accepted.credits,
             }
             if mark and where == CLOUD:
-                started["marked_url"] = f"{_base(asked_by)}/cards/{record.ticket}/{RESULT}"
+                started["marked_url"] = f"{_base(asked_by)}/cards/{ticket}/{RESULT}"
             return started
 
-        return _told(start)
+        ticket = await anyio.to_thread.run_sync(_told, start)
+        while (started := _told(lambda: answer(ticket))) is None:
+            await asyncio.sleep(LOOK_SECONDS)
+        return started
 
     def models(
+        asked_by: gr.Request,
         where: Where = "local",
         x_api_key: gr.Header = gr.Header(""),  # noqa: B008
     ) -> list[dict[str, Any]]:
@@ -116,13 +129,13 @@ def lay_out(access: Access, runs: Runs) -> None:
         return _told(
             lambda: [
                 model.model_dump(mode="json", exclude_none=True)
-                for model in client(where, x_api_key).models()
+                for model in client(where, x_api_key, asked_by).models()
             ]
         )
 
     def status(
         generation_id: str,
-        request: gr.Request,
+        asked_by: gr.Request,
         where: Where = "local",
         x_api_key: gr.Header = gr.Header(""),  # noqa: B008
     ) -> dict[str, Any]:
@@ -133,16 +146,17 @@ def lay_out(access: Access, runs: Runs) -> None:
             generation_id: What `lipsync` answered, such as lip_abc123.
             where: Where it was started.
         """
-        found = _told(lambda: client(where, x_api_key).generation(generation_id).status())
+        found = _told(lambda: client(where, x_api_key, asked_by).generation(generation_id).status())
         if where == LOCAL and found.result:
             # The service was asked over this machine's own address; the caller came by another.
-            base = _base(request)
+            base = _base(asked_by)
             found.result.urls = [base + urlsplit(url).path for url in found.result.urls]
             thumbnail = found.result.thumbnail_url
             found.result.thumbnail_url = base + urlsplit(thumbnail).path if thumbnail else None
         return as_document(found)
 
     def sync_report(
+        asked_by: gr.Request,
         generation_id: str = "",
         video: str = "",
         where: Where = "local",
@@ -165,7 +179,7 @@ def lay_out(access: Access, runs: Runs) -> None:
             if file:
                 return judged(Path(file))
             with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
-                made = client(where, x_api_key).generation(generation_id)
+                made = client(where, x_api_key, asked_by).generation(generation_id)
                 return judged(made.download(Path(folder) / "video.mp4"))
 
         return _told(measure)
@@ -196,7 +210,7 @@ def _given(value: Any) -> tuple[str, str | None]:
     text = str(value or "").strip()
     if not text or urlsplit(text).scheme in {"http", "https"}:
         return text, None
-    path = Path(text).resolve()
-    if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
-        raise UnusableError(say("api.no_file"))
-    return "", str(path)
+    try:
+        return "", str(regular_file(text, Path(get_upload_folder())))
+    except UnsafeFileError:
+        raise UnusableError(say("api.no_file")) from None

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.i18n import I18nData
 
+from kolbo_demo.service.gate import Caller, caller_of
 from kolbo_demo.ui import language, views
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access
 from kolbo_demo.ui.events import QUIET
@@ -62,31 +63,32 @@ class Header:
             self.key.submit,
         ]
 
-    def _side(self, backend: str) -> str:
+    def _side(self, backend: str, caller: Caller | None = None) -> str:
         access = self._access
         if backend == LOCAL:
             if problem := access.local.problem():
                 return views.note(problem, bad=True)
             return views.note(say("top.about_local"))
-        shared = access.allowance(backend, "")
-        if shared and access.own_key:
+        shared = access.allowance(backend, "", caller)
+        if shared and access.own_key(caller):
             return views.note(
                 say("shared.about", host=access.cloud_host, limit=f"{shared.limit:g}")
             )
         sentence = say("top.about_cloud", host=access.cloud_host)
-        if access.withheld:
-            sentence += " " + say("top.about_withheld")
+        if access.withheld_from(caller):
+            sentence += " " + say("top.about_token" if access.private else "top.about_withheld")
         return views.note(sentence)
 
     def _key_hint(self) -> I18nData:
         access = self._access
-        own = access.own_key and access.private
+        own = access.own_key() and access.private
         return shown(
-            "top.key_hint_own" if own else "shared.key_hint" if access.own_key else "top.key_hint"
+            "top.key_hint_own" if own else "shared.key_hint" if access.own_key() else "top.key_hint"
         )
 
-    def _switch(self, backend: str) -> tuple[str, Any]:
-        return self._side(backend), gr.Textbox(visible=True if backend == CLOUD else "hidden")
+    def _switch(self, backend: str, asked_by: gr.Request) -> tuple[str, Any]:
+        about = self._side(backend, caller_of(asked_by))
+        return about, gr.Textbox(visible=True if backend == CLOUD else "hidden")
 
 
 def _title() -> str:

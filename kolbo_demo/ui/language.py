@@ -80,8 +80,7 @@ class InLanguage:
 
 def _secure(request: HTTPConnection) -> bool:
     """Whether the visitor's browser speaks HTTPS, if only to a proxy before this page."""
-    told = request.headers.get("x-forwarded-proto", request.url.scheme)
-    return told.split(",")[0].strip() == "https"
+    return request.url.scheme == "https"
 
 
 def _translated(page: bytes, code: str) -> bytes:

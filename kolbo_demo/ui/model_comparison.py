@@ -8,6 +8,7 @@ import gradio as gr
 
 from kolbo_demo.client import KolboError
 from kolbo_demo.contract import Model, is_web_link, url_kind
+from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui import sync_report, views
 from kolbo_demo.ui.access import Access
 from kolbo_demo.ui.events import LATEST, QUIET, changes
@@ -52,6 +53,7 @@ class ModelComparison:
 
     def _list(
         self,
+        asked_by: gr.Request,
         is_open: bool,
         backend: str,
         key: str,
@@ -63,7 +65,8 @@ class ModelComparison:
         if not is_open:
             return gr.skip(), gr.skip()
         try:
-            models = self._access.client(backend, key).models()
+            client = self._access.client(backend, key, caller_of(asked_by), patient=False)
+            models = client.models()
         except (KolboError, UnusableError) as error:
             sentence = say("options.not_listed", reason=error)
             return gr.CheckboxGroup([], value=[]), views.note(sentence, bad=True)

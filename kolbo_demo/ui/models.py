@@ -8,6 +8,7 @@ import gradio as gr
 
 from kolbo_demo.client import KolboClient, KolboError
 from kolbo_demo.contract import Model
+from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui import texts, views
 from kolbo_demo.ui.access import Access
 from kolbo_demo.ui.events import QUIET
@@ -65,12 +66,15 @@ class ModelPicker:
             )
         self.choice.change(_about, [self.choice, self.offers], self._note, **QUIET)
 
-    def _list(self, backend: str, key: str, chosen: str) -> tuple[Any, str, Offers]:
+    def _list(
+        self, asked_by: gr.Request, backend: str, key: str, chosen: str
+    ) -> tuple[Any, str, Offers]:
         nothing = gr.Dropdown([SMART_SELECT], value="")
-        if not self._access.ready(backend, key):
+        caller = caller_of(asked_by)
+        if not self._access.ready(backend, key, caller):
             return nothing, "", Offers()
         try:
-            client = self._access.client(backend, key)
+            client = self._access.client(backend, key, caller, patient=False)
             models = client.models()
         except (KolboError, UnusableError) as error:
             sentence = texts.say("options.not_listed", reason=error)

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import gradio as gr
 from fastapi import FastAPI
-from fastapi.responses import PlainTextResponse
 from gradio.utils import get_upload_folder
 from starlette.datastructures import MutableHeaders
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.contract import MAX_FILE_BYTES
+from kolbo_demo.service.gate import Gate, Site
 from kolbo_demo.ui import examples, sessions, texts
+from kolbo_demo.ui.gradio_gate import UPLOAD, GradioGate, limit_work
 from kolbo_demo.ui.language import InLanguage
 from kolbo_demo.ui.page import Page
 from kolbo_demo.ui.theme import theme
@@ -19,10 +21,6 @@ from kolbo_demo.ui.uploads import UploadQuota
 
 _HERE = Path(__file__).parent
 _log = logging.getLogger(__name__)
-
-_SHUT = ("/gradio_api/deep_link", "/gradio_api/process_recording")
-"""Gradio's routes that this page does not use. The first writes what is typed into the page, a key
-included, to a file; the second runs ffmpeg on whatever is sent."""
 
 _EVENTS = "/gradio_api/queue/data"
 
@@ -38,16 +36,21 @@ _POLICY = "; ".join(
         "media-src 'self' data: blob: http: https:",
         "object-src 'none'",
         "base-uri 'self'",
+        "form-action 'self'",
     )
 )
 """Scripts, styles, fonts and calls come from this host. Pictures and clips may also come from
 elsewhere: a visitor's own link is shown by his browser."""
 
 
-def mount(app: FastAPI, page: Page) -> FastAPI:
-    """Puts the page at `/` of `app`, whose own routes go first."""
-    for path in _SHUT:
-        app.add_api_route(path, _shut, methods=["GET", "HEAD", "POST"], include_in_schema=False)
+def mount(app: FastAPI, page: Page, site: Site | None = None, token: str | None = None) -> FastAPI:
+    """Puts the page at `/` of `app`, whose own routes go first, and the gate before all of it.
+
+    `site` has the names under which the server answers, loopback's for a private page where it is
+    left out; `token` as in `Gate`.
+    """
+    site = site or Site(loopback=page.private)
+    limit_work(page.blocks)
     app.include_router(page.routes)
     sessions.bound(page.blocks)
     gr.mount_gradio_app(
@@ -70,20 +73,20 @@ def mount(app: FastAPI, page: Page) -> FastAPI:
         footer_links=[],
     )
     # Gradio checks which files an event may name only once `launch` has run, and a mounted page
-    # never launches. Without this a forged event reads any file of this machine.
+    # never launches.
     page.blocks.has_launched = True
     # Gradio's own thousand looks a second take a twelfth of a core for as long as nobody comes.
     page.blocks._queue.sleep_when_free = _LOOK_SECONDS
     page.blocks._queue.progress_update_sleep_when_free = _LOOK_SECONDS
-    app.add_middleware(UploadQuota, quota=page.quota, folder=Path(get_upload_folder()))
+    gradio = app.routes[-1]
+    assert isinstance(gradio, Mount)
+    gradio.app = GradioGate(gradio.app, page.blocks, examples.FILES)
+    app.add_middleware(UploadQuota, page.quota, Path(get_upload_folder()))
     app.add_middleware(InLanguage)
     app.add_middleware(_Unheard)
-    app.add_middleware(_Headers)
+    app.add_middleware(_Headers, site)
+    app.add_middleware(Gate, site, private=page.private, token=token, uploads=[UPLOAD])
     return app
-
-
-def _shut() -> PlainTextResponse:
-    return PlainTextResponse("Not here.", status_code=404)
 
 
 class _Unheard:
@@ -118,14 +121,15 @@ class _Unheard:
 class _Headers:
     """Adds the page's security headers to every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, site: Site) -> None:
         self._app = app
+        self._policy = f"{_POLICY}; frame-ancestors {site.frame_ancestors}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.setdefault("Content-Security-Policy", _POLICY)
+                headers.setdefault("Content-Security-Policy", self._policy)
                 headers.setdefault("Referrer-Policy", "no-referrer")
                 headers.setdefault("X-Content-Type-Options", "nosniff")
             await send(message)

@@ -16,6 +16,7 @@ from gradio.i18n import I18nData
 from kolbo_demo.client import KolboError
 from kolbo_demo.preflight import Analyst
 from kolbo_demo.service.fetch import Policy
+from kolbo_demo.service.gate import caller_of
 from kolbo_demo.settings import Settings
 from kolbo_demo.ui import (
     batch_panel,
@@ -29,7 +30,7 @@ from kolbo_demo.ui import (
 )
 from kolbo_demo.ui.access import Access, Local
 from kolbo_demo.ui.again import Again
-from kolbo_demo.ui.allowance import Allowance, visitor_of
+from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.batch_panel import BatchPanel
 from kolbo_demo.ui.batches import Batches
 from kolbo_demo.ui.code import CodePanel
@@ -44,7 +45,7 @@ from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.model_comparison import ModelComparison
 from kolbo_demo.ui.models import ModelPicker, Offers
 from kolbo_demo.ui.preflight import Preflight, at_hand
-from kolbo_demo.ui.quota import Quota, salt_in
+from kolbo_demo.ui.quota import Quota, counted, salt_in
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.stage import Stage, told
 from kolbo_demo.ui.sync_report import Reports
@@ -60,6 +61,8 @@ class Page:
     """The page's own, beside Gradio's."""
     quota: Quota
     """Of the files of visitors."""
+    private: bool
+    """As in `build`."""
 
 
 def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
@@ -71,11 +74,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     shared = Allowance(settings.visitor_limit) if settings.share_key else None
     access = Access(local, settings.api_url, settings.api_key, private, shared)
     data = settings.data_dir.expanduser()
-    quota = Quota(
-        settings.page_disk_gb * 1e9,
-        None if private else settings.visitor_disk_gb * 1e9,
-        salt_in(data),
-    )
+    quota = Quota(settings.page_disk_gb * 1e9, settings.visitor_disk_gb * 1e9, salt_in(data))
     kept = Kept(data / "page", quota)
     reports = Reports(kept)
     analyst = Analyst()
@@ -93,7 +92,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     routes = APIRouter()
     routes.include_router(cards.router(runs, reports))
     routes.include_router(batch_panel.router(batches))
-    return Page(blocks, routes, quota)
+    return Page(blocks, routes, quota, private)
 
 
 class _Page:
@@ -276,12 +275,12 @@ class _Page:
         fields = read(*given)
         try:
             request = fields.request()
-            visitor = visitor_of(asked_by.client.host)
-            client = self._access.client(backend, key, visitor)
+            caller = caller_of(asked_by)
+            client = self._access.client(backend, key, caller)
         except (UnusableError, KolboError) as error:
             return told(problem=str(error))
-        allowance = self._access.allowance(backend, key)
-        spending = partial(allowance.spend, visitor) if allowance else None
+        allowance = self._access.allowance(backend, key, caller)
+        spending = partial(allowance.spend, caller.visitor) if allowance else None
         kind = fields.seen.source.kind if fields.seen.source else None
         records = []
         group = uuid4().hex if rivals else None
@@ -291,7 +290,7 @@ class _Page:
             asked = replace(request, model=each or None)
             try:
                 record = self._runs.start(
-                    client, asked, backend, group, spending, expected, meant, visitor
+                    client, asked, backend, group, spending, expected, meant, counted(caller)
                 )
             except UnusableError as error:
                 return told(records, str(error))
@@ -322,4 +321,4 @@ def _same_file(path: str | None) -> FileData | None:
 
 def _given_file(payload: ImageData | None) -> str | None:
     """The very file that was uploaded, as it is."""
-    return payload.path if payload else None
+    return str(uploads.uploaded(payload.path)) if payload and payload.path else None

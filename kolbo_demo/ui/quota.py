@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.texts import say
 
@@ -256,6 +257,11 @@ class Quota:
         if not visitor:
             return ""
         return hashlib.blake2b(visitor.encode(), key=self._salt, digest_size=16).hexdigest()
+
+
+def counted(caller: Caller | None) -> str:
+    """The visitor as whose a caller's files count; nobody's are the owner's, bound in all only."""
+    return "" if caller is None or caller.owner else caller.visitor
 
 
 def salt_in(folder: Path) -> bytes:

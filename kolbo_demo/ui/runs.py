@@ -9,10 +9,12 @@ from dataclasses import replace
 from kolbo_demo.client import Generation, KolboClient, KolboError, NotFoundError
 from kolbo_demo.contract import COMPLETED, Model
 from kolbo_demo.preflight import Analyst
-from kolbo_demo.ui.access import LOCAL, Access
+from kolbo_demo.service.gate import Caller
+from kolbo_demo.ui.access import CLOUD, LOCAL, Access
 from kolbo_demo.ui.generate import Run, Spending, Stage
 from kolbo_demo.ui.inputs import Request, UnusableError
 from kolbo_demo.ui.kept import Kept, Record
+from kolbo_demo.ui.quota import QuotaError, counted
 from kolbo_demo.ui.texts import say
 
 LOOK_SECONDS = 0.1
@@ -61,28 +63,31 @@ class Runs:
         return record
 
     def open(
-        self, client: KolboClient, generation_id: str, backend: str, visitor: str = ""
+        self, generation_id: str, backend: str, typed_key: str | None, caller: Caller | None
     ) -> Record:
         """A record for a generation that this browser knows by its id. Raises `KolboError` where
-        there is none, or the key may not see it, and `QuotaError`."""
-        generation = client.generation(generation_id)
-        generation.status()
-        record = self.kept.opened(generation_id, backend, visitor)
-        self._run(client, generation, record)
+        there is none, or the key may not see it, `UnusableError` without a key, `QuotaError`."""
+        asking = self._access.client(backend, typed_key, caller, patient=False)
+        asking.generation(generation_id).status()
+        record = self.kept.opened(generation_id, backend, counted(caller))
+        client = self._access.client(backend, typed_key, caller)
+        self._run(client, client.generation(generation_id), record)
         return record
 
-    def find(self, ticket: str) -> tuple[Record, Run | None] | None:
+    def find(self, ticket: str, caller: Caller | None = None) -> tuple[Record, Run | None] | None:
         """The record, and its run where one is under way."""
         run = self._running.get(ticket)  # first: what it comes to is kept before it goes from here
         record = self.kept.get(ticket)
         if record is None:
             return None
         if run is None and record.end is None:
-            run = self.follow(record)
+            run = self.follow(record, caller=caller)
             record = self.kept.get(ticket) or record
         return record, run
 
-    def follow(self, record: Record, typed_key: str | None = None) -> Run | None:
+    def follow(
+        self, record: Record, typed_key: str | None = None, caller: Caller | None = None
+    ) -> Run | None:
         """Takes up a generation again that nobody follows; None where there is no key for it."""
         if record.generation_id is None:
             if record.end is None:
@@ -91,28 +96,25 @@ class Runs:
                 self.kept.save(record)
             return None
         try:
-            client = self._access.client(record.backend, typed_key)
+            client = self._access.client(record.backend, typed_key, caller)
         except (UnusableError, KolboError):
             return None
         record.end = record.error = None
         generation = client.generation(record.generation_id, record.poll_interval)
         return self._run(client, generation, record)
 
-    def accepted(self, ticket: str) -> Record:
-        """The record once its generation has an id. Blocks while files go up. Raises
+    def accepted(self, ticket: str) -> Record | None:
+        """The record once its generation has an id, None while files go up. Raises
         `UnusableError` where it came to nothing."""
-        while True:
-            record = self.kept.get(ticket)
-            if record is None or record.error is not None or record.end == "cancelled":
-                error = record.error if record else None
-                raise UnusableError(error or say("cards.gone"))
-            if record.generation_id is not None:
-                return record
-            time.sleep(LOOK_SECONDS)
+        record = self.kept.get(ticket)
+        if record is None or record.error is not None or record.end == "cancelled":
+            error = record.error if record else None
+            raise UnusableError(error or say("cards.gone"))
+        return record if record.generation_id is not None else None
 
-    def cancel(self, ticket: str) -> None:
+    def cancel(self, ticket: str, caller: Caller | None = None) -> None:
         """Stops the work itself. Blocks for one request at most."""
-        if found := self.find(ticket):
+        if found := self.find(ticket, caller):
             _, run = found
             if run is not None:
                 run.cancel()
@@ -174,7 +176,11 @@ def fetchable(record: Record) -> bool:
 
 
 def open_by_id(
-    runs: Runs, access: Access, generation_id: str, typed_key: str | None, visitor: str = ""
+    runs: Runs,
+    access: Access,
+    generation_id: str,
+    typed_key: str | None,
+    caller: Caller | None = None,
 ) -> Record:
     """Opens a generation by its id: the local engine's where it knows it, else the cloud's.
 
@@ -182,14 +188,15 @@ def open_by_id(
     """
     if access.local.problem() is None:
         try:
-            return runs.open(access.client(LOCAL, None), generation_id, LOCAL, visitor)
+            return runs.open(generation_id, LOCAL, None, caller)
         except NotFoundError:
             pass
-    if not access.private and not (typed_key or "").strip():
+    if not access.is_owner(caller) and not (typed_key or "").strip():
         # An owner who shares a key shares what it can make, not all that was made with it.
         raise UnusableError(say("cards.unknown"))
     try:
-        client = access.client("cloud", typed_key)
+        return runs.open(generation_id, CLOUD, typed_key, caller)
+    except QuotaError:
+        raise
     except UnusableError:
         raise UnusableError(say("cards.unknown")) from None
-    return runs.open(client, generation_id, "cloud", visitor)

@@ -8,9 +8,9 @@ from uuid import uuid4
 import gradio as gr
 
 from kolbo_demo.client import KolboError
+from kolbo_demo.service.gate import Caller, caller_of
 from kolbo_demo.ui import cards, model_comparison, views
 from kolbo_demo.ui.access import Access
-from kolbo_demo.ui.allowance import visitor_of
 from kolbo_demo.ui.events import EACH
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Record
@@ -83,23 +83,23 @@ class Stage:
     def follow(self, access: Access, asked: list[Any]) -> None:
         """`asked` are the components with side and key."""
 
-        def take_up(_: str, key: str, event: gr.EventData, asked_by: gr.Request) -> Any:
+        def take_up(asked_by: gr.Request, _: str, key: str, event: gr.EventData) -> Any:
+            caller = caller_of(asked_by)
             try:
                 if ticket := sent_text(event, "ticket"):
-                    return self._take_up(ticket, key)
-                visitor = visitor_of(asked_by.client.host)
-                given = sent_text(event, "id")
-                return told([open_by_id(self._runs, access, given, key, visitor)])
+                    return self._take_up(ticket, key, caller)
+                found = open_by_id(self._runs, access, sent_text(event, "id"), key, caller)
+                return told([found])
             except (KolboError, UnusableError) as error:
                 return told(problem=str(error))
 
         self.cards.follow(take_up, asked, self.cards, **EACH)
 
-    def _take_up(self, ticket: str, key: str) -> Any:
+    def _take_up(self, ticket: str, key: str, caller: Caller) -> Any:
         record = self._runs.kept.get(ticket)
         if record is None:
             raise UnusableError(say("cards.gone"))
-        if self._runs.follow(record, key) is None:
+        if self._runs.follow(record, key, caller) is None:
             raise UnusableError(say("cards.key_again"))
         return told([record])
 

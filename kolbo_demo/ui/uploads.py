@@ -13,8 +13,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import gradio.routes
 from gradio import route_utils
+from gradio.utils import get_upload_folder
 from starlette.concurrency import run_in_threadpool
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
@@ -22,9 +24,10 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo import clock
-from kolbo_demo.ui.allowance import visitor_of
+from kolbo_demo.safe_file import UnsafeFileError, regular_file
+from kolbo_demo.service.gate import Caller, caller_of
 from kolbo_demo.ui.folders import Folders
-from kolbo_demo.ui.quota import Quota, QuotaError, Writing, own_folder, remove
+from kolbo_demo.ui.quota import Quota, QuotaError, Writing, counted, own_folder, remove
 from kolbo_demo.ui.texts import language_of, say, speaking
 
 LOOK_SECONDS = 1800
@@ -96,10 +99,9 @@ class UploadQuota:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        visitor = visitor_of(request.client.host if request.client else None)
         with speaking(language_of(request)):
             try:
-                await self._received(scope, receive, send, visitor)
+                await self._received(scope, receive, send, caller_of(request))
             except _RefusedError as refused:
                 if refused.more:
                     await _drain(receive)
@@ -108,14 +110,15 @@ class UploadQuota:
                 answer.headers["Connection"] = "close"
                 await answer(scope, receive, send)
 
-    async def _received(self, scope: Scope, receive: Receive, send: Send, visitor: str) -> None:
+    async def _received(self, scope: Scope, receive: Receive, send: Send, caller: Caller) -> None:
+        visitor, counts_as = caller.visitor, counted(caller)
         if self._under_way[visitor] >= AT_ONCE:
             raise _RefusedError(429, say("room.uploads", most=AT_ONCE))
         self._under_way[visitor] += 1
         try:
-            ticket = await run_in_threadpool(self._make, visitor)
+            ticket = await run_in_threadpool(self._make, counts_as)
             folder = self._uploads.folder(ticket)
-            with self._quota.writing(folder, visitor) as writing:
+            with self._quota.writing(folder, counts_as) as writing:
                 body = _Body(receive, writing)
                 answer = _Answer(send, body)
                 try:
@@ -253,6 +256,14 @@ def _take_folders() -> None:
     setattr(upload, _FOLDER, True)
     routes.upload_fn = upload
     route_utils.GradioUploadFile = _Part
+
+
+def uploaded(path: str) -> Path:
+    """An upload of this page. Raises `gr.Error` for any other file, and for a link to one."""
+    try:
+        return regular_file(path, Path(get_upload_folder()))
+    except UnsafeFileError as error:
+        raise gr.Error(str(error), print_exception=False) from None
 
 
 def clean_uploads(folder: Path) -> None:

@@ -67,6 +67,7 @@ def serve(home: Path, **environment: str) -> Iterator[Site]:
         "GRADIO_TEMP_DIR": str(home / "gradio"),
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "GRADIO_SERVER_PORT": str(port),
+        "KOLBO_PAGE_TOKEN": "off",
         **environment,
     }
     with log.open("wb") as out:

@@ -1,0 +1,243 @@
+"""The gate in front of the mounted Gradio app: its routes, the files it serves, its events.
+
+Only routes that the page and `gradio_client` use are open, so what Gradio adds is shut until it is
+added here. Events reach Gradio as this module writes them anew, with files of the upload folder
+only.
+"""
+
+import json
+import mimetypes
+import os
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import gradio as gr
+from gradio.mcp import GradioMCPServer
+from gradio.utils import get_upload_folder
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from kolbo_demo.safe_file import UnsafeFileError, regular_file
+from kolbo_demo.service.gate import Caller, caller_of, refusal, replay
+from kolbo_demo.service.limits import TooManyError, Window
+
+UPLOAD = "/gradio_api/upload"
+FILE = "/gradio_api/file="
+
+MOST_EVENTS = 32
+"""Of one visitor under way or waiting. A page that loads has about ten."""
+EVENTS_A_MINUTE = 600
+MOST_UNHEARD = 40
+"""Sessions of one visitor to which nobody listens: Gradio keeps what is to be sent to them."""
+THREADS = 48
+"""For the work of events, apart from those that answer everything else."""
+QUEUE = 200
+"""Events of all visitors that may wait."""
+
+_NAME = r"[A-Za-z0-9_-]{1,64}"
+_ROUTES = (
+    (
+        {"GET", "HEAD"},
+        rf"/|/config/?|/favicon\.ico|/manifest\.json|/robots\.txt|/theme\.css"
+        rf"|/(assets|static|svelte)/.+"
+        rf"|/gradio_api/(info/?|openapi\.json|theme\.css|upload_progress)"
+        rf"|/gradio_api/(queue/data|heartbeat/{_NAME}|call/(v2/)?{_NAME}/{_NAME})"
+        rf"|/gradio_api/mcp(/|/schema|/sse|/http/?)?",
+    ),
+    (
+        {"POST"},
+        rf"/gradio_api/(upload|cancel|reset)/?|/gradio_api/(queue/join|call/(v2/)?{_NAME})/?"
+        rf"|/gradio_api/mcp(/|/http/?|/messages/?)?",
+    ),
+    ({"DELETE"}, r"/gradio_api/mcp(/|/http/?)?"),
+)
+_JOINS = re.compile(r"/gradio_api/(queue/join|call/(v2/)?[^/]+)/?")
+_SESSION = re.compile(_NAME)
+_INLINE = re.compile(r"image/(?!svg)[\w.+-]+|(audio|video)/[\w.+-]+")
+_NO_FILE = os.devnull + "/refused"
+"""In the place of a path that names no upload; nothing can be there."""
+
+
+class GradioGate:
+    """ASGI middleware around the app that Gradio mounts."""
+
+    def __init__(self, app: ASGIApp, blocks: gr.Blocks, examples: tuple[Path, ...]) -> None:
+        """`examples` are the files beside uploads that are served."""
+        self._app = app
+        self._blocks = blocks
+        self._examples = frozenset(path.resolve() for path in examples)
+        self._events = Window(EVENTS_A_MINUTE)
+        self._heard: dict[str, int] = {}
+        """How many streams listen to a session."""
+        self._owners: dict[str, str] = {}
+        """The visitor of each session that has joined."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        if path.startswith(FILE) and scope["method"] in {"GET", "HEAD"}:
+            await self._file(path.removeprefix(FILE))(scope, receive, send)
+            return
+        if not any(scope["method"] in methods and re.fullmatch(routes, path)
+                   for methods, routes in _ROUTES):  # fmt: skip
+            await refusal(scope, 404, "NOT_FOUND", "Not here.")(scope, receive, send)
+            return
+        if scope["method"] == "POST" and path.rstrip("/") != UPLOAD:
+            await self._posted(scope, receive, send)
+        elif path == "/gradio_api/queue/data":
+            await self._listen(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _file(self, name: str) -> Response:
+        """An upload or an example. Gradio's own route fetches addresses for its caller, and repeats
+        the request's headers, a key among them, in answers to ranges."""
+        try:
+            path = Path(name)
+            if path not in self._examples:
+                path = regular_file(name, Path(get_upload_folder()))
+        except UnsafeFileError:
+            gone = Path(name).is_relative_to(get_upload_folder())
+            return Response("Not here.", 404 if gone else 403, media_type="text/plain")
+        kind = mimetypes.guess_type(path.name)[0] or ""
+        inline = path in self._examples or bool(_INLINE.fullmatch(kind))
+        return FileResponse(
+            path,
+            media_type=kind if inline else "application/octet-stream",
+            filename=path.name,
+            content_disposition_type="inline" if inline else "attachment",
+            headers={"Cache-Control": "private, max-age=3600"},
+        )
+
+    async def _posted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        message = await receive()  # whole: the outer gate has read and bounded it
+        body = message.get("body", b"")
+        try:
+            if body.strip():
+                body = json.dumps(self._document(scope, body)).encode()
+        except HTTPException as error:
+            answer = refusal(scope, error.status_code, "REFUSED", error.detail)
+            answer.headers.update(error.headers or {})
+            await answer(scope, receive, send)
+            return
+        await self._app(_with_length(scope, len(body)), replay(body, receive), send)
+
+    def _document(self, scope: Scope, body: bytes) -> Any:
+        """The JSON of a request as Gradio is to read it. Raises HTTPException."""
+        kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise HTTPException(415, "Send JSON, as application/json.")
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            raise HTTPException(400, "The body is not valid JSON.") from None
+        if not isinstance(document, dict):
+            raise HTTPException(400, "The body must be a JSON object.")
+        document = _with_uploads_only(document)
+        if _JOINS.fullmatch(scope["path"]):
+            self._check_event(scope, document)
+        elif scope["path"].startswith("/gradio_api/mcp"):
+            self._reach_by_loopback(scope)
+        return document
+
+    def _check_event(self, scope: Scope, document: dict[str, Any]) -> None:
+        caller: Caller = scope["kolbo.caller"]
+        session = document.get("session_hash")
+        if session is not None and not (isinstance(session, str) and _SESSION.fullmatch(session)):
+            raise HTTPException(400, "The session's name is no name of one.")
+        if scope["path"].rstrip("/").endswith("/queue/join"):
+            index = document.get("fn_index")
+            if type(index) is not int or index not in self._blocks.fns or session is None:
+                raise HTTPException(404, "There is no such event; load the page again.")
+            data = document.get("data")
+            if not isinstance(data, list) or len(data) != len(self._blocks.fns[index].inputs):
+                raise HTTPException(422, "The event lacks values; load the page again.")
+        queue = self._blocks._queue
+        mine = sum(
+            caller_of(event.request).visitor == caller.visitor
+            for event in list(queue.event_ids_to_events.values())
+        )
+        waiting = queue.pending_messages_per_session
+        self._owners = {name: who for name, who in self._owners.items() if name in waiting}
+        unheard = sum(
+            who == caller.visitor and name not in self._heard for name, who in self._owners.items()
+        )
+        try:
+            self._events.take(caller.visitor)
+        except TooManyError as error:
+            raise HTTPException(429, str(error), error.headers) from None
+        if mine >= MOST_EVENTS or (unheard >= MOST_UNHEARD and session not in self._owners):
+            raise HTTPException(
+                429, "Too much of yours is under way here; wait a moment.", {"Retry-After": "5"}
+            )
+        if session is not None:
+            self._owners[session] = caller.visitor
+
+    async def _listen(self, scope: Scope, receive: Receive, send: Send) -> None:
+        query = dict(
+            pair.partition("=")[::2] for pair in scope["query_string"].decode("latin-1").split("&")
+        )
+        session = unquote(query.get("session_hash", ""))
+        self._heard[session] = self._heard.get(session, 0) + 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._heard[session] -= 1
+            if not self._heard[session]:
+                del self._heard[session]
+
+    def _reach_by_loopback(self, scope: Scope) -> None:
+        """Gradio's MCP server asks the page by HTTP, and takes the address from the first request's
+        Host header unless it is given one."""
+        server: GradioMCPServer | None = self._blocks.mcp_server_obj
+        if server is not None and server._local_url is None and scope.get("server"):
+            host, port = scope["server"]
+            server._local_url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def limit_work(blocks: gr.Blocks) -> None:
+    """Gives the events of a page threads and a queue of their own. To be called before it is
+    mounted."""
+    blocks.max_threads = THREADS
+    blocks.queue(max_size=QUEUE)
+    blocks.create_limiter()
+
+
+def _with_uploads_only(value: Any) -> Any:
+    """The same document, each file in it an upload of this page, as Gradio writes one.
+
+    A dictionary with a `path` is a file to Gradio's components and to ours, with its `meta` or
+    without. Raises HTTPException for an address, which Gradio would fetch whole and unbounded.
+    """
+    if isinstance(value, list):
+        return [_with_uploads_only(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "path" not in value and "url" not in value:
+        return {name: _with_uploads_only(each) for name, each in value.items()}
+    path = value.get("path")
+    if path is None or path == "":
+        return None
+    if not isinstance(path, str) or re.match(r"\s*(//|[A-Za-z][A-Za-z0-9+.-]+:)", path):
+        raise HTTPException(400, "A file must be uploaded first; give a link in its own field.")
+    meta = {"_type": "gradio.FileData"}
+    kinds = {"orig_name": str, "mime_type": str, "size": int}
+    file = {name: value[name] for name, kind in kinds.items() if isinstance(value.get(name), kind)}
+    try:
+        checked = regular_file(path, Path(get_upload_folder()))
+    except UnsafeFileError:
+        # Gradio's check fails the event where there is a `meta`, those of our own handlers do else.
+        return {"path": _NO_FILE} | ({"meta": meta} if value.get("meta") == meta else {})
+    return {"path": str(checked), **file, "meta": meta}
+
+
+def _with_length(scope: Scope, length: int) -> Scope:
+    headers = [(name, value) for name, value in scope["headers"]
+               if name.lower() not in {b"content-length", b"transfer-encoding"}]  # fmt: skip
+    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
