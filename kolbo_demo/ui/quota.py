@@ -151,7 +151,8 @@ class Quota:
             with self._lock:
                 self._writing.remove(writing)
                 files: dict[Inode, int] = {}
-                _sized(folder, files)
+                with contextlib.suppress(OSError):  # it was removed
+                    _sized(folder, files)
                 self._written[writing.owner] += sum(files.values())
 
     def grow(self, writing: Writing, size: int) -> None:

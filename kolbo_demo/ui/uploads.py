@@ -39,9 +39,9 @@ IDLE_SECONDS = 30.0
 """Without a byte, an upload ends."""
 LONGEST_SECONDS = 1800.0
 """So does one that takes longer, however steady."""
-STEP_BYTES = 8 * 1024**2
+STEP_BYTES = 1024**2
 """Room is reserved in such steps."""
-MOST_FIELDS = 2 * STEP_BYTES
+MOST_FIELDS = 16 * STEP_BYTES
 """Bytes of an upload that are no file's: Gradio holds them in memory."""
 DRAIN_BYTES, DRAIN_SECONDS = 128 * 1024**2, 10.0
 """Of an upload that was refused, so much is read and thrown away."""
@@ -251,7 +251,10 @@ def _take_folders() -> None:
         folder = request.scope.get(_FOLDER)
         if folder is None:  # came by a way that counts nothing
             raise MultiPartException("Not here.")
-        return await plain(request, folder, *more, **named)
+        try:
+            return await plain(request, folder, *more, **named)
+        except TypeError:  # a field in the place of a file
+            raise MultiPartException(say("room.fields")) from None
 
     setattr(upload, _FOLDER, True)
     routes.upload_fn = upload
