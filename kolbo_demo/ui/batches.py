@@ -35,7 +35,7 @@ from kolbo_demo.service.fetch import Policy
 from kolbo_demo.ui.folders import Folders, linked
 from kolbo_demo.ui.generate import Spending
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.quota import Quota, Writing, private
+from kolbo_demo.ui.quota import Quota, QuotaError, Writing, private
 from kolbo_demo.ui.texts import say
 
 PRIVATE_AT_ONCE, PUBLIC_AT_ONCE = 4, 1
@@ -178,7 +178,7 @@ class Batches(Folders):
             self._running[ticket] = batch, visitor
             self._note(ticket, problems, local)
         threading.Thread(
-            target=self._run, args=(ticket, batch), name="kolbo-page-batch", daemon=True
+            target=self._run, args=(ticket, batch, visitor), name="kolbo-page-batch", daemon=True
         ).start()
 
     def stop(self, ticket: str) -> None:
@@ -228,10 +228,10 @@ class Batches(Folders):
             raise UnusableError(say("batch.too_many", rows=len(rows), most=PUBLIC_ROWS))
         return rows
 
-    def _run(self, ticket: str, batch: Batch) -> None:
+    def _run(self, ticket: str, batch: Batch, visitor: str) -> None:
         try:
             for _ in batch.run():
-                pass
+                self._check_room(batch, visitor)
         except Exception:  # noqa: BLE001 - logged below
             # What is done stays done, and can be gone on with. A visitor may have deleted it.
             if self.folder(ticket).is_dir():
@@ -239,6 +239,13 @@ class Batches(Folders):
         finally:
             self._running.pop(ticket, None)
             self.quota.fit()
+
+    def _check_room(self, batch: Batch, visitor: str) -> None:
+        """Starts no more rows where there is no room for their videos."""
+        try:
+            self.quota.check(visitor)
+        except QuotaError:
+            batch.stop()
 
     def _note(self, ticket: str, problems: Problems, local: bool) -> None:
         found = json.dumps({"problems": problems, "local": local})

@@ -88,7 +88,7 @@ class Folders:
         """The folder and all that is in it."""
         if _TICKET.fullmatch(ticket):
             shutil.rmtree(self._root / ticket, ignore_errors=True)
-            self.quota.changed()
+            self.quota.removed(self._root / ticket)
 
     def tickets(self) -> list[str]:
         """Of all visitors, what changed last first."""

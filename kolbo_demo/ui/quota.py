@@ -161,8 +161,14 @@ class Quota:
             self._room(writing.owner, size)
             writing.size += size
 
+    def removed(self, folder: Path) -> None:
+        """A unit is gone."""
+        with self._lock:
+            if unit := self._measure.units.get(folder):
+                self._measure.remove(unit)
+
     def changed(self) -> None:
-        """Something was removed: the next judgement needs a new measure."""
+        """Have the next judgement measure anew."""
         with self._lock:
             self._measured = -float("inf")
 
@@ -300,7 +306,7 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
-def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+def _entries(folder: str | Path) -> list["os.DirEntry[str]"]:
     try:
         with os.scandir(folder) as entries:
             return list(entries)
@@ -308,14 +314,14 @@ def _entries(folder: Path) -> list["os.DirEntry[str]"]:
         return []
 
 
-def _sized(path: Path, files: dict[Inode, int]) -> float:
+def _sized(path: str | Path, files: dict[Inode, int]) -> float:
     """Puts the files of a unit and their sizes into `files`; gives when it changed last."""
-    found = path.lstat()
+    found = os.lstat(path)
     if stat.S_ISDIR(found.st_mode):
         for entry in _entries(path):
             with contextlib.suppress(OSError):
-                _sized(Path(entry.path), files)
+                _sized(entry.path, files)
     else:
-        size = max(found.st_size, LEAST_BYTES) if stat.S_ISREG(found.st_mode) else LEAST_BYTES
-        files[found.st_dev, found.st_ino] = size
+        size = found.st_size if stat.S_ISREG(found.st_mode) else 0
+        files[found.st_dev, found.st_ino] = max(size, LEAST_BYTES)
     return found.st_mtime

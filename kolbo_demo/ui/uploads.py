@@ -7,9 +7,12 @@ the page's quota while it arrives and removed at once where it breaks off.
 import asyncio
 import contextlib
 import re
+import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,9 @@ class Uploads(Folders):
     def __init__(self, root: Path, quota: Quota) -> None:
         self._since = time.time()
         super().__init__(root, quota)
+        for folder in self._root.iterdir():
+            if _TICKET.fullmatch(folder.name) and list(_parts(folder)):
+                remove(folder)  # its process was killed while it arrived
 
     def busy(self, ticket: str) -> bool:
         """Whether Gradio keeps it for the page itself: it was there before any visitor."""
@@ -116,15 +122,14 @@ class UploadQuota:
             raise _RefusedError(429, say("room.uploads", most=AT_ONCE))
         self._under_way[visitor] += 1
         try:
-            ticket = await run_in_threadpool(self._make, counts_as)
-            folder = self._uploads.folder(ticket)
-            with self._quota.writing(folder, counts_as) as writing:
+            with ExitStack() as stack:
+                writing = await run_in_threadpool(self._begin, stack, counts_as)
                 body = _Body(receive, writing)
                 answer = _Answer(send, body)
                 try:
-                    await self._app({**scope, _FOLDER: folder}, body.read, answer.send)
+                    await self._app({**scope, _FOLDER: writing.folder}, body.read, answer.send)
                 finally:
-                    await run_in_threadpool(_tidy, folder, answer.status == 200)
+                    await run_in_threadpool(_end, stack, writing.folder, answer.status == 200)
         finally:
             self._under_way[visitor] -= 1
             if not self._under_way[visitor]:
@@ -132,12 +137,14 @@ class UploadQuota:
         if body.refused:
             raise body.refused
 
-    def _make(self, visitor: str) -> str:
+    def _begin(self, stack: ExitStack, visitor: str) -> Writing:
+        """A folder that is being written until the stack is closed."""
         try:
             self._quota.check(visitor)
         except QuotaError as error:
             raise _RefusedError(error.status, str(error)) from None
-        return self._uploads.make(visitor)
+        folder = self._uploads.folder(self._uploads.make(visitor))
+        return stack.enter_context(self._quota.writing(folder, visitor))
 
 
 class _Body:
@@ -219,17 +226,25 @@ def _bytes(folder: Path) -> int:
     return 0
 
 
-def _tidy(folder: Path, whole: bool) -> None:
+def _end(stack: ExitStack, folder: Path, whole: bool) -> None:
     """Leaves what Gradio named of an upload that went well, and else nothing."""
-    if not whole:
+    with stack:
+        if whole:
+            _tidy(folder)
+        else:
+            remove(folder)
+
+
+def _parts(folder: Path) -> Iterator[Path]:
+    """Files that Gradio has not named: of uploads under way, and of fields it does not use."""
+    return (path for path in folder.glob(f"{tempfile.gettempprefix()}*") if not path.is_dir())
+
+
+def _tidy(folder: Path) -> None:
+    if not any(path.is_dir() for path in folder.iterdir()):  # there was no file
         remove(folder)
-        return
-    left = list(folder.iterdir())
-    if not any(path.is_dir() for path in left):  # there was no file
-        remove(folder)
-    for path in left:
-        if path.name.startswith("tmp") and path.is_file():  # of a field that is not `files`
-            remove(path)
+    for path in _parts(folder):  # of fields that are not `files`
+        remove(path)
 
 
 class _Part(route_utils.GradioUploadFile):

@@ -161,6 +161,16 @@ def test_a_broken_upload_leaves_nothing(tmp_path: Path) -> None:
         assert site.files() == []
 
 
+def test_an_upload_that_was_killed_goes_at_the_next_start(tmp_path: Path) -> None:
+    store = Uploads(tmp_path / "gradio", Quota())
+    whole, half = (store.folder(store.make(ANNE)) for _ in range(2))
+    (whole / "0123").mkdir()
+    (half / "tmpabcdef").write_bytes(bytes(1000))
+    with page(tmp_path):
+        assert whole.exists()
+        assert not half.exists()
+
+
 @pytest.mark.parametrize("slow", ["IDLE_SECONDS", "LONGEST_SECONDS"])
 def test_a_stalled_upload_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
     monkeypatch.setattr(uploads, slow, 0.5)
