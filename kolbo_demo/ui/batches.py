@@ -6,15 +6,11 @@ gone on with; only the key must come again.
 
 import json
 import logging
-import lzma
 import threading
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path
 
 from kolbo_demo.batch import (
     Batch,
@@ -32,10 +28,11 @@ from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.preflight import Analyst
 from kolbo_demo.service.fetch import Policy
-from kolbo_demo.ui.folders import Folders, linked
+from kolbo_demo.ui.archives import Room, take
+from kolbo_demo.ui.folders import Folders
 from kolbo_demo.ui.generate import Spending
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.quota import Quota, QuotaError, Writing, private
+from kolbo_demo.ui.quota import Quota, QuotaError
 from kolbo_demo.ui.texts import say
 
 PRIVATE_AT_ONCE, PUBLIC_AT_ONCE = 4, 1
@@ -43,29 +40,11 @@ PRIVATE_AT_ONCE, PUBLIC_AT_ONCE = 4, 1
 PUBLIC_STARTS = 4
 """Rows that begin in a minute: some of what a visitor may start in one is left for his page."""
 PUBLIC_ROWS = 30
-MOST_FILES = 2001
-"""As many as the longest list can name, and the list."""
 MOST_BYTES, PUBLIC_BYTES = 2 * 1024**3, 500 * 1024**2
 """Of one batch, unpacked."""
-MOST_RATIO, FREE_BYTES = 200, 10 * 1024**2
-"""How much larger than itself an archive may become, beyond so many bytes."""
-MOST_DIRECTORY = 4 * 1024**2
-"""Bytes of the list of an archive's files: all of it is held in memory."""
 UNSTARTED_SECONDS = 3600.0
 """A batch that was checked and not started stays so long."""
 ARCHIVE = "batch.zip"
-_BROKEN = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    NotImplementedError,
-    RuntimeError,
-    OSError,
-    EOFError,
-)
-"""What an archive raises that is damaged, encrypted or of an unknown kind."""
-_DIRECTORY_BYTES = 5
-"""Where zipfile keeps how long the list of files is."""
 _INPUTS, _CHECKED = "inputs", "checked.json"
 
 Problems = dict[str, str | None]
@@ -131,7 +110,8 @@ class Batches(Folders):
             inputs = self.folder(ticket) / _INPUTS
             inputs.mkdir(mode=0o700)
             with self.quota.writing(self.folder(ticket), visitor) as writing:
-                _take(files, _Room(inputs, writing, MOST_BYTES if self._private else PUBLIC_BYTES))
+                most = MOST_BYTES if self._private else PUBLIC_BYTES
+                take(files, Room(inputs, writing, most, MAX_FILE_BYTES))
             problems = {str(row.number): row.problem for row in check(self._few(inputs), client)}
             self._note(ticket, problems, local)
         except BaseException:
@@ -295,80 +275,3 @@ def _rows(inputs: Path) -> list[Row]:
         return read_pairs(inputs)
     files = {path.name: path for path in inputs.iterdir() if path not in lists}
     return read_csv(lists[0], from_uploads(files))
-
-
-def _take(files: Sequence[tuple[str, Path]], room: "_Room") -> None:
-    """Puts what was uploaded into the folder, archives unpacked."""
-    for given, path in files:
-        if path.suffix.lower() == ".zip":
-            try:
-                _unpack(path, given, room)
-            except _BROKEN:
-                raise UnusableError(say("batch.bad_zip", name=given[:80])) from None
-        elif target := room.place(given):
-            linked(path, target)
-            with suppress(OSError):
-                room.take(target.lstat().st_size)
-
-
-def _unpack(path: Path, name: str, room: "_Room") -> None:
-    """Puts the files of an archive into the folder, counted as they are read: an archive may say of
-    itself what it likes."""
-    with path.open("rb") as raw:
-        end = zipfile._EndRecData(raw)  # pyright: ignore[reportAttributeAccessIssue]
-        if end is not None and end[_DIRECTORY_BYTES] > MOST_DIRECTORY:
-            raise UnusableError(say("batch.too_many_files", most=MOST_FILES))
-        most = max(FREE_BYTES, MOST_RATIO * path.stat().st_size)
-        with zipfile.ZipFile(raw) as archive:
-            for entry in archive.infolist():
-                hidden = entry.filename.startswith("__MACOSX/")
-                if entry.is_dir() or hidden or not (target := room.place(entry.filename)):
-                    continue
-                with archive.open(entry) as packed, private(target) as file:
-                    for piece in _pieces(packed, entry.filename):
-                        most -= len(piece)
-                        if most < 0:
-                            raise UnusableError(say("batch.bomb", name=name[:80]))
-                        room.take(len(piece))
-                        file.write(piece)
-
-
-def _pieces(packed: IO[bytes], name: str) -> Iterator[bytes]:
-    size = 0
-    while piece := packed.read(1 << 20):
-        size += len(piece)
-        if size > MAX_FILE_BYTES:
-            raise UnusableError(say("batch.too_large", name=name[-80:], most=MAX_FILE_BYTES >> 20))
-        yield piece
-
-
-class _Room:
-    """Where the files of one batch go, and how much of them there may be."""
-
-    def __init__(self, folder: Path, writing: Writing, most: int) -> None:
-        self._folder = folder
-        self._writing = writing
-        self._most = most
-        self._files = 0
-        self._bytes = 0
-
-    def place(self, name: str) -> Path | None:
-        """Where a file goes, under the last part of its name; None for one that is hidden."""
-        plain = PurePosixPath(name.replace("\\", "/").replace("\0", "")).name
-        if not plain or plain.startswith("."):
-            return None
-        self._files += 1
-        target = self._folder / plain[-120:]
-        if self._files > MOST_FILES:
-            raise UnusableError(say("batch.too_many_files", most=MOST_FILES))
-        if target.exists():
-            raise UnusableError(say("batch.twice", name=plain[:80]))
-        return target
-
-    def take(self, size: int) -> None:
-        """Counts bytes before they are written. Raises `UnusableError` where there are too many, or
-        no room for them."""
-        self._bytes += size
-        if self._bytes > self._most:
-            raise UnusableError(say("batch.too_much", most=self._most >> 20))
-        self._writing.grow(size)

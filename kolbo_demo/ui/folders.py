@@ -20,7 +20,8 @@ from pathlib import Path
 from kolbo_demo import clock
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.safe_file import UnsafeFileError, copy_regular
-from kolbo_demo.ui.quota import Quota, own_folder, private, remove
+from kolbo_demo.ui.disk import own_folder, private, remove
+from kolbo_demo.ui.quota import Quota
 
 KEEP_SECONDS = 7 * 86400.0
 KEEP_BYTES = 5 * 1024**3

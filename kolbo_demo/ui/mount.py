@@ -17,7 +17,7 @@ from kolbo_demo.ui.gradio_gate import UPLOAD, GradioGate, limit_work
 from kolbo_demo.ui.language import InLanguage
 from kolbo_demo.ui.page import Page
 from kolbo_demo.ui.theme import theme
-from kolbo_demo.ui.uploads import UploadQuota
+from kolbo_demo.ui.upload_quota import UploadQuota
 
 _HERE = Path(__file__).parent
 _log = logging.getLogger(__name__)

@@ -8,24 +8,20 @@ Bytes that are being written count from before they are written.
 
 import contextlib
 import hashlib
-import os
 import secrets
 import shutil
-import stat
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from kolbo_demo.service.gate import Caller
+from kolbo_demo.ui.disk import Inode, Measure, Unit, entries, private, remove, sized
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.texts import say
 
-LEAST_BYTES = 64 * 1024
-"""A file counts as at least so much, so that many small ones meet the bound too."""
 SPARE_BYTES = 100 * 1024 * 1024
 """Bytes of the disk that stay free, whatever the bounds allow."""
 OLDEST_SECONDS = 10.0
@@ -33,9 +29,6 @@ OLDEST_SECONDS = 10.0
 _REST = 20
 """After a measure that took a second, none is taken for so many seconds."""
 _OWNER = ".owner"
-
-Inode = tuple[int, int]
-"""Device and number: a file with several names is one."""
 
 
 class QuotaError(UnusableError):
@@ -61,42 +54,6 @@ class Writing:
         self.quota.grow(self, size)
 
 
-@dataclass(eq=False)
-class _Unit:
-    path: Path
-    owner: str
-    changed: float
-    files: dict[Inode, int]
-    busy: Callable[[str], bool]
-
-
-@dataclass
-class _Measure:
-    """All units at one moment, each file counted once."""
-
-    units: dict[Path, _Unit] = field(default_factory=dict)
-    total: int = 0
-    used: Counter[str] = field(default_factory=Counter)
-    names: Counter[Inode] = field(default_factory=Counter)
-    owned: Counter[tuple[str, Inode]] = field(default_factory=Counter)
-
-    def add(self, unit: _Unit) -> None:
-        self.units[unit.path] = unit
-        for inode, size in unit.files.items():
-            self.total += size * (not self.names[inode])
-            self.used[unit.owner] += size * (not self.owned[unit.owner, inode])
-            self.names[inode] += 1
-            self.owned[unit.owner, inode] += 1
-
-    def remove(self, unit: _Unit) -> None:
-        del self.units[unit.path]
-        for inode, size in unit.files.items():
-            self.names[inode] -= 1
-            self.owned[unit.owner, inode] -= 1
-            self.total -= size * (not self.names[inode])
-            self.used[unit.owner] -= size * (not self.owned[unit.owner, inode])
-
-
 class Quota:
     """Bounds what is below the watched folders. Thread-safe."""
 
@@ -113,7 +70,7 @@ class Quota:
         self._writing: list[Writing] = []
         self._written: Counter[str] = Counter()
         """Since the last measure."""
-        self._measure = _Measure()
+        self._measure = Measure()
         self._measured, self._took = -float("inf"), 0.0
         self._lock = threading.RLock()
 
@@ -152,7 +109,7 @@ class Quota:
                 self._writing.remove(writing)
                 files: dict[Inode, int] = {}
                 with contextlib.suppress(OSError):  # it was removed
-                    _sized(folder, files)
+                    sized(folder, files)
                 self._written[writing.owner] += sum(files.values())
 
     def grow(self, writing: Writing, size: int) -> None:
@@ -213,7 +170,7 @@ class Quota:
         """Remove the oldest of the visitor who has most, again and again, until no more than `most`
         bytes are left. A visitor with less than `least` loses nothing to another."""
         measure = self._measure
-        left: dict[str, list[_Unit]] = defaultdict(list)
+        left: dict[str, list[Unit]] = defaultdict(list)
         for unit in measure.units.values() if measure.total > most else ():
             left[unit.owner].append(unit)
         for units in left.values():
@@ -233,16 +190,16 @@ class Quota:
         began = time.monotonic()
         if began - self._measured < max(oldest, self._took * _REST):
             return
-        measure, busy = _Measure(), {writing.folder for writing in self._writing}
+        measure, busy = Measure(), {writing.folder for writing in self._writing}
         for root, is_busy in self._watched:
-            for entry in _entries(root):
+            for entry in entries(root):
                 path = Path(entry.path)
                 if path in busy:
                     continue
                 files: dict[Inode, int] = {}
                 with contextlib.suppress(OSError):
-                    changed = _sized(path, files)
-                    measure.add(_Unit(path, self._owner(path), changed, files, is_busy))
+                    changed = sized(path, files)
+                    measure.add(Unit(path, self._owner(path), changed, files, is_busy))
         known = measure.units.keys() | busy
         self._owners = {path: owner for path, owner in self._owners.items() if path in known}
         self._measure = measure
@@ -281,47 +238,3 @@ def salt_in(folder: Path) -> bytes:
         if len(salt := path.read_bytes()) == 32:
             return salt
     return secrets.token_bytes(32)
-
-
-def private(path: Path) -> IO[bytes]:
-    """A new file that only this user reads, to be written. Raises FileExistsError."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, 0o600), "wb")
-
-
-def own_folder(path: Path) -> None:
-    """Makes a folder that only this user reads. Raises OSError where there can be none; one of
-    another user stays as it is."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(OSError):
-        path.chmod(0o700)
-
-
-def remove(path: Path) -> None:
-    """A unit with all that is in it."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
-def _entries(folder: str | Path) -> list["os.DirEntry[str]"]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:
-        return []
-
-
-def _sized(path: str | Path, files: dict[Inode, int]) -> float:
-    """Puts the files of a unit and their sizes into `files`; gives when it changed last."""
-    found = os.lstat(path)
-    if stat.S_ISDIR(found.st_mode):
-        for entry in _entries(path):
-            with contextlib.suppress(OSError):
-                _sized(entry.path, files)
-    else:
-        size = found.st_size if stat.S_ISREG(found.st_mode) else 0
-        files[found.st_dev, found.st_ino] = max(size, LEAST_BYTES)
-    return found.st_mtime

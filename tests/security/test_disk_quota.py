@@ -7,6 +7,7 @@ import stat
 import sys
 import threading
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,7 +19,7 @@ from pydantic import SecretStr
 
 from kolbo_demo import clock, ui
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import batches, folders, quota, uploads
+from kolbo_demo.ui import batches, disk, folders, upload_quota
 from kolbo_demo.ui.batches import Batches
 from kolbo_demo.ui.inputs import Request, UnusableError
 from kolbo_demo.ui.kept import RESULT, Kept, Record
@@ -173,7 +174,7 @@ def test_an_upload_that_was_killed_goes_at_the_next_start(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("slow", ["IDLE_SECONDS", "LONGEST_SECONDS"])
 def test_a_stalled_upload_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
-    monkeypatch.setattr(uploads, slow, 0.5)
+    monkeypatch.setattr(upload_quota, slow, 0.5)
     with page(tmp_path) as site:
         answer = site.open().getresponse()
         assert answer.status == 408
@@ -183,9 +184,9 @@ def test_a_stalled_upload_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_so_many_uploads_at_once(tmp_path: Path) -> None:
     with page(tmp_path) as site, ExitStack() as stack:
-        for _ in range(uploads.AT_ONCE):
+        for _ in range(upload_quota.AT_ONCE):
             stack.callback(site.open().close)
-        wait_for(lambda: len(site.files()) == uploads.AT_ONCE)
+        wait_for(lambda: len(site.files()) == upload_quota.AT_ONCE)
         assert site.upload(1000).status_code == 429
         assert site.upload(1000, BEN).status_code == 200
         stack.close()
@@ -390,7 +391,7 @@ def test_many_threads_stay_under_the_bound(tmp_path: Path) -> None:
                         with (folder / f"{number}").open("ab") as file:
                             file.write(bytes(250_000))
             except QuotaError:
-                quota.remove(folder)
+                disk.remove(folder)
             most.append(bytes_below(tmp_path / "gradio"))
 
     threads = [threading.Thread(target=write) for _ in range(6)]
@@ -428,14 +429,38 @@ def pairs(path: Path, size: int, count: int = 1) -> Path:
     return packed(path, files, zipfile.ZIP_STORED)
 
 
-@pytest.mark.parametrize(
-    "method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["z", "bz2", "xz"]
-)
-def test_a_bomb_is_refused_early(store: Batches, tmp_path: Path, method: int) -> None:
-    bomb = packed(tmp_path / "b.zip", {f"{n}.png": bytes(8 * MB) for n in range(5)}, method)
+def test_a_bomb_is_refused_early(store: Batches, tmp_path: Path) -> None:
+    bomb = packed(tmp_path / "b.zip", {f"{n}.png": bytes(8 * MB) for n in range(5)})
     with pytest.raises(UnusableError, match="unpacks to far more"):
         store.check([("b.zip", bomb)], None, visitor=ANNE)
     assert list((tmp_path / "batches").iterdir()) == []
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bz2", "xz"])
+def test_a_bomb_that_bursts_in_memory(store: Batches, tmp_path: Path, method: int) -> None:
+    """zipfile unpacks each piece of these whole, however long it becomes."""
+    bomb = packed(tmp_path / "b.zip", {"a.txt": b"Hi.", "a.png": bytes(64 * MB)}, method)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnusableError, match="could not be unpacked"):
+            store.check([("b.zip", bomb)], None, visitor=ANNE)
+        assert tracemalloc.get_traced_memory()[1] < 16 * MB
+    finally:
+        tracemalloc.stop()
+    assert list((tmp_path / "batches").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["\U0001f48b" * 200 + ".png", "a" * 400 + ".png", "\ud800.png"])
+def test_odd_names_of_uploads_break_nothing(
+    store: Batches,
+    tmp_path: Path,
+    portrait: Path,  # noqa: F811
+    name: str,
+) -> None:
+    words = tmp_path / "a.txt"
+    words.write_text("Hi.")
+    files = [(name, portrait), (name.replace(".png", ".txt"), words)]
+    assert store.check(files, None, visitor=ANNE)
 
 
 def test_media_that_pack_well_are_taken(store: Batches, tmp_path: Path) -> None:
