@@ -410,9 +410,15 @@ def replay(body: bytes, receive: Receive) -> Receive:
 
 def refusal(scope: Scope, status: int, code: str, sentence: str) -> Response:
     """One sentence, under `/api/` in the shape of Kolbo's errors."""
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "X-Content-Type-Options": "nosniff",
+    }
     if scope["path"].startswith("/api/"):
-        return JSONResponse(ErrorReply.of(code, sentence).model_dump(), status_code=status)
-    return PlainTextResponse(sentence, status_code=status)
+        body = ErrorReply.of(code, sentence).model_dump()
+        return JSONResponse(body, status_code=status, headers=headers)
+    return PlainTextResponse(sentence, status_code=status, headers=headers)
 
 
 def _is_foreign(scope: Scope, headers: Headers) -> bool:

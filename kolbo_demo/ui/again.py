@@ -11,7 +11,7 @@ from gradio.utils import get_upload_folder
 
 from kolbo_demo.media import kind_of
 from kolbo_demo.ui.edits import Edits, as_chosen
-from kolbo_demo.ui.events import QUIET
+from kolbo_demo.ui.events import LOOKING, QUIET
 from kolbo_demo.ui.face_picker import Choice, FacePicker
 from kolbo_demo.ui.folders import linked
 from kolbo_demo.ui.hearing import Hearing
@@ -47,7 +47,7 @@ class Again:
                 return tuple(gr.skip() for _ in outputs)
             return self._filled(record, record.source, offers)
 
-        stage.cards.again(again, offers, outputs, **QUIET)
+        stage.cards.again(again, offers, outputs, **QUIET | LOOKING)
 
     def _filled(self, record: Record, given: Given, offers: Offers) -> tuple[Any, ...]:
         source = self._copy(record, given)

@@ -17,6 +17,10 @@ data: what Gradio put off it tells anew with the data of the first."""
 EACH: dict[str, Any] = QUIET | {"trigger_mode": "multiple"}
 """The same for what is told with an event's data: each of them counts."""
 
+LOOKING: dict[str, Any] = {"concurrency_id": "looking", "concurrency_limit": 4}
+"""For events that have a file looked at. Of a group with such a limit, which waits in Gradio's
+queue and not in threads, each visitor has a bounded part (`gradio_gate.py`)."""
+
 
 def changes(parts: Iterable[Any]) -> list[Callable[..., Any]]:
     """Events of which one at least comes whenever any of these components changes, for `gr.on`.

@@ -17,7 +17,7 @@ from kolbo_demo.contract import url_kind
 from kolbo_demo.media import MediaError
 from kolbo_demo.preflight import Analyst, Face, Picture, Source
 from kolbo_demo.ui import views
-from kolbo_demo.ui.events import EACH, LATEST, QUIET
+from kolbo_demo.ui.events import EACH, LATEST, LOOKING, QUIET
 from kolbo_demo.ui.inputs import Point
 from kolbo_demo.ui.texts import say, shown
 
@@ -129,13 +129,13 @@ class FacePicker:
             self._show,
             [*given, self.seen],
             self.shown,
-            **LATEST,
+            **LATEST | LOOKING,
         )
         self.frame.input(
             self._move,
             [self.frame, self.seen],
             [*outputs, self.seen],
-            **LATEST,
+            **LATEST | LOOKING,
         )
         self.preview.select(self._pick, self.seen, outputs, **EACH)
         self.clear.click(_clear, self.seen, outputs, **QUIET)

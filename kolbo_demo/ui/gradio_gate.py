@@ -7,13 +7,14 @@ only.
 
 import json
 import mimetypes
-import os
 import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import gradio as gr
+from gradio.block_function import BlockFunction
+from gradio.events import api
 from gradio.mcp import GradioMCPServer
 from gradio.utils import get_upload_folder
 from starlette.datastructures import Headers
@@ -58,17 +59,21 @@ _ROUTES = (
 _JOINS = re.compile(r"/gradio_api/(queue/join|call/(v2/)?[^/]+)/?")
 _SESSION = re.compile(_NAME)
 _INLINE = re.compile(r"image/(?!svg)[\w.+-]+|(audio|video)/[\w.+-]+")
-_NO_FILE = os.devnull + "/refused"
-"""In the place of a path that names no upload; nothing can be there."""
+_NO_UPLOAD = (
+    "That file is not among this page's uploads, or not any more: upload it again, and give a link "
+    "in its own field."
+)
 
 
 class GradioGate:
     """ASGI middleware around the app that Gradio mounts."""
 
     def __init__(self, app: ASGIApp, blocks: gr.Blocks, examples: tuple[Path, ...]) -> None:
-        """`examples` are the files beside uploads that are served."""
+        """`blocks` are those of a page that has called `lay_out`; `examples` are the files beside
+        uploads that are served."""
         self._app = app
         self._blocks = blocks
+        self._refusing = next(index for index, event in blocks.fns.items() if event.fn is _refuse)
         self._examples = frozenset(path.resolve() for path in examples)
         self._events = Window(EVENTS_A_MINUTE)
         self._heard: dict[str, int] = {}
@@ -139,44 +144,68 @@ class GradioGate:
             raise HTTPException(400, "The body is not valid JSON.") from None
         if not isinstance(document, dict):
             raise HTTPException(400, "The body must be a JSON object.")
-        document = _with_uploads_only(document)
+        try:
+            document = _with_uploads_only(document)
+        except UnsafeFileError:
+            if not scope["path"].rstrip("/").endswith("/queue/join"):
+                raise HTTPException(400, _NO_UPLOAD) from None
+            # The page shows what events answer, not how joining them is refused.
+            session = document.get("session_hash")
+            document = {"fn_index": self._refusing, "data": [], "session_hash": session}
         if _JOINS.fullmatch(scope["path"]):
-            self._check_event(scope, document)
+            event = self._event(scope, document)
+            caller: Caller = scope["kolbo.caller"]
+            self._check_share(caller, event, document.get("session_hash") or "")
         elif scope["path"].startswith("/gradio_api/mcp"):
             self._reach_by_loopback(scope)
         return document
 
-    def _check_event(self, scope: Scope, document: dict[str, Any]) -> None:
-        caller: Caller = scope["kolbo.caller"]
+    def _event(self, scope: Scope, document: dict[str, Any]) -> BlockFunction | None:
+        """The event that a request asks for. Raises HTTPException for what is no such request."""
         session = document.get("session_hash")
         if session is not None and not (isinstance(session, str) and _SESSION.fullmatch(session)):
             raise HTTPException(400, "The session's name is no name of one.")
-        if scope["path"].rstrip("/").endswith("/queue/join"):
-            index = document.get("fn_index")
-            if type(index) is not int or index not in self._blocks.fns or session is None:
-                raise HTTPException(404, "There is no such event; load the page again.")
-            data = document.get("data")
-            if not isinstance(data, list) or len(data) != len(self._blocks.fns[index].inputs):
-                raise HTTPException(422, "The event lacks values; load the page again.")
+        events, path = self._blocks.fns, scope["path"].rstrip("/")
+        if not path.endswith("/queue/join"):
+            name = path.rpartition("/")[2]
+            return next((event for event in events.values() if event.api_name == name), None)
+        index, data = document.get("fn_index"), document.get("data")
+        if type(index) is not int or index not in events or session is None:
+            raise HTTPException(404, "There is no such event; load the page again.")
+        if not isinstance(data, list) or len(data) != len(events[index].inputs):
+            raise HTTPException(422, "The event lacks values; load the page again.")
+        return events[index]
+
+    def _check_share(self, caller: Caller, event: BlockFunction | None, session: str) -> None:
+        """Raises HTTPException where the caller has too many events under way, or too many in the
+        group of events in which this one waits, or does not listen to what he has asked for."""
         queue = self._blocks._queue
-        mine = sum(
-            caller_of(event.request).visitor == caller.visitor
-            for event in list(queue.event_ids_to_events.values())
-        )
+        groups = [
+            other.concurrency_id
+            for other in list(queue.event_ids_to_events.values())
+            if caller_of(other.request).visitor == caller.visitor
+        ]
         waiting = queue.pending_messages_per_session
         self._owners = {name: who for name, who in self._owners.items() if name in waiting}
         unheard = sum(
             who == caller.visitor and name not in self._heard for name, who in self._owners.items()
         )
+        most = MOST_EVENTS
+        if event and isinstance(event.concurrency_limit, int):
+            most = 2 * event.concurrency_limit
         try:
             self._events.take(caller.visitor)
         except TooManyError as error:
             raise HTTPException(429, str(error), error.headers) from None
-        if mine >= MOST_EVENTS or (unheard >= MOST_UNHEARD and session not in self._owners):
+        if (
+            len(groups) >= MOST_EVENTS
+            or (event and groups.count(event.concurrency_id) >= most)
+            or (unheard >= MOST_UNHEARD and session not in self._owners)
+        ):
             raise HTTPException(
                 429, "Too much of yours is under way here; wait a moment.", {"Retry-After": "5"}
             )
-        if session is not None:
+        if session:
             self._owners[session] = caller.visitor
 
     async def _listen(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -191,6 +220,12 @@ class GradioGate:
             self._heard[session] -= 1
             if not self._heard[session]:
                 del self._heard[session]
+                self._owners.pop(session, None)
+                queue = self._blocks._queue
+                if not queue.pending_event_ids_session.get(session):
+                    # All is delivered, or the listener has left: Gradio keeps both for good.
+                    queue.pending_event_ids_session.pop(session, None)
+                    queue.pending_messages_per_session.pop(session, None)
 
     def _reach_by_loopback(self, scope: Scope) -> None:
         """Gradio's MCP server asks the page by HTTP, and takes the address from the first request's
@@ -199,6 +234,15 @@ class GradioGate:
         if server is not None and server._local_url is None and scope.get("server"):
             host, port = scope["server"]
             server._local_url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def lay_out() -> None:
+    """Adds the event to which the gate turns those that name files that are no uploads."""
+    api(_refuse, api_visibility="private")
+
+
+def _refuse() -> None:
+    raise gr.Error(_NO_UPLOAD, print_exception=False)
 
 
 def limit_work(blocks: gr.Blocks) -> None:
@@ -213,7 +257,7 @@ def _with_uploads_only(value: Any) -> Any:
     """The same document, each file in it an upload of this page, as Gradio writes one.
 
     A dictionary with a `path` is a file to Gradio's components and to ours, with its `meta` or
-    without. Raises HTTPException for an address, which Gradio would fetch whole and unbounded.
+    without. Raises UnsafeFileError, also for an address: Gradio would fetch it whole and unbounded.
     """
     if isinstance(value, list):
         return [_with_uploads_only(each) for each in value]
@@ -224,17 +268,12 @@ def _with_uploads_only(value: Any) -> Any:
     path = value.get("path")
     if path is None or path == "":
         return None
-    if not isinstance(path, str) or re.match(r"\s*(//|[A-Za-z][A-Za-z0-9+.-]+:)", path):
-        raise HTTPException(400, "A file must be uploaded first; give a link in its own field.")
-    meta = {"_type": "gradio.FileData"}
+    if not isinstance(path, str):
+        raise UnsafeFileError(_NO_UPLOAD)
+    checked = regular_file(path, Path(get_upload_folder()))
     kinds = {"orig_name": str, "mime_type": str, "size": int}
     file = {name: value[name] for name, kind in kinds.items() if isinstance(value.get(name), kind)}
-    try:
-        checked = regular_file(path, Path(get_upload_folder()))
-    except UnsafeFileError:
-        # Gradio's check fails the event where there is a `meta`, those of our own handlers do else.
-        return {"path": _NO_FILE} | ({"meta": meta} if value.get("meta") == meta else {})
-    return {"path": str(checked), **file, "meta": meta}
+    return {"path": str(checked), **file, "meta": {"_type": "gradio.FileData"}}
 
 
 def _with_length(scope: Scope, length: int) -> Scope:

@@ -14,6 +14,7 @@ from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.voice import FASTEST, SLOWEST, speak
 from kolbo_demo.media import MediaError
 from kolbo_demo.preflight import Analyst, Voice
+from kolbo_demo.ui.events import LOOKING
 from kolbo_demo.ui.generate import SPEAKING
 from kolbo_demo.ui.texts import say, shown
 
@@ -88,15 +89,16 @@ class Hearing:
 
     def follow(self, audio: gr.Audio, words: gr.Textbox) -> None:
         """Looks at each recording as soon as it is there, speaks words when it is asked to."""
-        quiet: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None}
+        quiet: dict[str, Any] = {"api_visibility": "private"}
         hidden: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
         said = [words, self.speed]
-        audio.change(self._recorded, [audio, self.heard], self.heard, **quiet, **hidden)
+        audio.change(self._recorded, [audio, self.heard], self.heard, **quiet, **hidden, **LOOKING)
         self._listen.click(
             self._speak,
             said,
             [self._player, self.heard],
             show_progress_on=self._listen,
+            concurrency_limit=1,  # it keeps a core busy
             **quiet,
         )
         gr.on(
@@ -104,6 +106,7 @@ class Hearing:
             self._forget,
             [*said, self.heard],
             [self._player, self.heard],
+            concurrency_limit=None,
             **quiet,
             **hidden,
         )

@@ -24,6 +24,7 @@ from kolbo_demo.ui import (
     consent,
     endpoints,
     examples,
+    gradio_gate,
     model_comparison,
     pace,
     uploads,
@@ -89,6 +90,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     ) as blocks:
         _Page(access, runs, batches, analyst).lay_out(blocks)
         endpoints.lay_out(access, runs)
+        gradio_gate.lay_out()
     routes = APIRouter()
     routes.include_router(cards.router(runs, reports))
     routes.include_router(batch_panel.router(batches))

@@ -16,7 +16,7 @@ from kolbo_demo.preflight.lengths import SAME_SECONDS
 from kolbo_demo.ui import pace, views
 from kolbo_demo.ui.access import LOCAL
 from kolbo_demo.ui.edits import AtHand, Edits, edit_of, is_empty, lasts
-from kolbo_demo.ui.events import LATEST, changes
+from kolbo_demo.ui.events import LATEST, LOOKING, changes
 from kolbo_demo.ui.face_picker import Choice, FacePicker, Seen
 from kolbo_demo.ui.hearing import Heard, Hearing
 from kolbo_demo.ui.inputs import Edit, Span
@@ -89,7 +89,9 @@ class Preflight:
         edits: Edits,
     ) -> None:
         """Tells anew whenever something changes."""
-        picker.seen.change(self._look, [picker.seen, self._looked], self._looked, **LATEST)
+        picker.seen.change(
+            self._look, [picker.seen, self._looked], self._looked, **LATEST | LOOKING
+        )
         told = [
             picker.seen,
             self._looked,
