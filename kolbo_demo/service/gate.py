@@ -203,7 +203,8 @@ class Gate:
             try:
                 body = await _body(receive)
             except _BodyError as error:
-                await _drain(receive)
+                if error.status != 400:  # else all of it was read
+                    await _drain(receive)
                 answer = refusal(scope, error.status, error.code, str(error))
                 await answer(scope, receive, send)
                 return

@@ -39,10 +39,13 @@ Given = tuple[str, Path]
 """A file's name, as the visitor has it, and where it lies."""
 
 
+Ticket = Annotated[str, Field(max_length=100)]
+
+
 class Asked(BaseModel):
     """What the browser asks after."""
 
-    tickets: Annotated[list[str], Field(max_length=20)]
+    tickets: Annotated[list[Ticket], Field(max_length=20)]
 
 
 def router(batches: Batches) -> APIRouter:

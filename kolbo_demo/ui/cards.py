@@ -55,18 +55,19 @@ _MAKING = threading.Lock()
 """Putting videos together keeps a core busy: one at a time."""
 
 Card = dict[str, Any]
+Ticket = Annotated[str, Field(max_length=100)]
 
 
 class Asked(BaseModel):
     """What the browser asks after."""
 
-    tickets: Annotated[list[str], Field(max_length=MOST_TICKETS)]
+    tickets: Annotated[list[Ticket], Field(max_length=MOST_TICKETS)]
 
 
 class Other(BaseModel):
     """What to put beside a result."""
 
-    ticket: str | None = None
+    ticket: Ticket | None = None
     """Another result's; None is the source."""
 
 
@@ -108,7 +109,8 @@ def router(runs: Runs, reports: Reports) -> APIRouter:
 
     @routes.get("/table.{form}")
     def table(
-        form: Literal["csv", "json"], ticket: Annotated[list[str], Query(max_length=MOST_TICKETS)]
+        form: Literal["csv", "json"],
+        ticket: Annotated[list[Ticket], Query(max_length=MOST_TICKETS)],
     ) -> Response:
         """Models that were compared, for other programs."""
         found = [record for each in ticket if (record := runs.kept.get(each))]

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.desk import Desk
 from tests.browser.secure import over_https
-from tests.browser.site import Site
+from tests.browser.site import Site, serve
 
 REFUSED = """
   for (const name of %s) {
@@ -19,6 +19,14 @@ REFUSED = """
   }
 """
 FRAME = '<iframe src="{url}" style="width: 100%; height: 860px"></iframe>'
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A page behind a proxy, whose owner lets those of other names frame it, on any port."""
+    names = {"KOLBO_ALLOWED_HOSTS": "localhost,127.0.0.1", "KOLBO_TRUSTED_PROXIES": "127.0.0.1"}
+    with serve(tmp_path_factory.mktemp("site"), **names) as found:
+        yield found
 
 
 class _Around(BaseHTTPRequestHandler):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -101,9 +102,9 @@ def outcome(site: Site, session: str) -> str:
         timeout=60,
     ) as answer:
         said = ""
-        for line in answer.iter_lines(decode_unicode=True):
-            said += line + "\n"
-            if '"process_completed"' in line:
+        for line in answer.iter_lines():
+            said += line.decode() + "\n"
+            if b'"process_completed"' in line:
                 break
         return said
 
@@ -209,7 +210,7 @@ def test_no_event_has_an_address_fetched(site: Site, config: dict[str, Any]) -> 
     with Listener() as listener:
         for scheme in ("http:", "HTTP:", " http:", "https:", "//", "ftp:", "data:", "http:/"):
             address = listener.url.replace("http:", scheme)
-            for form in forms(address):
+            for form in forms(address)[: None if scheme == "http:" else 2]:
                 for data, event_data in (([form, *[None] * (count - 1)], None),
                                          ([None] * count, form)):  # fmt: skip
                     answer = join(site, index, data, event_data)
@@ -245,7 +246,7 @@ def test_the_file_route_gives_uploads_and_examples(
             str(site.home / "data" / "jobs.sqlite"), str(site.home / "app.log"),
         ]  # fmt: skip
         for path in tricks:
-            for quoted in (path.replace("\0", "%00"), requests.utils.quote(path, safe="")):
+            for quoted in (path.replace("\0", "%00"), quote(path, safe="")):
                 answer = requests.get(f"{site.url}/gradio_api/file={quoted}", timeout=10)
                 assert answer.status_code in (400, 403, 404), path
                 assert MARK not in answer.content

@@ -1,0 +1,273 @@
+"""Floods of one visitor: bounded, on loopback, with what another visitor notices as the measure."""
+
+import contextlib
+import json
+import resource
+import secrets
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from gradio_client import Client, handle_file
+
+from tests.browser.site import ROOT, Site, serve
+
+ATTACKER, OTHER = "203.0.113.7", "198.51.100.20"
+ANSWER_SECONDS, START_SECONDS = 1.0, 5.0
+LEAST_LOOKS = 5
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with serve(tmp_path_factory.mktemp("site"), KOLBO_TRUSTED_PROXIES="127.0.0.1") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def config(site: Site) -> dict[str, Any]:
+    return requests.get(f"{site.url}/config", timeout=10).json()
+
+
+def event_of(config: dict[str, Any], name: str, kind: str) -> dict[str, Any]:
+    ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
+    return next(
+        each
+        for each in config["dependencies"]
+        if [ids[name], kind] in each["targets"] and each["backend_fn"]
+    )
+
+
+def join(site: Site, event: int, data: list[Any], visitor: str = ATTACKER) -> requests.Response:
+    body = {"data": data, "fn_index": event, "session_hash": secrets.token_hex(8)}
+    return requests.post(
+        f"{site.url}/gradio_api/queue/join",
+        json=body,
+        headers={"X-Forwarded-For": visitor},
+        timeout=60,
+    )
+
+
+@contextmanager
+def watched(site: Site) -> Iterator[list[tuple[str, float]]]:
+    """What another visitor's requests take meanwhile: path and seconds of each."""
+    took: list[tuple[str, float]] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set() or len(took) < LEAST_LOOKS * 3:
+            for path, send in (
+                ("/healthz", lambda u, **m: requests.get(u, **m)),
+                ("/", lambda u, **m: requests.get(u, **m)),
+                ("/cards", lambda u, **m: requests.post(u, json={"tickets": []}, **m)),
+            ):
+                begun = time.monotonic()
+                answer = send(site.url + path, headers={"X-Forwarded-For": OTHER}, timeout=60)
+                assert answer.ok, (path, answer.status_code)
+                took.append((path, time.monotonic() - begun))
+            done.wait(0.1)
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        try:
+            yield took
+        finally:
+            done.set()
+            looking.result(120)
+
+
+@dataclass(frozen=True)
+class Calm:
+    """What the same takes on this machine while nobody floods the page."""
+
+    answer: float
+    start: float
+
+    def unmoved(self, took: list[tuple[str, float]], start: float | None = None) -> None:
+        """Another visitor notices little: a second for an answer and five for a start, or some
+        times what they take at rest where the machine is that slow."""
+        health = [seconds for path, seconds in took if path == "/healthz"]
+        assert max(health) < max(ANSWER_SECONDS, 10 * self.answer)
+        assert statistics.median(seconds for _, seconds in took) < max(0.5, 5 * self.answer)
+        assert start is None or start < max(START_SECONDS, 3 * self.start)
+
+
+@pytest.fixture(scope="module")
+def calm(site: Site) -> Calm:
+    start = started(site)
+    with watched(site) as took:
+        pass
+    return Calm(statistics.median(seconds for _, seconds in took), start)
+
+
+def started(site: Site, visitor: str = OTHER) -> float:
+    """Seconds until another visitor's generation is accepted and has begun."""
+    page = Client(site.url, verbose=False, headers={"X-Forwarded-For": visitor})
+    begun = time.monotonic()
+    told = page.predict(
+        handle_file(str(ROOT / "assets" / "portrait.jpg")),
+        voice=handle_file(str(ROOT / "assets" / "speech.wav")),
+        api_name="/lipsync",
+    )
+    while site.status(told["generation_id"])["progress"] == 0:
+        assert time.monotonic() - begun < 60
+        time.sleep(0.05)
+    return time.monotonic() - begun
+
+
+def flood(work: Callable[[int], object], count: int, at_once: int = 24) -> Counter:
+    with ThreadPoolExecutor(at_once) as pool:
+        return Counter(pool.map(work, range(count)))
+
+
+def memory(site: Site) -> int:
+    """Bytes of the page's own process."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_text().split("\0")
+            if str(ROOT / "app.py") in words and (process / "cwd").resolve() == site.home:
+                pages = (process / "statm").read_text().split()[1]
+                return int(pages) * resource.getpagesize()
+    raise AssertionError("the page is not there")
+
+
+def test_many_small_events(site: Site, config: dict[str, Any], calm: Calm) -> None:
+    listing = next(each for each in config["dependencies"] if each["api_name"] == "models")
+    with watched(site) as took:
+        told = flood(lambda _: join(site, listing["id"], ["local"]).status_code, 345)
+        seconds = started(site)
+    assert set(told) <= {200, 429}
+    assert told[429] > 100
+    calm.unmoved(took, seconds)
+
+
+def test_many_words_to_be_heard(site: Site, config: dict[str, Any], calm: Calm) -> None:
+    listen = event_of(config, "listen", "click")
+    words = "She sells sea shells by the sea shore. " * 20
+    with watched(site) as took:
+        told = flood(lambda _: join(site, listen["id"], [words, 1.0]).status_code, 45)
+        seconds = started(site)
+    assert told[429] > 20
+    calm.unmoved(took, seconds)
+
+
+def test_many_files_to_be_looked_at(site: Site, config: dict[str, Any], calm: Calm) -> None:
+    with (ROOT / "assets" / "clip.mp4").open("rb") as file:
+        path = requests.post(
+            f"{site.url}/gradio_api/upload",
+            files={"files": file},
+            headers={"X-Forwarded-For": ATTACKER},
+            timeout=30,
+        ).json()[0]
+    clip = {"video": {"path": path, "meta": {"_type": "gradio.FileData"}}, "subtitles": None}
+    look = event_of(config, "source-video", "change")
+    with watched(site) as took:
+        told = flood(
+            lambda _: join(site, look["id"], [None, clip["video"], "", None]).status_code, 60
+        )
+        seconds = started(site)
+    assert told[429] > 20
+    calm.unmoved(took, seconds)
+
+
+@pytest.mark.parametrize("path", ["/cards", "/batches", "/gradio_api/queue/join",
+                                  "/gradio_api/call/models", "/gradio_api/mcp/",
+                                  "/gradio_api/cancel"])  # fmt: skip
+def test_bodies_that_are_no_uploads_are_small(site: Site, path: str, calm: Calm) -> None:
+    def send(body: Any) -> int:
+        headers = {"Content-Type": "application/json", "X-Forwarded-For": ATTACKER}
+        try:
+            answer = requests.post(site.url + path, data=body, headers=headers, timeout=60)
+        except requests.ConnectionError:
+            return 0
+        return answer.status_code
+
+    items = b"{}," * 3_000_000
+    deep = b"[" * 500_000 + b"]" * 500_000
+    before = memory(site)
+    with watched(site) as took:
+        assert send(b'{"tickets": [' + items + b'{}], "data": [1]}') in (0, 413)
+        assert send(items[:1_000_000]) == 400
+        assert send(b'{"data": [' + items[:999_000] + b"{}]}") == 400
+        assert send(deep) == 400
+        if path == "/gradio_api/queue/join":
+            assert send(iter([items] * 20)) in (0, 413), "chunks of no length"
+            assert send(json.dumps({"data": ["a" * 200_000_000]})) in (0, 413)
+    calm.unmoved(took)
+    assert memory(site) - before < 60e6
+
+
+def test_lists_of_a_card_request_are_short(site: Site) -> None:
+    for tickets in (["a"] * 101, ["a" * 100_000], [{"a": 1}], "a", [[["a"]]]):
+        answer = requests.post(f"{site.url}/cards", json={"tickets": tickets}, timeout=10)
+        assert answer.status_code == 422, str(tickets)[:50]
+        assert len(answer.content) < 2000
+
+
+def test_a_body_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, with a shorter time."""
+    from pydantic import SecretStr
+
+    from kolbo_demo import ui
+    from kolbo_demo.service import gate
+    from kolbo_demo.settings import Settings
+    from tests.ui.serving import serving
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    monkeypatch.setattr(gate, "_BODY_SECONDS", 0.5)
+    monkeypatch.setattr(gate, "_DRAIN_SECONDS", 0.2)
+
+    def drips() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" "
+            time.sleep(0.1)
+
+    local = ui.Local("http://127.0.0.1:9/api", SecretStr("kolbo_live_" + "1" * 40))
+    with serving(Settings(data_dir=tmp_path / "data"), local) as url:
+        headers = {"Content-Type": "application/json"}
+        try:
+            status = requests.post(f"{url}/cards", data=drips(), headers=headers, timeout=30)
+        except requests.ConnectionError:
+            return
+        assert status.status_code == 408
+
+
+def test_requests_of_one_visitor_under_way_are_bounded(site: Site) -> None:
+    """Streams that never end: others still load the page."""
+    streams = []
+    try:
+        statuses = Counter()
+        for number in range(130):
+            stream = requests.get(
+                f"{site.url}/gradio_api/heartbeat/s{number}",
+                headers={"X-Forwarded-For": ATTACKER},
+                stream=True,
+                timeout=10,
+            )
+            streams.append(stream)
+            statuses[stream.status_code] += 1
+        assert statuses[429] >= 30
+        page = requests.get(site.url, headers={"X-Forwarded-For": OTHER}, timeout=10)
+        assert page.status_code == 200
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+def test_sessions_to_which_nobody_listens_are_few(site: Site, config: dict[str, Any]) -> None:
+    visitor = "203.0.113.99"
+    listing = next(each for each in config["dependencies"] if each["api_name"] == "models")
+    told = Counter()
+    for _ in range(80):
+        told[join(site, listing["id"], ["local"], visitor).status_code] += 1
+        time.sleep(0.01)
+    assert 20 <= told[200] <= 45
+    assert told[429] >= 35
