@@ -93,6 +93,12 @@ class Settings(BaseSettings):
         behind_proxy = "trusted_proxies" in self.model_fields_set or "SPACE_ID" in os.environ
         return self.trusted_proxies if behind_proxy or not is_loopback(host) else ""
 
+    page_disk_gb: float = Field(default=10.0, gt=0)
+    """Room (10^9 bytes) that uploads, results and batches of all visitors of the page may take."""
+
+    visitor_disk_gb: float = Field(default=2.0, gt=0)
+    """How much of it each visitor may take; the owner at a private page may take all."""
+
     @field_validator("fetch_allow_hosts", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

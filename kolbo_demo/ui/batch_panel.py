@@ -22,6 +22,7 @@ from kolbo_demo.ui.access import LOCAL, Access
 from kolbo_demo.ui.batches import ARCHIVE, Batches, View
 from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.quota import counted
 from kolbo_demo.ui.texts import language_of, say, shown, speaking
 
 _SERVED = {
@@ -227,7 +228,8 @@ class BatchPanel:
             caller = caller_of(asked_by)
             ready = self._access.ready(backend, key, caller)
             client = self._access.client(backend, key, caller, patient=False) if ready else None
-            return _told(self._batches.check(given, client, backend == LOCAL))
+            local = backend == LOCAL
+            return _told(self._batches.check(given, client, local, counted(caller)))
         except (UnusableError, KolboError) as error:
             return _told(problem=str(error))
 

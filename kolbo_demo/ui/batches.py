@@ -6,16 +6,11 @@ gone on with; only the key must come again.
 
 import json
 import logging
-import lzma
-import shutil
 import threading
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path
 
 from kolbo_demo.batch import (
     Batch,
@@ -33,9 +28,11 @@ from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.preflight import Analyst
 from kolbo_demo.service.fetch import Policy
-from kolbo_demo.ui.folders import Folders, linked
+from kolbo_demo.ui.archives import Room, take
+from kolbo_demo.ui.folders import Folders
 from kolbo_demo.ui.generate import Spending
 from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.quota import Quota, QuotaError
 from kolbo_demo.ui.texts import say
 
 PRIVATE_AT_ONCE, PUBLIC_AT_ONCE = 4, 1
@@ -43,21 +40,11 @@ PRIVATE_AT_ONCE, PUBLIC_AT_ONCE = 4, 1
 PUBLIC_STARTS = 4
 """Rows that begin in a minute: some of what a visitor may start in one is left for his page."""
 PUBLIC_ROWS = 30
-MOST_FILES = 2001
-"""As many as the longest list can name, and the list."""
-MOST_BYTES = 2 * 1024**3
+MOST_BYTES, PUBLIC_BYTES = 2 * 1024**3, 500 * 1024**2
 """Of one batch, unpacked."""
+UNSTARTED_SECONDS = 3600.0
+"""A batch that was checked and not started stays so long."""
 ARCHIVE = "batch.zip"
-_BROKEN = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    NotImplementedError,
-    RuntimeError,
-    OSError,
-    EOFError,
-)
-"""What an archive raises that is damaged, encrypted or of an unknown kind."""
 _INPUTS, _CHECKED = "inputs", "checked.json"
 
 Problems = dict[str, str | None]
@@ -89,14 +76,15 @@ class Batches(Folders):
         private: bool,
         analyst: Analyst | None = None,
         policy: Policy = Policy(),  # noqa: B008 - frozen
+        quota: Quota | None = None,
     ) -> None:
         """`private` as in `ui.build`: otherwise visitors share this machine with each other.
         `analyst` marks results; `policy` is the local service's."""
-        super().__init__(root)
+        self._running: dict[str, tuple[Batch, str]] = {}
+        super().__init__(root, quota)
         self._policy = policy
         self._analyst = analyst or Analyst()
         self._private = private
-        self._running: dict[str, tuple[Batch, str]] = {}
         self._starting = threading.Lock()
 
     def busy(self, ticket: str) -> bool:
@@ -108,18 +96,22 @@ class Batches(Folders):
         files: Sequence[tuple[str, Path]],
         client: KolboClient | None,
         local: bool = False,
+        visitor: str = "",
     ) -> str:
         """The dry run: takes what was uploaded, reads its rows and looks at each. Gives the ticket.
 
         `files` are names, as the visitor has them, and where they lie. Without a client models are
-        not looked up; links are judged where it is `local`. Raises `UnusableError` and
-        `KolboError`.
+        not looked up; links are judged where it is `local`. On a public page an earlier batch that
+        the `visitor` did not start goes. Raises `UnusableError` and `KolboError`.
         """
-        ticket = self.make()
+        self._replace(visitor)
+        ticket = self.make(visitor)
         try:
             inputs = self.folder(ticket) / _INPUTS
-            inputs.mkdir()
-            _take(files, inputs)
+            inputs.mkdir(mode=0o700)
+            with self.quota.writing(self.folder(ticket), visitor) as writing:
+                most = MOST_BYTES if self._private else PUBLIC_BYTES
+                take(files, Room(inputs, writing, most, MAX_FILE_BYTES))
             problems = {str(row.number): row.problem for row in check(self._few(inputs), client)}
             self._note(ticket, problems, local)
         except BaseException:
@@ -137,7 +129,8 @@ class Batches(Folders):
         local: bool = False,
     ) -> None:
         """Begins it, or goes on with it. `again` and `local` as in `Batch`; `spending` as in `Run`.
-        Raises `UnusableError` and `KolboError`."""
+        Raises `UnusableError`, a `QuotaError` too, and `KolboError`."""
+        self.quota.check(visitor)
         noted = self._noted(ticket)
         if noted is None:
             raise UnusableError(say("cards.gone"))
@@ -165,7 +158,7 @@ class Batches(Folders):
             self._running[ticket] = batch, visitor
             self._note(ticket, problems, local)
         threading.Thread(
-            target=self._run, args=(ticket, batch), name="kolbo-page-batch", daemon=True
+            target=self._run, args=(ticket, batch, visitor), name="kolbo-page-batch", daemon=True
         ).start()
 
     def stop(self, ticket: str) -> None:
@@ -189,22 +182,50 @@ class Batches(Folders):
         lines = [_left(store.line(row)) if started else Line(row) for row in rows]
         return View(lines, False, started, archived, noted[1])
 
+    def expired(self, ticket: str, seconds: float) -> bool:
+        """Earlier where it was never started."""
+        unstarted = seconds > UNSTARTED_SECONDS and self._unstarted(ticket)
+        return unstarted or super().expired(ticket, seconds)
+
+    def _unstarted(self, ticket: str) -> bool:
+        made = ("batch.json", ARCHIVE)
+        return not self.busy(ticket) and not any(self.file(ticket, name) for name in made)
+
+    def _replace(self, visitor: str) -> None:
+        """Removes what a visitor had checked and did not start."""
+        if self._private:
+            return
+        with self._starting:
+            for ticket in self.tickets():
+                checked = self.file(ticket, _CHECKED) is not None  # else its check is under way
+                mine = self.quota.owns(self.folder(ticket), visitor)
+                if mine and checked and self._unstarted(ticket):
+                    self.delete(ticket)
+
     def _few(self, inputs: Path) -> list[Row]:
         rows = _rows(inputs)
         if not self._private and len(rows) > PUBLIC_ROWS:
             raise UnusableError(say("batch.too_many", rows=len(rows), most=PUBLIC_ROWS))
         return rows
 
-    def _run(self, ticket: str, batch: Batch) -> None:
+    def _run(self, ticket: str, batch: Batch, visitor: str) -> None:
         try:
             for _ in batch.run():
-                pass
+                self._check_room(batch, visitor)
         except Exception:  # noqa: BLE001 - logged below
             # What is done stays done, and can be gone on with. A visitor may have deleted it.
             if self.folder(ticket).is_dir():
                 _log.exception("A batch of the page ended early")
         finally:
             self._running.pop(ticket, None)
+            self.quota.fit()
+
+    def _check_room(self, batch: Batch, visitor: str) -> None:
+        """Starts no more rows where there is no room for their videos."""
+        try:
+            self.quota.check(visitor)
+        except QuotaError:
+            batch.stop()
 
     def _note(self, ticket: str, problems: Problems, local: bool) -> None:
         found = json.dumps({"problems": problems, "local": local})
@@ -254,66 +275,3 @@ def _rows(inputs: Path) -> list[Row]:
         return read_pairs(inputs)
     files = {path.name: path for path in inputs.iterdir() if path not in lists}
     return read_csv(lists[0], from_uploads(files))
-
-
-def _take(files: Sequence[tuple[str, Path]], inputs: Path) -> None:
-    """Puts what was uploaded into the folder, archives unpacked."""
-    room = _Room(inputs)
-    for given, path in files:
-        if path.suffix.lower() == ".zip":
-            try:
-                with zipfile.ZipFile(path) as archive:
-                    _unpack(archive, room)
-            except _BROKEN:
-                raise UnusableError(say("batch.bad_zip", name=given[:80])) from None
-        elif target := room.place(given):
-            linked(path, target)
-            room.took(path.stat().st_size)
-
-
-def _unpack(archive: zipfile.ZipFile, room: "_Room") -> None:
-    for entry in archive.infolist():
-        hidden = entry.filename.startswith("__MACOSX/")
-        if entry.is_dir() or hidden or not (target := room.place(entry.filename)):
-            continue
-        with archive.open(entry) as packed, target.open("wb") as file:
-            # What the archive says of itself is not to be believed.
-            room.took(_copied(packed, file, MAX_FILE_BYTES, entry.filename))
-
-
-def _copied(packed: IO[bytes], file: IO[bytes], most: int, name: str) -> int:
-    size = 0
-    while piece := packed.read(1 << 20):
-        size += len(piece)
-        if size > most:
-            raise UnusableError(say("batch.too_large", name=name[-80:], most=most >> 20))
-        file.write(piece)
-    return size
-
-
-class _Room:
-    """Where the files of one batch go, and how much of them there may be."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._files = 0
-        self._bytes = 0
-
-    def place(self, name: str) -> Path | None:
-        """Where a file goes, under the last part of its name; None for one that is hidden."""
-        plain = PurePosixPath(name.replace("\\", "/").replace("\0", "")).name
-        if not plain or plain.startswith("."):
-            return None
-        self._files += 1
-        target = self._folder / plain[-120:]
-        if self._files > MOST_FILES:
-            raise UnusableError(say("batch.too_many_files", most=MOST_FILES))
-        if target.exists():
-            raise UnusableError(say("batch.twice", name=plain[:80]))
-        return target
-
-    def took(self, size: int) -> None:
-        """Counts bytes. Raises `UnusableError` where there are too many, or no room for them."""
-        self._bytes += size
-        if self._bytes > MOST_BYTES or shutil.disk_usage(self._folder).free < MAX_FILE_BYTES:
-            raise UnusableError(say("batch.too_much", most=MOST_BYTES >> 20))

@@ -27,6 +27,7 @@ from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import RESULT, as_document
+from kolbo_demo.ui.quota import counted
 from kolbo_demo.ui.runs import LOOK_SECONDS, Runs
 from kolbo_demo.ui.texts import say
 
@@ -93,9 +94,8 @@ def lay_out(access: Access, runs: Runs) -> None:
             if request.words is None and speed != 1:
                 raise UnusableError(say("api.speed_of_words"))
             request = replace(request, speed=speed, mark=mark)
-            return runs.start(
-                client(where, x_api_key, asked_by, patient=True), request, where
-            ).ticket
+            asked = client(where, x_api_key, asked_by, patient=True)
+            return runs.start(asked, request, where, visitor=counted(caller_of(asked_by))).ticket
 
         def answer(ticket: str) -> dict[str, Any] | None:
             accepted = runs.accepted(ticket)

@@ -2,7 +2,7 @@
 
 The ticket is the only way in: the browser that it was made for keeps it, nobody else is told, and
 nothing lists them. Folders go when their visitor deletes them, after a week, and earlier where room
-runs out.
+runs out (`quota.py`).
 """
 
 import contextlib
@@ -17,10 +17,16 @@ import time
 import uuid
 from pathlib import Path
 
+from kolbo_demo import clock
+from kolbo_demo.contract import MAX_FILE_BYTES
+from kolbo_demo.safe_file import UnsafeFileError, copy_regular
+from kolbo_demo.ui.disk import own_folder, private, remove
+from kolbo_demo.ui.quota import Quota
+
 KEEP_SECONDS = 7 * 86400.0
 KEEP_BYTES = 5 * 1024**3
-"""Of all visitors together; what changed longest ago goes first."""
-SWEEP_SECONDS = 3600.0
+"""Of all visitors together, where no quota is given."""
+SWEEP_SECONDS = 600.0
 _TICKET = re.compile(r"[0-9A-Za-z_-]{22}")
 
 _log = logging.getLogger(__name__)
@@ -29,24 +35,28 @@ _log = logging.getLogger(__name__)
 class Folders:
     """Makes, finds and sweeps them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, quota: Quota | None = None) -> None:
         """`root` is made; where it cannot be, a temporary folder serves until the process ends."""
         try:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            own_folder(root)
             if not os.access(root, os.W_OK):
                 raise PermissionError(root)
         except OSError:
             _log.warning("%s cannot be written: results are kept until the page stops", root)
             root = Path(tempfile.mkdtemp(prefix="kolbo-page-"))
         self._root = root
+        self.quota = quota or Quota(KEEP_BYTES)
+        self.quota.watch(root, self.busy)
+        self._alone = quota is None
         self._lock = threading.Lock()
-        self._swept = 0.0
+        self._swept = -float("inf")
 
-    def make(self) -> str:
-        """A new folder's ticket."""
+    def make(self, visitor: str = "") -> str:
+        """A new folder's ticket. It counts as the visitor's; an empty one is nobody."""
         self._sweep()
         ticket = secrets.token_urlsafe(16)
         (self._root / ticket).mkdir(mode=0o700)
+        self.quota.own(self._root / ticket, visitor)
         return ticket
 
     def busy(self, ticket: str) -> bool:
@@ -71,56 +81,49 @@ class Folders:
         """A file in it, whole or not at all; nothing where the folder is gone."""
         part = self.folder(ticket) / f".{uuid.uuid4().hex}.part"
         with contextlib.suppress(FileNotFoundError):
-            part.write_bytes(content)
+            with private(part) as file:
+                file.write(content)
             part.replace(self.folder(ticket) / name)
 
     def delete(self, ticket: str) -> None:
         """The folder and all that is in it."""
         if _TICKET.fullmatch(ticket):
             shutil.rmtree(self._root / ticket, ignore_errors=True)
+            self.quota.removed(self._root / ticket)
 
     def tickets(self) -> list[str]:
         """Of all visitors, what changed last first."""
-        folders = sorted(self._root.iterdir(), key=lambda folder: -_seen(folder)[1])
+        folders = sorted(self._root.iterdir(), key=_changed, reverse=True)
         return [folder.name for folder in folders]
 
+    def expired(self, ticket: str, seconds: float) -> bool:  # noqa: ARG002 - for subclasses
+        """Whether a folder that has not changed for so long goes, busy or not."""
+        return seconds > KEEP_SECONDS
+
     def _sweep(self) -> None:
-        """Removes what is too old, or too much. Once an hour at most."""
+        """Removes what is too old, or too much. Every ten minutes at most."""
         with self._lock:
-            now = time.time()
+            now = time.monotonic()
             if now - self._swept < SWEEP_SECONDS:
                 return
             self._swept = now
-        left: list[tuple[float, int, str]] = []
         for folder in self._root.iterdir():
-            size, changed = _seen(folder)
-            if now - changed > KEEP_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
-                left.append((changed, size, folder.name))
-        room = KEEP_BYTES - sum(size for _, size, _ in left)
-        for _, size, name in sorted(left):
-            if room >= 0:
-                return
-            if not self.busy(name):
-                self.delete(name)
-                room += size
+            if self.expired(folder.name, clock.now() - _changed(folder)):
+                remove(folder)
+        self.quota.changed()
+        self.quota.fit(KEEP_BYTES if self._alone else None)
 
 
 def linked(given: Path, copy: Path) -> None:
     """Has a file in two places, without its bytes twice where the disk allows it. Nothing where
-    it is gone or cannot be read: whoever opens the copy will say so."""
+    it is gone, is no regular file or cannot be read: opening the copy says so."""
+    with contextlib.suppress(OSError, UnsafeFileError):
+        copy_regular(given, copy, MAX_FILE_BYTES)
+
+
+def _changed(folder: Path) -> float:
+    """When a folder changed last; now where it is gone."""
     try:
-        copy.hardlink_to(given)
-    except OSError:  # another file system
-        with contextlib.suppress(OSError):
-            shutil.copyfile(given, copy)
-
-
-def _seen(folder: Path) -> tuple[int, float]:
-    """Bytes in a folder, and when it changed last."""
-    size, changed = 0, 0.0
-    with contextlib.suppress(OSError):
-        changed = folder.stat().st_mtime
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return size, changed
+        return folder.lstat().st_mtime
+    except OSError:
+        return time.time()

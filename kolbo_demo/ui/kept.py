@@ -13,6 +13,7 @@ from typing import Any, Literal
 from PIL import ImageOps
 from pydantic import BaseModel, Field, ValidationError
 
+from kolbo_demo import clock
 from kolbo_demo.contract import Status
 from kolbo_demo.media import MediaError, kind_of
 from kolbo_demo.sandbox import preview
@@ -20,6 +21,10 @@ from kolbo_demo.ui.folders import Folders, linked
 from kolbo_demo.ui.inputs import Edit, Request
 
 THUMBNAIL_PIXELS = 160
+
+BUSY_SECONDS = 24 * 3600.0
+"""No generation is followed longer: one without an end that is older was left by a page that
+stopped."""
 
 RESULT, THUMBNAIL, REPORT, SUBTITLES = "result.mp4", "thumbnail.jpg", "report.json", "words.vtt"
 SPOKEN = "words.wav"
@@ -88,9 +93,13 @@ class Record(BaseModel):
 class Kept(Folders):
     """The folders."""
 
-    def new(self, request: Request, backend: str, group: str | None = None) -> Record:
-        """Copies the inputs, so that they outlive the upload."""
-        ticket = self.make()
+    def new(
+        self, request: Request, backend: str, group: str | None = None, visitor: str = ""
+    ) -> Record:
+        """Copies the inputs, so that they outlive the upload. Raises `QuotaError` where the visitor
+        has no room for more."""
+        self.quota.check(visitor)
+        ticket = self.make(visitor)
         folder = self.folder(ticket)
         record = Record(
             ticket=ticket,
@@ -112,9 +121,10 @@ class Kept(Folders):
         self.save(record)
         return record
 
-    def opened(self, generation_id: str, backend: str) -> Record:
-        """A record of a generation known by its id alone."""
-        ticket = self.make()
+    def opened(self, generation_id: str, backend: str, visitor: str = "") -> Record:
+        """A record of a generation known by its id alone. Raises as `new`."""
+        self.quota.check(visitor)
+        ticket = self.make(visitor)
         record = Record(ticket=ticket, backend=backend, generation_id=generation_id)
         self.save(record)
         return record
@@ -140,7 +150,9 @@ class Kept(Folders):
     def busy(self, ticket: str) -> bool:
         """Whether its generation has not ended."""
         record = self.get(ticket)
-        return record is not None and record.end is None
+        if record is None or record.end is not None:
+            return False
+        return clock.now() - record.created < BUSY_SECONDS
 
     def before(self, record: Record) -> Path | None:
         """The source as a browser can show it; None for a link, or where it cannot be read."""

@@ -7,17 +7,19 @@ import gradio as gr
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
+from gradio.utils import get_upload_folder
 from starlette.datastructures import MutableHeaders
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.service.gate import Gate, Site
-from kolbo_demo.ui import examples, texts
+from kolbo_demo.ui import examples, sessions, texts
 from kolbo_demo.ui.gradio_gate import UPLOAD, GradioGate, limit_work
 from kolbo_demo.ui.language import InLanguage
 from kolbo_demo.ui.page import Page
 from kolbo_demo.ui.theme import theme
+from kolbo_demo.ui.upload_quota import UploadQuota
 
 _HERE = Path(__file__).parent
 _log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ def mount(app: FastAPI, page: Page, site: Site | None = None, token: str | None 
     limit_work(page.blocks)
     app.include_router(page.routes)
     app.add_exception_handler(RequestValidationError, _invalid)
+    sessions.bound(page.blocks)
     gr.mount_gradio_app(
         app,
         page.blocks,
@@ -81,6 +84,7 @@ def mount(app: FastAPI, page: Page, site: Site | None = None, token: str | None 
     gradio = app.routes[-1]
     assert isinstance(gradio, Mount)
     gradio.app = GradioGate(gradio.app, page.blocks, examples.FILES)
+    app.add_middleware(UploadQuota, page.quota, Path(get_upload_folder()))
     app.add_middleware(InLanguage)
     app.add_middleware(_Unheard)
     app.add_middleware(_Headers, site)

@@ -46,6 +46,7 @@ from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.model_comparison import ModelComparison
 from kolbo_demo.ui.models import ModelPicker, Offers
 from kolbo_demo.ui.preflight import Preflight, at_hand
+from kolbo_demo.ui.quota import Quota, counted, salt_in
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.stage import Stage, told
 from kolbo_demo.ui.sync_report import Reports
@@ -59,6 +60,8 @@ class Page:
     blocks: gr.Blocks
     routes: APIRouter
     """The page's own, beside Gradio's."""
+    quota: Quota
+    """Of the files of visitors."""
     private: bool
     """As in `build`."""
 
@@ -71,12 +74,14 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     """
     shared = Allowance(settings.visitor_limit) if settings.share_key else None
     access = Access(local, settings.api_url, settings.api_key, private, shared)
-    kept = Kept(settings.data_dir.expanduser() / "page")
+    data = settings.data_dir.expanduser()
+    quota = Quota(settings.page_disk_gb * 1e9, settings.visitor_disk_gb * 1e9, salt_in(data))
+    kept = Kept(data / "page", quota)
     reports = Reports(kept)
     analyst = Analyst()
     runs = Runs(access, kept, reports.ask, analyst)
     policy = Policy(settings.fetch_allow_hosts)
-    batches = Batches(settings.data_dir.expanduser() / "batches", private, analyst, policy)
+    batches = Batches(data / "batches", private, analyst, policy, quota)
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
@@ -89,7 +94,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     routes = APIRouter()
     routes.include_router(cards.router(runs, reports))
     routes.include_router(batch_panel.router(batches))
-    return Page(blocks, routes, private)
+    return Page(blocks, routes, quota, private)
 
 
 class _Page:
@@ -285,9 +290,13 @@ class _Page:
             meant = offers.meant(each, kind)
             expected = pace.foreseen(self._runs.kept, backend, meant, lasts(request.edit))
             asked = replace(request, model=each or None)
-            records.append(
-                self._runs.start(client, asked, backend, group, spending, expected, meant)
-            )
+            try:
+                record = self._runs.start(
+                    client, asked, backend, group, spending, expected, meant, counted(caller)
+                )
+            except UnusableError as error:
+                return told(records, str(error))
+            records.append(record)
         return told(records)
 
     def _compare(self, asked_by: gr.Request, chosen: list[str], *filled: Any) -> Any:

@@ -14,6 +14,7 @@ from kolbo_demo.ui.access import CLOUD, LOCAL, Access
 from kolbo_demo.ui.generate import Run, Spending, Stage
 from kolbo_demo.ui.inputs import Request, UnusableError
 from kolbo_demo.ui.kept import Kept, Record
+from kolbo_demo.ui.quota import QuotaError, counted
 from kolbo_demo.ui.texts import say
 
 LOOK_SECONDS = 0.1
@@ -49,9 +50,11 @@ class Runs:
         spending: Spending | None = None,
         expected: float | None = None,
         meant: Sequence[Model] = (),
+        visitor: str = "",
     ) -> Record:
-        """Begins a generation. Gives its record at once. `meant` are the models that may do it."""
-        record = self.kept.new(request, backend, group)
+        """Begins a generation. Gives its record at once. `meant` are the models that may do it, its
+        files count as the `visitor`'s. Raises `QuotaError`."""
+        record = self.kept.new(request, backend, group, visitor)
         record.expected = expected
         record.names = {model.identifier: model.name for model in meant if model.name}
         if backend != LOCAL:  # Kolbo's API has no such field: the result is marked here
@@ -63,10 +66,10 @@ class Runs:
         self, generation_id: str, backend: str, typed_key: str | None, caller: Caller | None
     ) -> Record:
         """A record for a generation that this browser knows by its id. Raises `KolboError` where
-        there is none, or the key may not see it, and `UnusableError` without a key."""
+        there is none, or the key may not see it, `UnusableError` without a key, `QuotaError`."""
         asking = self._access.client(backend, typed_key, caller, patient=False)
         asking.generation(generation_id).status()
-        record = self.kept.opened(generation_id, backend)
+        record = self.kept.opened(generation_id, backend, counted(caller))
         client = self._access.client(backend, typed_key, caller)
         self._run(client, client.generation(generation_id), record)
         return record
@@ -162,6 +165,7 @@ class Runs:
         record.end = "cancelled" if stage.cancelled else "failed" if stage.error else "done"
         self.kept.save(record)
         self._running.pop(record.ticket, None)
+        self.kept.quota.fit()
         if record.end == "done":
             self._on_video(record)
 
@@ -192,5 +196,7 @@ def open_by_id(
         raise UnusableError(say("cards.unknown"))
     try:
         return runs.open(generation_id, CLOUD, typed_key, caller)
+    except QuotaError:
+        raise
     except UnusableError:
         raise UnusableError(say("cards.unknown")) from None

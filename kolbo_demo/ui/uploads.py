@@ -1,18 +1,55 @@
-"""Files that visitors upload before they generate anything: how long they stay."""
+"""Files that visitors upload before they generate anything: where they lie, and how long."""
 
 import contextlib
+import re
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from kolbo_demo import clock
 from kolbo_demo.safe_file import UnsafeFileError, regular_file
+from kolbo_demo.ui.disk import own_folder, remove
+from kolbo_demo.ui.folders import Folders
+from kolbo_demo.ui.quota import Quota
 
 LOOK_SECONDS = 1800
 KEEP_SECONDS = 6 * 3600
 """No generation takes so long, so none loses its input."""
+_TICKET = re.compile(r"[0-9A-Za-z_-]{22}")
+
+
+class Uploads(Folders):
+    """A folder for each upload, in Gradio's."""
+
+    def __init__(self, root: Path, quota: Quota) -> None:
+        self._since = time.time()
+        super().__init__(root, quota)
+        for folder in self._root.iterdir():
+            if _TICKET.fullmatch(folder.name) and list(parts(folder)):
+                remove(folder)  # its process was killed while it arrived
+
+    def busy(self, ticket: str) -> bool:
+        """Whether Gradio keeps it for the page itself: it was there before any visitor."""
+        try:
+            return not _TICKET.fullmatch(ticket) and (
+                (self._root / ticket).lstat().st_mtime <= self._since
+            )
+        except OSError:
+            return True
+
+    def expired(self, ticket: str, seconds: float) -> bool:
+        """Gradio's own folders are its own to clean."""
+        return bool(_TICKET.fullmatch(ticket)) and seconds > KEEP_SECONDS
+
+
+def parts(folder: Path) -> Iterator[Path]:
+    """Files that Gradio has not named: of uploads under way, and of fields it does not use."""
+    return (path for path in folder.glob(f"{tempfile.gettempprefix()}*") if not path.is_dir())
 
 
 def uploaded(path: str) -> Path:
@@ -29,13 +66,24 @@ def clean_uploads(folder: Path) -> None:
     Gradio removes those that it took since it was started. What is left by one that was killed, it
     does not know.
     """
+    with contextlib.suppress(OSError):
+        own_folder(folder)
     threading.Thread(target=_run, args=(folder,), daemon=True).start()
 
 
 def _run(folder: Path) -> None:
     while True:
-        with contextlib.suppress(OSError):  # gone meanwhile, or not there yet
+        with contextlib.suppress(OSError):  # gone meanwhile
             for path in folder.rglob("*"):
-                if path.is_file() and time.time() - path.lstat().st_mtime > KEEP_SECONDS:
-                    path.unlink(missing_ok=True)
+                _clean(path)
         time.sleep(LOOK_SECONDS)
+
+
+def _clean(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if clock.now() - path.lstat().st_mtime <= KEEP_SECONDS:
+            return
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()  # if it is empty
+        else:
+            path.unlink()
