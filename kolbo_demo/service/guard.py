@@ -141,6 +141,8 @@ class Guard:
         self._look = None
         if self.problem is None:
             self._jobs.resume_postponed()
+            if self.load[0]:
+                self._jobs.bring_forward()
 
     def _see(self) -> None:
         self.load = self._jobs.load()

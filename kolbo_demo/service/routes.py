@@ -197,7 +197,7 @@ class Api:
             )
             ahead = sum(self._guard.load)
             await self._guard.write(
-                lambda: self.jobs.withdraw(generation), self.jobs.submit, generation, job
+                lambda: self.jobs.withdraw(generation), self.jobs.submit, generation, job, key
             )
             observe.accepted(generation)
         except BaseException:

@@ -1,0 +1,159 @@
+"""Turns: callers are served in rotation, however much one of them has sent.
+
+A generation is queued with a turn, dbos's priority: a caller's n-th waits for everybody's (n-1)-th.
+A caller of whom nothing renders need not wait for the long renders of others either: the spare
+places are for it. dbos's table is a documented one; its partition key holds the caller.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+
+import sqlalchemy as sa
+
+from kolbo_demo.service import running
+
+NEXT = "next"
+"""Queue of generations that were brought forward to a spare place."""
+LAST = 2**31 - 1
+"""The turn of work that anything else goes before."""
+LATEST = 1000
+"""Generations, newest first, that tell which turn it is. What is unfinished counts in any case."""
+_QUEUED = ("ENQUEUED", "PENDING")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a caller stands in the queue."""
+
+    turn: int
+    """For its next generation."""
+    unfinished: int
+    """Its generations that wait or run."""
+
+
+def _table(engine: sa.Engine) -> sa.TableClause:
+    names = (
+        "workflow_uuid",
+        "name",
+        "status",
+        "priority",
+        "queue_name",
+        "queue_partition_key",
+        "created_at",
+    )
+    schema = None if engine.dialect.name == "sqlite" else "dbos"
+    return sa.table("workflow_status", *map(sa.column, names), schema=schema)
+
+
+def standing(engine: sa.Engine, caller: str) -> Standing:
+    """How a caller stands now. Raises SQLAlchemyError."""
+    rows = _table(engine).c
+    latest = (
+        sa.select(rows.priority, rows.status, rows.queue_partition_key)
+        .where(rows.name == running.GENERATIONS)
+        .order_by(rows.created_at.desc())
+        .limit(LATEST)
+        .subquery()
+        .c
+    )
+    mine = rows.queue_partition_key == caller
+    unfinished = sa.select(sa.func.count(), sa.func.max(rows.priority)).where(
+        rows.name == running.GENERATIONS, rows.status.in_(_QUEUED), mine
+    )
+    begun = sa.select(sa.func.max(latest.priority)).where(latest.status != "ENQUEUED")
+    own = sa.select(sa.func.max(latest.priority)).where(latest.queue_partition_key == caller)
+    with engine.connect() as connection:
+        number, waiting = connection.execute(unfinished).one()
+        # Whoever was away meanwhile saves no turns up: the round under way is the earliest.
+        now = connection.execute(begun).scalar() or 1
+        last = max(waiting or 0, connection.execute(own).scalar() or 0)
+    return Standing(min(max(now, last + 1), LAST - 1), number)
+
+
+def bring_forward(engine: sa.Engine, places: int) -> None:
+    """Move generations whose callers have nothing under way to the queue of the spare places, as
+    far as there are places. To be called often. Raises SQLAlchemyError."""
+    table = _table(engine)
+    rows, caller = table.c, table.c.queue_partition_key
+    ordinary = sa.and_(rows.name == running.GENERATIONS, rows.queue_name == running.GENERATIONS)
+    waits = sa.and_(ordinary, rows.status == "ENQUEUED", caller.is_not(None))
+    forward = sa.and_(rows.queue_name == NEXT, rows.status.in_(_QUEUED))
+    busy = sa.or_(sa.and_(ordinary, rows.status == "PENDING"), forward)
+    with engine.begin() as connection:
+        under_way = set(connection.execute(sa.select(caller).where(busy)).scalars())
+        taken = connection.execute(sa.select(sa.func.count()).where(forward)).scalar_one()
+        first = (
+            sa.select(caller)
+            .where(waits, caller.not_in(under_way))
+            .group_by(caller)
+            .order_by(sa.func.min(rows.priority), sa.func.min(rows.created_at))
+            .limit(max(0, places - taken))
+        )
+        for name in connection.execute(first).scalars().all():
+            mine = sa.select(rows.workflow_uuid).where(waits, caller == name)
+            workflow = mine.order_by(rows.priority, rows.created_at).limit(1).scalar_subquery()
+            # Only if it waits still: other processes take work meanwhile.
+            move = sa.update(table).where(waits, rows.workflow_uuid == workflow)
+            connection.execute(move.values(queue_name=NEXT))
+
+
+@dataclass(frozen=True, order=True)
+class Ticket:
+    """A generation's place among those of this process that want to render."""
+
+    turn: int
+    arrival: int
+    caller: str = field(compare=False)
+
+
+class Slots:
+    """Renders side by side in this process: `ordinary` ones for anybody, and `spare` ones that only
+    a caller of whom nothing renders may have. The caller with the fewest goes first."""
+
+    def __init__(self, ordinary: int, spare: int) -> None:
+        self._ordinary, self._spare = ordinary, spare
+        self._changed = threading.Condition()
+        self._waiting: list[Ticket] = []
+        self._rendering: Counter[str] = Counter()
+        self._arrivals = count()
+
+    @contextmanager
+    def slot(
+        self, caller: str, turn: int, seconds: float, wanted: Callable[[], bool]
+    ) -> Iterator[None]:
+        """Wait for a slot, and have it. Calls `wanted` every so many seconds, and also returns when
+        it is not wanted any more."""
+        had = self._taken(caller, turn, seconds, wanted)
+        try:
+            yield
+        finally:
+            if had:
+                with self._changed:
+                    self._rendering -= Counter([caller])
+                    self._changed.notify_all()
+
+    def _taken(self, caller: str, turn: int, seconds: float, wanted: Callable[[], bool]) -> bool:
+        with self._changed:
+            ticket = Ticket(turn, next(self._arrivals), caller)
+            self._waiting.append(ticket)
+        try:
+            while True:
+                with self._changed:
+                    if self._changed.wait_for(lambda: self._is_next(ticket), seconds):
+                        self._rendering[caller] += 1
+                        return True
+                if not wanted():
+                    return False
+        finally:
+            with self._changed:
+                self._waiting.remove(ticket)
+                self._changed.notify_all()
+
+    def _is_next(self, ticket: Ticket) -> bool:
+        best = min(self._waiting, key=lambda other: (self._rendering[other.caller], other))
+        room = self._ordinary + (0 if self._rendering[ticket.caller] else self._spare)
+        return ticket is best and self._rendering.total() < room
