@@ -325,7 +325,8 @@ class Jobs:
         """Give spare places to callers who have nothing under way. To be called now and then.
         Raises SQLAlchemyError."""
         assert self._reader
-        turns.bring_forward(self._reader, self.spare * (self.workers() if self.shared else 1))
+        processes = self.workers() if self.shared else 1
+        turns.bring_forward(self._reader, self.concurrency * processes, self.spare * processes)
 
     def resume_postponed(self) -> None:
         """Take up again what should run here and does not. To be called now and then."""

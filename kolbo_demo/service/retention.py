@@ -36,6 +36,8 @@ FETCH_SECONDS = 600.0
 """A result stays at least so long after it was made, and after it was last sent."""
 ABANDONED_SECONDS = 3600.0
 """No upload takes so long: inputs of no generation that are as old are left-overs."""
+STEP_BYTES = 1024**2
+"""Of an upload, reserved at a time."""
 SPARE_BYTES = 64 * 1024**2
 """Of the disk, left to the database and to others."""
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
@@ -78,8 +80,17 @@ class Retention:
         if self._thread:
             self._thread.join(1)
 
+    @contextlib.contextmanager
+    def upload(self) -> Iterator["Room"]:
+        """Room for an upload, for as long as it lasts."""
+        room = Room(self)
+        try:
+            yield room
+        finally:
+            room.written(room.ahead)
+
     def expect(self, size: int) -> None:
-        """An upload of `size` bytes is coming; `release` all of them in the end."""
+        """So many bytes are coming; `release` all of them in the end."""
         with self._lock:
             self._coming += size
 
@@ -199,6 +210,28 @@ class Retention:
             coming = self._coming
         left = self._limit - used - coming
         return min(left, shutil.disk_usage(self._folder).free - SPARE_BYTES - coming)
+
+
+class Room:
+    """Room for one upload, reserved in steps as its bytes come: what it only announces takes
+    nobody's."""
+
+    def __init__(self, retention: Retention) -> None:
+        self._retention = retention
+        self.ahead = 0
+        """Bytes reserved and not written yet."""
+
+    def reserve(self, size: int) -> None:
+        """Have room for `size` bytes more. Raises ApiError where there is none. Blocks."""
+        more = max(size, STEP_BYTES)
+        self._retention.expect(more)
+        self.ahead += more
+        self._retention.check_room()
+
+    def written(self, size: int) -> None:
+        """So many bytes are on the disk now, and count there."""
+        self.ahead -= size
+        self._retention.release(size)
 
 
 def _stem(file: File) -> str:

@@ -74,9 +74,10 @@ def standing(engine: sa.Engine, caller: str) -> Standing:
     return Standing(min(max(now, last + 1), LAST - 1), number)
 
 
-def bring_forward(engine: sa.Engine, places: int) -> None:
-    """Move generations whose callers have nothing under way to the queue of the spare places, as
-    far as there are places. To be called often. Raises SQLAlchemyError."""
+def bring_forward(engine: sa.Engine, ordinary_places: int, spare_places: int) -> None:
+    """Where all ordinary places are taken, move generations whose callers have nothing under way to
+    the queue of the spare places, as far as there are some. To be called often. Raises
+    SQLAlchemyError."""
     table = _table(engine)
     rows, caller = table.c, table.c.queue_partition_key
     ordinary = sa.and_(rows.name == running.GENERATIONS, rows.queue_name == running.GENERATIONS)
@@ -84,14 +85,17 @@ def bring_forward(engine: sa.Engine, places: int) -> None:
     forward = sa.and_(rows.queue_name == NEXT, rows.status.in_(_QUEUED))
     busy = sa.or_(sa.and_(ordinary, rows.status == "PENDING"), forward)
     with engine.begin() as connection:
-        under_way = set(connection.execute(sa.select(caller).where(busy)).scalars())
-        taken = connection.execute(sa.select(sa.func.count()).where(forward)).scalar_one()
+        under_way = connection.execute(sa.select(caller, rows.queue_name).where(busy)).all()
+        callers = {name for name, _ in under_way}
+        taken = sum(queue == NEXT for _, queue in under_way)
+        if len(under_way) - taken < ordinary_places or taken >= spare_places:
+            return
         first = (
             sa.select(caller)
-            .where(waits, caller.not_in(under_way))
+            .where(waits, caller.not_in(callers - {None}))
             .group_by(caller)
             .order_by(sa.func.min(rows.priority), sa.func.min(rows.created_at))
-            .limit(max(0, places - taken))
+            .limit(spare_places - taken)
         )
         for name in connection.execute(first).scalars().all():
             mine = sa.select(rows.workflow_uuid).where(waits, caller == name)
