@@ -4,7 +4,7 @@ import ipaddress
 import os
 import sys
 
-from kolbo_demo import logs, ui
+from kolbo_demo import logs, private_folder, ui
 from kolbo_demo.service.app import create_app
 from kolbo_demo.settings import Settings
 
@@ -28,6 +28,8 @@ def _reach(host: str) -> str:
 def main() -> None:
     """Reads the environment and serves until stopped."""
     settings = Settings()
+    os.umask(private_folder.UMASK)
+    private_folder.prepare(settings.data_dir.expanduser())
     logs.configure(settings.log)
     # The names that Gradio itself reads; a Hugging Face Space sets them.
     host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"

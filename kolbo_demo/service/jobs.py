@@ -25,7 +25,7 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from kolbo_demo import engine
+from kolbo_demo import engine, private_folder
 from kolbo_demo.child import ONE_THREAD
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
 from kolbo_demo.service import (
@@ -169,6 +169,7 @@ class Jobs:
         try:
             self._closing.clear()
             self._stopping.clear()
+            private_folder.prepare(self._folder)
             self._lock = database.lock(self._own)
             self.storage.prepare()
             running.current.append(self)
