@@ -13,12 +13,13 @@ def prepare(folder: Path) -> None:
     """Make a folder that only its owner can enter, or make an existing one so.
 
     Where it belongs to another user, or is plainly for more than this project (a home, the root of
-    a disk, a folder such as /tmp), it stays as it is. Raises OSError where it cannot be made.
+    a disk, a folder such as /tmp), it stays as it is; so it does where it cannot be used, which
+    whoever writes there reports.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.name != "posix":
-        return
     with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.name != "posix":
+            return
         found = folder.stat()
         shared = found.st_mode & stat.S_ISVTX or folder.is_mount()
         others = found.st_mode & UMASK

@@ -36,6 +36,7 @@ def lock(folder: Path) -> sqlite3.Connection:
     The lock is SQLite's own: it works on every platform, and death frees it. Raises ServiceError
     where another process holds it; OSError or sqlite3.Error where the folder cannot be used.
     """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     private_folder.prepare(folder)
     held = sqlite3.connect(
         folder / "lock.sqlite", timeout=0, isolation_level=None, check_same_thread=False
