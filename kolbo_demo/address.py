@@ -23,8 +23,8 @@ _INSIDE = tuple(
 """Not public, although they look it, or did to older Pythons."""
 
 
-_NOBODY = {socket.AF_INET: ("192.0.2.1", "198.51.100.1"), socket.AF_INET6: ("2001:db8::1",)}
-"""Addresses for documentation: a machine that can bind to them can bind to any."""
+_UNASSIGNED = {socket.AF_INET: ("192.0.2.1", "198.51.100.1"), socket.AF_INET6: ("2001:db8::1",)}
+"""Documentation addresses: if these can be bound to, so can any."""
 
 
 def is_public(address: Address) -> bool:
@@ -45,18 +45,18 @@ def is_public(address: Address) -> bool:
 
 
 def is_own(address: Address) -> bool:
-    """Whether an address, or the one that it wraps, is one of this machine's: public ones lead to
-    what listens here behind any firewall. Asks the system; nothing is sent."""
+    """Whether an address, or the one that it wraps, is assigned to this machine: a public one then
+    reaches local listeners behind any firewall. Binds a socket; sends nothing."""
     inner = _wrapped(address) if isinstance(address, ipaddress.IPv6Address) else None
     if inner is not None and is_own(inner):
         return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     if not _binds(family, str(address)):
         return False
-    if not all(_binds(family, nobody) for nobody in _NOBODY[family]):
+    if not all(_binds(family, free) for free in _UNASSIGNED[family]):
         return True
-    # With net.ipv4.ip_nonlocal_bind any address can be bound to. Packets to an own one have it as
-    # their source too, unless it is a second one of its interface.
+    # With net.ipv4.ip_nonlocal_bind every bind succeeds. The kernel then picks an own address as
+    # its own source, except a secondary address of an interface.
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((str(address), 9))
         return ipaddress.ip_address(probe.getsockname()[0]) == address

@@ -1,7 +1,7 @@
-"""How old things are, by clocks of which one may jump.
+"""Ages that survive jumps of the wall clock.
 
-Files are stamped by the wall clock, and somebody sets that: a machine that starts with a wrong date
-and then hears the right one would otherwise delete a day's work at once, or keep it for years.
+Files carry wall clock stamps. A retention period measured by that clock alone deletes everything
+when the clock jumps ahead, and keeps files for too long when it jumps back.
 """
 
 import threading
@@ -12,26 +12,26 @@ _STEADY = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def steady() -> float:
-    """Seconds by a clock that nobody can set. It goes on while the machine sleeps where the system
-    has such a clock, and means nothing to another process."""
+    """Seconds of a clock that cannot be set. Counts suspended time where the system allows it; its
+    zero is arbitrary."""
     return time.monotonic() if _STEADY is None else time.clock_gettime(_STEADY)
 
 
 class Ages:
-    """Ages of things that have a name and a stamp. Thread-safe.
+    """Ages of named, stamped items. Thread-safe.
 
-    A thing is as old as the younger of two clocks says when it is first seen: the wall clock, and
-    that as it would be without the jumps since this object was made. From then on it ages steadily.
+    The age of an item at first sight is the smaller of two: by the wall clock, and by the wall
+    clock without its jumps since this object was created. From then on it grows steadily.
     """
 
     def __init__(self) -> None:
         self._begun = time.time() - steady()
         self._lock = threading.Lock()
         self._born: dict[str, tuple[float, float]] = {}
-        """Stamp, and birth by the steady clock."""
+        """Stamp, and birth on the steady clock."""
 
     def of(self, name: str, stamp: float) -> float:
-        """Seconds since a thing was stamped, by `time.time`; a later stamp makes it young again."""
+        """Age in seconds of the item `name`, stamped by `time.time`. A new stamp restarts it."""
         now = steady()
         with self._lock:
             known, born = self._born.get(name, (None, 0.0))
@@ -42,6 +42,6 @@ class Ages:
         return now - born
 
     def keep(self, names: Collection[str]) -> None:
-        """Forget all others."""
+        """Drop all other items."""
         with self._lock:
             self._born = {name: born for name, born in self._born.items() if name in names}

@@ -1,4 +1,4 @@
-"""The data folder: other people's faces and voices, for its owner's eyes only."""
+"""File modes of the data folder, which holds visitors' faces and voices."""
 
 import contextlib
 import os
@@ -6,15 +6,14 @@ import stat
 from pathlib import Path
 
 UMASK = 0o077
-"""For commands that write data: what any library makes there is its owner's alone."""
+"""Of commands that write data, so that files made by libraries are private too."""
 
 
 def prepare(folder: Path) -> None:
-    """Make a folder that only its owner can enter, or make an existing one so.
+    """Create a folder with mode 0700, or tighten an existing one to it.
 
-    Where it belongs to another user, or is plainly for more than this project (a home, the root of
-    a disk, a folder such as /tmp), it stays as it is; so it does where it cannot be used, which
-    whoever writes there reports.
+    A folder of another user, a home, a mount point and a sticky folder such as /tmp keep their
+    mode. An unusable folder is no error here: the first write reports it.
     """
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -45,16 +45,15 @@ from kolbo_demo.service.storage import INPUTS, PARTS, Storage, thumbnail_name, v
 from kolbo_demo.settings import Settings
 
 FETCHES = "fetches"
-"""Queue of generations that have files to fetch, a partition for each caller: a link that drips
-keeps no render waiting."""
+"""Queue of generations with links to fetch, partitioned by caller: a slow link delays no render."""
 LINKS = "links"
-"""The same before there were partitions: what was queued there is still done."""
+"""Its unpartitioned predecessor, drained after an upgrade."""
 MAX_FETCHES = 16
 """Generations that fetch, or wait for their render after it, at a time,"""
 FETCHES_OF_ONE = 4
 """and those of one caller among them."""
 SPARE = 2
-"""Renders more than `default_concurrency`, each for a caller of whom nothing renders."""
+"""Render slots beyond `default_concurrency`, each for a caller with no running render."""
 SLOT_SECONDS = 0.5
 """How often a generation that waits for its render looks whether it is still wanted."""
 MISSED_LOOKS = 3
@@ -65,7 +64,7 @@ KILL_SECONDS = 1.0
 POLL_SECONDS = 0.25
 """How often a process looks for uploads to render. Each look takes some 4 ms of a processor."""
 OLD_POLL_SECONDS = 5.0
-"""How often for work of an older release."""
+"""Polling interval of `LINKS`."""
 RARE_POLL_SECONDS = 0.5
 """How often for links to fetch, which takes longer anyway; and for anything where many processes
 ask one server."""
@@ -133,7 +132,7 @@ class Jobs:
         self._closing = threading.Event()
         self._stopping = threading.Event()
         self._running: dict[str, threading.Event] = {}
-        # Where many processes work, each has a spare place.
+        # With many processes, one spare place in each is enough.
         self.spare = 1 if self._url else SPARE
         self._slots = turns.Slots(self.concurrency, self.spare)
         self._submitting = threading.Lock()
@@ -271,12 +270,12 @@ class Jobs:
                 self.discard(generation)
 
     def submit(self, generation: str, job: dict[str, Any], caller: str = "owner") -> None:
-        """Accept a generation; once this returns it will be worked on. `job` is plain JSON, and
-        `caller` a name of whom it is for, which takes turns with others."""
+        """Accept a generation; once this returns it will be worked on. `job` is plain JSON;
+        `caller` takes turns with other callers."""
         assert self._reader
         queue = FETCHES if job.get("source_url") or job.get("audio_url") else running.GENERATIONS
         own = {"file": secrets.token_hex(16), "created": time.time(), "caller": caller}
-        with self._submitting:  # so that no two have the same turn
+        with self._submitting:  # no two generations of a caller share a turn
             turn = turns.standing(self._reader, caller).turn
             with (
                 SetWorkflowID(generation),
@@ -285,7 +284,7 @@ class Jobs:
                 DBOS.enqueue_workflow(queue, making.run, job | own | {"turn": turn})
 
     def unfinished(self, caller: str) -> int:
-        """A caller's generations that wait or run. Raises SQLAlchemyError."""
+        """Number of a caller's generations that wait or run. Raises SQLAlchemyError."""
         assert self._reader
         return turns.standing(self._reader, caller).unfinished
 
@@ -323,8 +322,8 @@ class Jobs:
         return database.under_way(self._reader, running.GENERATIONS)
 
     def bring_forward(self) -> None:
-        """Give spare places to callers who have nothing under way. To be called now and then.
-        Raises SQLAlchemyError."""
+        """Give free spare places to callers with nothing under way. To be called every second or
+        so. Raises SQLAlchemyError."""
         assert self._reader
         processes = self.workers() if self.shared else 1
         turns.bring_forward(self._reader, self.concurrency * processes, self.spare * processes)
@@ -381,7 +380,7 @@ class Jobs:
     def slot(
         self, job: dict[str, Any], wanted: Callable[[], bool]
     ) -> contextlib.AbstractContextManager[None]:
-        """Wait for a turn to render, and have it. Also returns when it is not wanted any more."""
+        """Hold a render slot. Enters the block without one when the job is no longer wanted."""
 
         def waits() -> bool:
             if self._closing.is_set():

@@ -163,9 +163,8 @@ class Retention:
             self._list_again = ended + max(SWEEP_SECONDS, (ended - begun) / LISTING_SHARE)
 
     def _forget(self) -> set[str]:
-        """Remove rows of generations that ended long ago, and their files with them. Returns those
-        that may be old: all that look it by the wall clock, and those of the future, which it has
-        left behind when it was set back."""
+        """Remove rows of generations past retention, with their files. Returns the candidates: rows
+        that are old by the wall clock, and rows of the future, left when it was set back."""
         now = time.time()
         ended = partial(
             DBOS.list_workflows,
@@ -238,8 +237,8 @@ class Retention:
 
 
 class Room:
-    """Room for one upload, reserved in steps as its bytes come: what it only announces takes
-    nobody's."""
+    """Disk space of one upload, reserved in steps as bytes arrive: an announced length alone
+    reserves nothing."""
 
     def __init__(self, retention: Retention) -> None:
         self._retention = retention

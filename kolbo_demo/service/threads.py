@@ -1,7 +1,7 @@
-"""Threads for the endpoints' blocking work, with bounds of their own.
+"""Threads for the endpoints' blocking work, with limits of their own.
 
-The framework's forty threads are shared with the page: full, they would hold back every poll and
-every result. A store that hangs holds back neither uploads nor the database.
+The framework's default pool of 40 threads is shared with the page; if that is exhausted, polls and
+results still answer. A hanging object store delays neither uploads nor the database.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DISK = anyio.CapacityLimiter(16)
-"""Reads and writes on this machine."""
+"""Reads and writes of local files."""
 STORE = anyio.CapacityLimiter(16)
-"""What may ask a store of objects."""
+"""Calls that may reach an object store."""
 DATABASE = anyio.CapacityLimiter(16)
 
 
 async def run(
     limiter: anyio.CapacityLimiter, work: Callable[P, T], *args: P.args, **named: P.kwargs
 ) -> T:
-    """What `work` returns, done in a thread."""
+    """Run `work` in a thread of `limiter` and return its result."""
     return await anyio.to_thread.run_sync(partial(work, *args, **named), limiter=limiter)

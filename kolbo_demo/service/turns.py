@@ -1,8 +1,8 @@
-"""Turns: callers are served in rotation, however much one of them has sent.
+"""Fair queueing: callers are served in rotation, however much each has submitted.
 
-A generation is queued with a turn, dbos's priority: a caller's n-th waits for everybody's (n-1)-th.
-A caller of whom nothing renders need not wait for the long renders of others either: the spare
-places are for it. dbos's table is a documented one; its partition key holds the caller.
+The dbos priority of a generation is its turn: the n-th of one caller comes after the (n-1)-th of
+every other. Spare places keep long renders from delaying a caller with nothing running. The caller
+is stored in dbos's documented table as the partition key.
 """
 
 import threading
@@ -17,22 +17,22 @@ import sqlalchemy as sa
 from kolbo_demo.service import running
 
 NEXT = "next"
-"""Queue of generations that were brought forward to a spare place."""
+"""Queue of the spare places."""
 LAST = 2**31 - 1
-"""The turn of work that anything else goes before."""
+"""Turn of background work, after everything else."""
 LATEST = 1000
-"""Generations, newest first, that tell which turn it is. What is unfinished counts in any case."""
+"""Number of newest generations that determine the current turn, to bound the query."""
 _QUEUED = ("ENQUEUED", "PENDING")
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a caller stands in the queue."""
+    """A caller's position in the queue."""
 
     turn: int
-    """For its next generation."""
+    """Turn of its next generation."""
     unfinished: int
-    """Its generations that wait or run."""
+    """Number of its generations that wait or run."""
 
 
 def _table(engine: sa.Engine) -> sa.TableClause:
@@ -50,7 +50,7 @@ def _table(engine: sa.Engine) -> sa.TableClause:
 
 
 def standing(engine: sa.Engine, caller: str) -> Standing:
-    """How a caller stands now. Raises SQLAlchemyError."""
+    """Read a caller's position. Raises SQLAlchemyError."""
     rows = _table(engine).c
     latest = (
         sa.select(rows.priority, rows.status, rows.queue_partition_key)
@@ -68,16 +68,15 @@ def standing(engine: sa.Engine, caller: str) -> Standing:
     own = sa.select(sa.func.max(latest.priority)).where(latest.queue_partition_key == caller)
     with engine.connect() as connection:
         number, waiting = connection.execute(unfinished).one()
-        # Whoever was away meanwhile saves no turns up: the round under way is the earliest.
+        # Turns cannot be saved up: the earliest possible one is the round under way.
         now = connection.execute(begun).scalar() or 1
         last = max(waiting or 0, connection.execute(own).scalar() or 0)
     return Standing(min(max(now, last + 1), LAST - 1), number)
 
 
 def bring_forward(engine: sa.Engine, ordinary_places: int, spare_places: int) -> None:
-    """Where all ordinary places are taken, move generations whose callers have nothing under way to
-    the queue of the spare places, as far as there are some. To be called often. Raises
-    SQLAlchemyError."""
+    """Fill free spare places with generations of callers that have nothing under way, if all
+    ordinary places are taken. To be called every second or so. Raises SQLAlchemyError."""
     table = _table(engine)
     rows, caller = table.c, table.c.queue_partition_key
     ordinary = sa.and_(rows.name == running.GENERATIONS, rows.queue_name == running.GENERATIONS)
@@ -100,14 +99,14 @@ def bring_forward(engine: sa.Engine, ordinary_places: int, spare_places: int) ->
         for name in connection.execute(first).scalars().all():
             mine = sa.select(rows.workflow_uuid).where(waits, caller == name)
             workflow = mine.order_by(rows.priority, rows.created_at).limit(1).scalar_subquery()
-            # Only if it waits still: other processes take work meanwhile.
+            # Conditional, since other processes dequeue meanwhile.
             move = sa.update(table).where(waits, rows.workflow_uuid == workflow)
             connection.execute(move.values(queue_name=NEXT))
 
 
 @dataclass(frozen=True, order=True)
 class Ticket:
-    """A generation's place among those of this process that want to render."""
+    """Position among the generations of this process that wait to render."""
 
     turn: int
     arrival: int
@@ -115,8 +114,8 @@ class Ticket:
 
 
 class Slots:
-    """Renders side by side in this process: `ordinary` ones for anybody, and `spare` ones that only
-    a caller of whom nothing renders may have. The caller with the fewest goes first."""
+    """Render slots of this process: `ordinary` ones, and `spare` ones reserved for callers with no
+    running render. The caller with the fewest running renders goes first."""
 
     def __init__(self, ordinary: int, spare: int) -> None:
         self._ordinary, self._spare = ordinary, spare
@@ -129,8 +128,8 @@ class Slots:
     def slot(
         self, caller: str, turn: int, seconds: float, wanted: Callable[[], bool]
     ) -> Iterator[None]:
-        """Wait for a slot, and have it. Calls `wanted` every so many seconds, and also returns when
-        it is not wanted any more."""
+        """Hold a slot. Calls `wanted` every `seconds` while waiting, and enters the block without a
+        slot once it returns False."""
         had = self._taken(caller, turn, seconds, wanted)
         try:
             yield
