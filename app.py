@@ -5,7 +5,7 @@ import os
 import secrets
 import sys
 
-from kolbo_demo import logs, ui
+from kolbo_demo import logs, private_folder, ui
 from kolbo_demo.service.app import create_app
 from kolbo_demo.service.gate import Site
 from kolbo_demo.settings import Settings
@@ -31,6 +31,8 @@ def _token(settings: Settings) -> str | None:
 def main() -> None:
     """Reads the environment and serves until stopped."""
     settings = Settings()
+    os.umask(private_folder.UMASK)
+    private_folder.prepare(settings.data_dir.expanduser())
     logs.configure(settings.log)
     # The names that Gradio itself reads; a Hugging Face Space sets them.
     host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"

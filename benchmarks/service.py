@@ -47,7 +47,8 @@ import json, sys
 from kolbo_demo.service.app import serving
 from kolbo_demo.service.limits import Limits
 from kolbo_demo.settings import Settings
-with serving(Settings(), limits=Limits(generations=int(sys.argv[1]), polls=10**9)) as service:
+limits = Limits(generations=int(sys.argv[1]), polls=10**9, unfinished=10**9, uploads=10**9)
+with serving(Settings(), limits=limits) as service:
     print(json.dumps(service.base_url), flush=True)
     sys.stdin.read()
 """

@@ -12,12 +12,19 @@ _INSIDE = tuple(
     ipaddress.ip_network(network)
     for network in (
         "168.63.129.16/32",  # Azure's own services, reached from its machines only
+        "192.0.0.0/24",  # protocols' own: anycast to the nearest relay, not the web (RFC 6890)
+        "2001::/23",  # the same for IPv6
         "192.88.99.0/24",  # relays into 6to4 (RFC 7526)
         "3fff::/20",  # documentation (RFC 9637), newer than some Pythons
+        "5f00::/16",  # segments of one's own network (RFC 9602)
         "64:ff9b:1::/48",  # NAT64 of one's own network (RFC 8215)
     )
 )
 """Not public, although they look it, or did to older Pythons."""
+
+
+_UNASSIGNED = {socket.AF_INET: ("192.0.2.1", "198.51.100.1"), socket.AF_INET6: ("2001:db8::1",)}
+"""Documentation addresses: if these can be bound to, so can any."""
 
 
 def is_public(address: Address) -> bool:
@@ -25,11 +32,7 @@ def is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         if address.teredo or address.is_site_local:
             return False
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64 or address in _IPV4_COMPATIBLE:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if int(address) >> 32 & 0xFDFFFFFF == 0x5EFE:  # ISATAP (RFC 5214), under any prefix
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        inner = _wrapped(address)
         if inner is not None:
             return is_public(inner)
     return (
@@ -39,6 +42,45 @@ def is_public(address: Address) -> bool:
         and not address.is_unspecified
         and not any(address in network for network in _INSIDE)
     )
+
+
+def is_own(address: Address) -> bool:
+    """Whether an address, or the one that it wraps, is assigned to this machine: a public one then
+    reaches local listeners behind any firewall. Binds a socket; sends nothing."""
+    inner = _wrapped(address) if isinstance(address, ipaddress.IPv6Address) else None
+    if inner is not None and is_own(inner):
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    if not _binds(family, str(address)):
+        return False
+    if not all(_binds(family, free) for free in _UNASSIGNED[family]):
+        return True
+    # With net.ipv4.ip_nonlocal_bind every bind succeeds. The kernel then picks an own address as
+    # its own source, except a secondary address of an interface.
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((str(address), 9))
+        return ipaddress.ip_address(probe.getsockname()[0]) == address
+    return False
+
+
+def is_elsewhere(address: Address) -> bool:
+    """Whether an address is public and not this machine's."""
+    return is_public(address) and not is_own(address)
+
+
+def _binds(family: socket.AddressFamily, address: str) -> bool:
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((address, 0))
+        return True
+    return False
+
+
+def _wrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 one leads to."""
+    isatap = int(address) >> 32 & 0xFDFFFFFF == 0x5EFE  # RFC 5214, under any prefix
+    if isatap or address in _NAT64 or address in _IPV4_COMPATIBLE:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def literal(host: str) -> Address | None:
@@ -67,15 +109,15 @@ def is_local_name(host: str) -> bool:
 
 
 def is_private_host(host: str) -> bool:
-    """Whether a host name or address is private, as far as can be told from here: asks the
-    resolver for names. A name that is not found counts as public."""
+    """Whether a host name or address is private, or this machine, as far as can be told from here:
+    asks the resolver for names. A name that is not found counts as public."""
     address = literal(host)
     if address is not None:
-        return not is_public(address)
+        return not is_elsewhere(address)
     if is_local_name(host):
         return True
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return False
-    return not all(is_public(ipaddress.ip_address(str(entry[4][0]))) for entry in found)
+    return not all(is_elsewhere(ipaddress.ip_address(str(entry[4][0]))) for entry in found)

@@ -6,6 +6,7 @@ stop. Heavy modules are imported where they are used, so that `--help` and mista
 """
 
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -225,11 +226,12 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
 ) -> None:
     """Run the local service alone: Kolbo's API under http://HOST:PORT/api."""
-    from kolbo_demo import logs
+    from kolbo_demo import logs, private_folder
     from kolbo_demo.service.app import serving
     from kolbo_demo.service.errors import ServiceError
     from kolbo_demo.settings import Settings
 
+    os.umask(private_folder.UMASK)
     settings = Settings()
     logs.configure(settings.log)
     if settings.log == "json" and settings.local_api_key is None:
@@ -256,11 +258,13 @@ def worker(
     ] = None,
 ) -> None:
     """Render what pages and services on the same PostgreSQL have accepted (KOLBO_DATABASE_URL)."""
+    from kolbo_demo import private_folder
     from kolbo_demo.child import cores
     from kolbo_demo.service.errors import ServiceError
     from kolbo_demo.service.worker import work
     from kolbo_demo.settings import Settings
 
+    os.umask(private_folder.UMASK)
     try:
         work(Settings(), processes or cores())
     except ServiceError as error:

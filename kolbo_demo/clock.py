@@ -1,8 +1,23 @@
-"""The time by which files grow old."""
+"""Ages that survive jumps of the wall clock.
 
+Files carry wall clock stamps. A retention period measured by that clock alone deletes everything
+when the clock jumps ahead, and keeps files for too long when it jumps back.
+"""
+
+import threading
 import time
+from collections.abc import Collection
 
-_WALL, _RUNNING = time.time(), time.monotonic()
+_STEADY = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def steady() -> float:
+    """Seconds of a clock that cannot be set. Counts suspended time where the system allows it; its
+    zero is arbitrary."""
+    return time.monotonic() if _STEADY is None else time.clock_gettime(_STEADY)
+
+
+_EPOCH = time.time() - steady()
 
 
 def now() -> float:
@@ -10,4 +25,30 @@ def now() -> float:
 
     A clock that is set ahead makes no file old, and one that is set back keeps files longer.
     """
-    return min(time.time(), _WALL + time.monotonic() - _RUNNING)
+    return min(time.time(), _EPOCH + steady())
+
+
+class Ages:
+    """Ages of named, stamped items. Thread-safe.
+
+    The age of an item at first sight is the one by `now`. From then on it grows steadily.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._born: dict[str, tuple[float, float]] = {}
+        """Stamp, and birth on the steady clock."""
+
+    def of(self, name: str, stamp: float) -> float:
+        """Age in seconds of the item `name`, stamped by `time.time`. A new stamp restarts it."""
+        with self._lock:
+            known, born = self._born.get(name, (None, 0.0))
+            if known != stamp:
+                born = steady() - max(0.0, now() - stamp)
+                self._born[name] = stamp, born
+        return steady() - born
+
+    def keep(self, names: Collection[str]) -> None:
+        """Drop all other items."""
+        with self._lock:
+            self._born = {name: born for name, born in self._born.items() if name in names}

@@ -11,7 +11,7 @@ _NO_BRACKET = bytes(set(range(256)) - set(b"{}[]"))
 
 
 def check_json(data: bytes, *, items: int = MAX_ITEMS, depth: int = MAX_DEPTH) -> None:
-    """Raise ValueError, one sentence, where `data` has more than `items` values, is nested deeper
+    """Raise ValueError, one sentence, if `data` has more than `items` values, is nested deeper
     than `depth`, or cannot be JSON in UTF-8. What passes may still be no valid JSON."""
     if b"\0" in data:  # UTF-16 and UTF-32, in which the bytes below mean something else
         raise ValueError("The JSON must be in UTF-8.")

@@ -87,9 +87,9 @@ class Settings(BaseSettings):
     """What the log is made of: warnings as text, or every event as a JSON object a line."""
 
     def proxies_for(self, host: str) -> str:
-        """Proxies that a server on `host` believes: `trusted_proxies`, or none where it was not set
-        and the server listens on loopback. There every program of the machine would pass for one,
-        and with a made-up address for each request escape all limits by address."""
+        """Trusted proxies of a server that listens on `host`: `trusted_proxies`, but none if that
+        was not set and `host` is loopback. Any local program could otherwise forge
+        `X-Forwarded-For` and escape every limit by address."""
         behind_proxy = "trusted_proxies" in self.model_fields_set or "SPACE_ID" in os.environ
         return self.trusted_proxies if behind_proxy or not is_loopback(host) else ""
 

@@ -18,7 +18,7 @@ from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from kolbo_demo.address import is_public, literal
+from kolbo_demo.address import is_elsewhere, literal
 
 _BLOCK = 1 << 16
 """Bytes of one piece of an upload, 4 times urllib3's: a third less time a byte. All of it must go
@@ -107,7 +107,7 @@ class _Judged(HTTPConnection):
         super().connect()
         assert self.sock is not None, "connected"
         with suppress(OSError, ValueError):  # gone again, which whoever asks will see
-            if not is_public(ipaddress.ip_address(self.sock.getpeername()[0])):
+            if not is_elsewhere(ipaddress.ip_address(self.sock.getpeername()[0])):
                 self.close()
                 raise PrivateAddressError
 

@@ -68,7 +68,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     app = FastAPI(openapi_url=None, lifespan=lifespan)
     app.state.keys = keys
     app.state.api = api
-    app.include_router(Health(jobs, guard).router())
+    app.include_router(Health(guard).router())
     app.mount("/api", api.app())
     return app
 

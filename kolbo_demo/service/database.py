@@ -14,7 +14,7 @@ from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 
-from kolbo_demo import logs
+from kolbo_demo import logs, private_folder
 from kolbo_demo.service.errors import ServiceError
 
 # Jobs of an older release are taken up by a newer one: raise it only when they no longer fit.
@@ -37,6 +37,7 @@ def lock(folder: Path) -> sqlite3.Connection:
     where another process holds it; OSError or sqlite3.Error where the folder cannot be used.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder.prepare(folder)
     held = sqlite3.connect(
         folder / "lock.sqlite", timeout=0, isolation_level=None, check_same_thread=False
     )

@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from kolbo_demo.address import Address, is_local_name, is_public, literal
+from kolbo_demo.address import Address, is_elsewhere, is_local_name, is_public, literal
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.service.errors import JobError
 
@@ -216,7 +216,7 @@ async def _addresses(url: httpx.URL, field: Field, policy: Policy) -> list[Addre
     # A scope ("%eth0") marks a link-local address; ipaddress keeps it and still says so.
     addresses = [ipaddress.ip_address(str(entry[4][0])) for entry in found]
     if not policy.exempt(url):
-        addresses = [address for address in addresses if is_public(address)]
+        addresses = [address for address in addresses if is_elsewhere(address)]
     if not addresses:
         raise _private(field)
     return list(dict.fromkeys(addresses))

@@ -8,9 +8,10 @@ from typing import Any
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
-from starlette.concurrency import run_in_threadpool
 
 from kolbo_demo.contract import MAX_FILE_BYTES, LipsyncRequest
+from kolbo_demo.json_bounds import check_json
+from kolbo_demo.service import threads
 from kolbo_demo.service.errors import ApiError, bad_request
 from kolbo_demo.service.limits import MAX_FORM_PARTS, MAX_TEXT_BYTES, too_large
 from kolbo_demo.service.storage import Storage, input_name
@@ -62,7 +63,7 @@ class Form:
         with self._file:
             try:
                 async for chunk in body:
-                    await run_in_threadpool(self._parser.write, chunk)
+                    await threads.run(threads.DISK, self._parser.write, chunk)
                 self._parser.finalize()
             except FormParserError as error:
                 raise self._broken() from error
@@ -81,6 +82,7 @@ class Form:
             if name == "bounding_box_target":
                 # Lists travel as JSON text; what is none is refused with the rest of its kind.
                 try:
+                    check_json(bytes(data))
                     fields[name] = json.loads(text)
                 except (ValueError, RecursionError):
                     fields[name] = text

@@ -22,6 +22,7 @@ from typing import ParamSpec, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
+from kolbo_demo.service import threads
 from kolbo_demo.service.errors import ApiError, ServiceError
 from kolbo_demo.service.jobs import Jobs
 
@@ -53,6 +54,8 @@ class Guard:
         """Generations that wait and that run, as of the last look."""
         self.workers = 0
         """Renders side by side that there is room for, as of the last look."""
+        self.engine: str | None = None
+        """Why this process could not render what it accepts."""
         self._started = False
         self._file: _File | None = None
         self._looks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="look")
@@ -84,14 +87,14 @@ class Guard:
     ) -> T:
         """Have something written to the database. Raises ApiError where that takes too long; it is
         then undone when it comes about after all."""
-        task = asyncio.ensure_future(asyncio.to_thread(work, *args, **named))
+        task = asyncio.ensure_future(threads.run(threads.DATABASE, work, *args, **named))
         if (await asyncio.wait({task}, timeout=WRITE_SECONDS))[0]:
             return task.result()
 
         async def later() -> None:
             with contextlib.suppress(Exception):  # it may have been written all the same
                 await task
-            await asyncio.to_thread(undo)
+            await threads.run(threads.DATABASE, undo)
 
         left = asyncio.ensure_future(later())
         self._left.add(left)
@@ -115,6 +118,7 @@ class Guard:
             pause = LOOK_SECONDS
             before = self.problem
             try:
+                self.engine = self._jobs.problem()
                 if not self._started:
                     self._try_start()
                     pause = LOOK_SECONDS if self._started else START_AGAIN_SECONDS
@@ -141,6 +145,8 @@ class Guard:
         self._look = None
         if self.problem is None:
             self._jobs.resume_postponed()
+            if self.load[0]:
+                self._jobs.bring_forward()
 
     def _see(self) -> None:
         self.load = self._jobs.load()

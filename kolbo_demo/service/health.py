@@ -8,14 +8,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from kolbo_demo.service import observe
 from kolbo_demo.service.guard import Guard
-from kolbo_demo.service.jobs import Jobs
 
 
 class Health:
-    """How a service is: ready or not and why, what waits, what runs."""
+    """How a service is: ready or not and why, what waits, what runs.
 
-    def __init__(self, jobs: Jobs, guard: Guard) -> None:
-        self._jobs = jobs
+    Both addresses answer from what the guard has seen last, so no thread or database holds them
+    back.
+    """
+
+    def __init__(self, guard: Guard) -> None:
         self._guard = guard
 
     def router(self) -> APIRouter:
@@ -29,7 +31,7 @@ class Health:
         """`ready`, `queue` (generations that wait), `running`, `workers` (renders side by side that
         there is room for), and `problem`, one sentence, where it is not ready. Some
         seconds old at most."""
-        problem = self._guard.problem or self._jobs.problem()
+        problem = self._guard.problem or self._guard.engine
         queue, running = self._guard.load
         return {
             "ready": problem is None,
@@ -38,7 +40,7 @@ class Health:
             "workers": 0 if self._guard.blind else self._guard.workers,
         } | ({"problem": problem} if problem else {})
 
-    def healthz(self) -> Response:
+    async def healthz(self) -> Response:
         """`GET /healthz`: 200 where a generation can be started, 503 where not."""
         found = self.look()
         return JSONResponse(
@@ -47,7 +49,7 @@ class Health:
             headers={"Cache-Control": "no-store"},
         )
 
-    def metrics(self) -> Response:
+    async def metrics(self) -> Response:
         """`GET /metrics`: Prometheus's text format."""
         found = self.look()
         for name in ("ready", "queue", "running", "workers"):

@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import ValidationError
 from python_multipart.multipart import parse_options_header
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from kolbo_demo import magic
 from kolbo_demo.contract import LipsyncRequest, url_kind
-from kolbo_demo.service import fetch
+from kolbo_demo.json_bounds import check_json
+from kolbo_demo.service import fetch, threads
 from kolbo_demo.service.catalogue import kind_of_model
 from kolbo_demo.service.errors import ApiError, JobError, bad_request
 from kolbo_demo.service.form import FILE_FIELDS, TEXT_FIELDS, Form
@@ -44,7 +44,7 @@ async def read(
         fields, files = await form.read(body)
     else:
         fields = await _read_json(content_type, body)
-    return await run_in_threadpool(_job, fields, files, storage, generation, policy)
+    return await threads.run(threads.STORE, _job, fields, files, storage, generation, policy)
 
 
 def length(request: Request) -> int:
@@ -67,6 +67,10 @@ async def _read_json(content_type: bytes, body: AsyncIterator[bytes]) -> dict[st
             "UNSUPPORTED_CONTENT_TYPE",
             "Send links as application/json, or files as multipart/form-data.",
         )
+    try:
+        check_json(bytes(data))
+    except ValueError as error:
+        raise bad_request("INVALID_JSON", str(error)) from None
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError):

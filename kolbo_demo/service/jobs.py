@@ -21,23 +21,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dbos import DBOS, SetWorkflowID, WorkflowStatus
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from kolbo_demo import engine
+from kolbo_demo import engine, private_folder
 from kolbo_demo.child import ONE_THREAD
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
-from kolbo_demo.service import database, fetch, listening, making, observe, process, running, split
+from kolbo_demo.service import (
+    database,
+    fetch,
+    listening,
+    making,
+    observe,
+    process,
+    running,
+    split,
+    turns,
+)
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.fleet import Fleet
 from kolbo_demo.service.storage import INPUTS, PARTS, Storage, thumbnail_name, video_name
 from kolbo_demo.settings import Settings
 
+FETCHES = "fetches"
+"""Queue of generations with links to fetch, partitioned by caller: a slow link delays no render."""
 LINKS = "links"
-"""Queue of generations that have files to fetch: a link that drips keeps no render waiting."""
-FETCHES = 16
-"""Generations that fetch, or wait for their render after it, at a time."""
+"""Its unpartitioned predecessor, drained after an upgrade."""
+MAX_FETCHES = 16
+"""Generations that fetch, or wait for their render after it, at a time,"""
+FETCHES_OF_ONE = 4
+"""and those of one caller among them."""
+SPARE = 2
+"""Render slots beyond `default_concurrency`, each for a caller with no running render."""
 SLOT_SECONDS = 0.5
 """How often a generation that waits for its render looks whether it is still wanted."""
 MISSED_LOOKS = 3
@@ -47,6 +63,8 @@ KILL_SECONDS = 1.0
 """For the rest to die."""
 POLL_SECONDS = 0.25
 """How often a process looks for uploads to render. Each look takes some 4 ms of a processor."""
+OLD_POLL_SECONDS = 5.0
+"""Polling interval of `LINKS`."""
 RARE_POLL_SECONDS = 0.5
 """How often for links to fetch, which takes longer anyway; and for anything where many processes
 ask one server."""
@@ -114,7 +132,10 @@ class Jobs:
         self._closing = threading.Event()
         self._stopping = threading.Event()
         self._running: dict[str, threading.Event] = {}
-        self._slots = threading.Semaphore(self.concurrency)
+        # With many processes, one spare place in each is enough.
+        self.spare = 1 if self._url else SPARE
+        self._slots = turns.Slots(self.concurrency, self.spare)
+        self._submitting = threading.Lock()
         self._missed: Counter[str] = Counter()
         self.changed = threading.Event()
         """Set whenever work here comes to an end."""
@@ -147,6 +168,7 @@ class Jobs:
         try:
             self._closing.clear()
             self._stopping.clear()
+            private_folder.prepare(self._folder)
             self._lock = database.lock(self._own)
             self.storage.prepare()
             running.current.append(self)
@@ -185,16 +207,27 @@ class Jobs:
             url = database.file(self._folder)
             database.launch(url, self._executor)
         self._reader = database.connections(url)
-        queues = {running.GENERATIONS: self.concurrency, LINKS: FETCHES}
+        often = RARE_POLL_SECONDS if self.shared else POLL_SECONDS
+        # What one process has fetched no other can take: it shall not hoard.
+        fetches = self.concurrency + 1 if self.shared else MAX_FETCHES
+        self._register(running.GENERATIONS, self.concurrency, often)
+        self._register(turns.NEXT, self.spare, RARE_POLL_SECONDS)
+        of_one = 1 if self.shared else FETCHES_OF_ONE
+        self._register(FETCHES, fetches, RARE_POLL_SECONDS, of_one)
+        self._register(LINKS, 1, OLD_POLL_SECONDS)
         if self.shared:
-            # What one process has fetched no other can take: it shall not hoard.
-            queues |= {LINKS: self.concurrency + 1, split.QUEUE: self.concurrency}
-        for queue, most in queues.items():
-            rare = self.shared or queue == LINKS
-            often = RARE_POLL_SECONDS if rare else POLL_SECONDS
-            DBOS.register_queue(queue, worker_concurrency=most, polling_interval_sec=often)
+            self._register(split.QUEUE, self.concurrency, often)
         if self.shared and self._renders:
             self.ready.refill()  # a worker has nothing else to keep memory for
+
+    @staticmethod
+    def _register(queue: str, most: int, seconds: float, of_one: int | None = None) -> None:
+        DBOS.register_queue(
+            queue,
+            worker_concurrency=most,
+            partition_worker_concurrency=of_one,
+            polling_interval_sec=seconds,
+        )
 
     def stop(self, *, at_once: bool = False) -> None:
         """Let running renders finish for a while, keep the rest for the next start, and close.
@@ -236,12 +269,24 @@ class Jobs:
             if found.state in FINAL_STATES if found else not self.shared:
                 self.discard(generation)
 
-    def submit(self, generation: str, job: dict[str, Any]) -> None:
-        """Accept a generation; once this returns it will be worked on. `job` is plain JSON."""
-        with SetWorkflowID(generation):
-            own = {"file": secrets.token_hex(16), "created": time.time()}
-            linked = job.get("source_url") or job.get("audio_url")
-            DBOS.enqueue_workflow(LINKS if linked else running.GENERATIONS, making.run, job | own)
+    def submit(self, generation: str, job: dict[str, Any], caller: str = "owner") -> None:
+        """Accept a generation; once this returns it will be worked on. `job` is plain JSON;
+        `caller` takes turns with other callers."""
+        assert self._reader
+        queue = FETCHES if job.get("source_url") or job.get("audio_url") else running.GENERATIONS
+        own = {"file": secrets.token_hex(16), "created": time.time(), "caller": caller}
+        with self._submitting:  # no two generations of a caller share a turn
+            turn = turns.standing(self._reader, caller).turn
+            with (
+                SetWorkflowID(generation),
+                SetEnqueueOptions(priority=turn, queue_partition_key=caller),
+            ):
+                DBOS.enqueue_workflow(queue, making.run, job | own | {"turn": turn})
+
+    def unfinished(self, caller: str) -> int:
+        """Number of a caller's generations that wait or run. Raises SQLAlchemyError."""
+        assert self._reader
+        return turns.standing(self._reader, caller).unfinished
 
     def find(self, generation: str) -> Progress | None:
         """Where a generation stands, or None where there is none of that id."""
@@ -275,6 +320,13 @@ class Jobs:
         """How many generations wait, and how many run. Raises SQLAlchemyError."""
         assert self._reader
         return database.under_way(self._reader, running.GENERATIONS)
+
+    def bring_forward(self) -> None:
+        """Give free spare places to callers with nothing under way. To be called every second or
+        so. Raises SQLAlchemyError."""
+        assert self._reader
+        processes = self.workers() if self.shared else 1
+        turns.bring_forward(self._reader, self.concurrency * processes, self.spare * processes)
 
     def resume_postponed(self) -> None:
         """Take up again what should run here and does not. To be called now and then."""
@@ -325,19 +377,19 @@ class Jobs:
         if self._stopping.is_set():
             raise running.StoppedError
 
-    @contextlib.contextmanager
-    def slot(self, wanted: Callable[[], bool]) -> Iterator[None]:
-        """Wait for a turn to render, and have it. Also returns when it is not wanted any more."""
-        while not self._slots.acquire(timeout=SLOT_SECONDS):
+    def slot(
+        self, job: dict[str, Any], wanted: Callable[[], bool]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Hold a render slot. Enters the block without one when the job is no longer wanted."""
+
+        def waits() -> bool:
             if self._closing.is_set():
                 raise running.StoppedError
-            if not wanted():
-                yield
-                return
-        try:
-            yield
-        finally:
-            self._slots.release()
+            return wanted()
+
+        # Jobs of an older release have neither.
+        caller, turn = job.get("caller", ""), job.get("turn", 0)
+        return self._slots.slot(caller, turn, SLOT_SECONDS, waits)
 
 
 _one_a_process = threading.Lock()

@@ -5,8 +5,9 @@ import math
 import secrets
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -22,6 +23,8 @@ MAX_UPLOAD_BYTES = 2 * MAX_FILE_BYTES + MAX_JSON_BYTES
 """Two files and the text beside them."""
 MAX_FORM_PARTS = 100
 MINUTE = 60.0
+UPLOAD_AGAIN_SECONDS = 5
+UNFINISHED_AGAIN_SECONDS = 30
 VISITOR = "visitor"
 """With which the names of visitors' keys begin."""
 _PREFIX = "kolbo_live_"
@@ -38,16 +41,22 @@ class Limits:
     polls: int = 300
     """Every other call that needs a key, per client address, or per visitor where the page calls
     for one; also attempts to start."""
+    unfinished: int = 20
+    """Generations that wait or run, per key or visitor."""
+    uploads: int = 8
+    """Start requests under way, per key or visitor."""
 
 
 class TooManyError(ApiError):
     """429 with the body that Kolbo's docs print and `Retry-After` in whole seconds."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(
+        self, seconds: float, message: str = "Too many requests, please try again later"
+    ) -> None:
         super().__init__(
             429,
             "RATE_LIMITED",
-            "Too many requests, please try again later",
+            message,
             {"Retry-After": str(max(1, math.ceil(seconds)))},
         )
 
@@ -92,6 +101,28 @@ class Window:
         self._sweep_at = now + self._seconds
         for name in [n for n, e in self._events.items() if not e or e[-1] <= now - self._seconds]:
             del self._events[name]
+
+
+class UnderWay:
+    """At most `limit` start requests under way a name. For one event loop."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._count: Counter[str] = Counter()
+
+    @contextmanager
+    def one(self, name: str) -> Iterator[int]:
+        """Count one while the block lasts; how many there are with it. Raises TooManyError."""
+        if self._count[name] >= self._limit:
+            raise TooManyError(
+                UPLOAD_AGAIN_SECONDS,
+                f"You send {self._limit} requests at a time already; wait until one is through.",
+            )
+        self._count[name] += 1
+        try:
+            yield self._count[name]
+        finally:
+            self._count -= Counter([name])  # drops what is at 0
 
 
 def new_key() -> SecretStr:

@@ -11,7 +11,7 @@ from contextvars import Context
 from pathlib import Path
 from threading import Event
 
-from dbos import DBOS, SetWorkflowID
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
@@ -20,6 +20,7 @@ from kolbo_demo.service.errors import JobError
 from kolbo_demo.service.patience import patient
 from kolbo_demo.service.split import LOOK_SECONDS
 from kolbo_demo.service.storage import heard_name, input_name
+from kolbo_demo.service.turns import LAST
 
 NAME = "listen"
 TOLD = "voice.json"
@@ -51,7 +52,7 @@ def _asked(generation: str, folder: Path, over: Event) -> None:
     """Have it done, and tell who plans: that it is being done, and where it is; or not any more."""
     workflow, told = of(generation), folder / TOLD
     with contextlib.suppress(SQLAlchemyError, OSError):
-        with SetWorkflowID(workflow):
+        with SetWorkflowID(workflow), SetEnqueueOptions(priority=LAST):
             DBOS.enqueue_workflow(running.GENERATIONS, _listen, generation)
         while not over.wait(LOOK_SECONDS):
             status = DBOS.get_workflow_status(workflow)

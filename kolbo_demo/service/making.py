@@ -38,7 +38,7 @@ class _UnwantedError(Exception):
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Carry a generation out. Returns `made` or `failure`."""
     with logs.about(str(DBOS.workflow_id)):
-        observe.begun(time.time() - job["created"])
+        observe.begun(max(0.0, time.time() - job["created"]))
         return _carried_out(job)
 
 
@@ -110,7 +110,7 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
     try:
         wanted = running.watch(generation)
         with (
-            jobs.slot(wanted),
+            jobs.slot(job, wanted),
             patient(generation),
             storage.workspace(generation) as folder,
             listening.others(generation, folder) as listen,

@@ -14,10 +14,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
+from math import inf
 
 from dbos import DBOS
 
 from kolbo_demo import logs
+from kolbo_demo.clock import Ages, steady
 from kolbo_demo.contract import FINAL_STATES
 from kolbo_demo.service import listening, observe, running
 from kolbo_demo.service.errors import ApiError
@@ -36,6 +39,8 @@ FETCH_SECONDS = 600.0
 """A result stays at least so long after it was made, and after it was last sent."""
 ABANDONED_SECONDS = 3600.0
 """No upload takes so long: inputs of no generation that are as old are left-overs."""
+STEP_BYTES = 1024**2
+"""Of an upload, reserved at a time."""
 SPARE_BYTES = 64 * 1024**2
 """Of the disk, left to the database and to others."""
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
@@ -58,7 +63,8 @@ class Retention:
         """Bytes of uploads under way."""
         self._sending: Counter[str] = Counter()
         self._sent: dict[str, float] = {}
-        """When each result was last sent, by `time.time`."""
+        """When each result was last sent, by `steady`."""
+        self._ages = Ages()
         self._listing = threading.Lock()
         self._list_again = 0.0
         """When to look at the files again, by `time.monotonic`."""
@@ -78,8 +84,17 @@ class Retention:
         if self._thread:
             self._thread.join(1)
 
+    @contextlib.contextmanager
+    def upload(self) -> Iterator["Room"]:
+        """Room for an upload, for as long as it lasts."""
+        room = Room(self)
+        try:
+            yield room
+        finally:
+            room.written(room.ahead)
+
     def expect(self, size: int) -> None:
-        """An upload of `size` bytes is coming; `release` all of them in the end."""
+        """So many bytes are coming; `release` all of them in the end."""
         with self._lock:
             self._coming += size
 
@@ -111,18 +126,21 @@ class Retention:
             with self._lock:
                 self._sending[file] -= 1
                 self._sending += Counter()  # drops what is at 0
-                self._sent[file] = time.time()
+                self._sent[file] = steady()
 
     def sweep(self) -> None:
         """Remove what is too old or too much, once."""
-        now = time.time()
-        self._forget(now - self._seconds)
+        rows = self._forget()
         self._list_if_due()
         for file in self._jobs.storage.files(RESULTS):
-            if file.modified < now - self._seconds and not self._in_use(_stem(file)):
+            if self._age(file) > self._seconds and not self._in_use(_stem(file)):
                 self._jobs.storage.delete(file.name)
-        self._abandoned(now - ABANDONED_SECONDS)
+        self._abandoned()
         self._make_room()
+        folders = (INPUTS, PARTS, RESULTS)
+        files = {file.name for folder in folders for file in self._jobs.storage.files(folder)}
+        self._ages.keep(rows | files)
+        now = steady()
         with self._lock:
             self._sent = {f: t for f, t in self._sent.items() if t > now - FETCH_SECONDS}
 
@@ -144,28 +162,41 @@ class Retention:
             ended = time.monotonic()
             self._list_again = ended + max(SWEEP_SECONDS, (ended - begun) / LISTING_SHARE)
 
-    def _forget(self, before: float) -> None:
-        """Rows of generations that ended before then, and their files with them."""
-        told = datetime.fromtimestamp(before, UTC).isoformat()
-        for row in DBOS.list_workflows(
-            name=running.GENERATIONS, status=_ENDED, completed_before=told, load_output=False
-        ):
+    def _forget(self) -> set[str]:
+        """Remove rows of generations past retention, with their files. Returns the candidates: rows
+        that are old by the wall clock, and rows of the future, left when it was set back."""
+        now = time.time()
+        ended = partial(
+            DBOS.list_workflows,
+            name=running.GENERATIONS,
+            status=_ENDED,
+            load_input=False,
+            load_output=False,
+        )
+        suspects = {
+            row.workflow_id: (row.completed_at or 0) / 1000
+            for row in ended(completed_before=_iso(now - self._seconds))
+            + ended(completed_after=_iso(now + SWEEP_SECONDS))
+        }
+        old = [name for name, at in suspects.items() if self._ages.of(name, at) > self._seconds]
+        for row in DBOS.list_workflows(workflow_ids=old, load_output=False) if old else []:
             job = row.input["args"][0] if row.input else {}
             stem = job.get("file", "")
             if not self._in_use(stem):
                 self._jobs.discard(row.workflow_id, stem or None)
                 rows = [row.workflow_id, listening.of(row.workflow_id)]
                 DBOS.delete_workflows(rows, delete_children=True)
+        return set(suspects)
 
-    def _abandoned(self, before: float) -> None:
-        """Inputs and parts that belong to no generation under way."""
-        newest: dict[str, float] = {}
+    def _abandoned(self) -> None:
+        """Remove inputs and parts that belong to no generation under way."""
+        youngest: dict[str, float] = {}
         storage = self._jobs.storage
         for file in storage.files(INPUTS) + storage.files(PARTS):
             generation = file.name.split("/")[1]
-            newest[generation] = max(newest.get(generation, 0.0), file.modified)
-        for generation, modified in newest.items():
-            if modified < before:
+            youngest[generation] = min(youngest.get(generation, inf), self._age(file))
+        for generation, age in youngest.items():
+            if age > ABANDONED_SECONDS:
                 found = self._jobs.find(generation)
                 if found is None or found.state in FINAL_STATES:
                     self._jobs.discard(generation)
@@ -173,21 +204,25 @@ class Retention:
     def _make_room(self) -> None:
         """Remove the oldest results until all fits, as far as they may go."""
         with self._making_room:
-            now = time.time()
             free = self._free()
-            files = sorted(self._jobs.storage.files(RESULTS), key=lambda file: file.modified)
-            for file in files:
+            if free >= 0:
+                return
+            for file in sorted(self._jobs.storage.files(RESULTS), key=self._age, reverse=True):
                 if free >= 0:
                     return
-                if file.modified < now - FETCH_SECONDS and not self._in_use(_stem(file)):
+                if self._age(file) > FETCH_SECONDS and not self._in_use(_stem(file)):
                     self._jobs.storage.delete(file.name)
                     free += file.size
                     logs.event(_log, "result removed for want of room", bytes=file.size)
 
     def _in_use(self, stem: str) -> bool:
         with self._lock:
-            last = time.time() if self._sending[stem] else self._sent.get(stem, 0.0)
-        return last > time.time() - FETCH_SECONDS
+            return bool(self._sending[stem]) or self._sent.get(stem, -inf) > (
+                steady() - FETCH_SECONDS
+            )
+
+    def _age(self, file: File) -> float:
+        return self._ages.of(file.name, file.modified)
 
     def _free(self) -> int:
         """Bytes left for more, below zero where there are too many; uploads under way count."""
@@ -199,6 +234,33 @@ class Retention:
             coming = self._coming
         left = self._limit - used - coming
         return min(left, shutil.disk_usage(self._folder).free - SPARE_BYTES - coming)
+
+
+class Room:
+    """Disk space of one upload, reserved in steps as bytes arrive: an announced length alone
+    reserves nothing."""
+
+    def __init__(self, retention: Retention) -> None:
+        self._retention = retention
+        self.ahead = 0
+        """Bytes reserved and not written yet."""
+
+    def reserve(self, size: int) -> None:
+        """Have room for `size` bytes more. Raises ApiError where there is none. Blocks."""
+        more = max(size, STEP_BYTES)
+        self._retention.expect(more)
+        self.ahead += more
+        self._retention.check_room()
+
+    def written(self, size: int) -> None:
+        """So many bytes are on the disk now, and count there."""
+        self.ahead -= size
+        self._retention.release(size)
+
+
+def _iso(seconds: float) -> str:
+    """A time by `time.time` as dbos reads it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _stem(file: File) -> str:

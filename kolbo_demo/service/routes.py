@@ -5,22 +5,18 @@ import contextlib
 import math
 import re
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from fastapi.security import APIKeyHeader
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive, Scope, Send
 
 from kolbo_demo.contract import (
     API_PREFIX,
@@ -37,13 +33,21 @@ from kolbo_demo.contract import (
     StartReply,
     Status,
 )
-from kolbo_demo.service import intake, observe
+from kolbo_demo.service import intake, observe, sending, threads
 from kolbo_demo.service.catalogue import listed
 from kolbo_demo.service.described import RESULT, START, answers
 from kolbo_demo.service.errors import ApiError
 from kolbo_demo.service.guard import Guard, unavailable
 from kolbo_demo.service.jobs import Jobs, Progress, new_id
-from kolbo_demo.service.limits import MAX_UPLOAD_BYTES, VISITOR, Keys, Limits, Window
+from kolbo_demo.service.limits import (
+    UNFINISHED_AGAIN_SECONDS,
+    VISITOR,
+    Keys,
+    Limits,
+    TooManyError,
+    UnderWay,
+    Window,
+)
 from kolbo_demo.service.retention import Retention
 from kolbo_demo.service.seen import Seen
 from kolbo_demo.service.storage import thumbnail_name, video_name
@@ -53,6 +57,8 @@ POLL_SECONDS = 1.0
 MAX_POLL_SECONDS = 8.0
 UPLOAD_SECONDS = 600.0
 """For a whole start request, files included."""
+UPLOAD_IDLE_SECONDS = 30.0
+"""Between two parts of it."""
 _DRAIN_BYTES = MAX_FILE_BYTES + 32 * 1024 * 1024
 _DRAIN_SECONDS = 60
 _HTTP_TEXTS = {
@@ -82,6 +88,8 @@ class Api:
         self._starts = Window(limits.generations)
         self._tries = Window(limits.polls)
         self._polls = Window(limits.polls)
+        self._uploads = UnderWay(limits.uploads)
+        self._unfinished = limits.unfinished
 
     @property
     def problem(self) -> str | None:
@@ -133,7 +141,7 @@ class Api:
         router.head("/results/{name}", include_in_schema=False)(self.result)
         return router
 
-    def models(
+    async def models(
         self,
         type: str | None = None,  # noqa: A002 - the name on the wire
         provider: str | None = None,
@@ -142,7 +150,7 @@ class Api:
         found = listed(type, provider)
         return _reply(ModelList(models=found, count=len(found)), keep_null=True)
 
-    def credits(self) -> Response:
+    async def credits(self) -> Response:
         """`GET /v1/account/credits`: nothing is charged here, so there is nothing to hold."""
         return _reply(CreditsReply(credits=Credits(total=0)))
 
@@ -160,7 +168,10 @@ class Api:
             return Response(status_code=400)  # nobody hears it
         except TimeoutError:
             raise ApiError(
-                408, "REQUEST_TIMEOUT", "The upload took too long; try a faster line or a link."
+                408,
+                "REQUEST_TIMEOUT",
+                "The upload took too long; try a faster line or a link.",
+                {"Connection": "close"},
             ) from None
         except OSError as error:
             raise ApiError(
@@ -174,40 +185,53 @@ class Api:
         self._tries.take(_caller(key, request))
         if problem := self._guard.problem:
             raise ApiError(503, "SERVICE_UNAVAILABLE", problem, {"Retry-After": "5"})
-        if problem := await run_in_threadpool(self.jobs.problem):
+        if problem := await threads.run(threads.DISK, self.jobs.problem):
             raise ApiError(503, "ENGINE_UNAVAILABLE", problem)
-        stamp = self._starts.take(key)
+        with self._uploads.one(key) as under_way:
+            unfinished = await self._guard.write(lambda: None, self.jobs.unfinished, key)
+            if unfinished + under_way > self._unfinished:
+                raise TooManyError(
+                    UNFINISHED_AGAIN_SECONDS,
+                    f"You have {self._unfinished} unfinished generations, as many as one caller "
+                    "may have; wait until one ends, or cancel one.",
+                )
+            stamp = self._starts.take(key)
+            try:
+                return await self._accept(request, body, key)
+            except BaseException:
+                # Refused, broken off, or failed: it does not count.
+                self._starts.give_back(key, stamp)
+                raise
+
+    async def _accept(self, request: Request, body: AsyncIterator[bytes], key: str) -> Response:
         generation = new_id()
-        size = min(intake.length(request), MAX_UPLOAD_BYTES)
-        received, coming = 0, size
+        received = 0
 
         async def counted() -> AsyncIterator[bytes]:
-            nonlocal received, coming
-            async for chunk in body:
+            nonlocal received
+            async for chunk in _paced(body):
                 received += len(chunk)
+                if len(chunk) > room.ahead:
+                    await threads.run(threads.STORE, room.reserve, len(chunk))
                 yield chunk
-                coming -= len(chunk)
-                self._retention.release(len(chunk))  # it is on the disk now, and counts there
+                room.written(len(chunk))
 
-        self._retention.expect(size)
         try:
-            await run_in_threadpool(self._retention.check_room)
-            job = await intake.read(
-                request, counted(), self.jobs.storage, generation, self.jobs.policy
-            )
+            with self._retention.upload() as room:
+                job = await intake.read(
+                    request, counted(), self.jobs.storage, generation, self.jobs.policy
+                )
             ahead = sum(self._guard.load)
             await self._guard.write(
-                lambda: self.jobs.withdraw(generation), self.jobs.submit, generation, job
+                lambda: self.jobs.withdraw(generation), self.jobs.submit, generation, job, key
             )
             observe.accepted(generation)
         except BaseException:
-            # Refused, broken off, or failed: nothing of it stays, and it does not count.
-            self._starts.give_back(key, stamp)
+            # Nothing of it stays.
             await self._guard.write(lambda: None, self.jobs.withdraw, generation)
             raise
         finally:
             observe.moved("received", received)
-            self._retention.release(coming)
         return _reply(
             StartReply(
                 generation_id=generation,
@@ -227,7 +251,7 @@ class Api:
     async def cancel(self, generation: str) -> Response:
         """`POST /v1/generate/{id}/cancel`."""
         self._check_seen()
-        before = _known(await run_in_threadpool(self.jobs.find, generation))
+        before = _known(await threads.run(threads.DATABASE, self.jobs.find, generation))
         if before.state != PROCESSING:
             raise _ended(before)
         after = _known(await self._guard.write(lambda: None, self.jobs.cancel, generation))
@@ -236,20 +260,16 @@ class Api:
             raise _ended(after)
         return _reply(CancelReply(generation_id=generation, credits_refunded=0))
 
-    def result(self, name: str, request: Request) -> Response:
+    async def result(self, name: str, request: Request) -> Response:
         """`GET /v1/results/{name}`: who knows the name may see the file."""
         if not _RANGE.fullmatch(request.headers.get("range", "bytes=0-")):
             raise ApiError(400, "INVALID_RANGE", "The Range header is not a range of bytes.")
         stem, _, ending = name.partition(".")
         if ending in _FILES and len(stem) == 32 and stem.isalnum() and stem.isascii():
             media_type, storage_name = _FILES[ending]
-            if self.jobs.storage.exists(storage_name(stem)):
-                return _Sent(
-                    self._retention.sending(stem),
-                    self.jobs.storage.local(storage_name(stem)),
-                    media_type=media_type,
-                    headers={"X-Content-Type-Options": "nosniff"},
-                )
+            storage, stored = self.jobs.storage, storage_name(stem)
+            if found := await threads.run(threads.STORE, sending.find, storage, stored):
+                return sending.Sent(self._retention.sending(stem), found, media_type)
         raise ApiError(
             404,
             "RESULT_NOT_FOUND",
@@ -260,22 +280,6 @@ class Api:
     def _check_seen(self) -> None:
         if self._guard.blind:
             raise ApiError(503, "SERVICE_UNAVAILABLE", self._guard.blind, {"Retry-After": "5"})
-
-
-class _Sent(FileResponse):
-    """A result file that stays while it goes out; its bytes are counted."""
-
-    def __init__(self, keeping: AbstractContextManager[None], path: Path, **more: Any) -> None:
-        super().__init__(path, **more)
-        self._keeping = keeping
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def counted(message: Message) -> None:
-            await send(message)
-            observe.moved("sent", len(message.get("body", b"")))
-
-        with self._keeping:
-            await super().__call__(scope, receive, counted)
 
 
 def _caller(key: str, request: Request) -> str:
@@ -338,12 +342,23 @@ def _reply(model: BaseModel, *, keep_null: bool = False) -> Response:
     )
 
 
+async def _paced(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The body, for as long as it goes on coming. Raises TimeoutError."""
+    while True:
+        try:
+            async with asyncio.timeout(UPLOAD_IDLE_SECONDS):
+                chunk = await anext(body)
+        except StopAsyncIteration:
+            return
+        yield chunk
+
+
 async def _drain(body: AsyncIterator[bytes]) -> None:
     """Read on for a while, so that the caller comes to hear the answer. Nothing is kept."""
     left = _DRAIN_BYTES
     with contextlib.suppress(TimeoutError, ClientDisconnect):
         async with asyncio.timeout(_DRAIN_SECONDS):
-            async for chunk in body:
+            async for chunk in _paced(body):
                 left -= len(chunk)
                 if left < 0:
                     return

@@ -10,8 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 
-from starlette.concurrency import run_in_threadpool
-
+from kolbo_demo.service import threads
 from kolbo_demo.service.jobs import Progress
 
 FRESH_SECONDS = 0.25
@@ -66,7 +65,7 @@ class Seen:
                 futures = {name: self._wanted.pop(name) for name in names}
                 self._asked = set(names)
                 try:
-                    found = await run_in_threadpool(self._find, names)
+                    found = await threads.run(threads.DATABASE, self._find, names)
                 except Exception as error:  # noqa: BLE001 - it is theirs who asked
                     for future in futures.values():
                         future.set_exception(error)

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from dbos import DBOS, SetWorkflowID, WorkflowStatus
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
@@ -40,7 +40,9 @@ def hand_out(generation: str, parts: dict[str, Any]) -> None:
     """Queue the segments of a plan. Called by the generation's workflow, which dbos makes their
     parent: they are cancelled with it."""
     for index in range(parts["segments"]):
-        with SetWorkflowID(_segment_id(generation, index)):
+        # In turn with those of other generations.
+        turn = SetEnqueueOptions(priority=index + 1)
+        with SetWorkflowID(_segment_id(generation, index)), turn:
             DBOS.enqueue_workflow(QUEUE, _segment, {"generation": generation, "index": index})
 
 

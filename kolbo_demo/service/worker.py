@@ -72,6 +72,7 @@ def _work_alone(settings: Settings) -> None:
         while True:
             threading.Event().wait(LOOK_SECONDS)
             with contextlib.suppress(OSError, SQLAlchemyError):
+                jobs.bring_forward()
                 jobs.storage.try_out()
                 jobs.resume_postponed()
     finally:
