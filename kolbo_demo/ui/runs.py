@@ -18,6 +18,8 @@ from kolbo_demo.ui.quota import QuotaError, counted
 from kolbo_demo.ui.texts import say
 
 LOOK_SECONDS = 0.1
+MOST_RUNS = 20
+"""Of one visitor under way: each polls in a thread of its own."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ class Runs:
         self._analyst = analyst or Analyst()
         self._lock = threading.Lock()
         self._running: dict[str, Run] = {}
+        self._visitors: dict[str, str] = {}
+        """Who started what runs; nobody for the owner at a private page."""
 
     def start(
         self,
@@ -53,13 +57,15 @@ class Runs:
         visitor: str = "",
     ) -> Record:
         """Begins a generation. Gives its record at once. `meant` are the models that may do it, its
-        files count as the `visitor`'s. Raises `QuotaError`."""
+        files count as the `visitor`'s. Raises `QuotaError`, and `UnusableError` where too many of
+        them are under way."""
+        self._check_share(visitor)
         record = self.kept.new(request, backend, group, visitor)
         record.expected = expected
         record.names = {model.identifier: model.name for model in meant if model.name}
         if backend != LOCAL:  # Kolbo's API has no such field: the result is marked here
             request = replace(request, mark=False)
-        self._run(client, request, record, spending)
+        self._run(client, request, record, spending, visitor)
         return record
 
     def open(
@@ -67,11 +73,13 @@ class Runs:
     ) -> Record:
         """A record for a generation that this browser knows by its id. Raises `KolboError` where
         there is none, or the key may not see it, `UnusableError` without a key, `QuotaError`."""
+        visitor = counted(caller)
+        self._check_share(visitor)
         asking = self._access.client(backend, typed_key, caller, patient=False)
         asking.generation(generation_id).status()
-        record = self.kept.opened(generation_id, backend, counted(caller))
+        record = self.kept.opened(generation_id, backend, visitor)
         client = self._access.client(backend, typed_key, caller)
-        self._run(client, client.generation(generation_id), record)
+        self._run(client, client.generation(generation_id), record, None, visitor)
         return record
 
     def find(self, ticket: str, caller: Caller | None = None) -> tuple[Record, Run | None] | None:
@@ -124,12 +132,19 @@ class Runs:
         if ticket not in self._running:
             self.kept.delete(ticket)
 
+    def _check_share(self, visitor: str) -> None:
+        with self._lock:
+            mine = list(self._visitors.values()).count(visitor)
+        if visitor and mine >= MOST_RUNS:
+            raise UnusableError(say("cards.too_many", most=MOST_RUNS))
+
     def _run(
         self,
         client: KolboClient,
         work: Request | Generation,
         record: Record,
         spending: Spending | None = None,
+        visitor: str = "",
     ) -> Run:
         def changed(stage: Stage) -> None:
             self._note(record, run, stage)
@@ -143,6 +158,7 @@ class Runs:
             if other := self._running.get(record.ticket):
                 return other
             self._running[record.ticket] = run
+            self._visitors[record.ticket] = visitor
         self.kept.save(record)
         run.start()
         return run
@@ -165,6 +181,7 @@ class Runs:
         record.end = "cancelled" if stage.cancelled else "failed" if stage.error else "done"
         self.kept.save(record)
         self._running.pop(record.ticket, None)
+        self._visitors.pop(record.ticket, None)
         self.kept.quota.fit()
         if record.end == "done":
             self._on_video(record)

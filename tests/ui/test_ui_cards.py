@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui import cards, folders
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.allowance import Allowance
@@ -190,3 +191,22 @@ def test_a_shared_key_opens_nobodys_generations(server: Scripted, tmp_path: Path
         open_by_id(runs, shared, "lip_1", "")
     assert server.seen == []
     assert open_by_id(runs, shared, "lip_1", KEY).generation_id == "lip_1"
+
+
+def test_what_a_visitor_has_under_way_is_bounded(
+    runs: Runs, server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is polled in a thread of its own, so an id may not be opened without end."""
+    monkeypatch.setattr("kolbo_demo.ui.runs.MOST_RUNS", 3)
+    server.on_status({"state": "processing", "progress": 5})
+    caller, other = Caller("203.0.113.7"), Caller("198.51.100.20")
+    opened = [runs.open("lip_1", LOCAL, None, caller) for _ in range(3)]
+    with pytest.raises(UnusableError, match="3 generations"):
+        runs.open("lip_1", LOCAL, None, caller)
+    opened.append(runs.open("lip_1", LOCAL, None, other))
+    server.on_status({"state": "failed", "error": "Enough for this test."})
+    deadline = time.monotonic() + 30
+    while not all((found := runs.kept.get(record.ticket)) and found.end for record in opened):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    runs.open("lip_1", LOCAL, None, caller)
