@@ -1,0 +1,352 @@
+"""uvicorn for the page and the service, with limits on connections and strict HTTP/1.1 framing.
+
+uvicorn and h11 bound the size of a request head and the idle time between two requests. This module
+adds time limits for heads, bodies and unread responses, limits on the number of connections, and
+refuses requests whose framing a proxy in front may read in another way (request smuggling).
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import re
+import socket
+import struct
+import sys
+from collections import defaultdict
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import h11
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+_HEAD_BYTES = 16 * 1024
+_KEEP_ALIVE_SECONDS = 5
+_GRACE_SECONDS = 1.0
+"""For requests under way at shutdown; connections that are left are aborted then."""
+_CANCEL_SECONDS = 2
+"""After which handlers that outlive their connection are cancelled at shutdown."""
+_PROGRESS_BYTES = 4096
+"""Of a body or a response within `idle_seconds`; else a byte a minute would hold a connection."""
+_SMALL_CHUNKS = 1000
+"""Chunks that a body may have; further ones must be 64 bytes on average. Parsing costs as much for
+each as for a large one."""
+_ACCEPTED_AT_ONCE = 16
+"""By one pass of the event loop. The limits hold between two passes, and the heads of a burst of
+honest requests are read before they count as missing."""
+_BACKLOG = 2048
+_SWEEP_TICKS = 5
+"""Of uvicorn's, 0.1 s each."""
+_DESCRIPTORS = 4096
+
+
+def _most_connections() -> int:
+    """Half of this process's descriptors, at most 1000. Raises their soft limit first."""
+    if sys.platform == "win32":
+        return 1000
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = _DESCRIPTORS if hard == unlimited else min(hard, _DESCRIPTORS)
+    if soft != unlimited and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS has a lower limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return 1000 if soft == unlimited else min(1000, soft // 2)
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """Limits of one server. An address is an IPv4 address or an IPv6 /64."""
+
+    total: int = field(default_factory=_most_connections)
+    per_address: int = 256
+    """Trusted proxies are exempt: every visitor comes from these."""
+    pending: int = 128
+    """Connections of one address, proxy or not, whose request head is incomplete."""
+    head_seconds: float = 10.0
+    idle_seconds: float = 60.0
+    """Without progress of a request body, or of a response that the client does not read."""
+
+
+class _StrictConnection(h11.Connection):
+    """h11 without the leniency that request smuggling relies on."""
+
+    _loose_line = re.compile(rb"(?<!\r)\n|\n[ \t]")
+    """Ends without CR, or is continued by the next (obs-fold)."""
+    _chunks = 0
+    _body = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        if self.their_state is h11.IDLE:
+            received = self.trailing_data[0]
+            end = received.find(b"\r\n\r\n")
+            if end > _HEAD_BYTES:  # h11 looks at the length of incomplete heads only
+                raise h11.RemoteProtocolError("long head")
+            if self._loose_line.search(received, 0, len(received) if end < 0 else end + 4):
+                raise h11.RemoteProtocolError("loose line")
+        event = super().next_event()
+        problem = None
+        if isinstance(event, h11.Request):
+            self._chunks = self._body = 0
+            problem = _problem(event)
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_end
+            self._body += len(event.data)
+            if self._chunks > max(_SMALL_CHUNKS, self._body // 64):
+                problem = "small chunks"
+        elif isinstance(event, h11.EndOfMessage) and event.headers:
+            problem = "trailer fields"
+        if problem:
+            raise h11.RemoteProtocolError(problem)
+        return event
+
+
+def _problem(request: h11.Request) -> str | None:
+    """The reason to refuse a request that h11 accepts, if any."""
+    names = {name for name, _ in request.headers}
+    if request.http_version not in (b"1.0", b"1.1"):
+        return "unknown version"
+    if b"transfer-encoding" in names and (
+        b"content-length" in names or request.http_version == b"1.0"
+    ):
+        return "ambiguous body length"
+    # CONNECT and absolute-form targets are for proxies, and may name another host than Host does.
+    if request.method == b"CONNECT" or not (
+        request.target.startswith(b"/") or (request.method, request.target) == (b"OPTIONS", b"*")
+    ):
+        return "target for a proxy"
+    return None
+
+
+class _Phase(IntEnum):
+    HEAD = 0
+    """A request head is incomplete or, on a new connection, has not begun."""
+    KEPT = 1
+    """Kept alive between two requests."""
+    REQUEST = 2
+
+
+class _Connections(ServerState):
+    """The open connections of a server."""
+
+    connections: "set[_Protocol]"  # type: ignore[assignment] - all are of the class below
+
+    def __init__(self, limits: ConnectionLimits, proxies: str) -> None:
+        super().__init__()
+        self._limits = limits
+        self.proxies = ProxyHeadersMiddleware(_no_app, proxies).trusted_hosts
+
+    def admit(self) -> None:
+        """Make room for a connection that was accepted."""
+        total = self._limits.total
+        if len(self.connections) > total:
+            self._trim(total - total // 16)  # a trim visits every connection: make room for several
+
+    def sweep(self, now: float) -> None:
+        """Drop connections that are overdue or exceed a limit."""
+        for connection in list(self.connections):
+            if connection.overdue(now, self._limits):
+                connection.drop()
+        self._trim(self._limits.total)
+
+    def _trim(self, total: int) -> None:
+        groups: defaultdict[str, list[_Protocol]] = defaultdict(list)
+        for connection in self.connections:
+            groups[connection.address].append(connection)
+        for group in groups.values():
+            group.sort(key=_Protocol.value, reverse=True)
+            heads = [one for one in group if one.phase is _Phase.HEAD]
+            for one in heads[self._limits.pending :]:
+                group.remove(one)
+                one.drop()
+            while len(group) > self._limits.per_address and not group[-1].proxied:
+                group.pop().drop()
+        # The address with the most connections loses one: a newcomer from elsewhere gets in.
+        while len(self.connections) > total:
+            losers = [group for group in groups.values() if group and group[-1].expendable]
+            if not losers:
+                return
+            max(losers, key=len).pop().drop()
+
+
+async def _no_app(*_: object) -> None: ...
+
+
+class _Protocol(H11Protocol):
+    """One connection, with deadlines."""
+
+    server_state: _Connections
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: _Connections,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.conn = _StrictConnection(h11.SERVER, _HEAD_BYTES)
+        self.address = ""
+        self.proxied = False
+        self.phase = _Phase.HEAD
+        self._since = self.loop.time()
+        self._received = self._body_mark = self._unread_mark = 0
+        self._body_since = self._unread_since = self._since
+        """Last progress of the body, and of writing the response."""
+        self._body_of: object = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        host = self.client[0] if self.client else ""
+        self.address = _network(host)
+        self.proxied = host in self.server_state.proxies
+        self.server_state.admit()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        super().data_received(data)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.conn.their_state is not h11.IDLE:
+            self._enter(_Phase.REQUEST)
+        elif self.conn.trailing_data[0]:
+            self._enter(_Phase.HEAD)
+        elif self.phase is _Phase.REQUEST:
+            self._enter(_Phase.KEPT)
+
+    def _enter(self, phase: _Phase) -> None:
+        if self.phase is not phase:
+            self.phase = phase
+            self._since = self.loop.time()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The application must not add its own response.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        with contextlib.suppress(h11.LocalProtocolError):  # a response that broke off
+            super().shutdown()
+
+    @property
+    def expendable(self) -> bool:
+        """Whether a newcomer may take its place."""
+        return self.phase is not _Phase.REQUEST or not self.proxied
+
+    def value(self) -> tuple[bool, float]:
+        """Least for the one to drop first: waiting longest, else the latest request."""
+        busy = self.phase is _Phase.REQUEST
+        return busy, -self._since if busy else self._since
+
+    def overdue(self, now: float, limits: ConnectionLimits) -> bool:
+        """Whether a deadline has passed. Called regularly, as it measures progress."""
+        unread = self.transport.get_write_buffer_size()
+        if not unread or unread <= self._unread_mark - _PROGRESS_BYTES:
+            self._unread_mark, self._unread_since = unread, now
+        self._unread_mark = max(self._unread_mark, unread)
+        if not self._body_progresses():
+            if now - self._body_since > limits.idle_seconds:
+                return True
+        else:
+            self._body_mark, self._body_since, self._body_of = self._received, now, self.cycle
+        if self.phase is _Phase.HEAD and now - self._since > limits.head_seconds:
+            return True
+        return now - self._unread_since > limits.idle_seconds
+
+    def _body_progresses(self) -> bool:
+        """Also where none is expected, or the application does not read it."""
+        if self.conn.their_state is not h11.SEND_BODY or self.flow.read_paused:
+            return True
+        if self.cycle is not self._body_of:
+            return True
+        # A body that is sent after its response is discarded, for a limited time in all.
+        enough = self._received - self._body_mark >= _PROGRESS_BYTES
+        return enough and not self.cycle.response_complete
+
+    def drop(self) -> None:
+        """Close without waiting for the client to read what is left."""
+        self.connections.discard(self)
+        if self.transport.get_write_buffer_size():
+            # Else the kernel would keep its part for minutes.
+            reset = struct.pack("ii", 1, 0)
+            connection = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        self.transport.abort()
+
+
+def _network(host: str) -> str:
+    """The address that limits count by: an IPv6 host can choose any in its /64."""
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+
+
+class Server(uvicorn.Server):
+    """Serves an app until it is stopped, although every open page holds a connection."""
+
+    server_state: _Connections
+
+    def __init__(
+        self,
+        app: FastAPI,
+        proxies: str,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        limits: ConnectionLimits | None = None,
+    ) -> None:
+        """`proxies` are trusted with `X-Forwarded-For`; `run` takes sockets instead of a port."""
+        limits = limits or ConnectionLimits()
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http=_Protocol,
+            ws="none",  # no route is a web socket, and uvicorn does not count their connections
+            loop="asyncio",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            forwarded_allow_ips=proxies,
+            # For handlers that outlive their connections; those have a limit of their own.
+            limit_concurrency=4 * limits.total,
+            backlog=_ACCEPTED_AT_ONCE,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_CANCEL_SECONDS,
+        )
+        super().__init__(config)
+        self.server_state = _Connections(limits, proxies)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers:
+            for listener in server.sockets:
+                # asyncio takes one number for the kernel's queue and for what it accepts at once.
+                with listener.dup() as same:
+                    same.listen(_BACKLOG)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _SWEEP_TICKS == 0:
+            self.server_state.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._hang_up)
+        await super().shutdown(sockets)
+
+    def _hang_up(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.drop()
