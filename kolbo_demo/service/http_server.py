@@ -8,13 +8,12 @@ refuses requests whose framing a proxy in front may read in another way (request
 import asyncio
 import contextlib
 import ipaddress
-import re
 import socket
 import struct
 import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, auto
 from typing import Any
 
 import h11
@@ -77,59 +76,62 @@ class ConnectionLimits:
 class _StrictConnection(h11.Connection):
     """h11 without the leniency that request smuggling relies on."""
 
-    _loose_line = re.compile(rb"(?<!\r)\n|\n[ \t]")
-    """Ends without CR, or is continued by the next (obs-fold)."""
+    received = 0
+    """Bytes of the body of the request at hand."""
     _chunks = 0
-    _body = 0
 
-    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        if self.their_state is h11.IDLE:
-            received = self.trailing_data[0]
-            end = received.find(b"\r\n\r\n")
-            if end > _HEAD_BYTES:  # h11 looks at the length of incomplete heads only
-                raise h11.RemoteProtocolError("long head")
-            if self._loose_line.search(received, 0, len(received) if end < 0 else end + 4):
-                raise h11.RemoteProtocolError("loose line")
-        event = super().next_event()
-        problem = None
-        if isinstance(event, h11.Request):
-            self._chunks = self._body = 0
-            problem = _problem(event)
-        elif isinstance(event, h11.Data):
-            self._chunks += event.chunk_end
-            self._body += len(event.data)
-            if self._chunks > max(_SMALL_CHUNKS, self._body // 64):
-                problem = "small chunks"
-        elif isinstance(event, h11.EndOfMessage) and event.headers:
-            problem = "trailer fields"
-        if problem:
-            raise h11.RemoteProtocolError(problem)
+    def next_event(self) -> Any:
+        state = self.their_state
+        if state is h11.IDLE and (head := self.trailing_data[0]):
+            if problem := _problem(head):
+                raise h11.RemoteProtocolError(problem)
+            self.received = self._chunks = 0
+        event: Any = super().next_event()
+        if state is h11.SEND_BODY:
+            self._check_body(event)
         return event
 
+    def _check_body(self, event: Any) -> None:
+        kind = type(event)  # isinstance takes longer, as events are abstract base classes
+        if kind is h11.Data:
+            self.received += len(event.data)
+            self._chunks += event.chunk_end
+            if self._chunks > max(_SMALL_CHUNKS, self.received // 64):
+                raise h11.RemoteProtocolError("small chunks")
+        elif kind is h11.EndOfMessage and event.headers:
+            raise h11.RemoteProtocolError("trailer fields")
 
-def _problem(request: h11.Request) -> str | None:
-    """The reason to refuse a request that h11 accepts, if any."""
-    names = {name for name, _ in request.headers}
-    if request.http_version not in (b"1.0", b"1.1"):
+
+def _problem(received: bytes) -> str | None:
+    """The reason to refuse a head that h11 accepts, if any. More may follow the head."""
+    end = received.find(b"\r\n\r\n")
+    if end > _HEAD_BYTES:  # h11 looks at the length of incomplete heads only
+        return "long head"
+    head = received[: end + 4] if end >= 0 else received
+    if head.count(b"\n") != head.count(b"\r\n") or b"\n " in head or b"\n\t" in head:
+        return "a line that ends without CR, or is folded"
+    if end < 0:
+        return None
+    head = head.lower()
+    line = head[: head.find(b"\r\n")]
+    if not line.endswith((b" http/1.1", b" http/1.0")):
         return "unknown version"
-    if b"transfer-encoding" in names and (
-        b"content-length" in names or request.http_version == b"1.0"
+    # CONNECT and absolute-form targets are for proxies, and may name another host than Host does.
+    if line.startswith(b"connect ") or not (b" /" in line or line.startswith(b"options * ")):
+        return "target for a proxy"
+    if b"\r\ntransfer-encoding:" in head and (
+        b"\r\ncontent-length:" in head or line.endswith(b"1.0")
     ):
         return "ambiguous body length"
-    # CONNECT and absolute-form targets are for proxies, and may name another host than Host does.
-    if request.method == b"CONNECT" or not (
-        request.target.startswith(b"/") or (request.method, request.target) == (b"OPTIONS", b"*")
-    ):
-        return "target for a proxy"
     return None
 
 
-class _Phase(IntEnum):
-    HEAD = 0
+class _Phase(Enum):
+    HEAD = auto()
     """A request head is incomplete or, on a new connection, has not begun."""
-    KEPT = 1
+    KEPT = auto()
     """Kept alive between two requests."""
-    REQUEST = 2
+    REQUEST = auto()
 
 
 class _Connections(ServerState):
@@ -151,7 +153,7 @@ class _Connections(ServerState):
     def sweep(self, now: float) -> None:
         """Drop connections that are overdue or exceed a limit."""
         for connection in list(self.connections):
-            if connection.overdue(now, self._limits):
+            if connection.look(now, self._limits):
                 connection.drop()
         self._trim(self._limits.total)
 
@@ -179,9 +181,10 @@ async def _no_app(*_: object) -> None: ...
 
 
 class _Protocol(H11Protocol):
-    """One connection, with deadlines."""
+    """One connection, with deadlines that `look` measures now and then, at no cost to requests."""
 
     server_state: _Connections
+    conn: _StrictConnection
 
     def __init__(
         self,
@@ -194,12 +197,11 @@ class _Protocol(H11Protocol):
         self.conn = _StrictConnection(h11.SERVER, _HEAD_BYTES)
         self.address = ""
         self.proxied = False
-        self.phase = _Phase.HEAD
-        self._since = self.loop.time()
-        self._received = self._body_mark = self._unread_mark = 0
-        self._body_since = self._unread_since = self._since
-        """Last progress of the body, and of writing the response."""
-        self._body_of: object = None
+        self._seen: tuple[_Phase, object] = _Phase.HEAD, None
+        now = self.loop.time()
+        self._since = self._received_since = self._unread_since = now
+        """Start of the phase; last progress of the body, and of writing the response."""
+        self._received = self._unread = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -207,24 +209,6 @@ class _Protocol(H11Protocol):
         self.address = _network(host)
         self.proxied = host in self.server_state.proxies
         self.server_state.admit()
-
-    def data_received(self, data: bytes) -> None:
-        self._received += len(data)
-        super().data_received(data)
-
-    def handle_events(self) -> None:
-        super().handle_events()
-        if self.conn.their_state is not h11.IDLE:
-            self._enter(_Phase.REQUEST)
-        elif self.conn.trailing_data[0]:
-            self._enter(_Phase.HEAD)
-        elif self.phase is _Phase.REQUEST:
-            self._enter(_Phase.KEPT)
-
-    def _enter(self, phase: _Phase) -> None:
-        if self.phase is not phase:
-            self.phase = phase
-            self._since = self.loop.time()
 
     def send_400_response(self, msg: str) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
@@ -241,6 +225,12 @@ class _Protocol(H11Protocol):
             super().shutdown()
 
     @property
+    def phase(self) -> _Phase:
+        if self.conn.their_state is not h11.IDLE:
+            return _Phase.REQUEST
+        return _Phase.HEAD if self.cycle is None or self.conn.trailing_data[0] else _Phase.KEPT
+
+    @property
     def expendable(self) -> bool:
         """Whether a newcomer may take its place."""
         return self.phase is not _Phase.REQUEST or not self.proxied
@@ -250,30 +240,31 @@ class _Protocol(H11Protocol):
         busy = self.phase is _Phase.REQUEST
         return busy, -self._since if busy else self._since
 
-    def overdue(self, now: float, limits: ConnectionLimits) -> bool:
-        """Whether a deadline has passed. Called regularly, as it measures progress."""
+    def look(self, now: float, limits: ConnectionLimits) -> bool:
+        """Whether a deadline has passed."""
+        seen = self.phase, self.cycle
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+            self._received, self._received_since = 0, now
         unread = self.transport.get_write_buffer_size()
-        if not unread or unread <= self._unread_mark - _PROGRESS_BYTES:
-            self._unread_mark, self._unread_since = unread, now
-        self._unread_mark = max(self._unread_mark, unread)
-        if not self._body_progresses():
-            if now - self._body_since > limits.idle_seconds:
-                return True
+        if not unread or unread <= self._unread - _PROGRESS_BYTES:
+            self._unread, self._unread_since = unread, now
+        self._unread = max(self._unread, unread)
+        if self._awaits_body():
+            # A body that goes on after its response is discarded, for a limited time in all.
+            progress = self.conn.received - self._received >= _PROGRESS_BYTES
+            if progress and not self.cycle.response_complete:
+                self._received, self._received_since = self.conn.received, now
         else:
-            self._body_mark, self._body_since, self._body_of = self._received, now, self.cycle
-        if self.phase is _Phase.HEAD and now - self._since > limits.head_seconds:
+            self._received_since = now
+        late = now - limits.idle_seconds
+        if self.phase is _Phase.HEAD and self._since < now - limits.head_seconds:
             return True
-        return now - self._unread_since > limits.idle_seconds
+        return self._unread_since < late or self._received_since < late
 
-    def _body_progresses(self) -> bool:
-        """Also where none is expected, or the application does not read it."""
-        if self.conn.their_state is not h11.SEND_BODY or self.flow.read_paused:
-            return True
-        if self.cycle is not self._body_of:
-            return True
-        # A body that is sent after its response is discarded, for a limited time in all.
-        enough = self._received - self._body_mark >= _PROGRESS_BYTES
-        return enough and not self.cycle.response_complete
+    def _awaits_body(self) -> bool:
+        """Whether the client is to send, and the application reads."""
+        return self.conn.their_state is h11.SEND_BODY and not self.flow.read_paused
 
     def drop(self) -> None:
         """Close without waiting for the client to read what is left."""
