@@ -7,6 +7,7 @@ refuses requests whose framing a proxy in front may read in another way (request
 
 import asyncio
 import contextlib
+import heapq
 import ipaddress
 import socket
 import struct
@@ -24,6 +25,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 _HEAD_BYTES = 16 * 1024
+_HEAD_LINES = 128
+"""Each field costs time, here and in the application, however short it is."""
 _KEEP_ALIVE_SECONDS = 5
 _GRACE_SECONDS = 1.0
 """For requests under way at shutdown; connections that are left are aborted then."""
@@ -108,7 +111,10 @@ def _problem(received: bytes) -> str | None:
     if end > _HEAD_BYTES:  # h11 looks at the length of incomplete heads only
         return "long head"
     head = received[: end + 4] if end >= 0 else received
-    if head.count(b"\n") != head.count(b"\r\n") or b"\n " in head or b"\n\t" in head:
+    lines = head.count(b"\r\n")
+    if lines > _HEAD_LINES:
+        return "many fields"
+    if head.count(b"\n") != lines or b"\n " in head or b"\n\t" in head:
         return "a line that ends without CR, or is folded"
     if end < 0:
         return None
@@ -170,11 +176,14 @@ class _Connections(ServerState):
             while len(group) > self._limits.per_address and not group[-1].proxied:
                 group.pop().drop()
         # The address with the most connections loses one: a newcomer from elsewhere gets in.
-        while len(self.connections) > total:
-            losers = [group for group in groups.values() if group and group[-1].expendable]
-            if not losers:
-                return
-            max(losers, key=len).pop().drop()
+        heap = [(-len(group), address) for address, group in groups.items()]
+        heapq.heapify(heap)
+        while heap and len(self.connections) > total:
+            address = heapq.heappop(heap)[1]
+            group = groups[address]
+            if group and group[-1].expendable:
+                group.pop().drop()
+                heapq.heappush(heap, (-len(group), address))
 
 
 async def _no_app(*_: object) -> None: ...
@@ -233,12 +242,14 @@ class _Protocol(H11Protocol):
     @property
     def expendable(self) -> bool:
         """Whether a newcomer may take its place."""
-        return self.phase is not _Phase.REQUEST or not self.proxied
+        return not self.proxied or self.value()[0] < 2
 
-    def value(self) -> tuple[bool, float]:
-        """Least for the one to drop first: waiting longest, else the latest request."""
-        busy = self.phase is _Phase.REQUEST
-        return busy, -self._since if busy else self._since
+    def value(self) -> tuple[int, float]:
+        """Least for the one to drop first: the one that waits longest, without a request, then for
+        a body; else the latest request."""
+        if self.phase is not _Phase.REQUEST:
+            return 0, self._since
+        return (1, self._received_since) if self._awaits_body() else (2, -self._since)
 
     def look(self, now: float, limits: ConnectionLimits) -> bool:
         """Whether a deadline has passed."""

@@ -125,6 +125,12 @@ def test_a_descriptor_is_left_for_the_service_itself(server: Attacked, opened) -
     server.healthy_within()
 
 
+def test_bodies_that_never_come_give_way_behind_a_proxy_too(server: Attacked, opened) -> None:
+    """127.0.0.1 is a trusted proxy, which has no bound of its own."""
+    opened(DESCRIPTORS, START + b"Content-Length: 5000\r\n\r\n{")
+    server.healthy_within()
+
+
 def test_a_body_that_drips_is_closed(server: Attacked) -> None:
     with server.connect(START + b"Content-Length: 100000\r\n\r\n") as made:
         begun = time.monotonic()
@@ -262,6 +268,7 @@ HEADS = {
     "a long target": HEALTH.replace(b"/healthz", b"/" + b"a" * 20_000),
     "a long field": HEALTH.replace(b"\r\n\r\n", b"\r\nX-A: " + b"a" * 20_000 + b"\r\n\r\n"),
     "many fields": HEALTH.replace(b"\r\n\r\n", b"\r\nX-A: a" * 3000 + b"\r\n\r\n"),
+    "many short fields": HEALTH.replace(b"\r\n\r\n", b"\r\na:" * 200 + b"\r\n\r\n"),
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
 }
 BODIES = {
