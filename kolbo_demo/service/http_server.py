@@ -8,7 +8,6 @@ refuses requests whose framing a proxy in front may read in another way (request
 import asyncio
 import contextlib
 import heapq
-import ipaddress
 import socket
 import struct
 import sys
@@ -19,10 +18,12 @@ from typing import Any
 
 import h11
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
+
+from kolbo_demo.service.gate import visitor_of
 
 _HEAD_BYTES = 16 * 1024
 _HEAD_LINES = 128
@@ -215,7 +216,7 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         host = self.client[0] if self.client else ""
-        self.address = _network(host)
+        self.address = visitor_of(host)
         self.proxied = host in self.server_state.proxies
         self.server_state.admit()
 
@@ -288,15 +289,6 @@ class _Protocol(H11Protocol):
         self.transport.abort()
 
 
-def _network(host: str) -> str:
-    """The address that limits count by: an IPv6 host can choose any in its /64."""
-    try:
-        address = ipaddress.IPv6Address(host.partition("%")[0])
-    except ValueError:
-        return host
-    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
-
-
 class Server(uvicorn.Server):
     """Serves an app until it is stopped, although every open page holds a connection."""
 
@@ -304,7 +296,7 @@ class Server(uvicorn.Server):
 
     def __init__(
         self,
-        app: FastAPI,
+        app: ASGIApp,
         proxies: str,
         host: str = "127.0.0.1",
         port: int = 0,

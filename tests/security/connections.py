@@ -66,6 +66,8 @@ class Attacked:
                 | {
                     "KOLBO_DATA_DIR": str(folder / "data"),
                     "KOLBO_LOCAL_API_KEY": KEY,
+                    "KOLBO_TRUSTED_PROXIES": "127.0.0.1",
+                    "KOLBO_ALLOWED_HOSTS": "a",
                     "GRADIO_TEMP_DIR": str(folder / "gradio"),
                     "PYTHONPATH": str(ROOT),
                     **environment,
