@@ -9,6 +9,8 @@ import contextlib
 import json
 import logging
 import re
+import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -21,6 +23,8 @@ Format = Literal["text", "json"]
 _about: ContextVar[str | None] = ContextVar("generation", default=None)
 _ID = re.compile(r"lip_[0-9a-f]{20}")
 _SHOWN_FRAMES = 6
+_QUIET_SECONDS = 1.0
+"""Between two lines of one kind of trouble."""
 
 
 @contextlib.contextmanager
@@ -35,7 +39,7 @@ def about(generation: str) -> Iterator[None]:
 
 def event(logger: logging.Logger, name: str, level: int = logging.INFO, **fields: object) -> None:
     """Log that something happened. `fields` are numbers, states and codes, nothing of visitors."""
-    logger.log(level, name, extra={"fields": fields})
+    logger.log(level, name, extra={"fields": fields}, stacklevel=2)
 
 
 def configure(format: Format) -> None:  # noqa: A002 - what it is
@@ -43,8 +47,7 @@ def configure(format: Format) -> None:  # noqa: A002 - what it is
 
     For programs; a library leaves logging to its caller.
     """
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Json() if format == "json" else _Text())
+    handler = _handler(_Json() if format == "json" else _Text())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -66,8 +69,13 @@ def announce(sentence: str, file: TextIO) -> None:
 
 def text_handler() -> logging.Handler:
     """For a library's logger where `configure` was not called."""
+    return _handler(_Text())
+
+
+def _handler(formatter: logging.Formatter) -> logging.Handler:
     handler = logging.StreamHandler()
-    handler.setFormatter(_Text())
+    handler.setFormatter(formatter)
+    handler.addFilter(_Throttle())
     return handler
 
 
@@ -75,6 +83,46 @@ def places(chatter: str) -> list[str]:
     """Where in the code a traceback went, out of what a process wrote before its end."""
     found = re.findall(r'File ".*?([^"/\\]+)", line (\d+),? in (\w+)', chatter)
     return [f"{file}:{line} {name}" for file, line, name in found[-_SHOWN_FRAMES:]]
+
+
+class _Throttle(logging.Filter):
+    """Passes one warning or error of a kind a second, so that no flood of requests fills the disk.
+
+    The kind is the place in the code that logs and, of an exception, its type and the place that
+    raised it. Messages do not count: they may hold parts of a request, which vary without bound.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._seen: dict[tuple[object, ...], tuple[float, int]] = {}
+        """By kind: when one passed, and how many were suppressed since."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        kind = (record.name, record.pathname, record.lineno, *_raised(record))
+        now = time.monotonic()
+        with self._lock:
+            passed, suppressed = self._seen.get(kind, (-_QUIET_SECONDS, 0))
+            if now - passed < _QUIET_SECONDS:
+                self._seen[kind] = passed, suppressed + 1
+                return False
+            self._seen[kind] = now, 0
+        if suppressed:
+            record.fields = getattr(record, "fields", {}) | {"suppressed": suppressed}
+        return True
+
+
+def _raised(record: logging.LogRecord) -> tuple[object, ...]:
+    error = record.exc_info[1] if record.exc_info else None
+    if error is None:
+        return ()
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = (trace.tb_frame.f_code.co_filename, trace.tb_lineno) if trace else ()
+    return type(error), *place
 
 
 class _Text(logging.Formatter):

@@ -18,6 +18,15 @@ def package(name: str, *holes: dict) -> dict:
 UNKNOWN = {"name": "gradio", "skip_reason": "Dependency not found on PyPI"}
 
 
+def audit(report: Path) -> tuple[int, str]:
+    """The exit code and what was printed."""
+    done = subprocess.run(
+        [sys.executable, str(AUDIT), str(report)], capture_output=True, text=True, timeout=30
+    )
+    assert not done.stderr
+    return done.returncode, done.stdout
+
+
 @pytest.mark.parametrize(
     ("packages", "code", "says"),
     [
@@ -26,17 +35,49 @@ UNKNOWN = {"name": "gradio", "skip_reason": "Dependency not found on PyPI"}
         ([package("av", {**HOLE, "fix_versions": []})], 1, "no version yet"),
         ([package("setuptools", HOLE), package("av")], 0, "None of them"),
         ([UNKNOWN], 0, "NOT asked at all"),
-        (None, 0, "NOT asked"),
+        ([UNKNOWN, UNKNOWN], 0, "NOT asked at all"),
     ],
 )
-def test_findings_fail_and_silence_is_told(tmp_path, packages, code, says) -> None:
+def test_findings_fail_and_an_index_without_advisories_passes(
+    tmp_path: Path, packages: list[dict], code: int, says: str
+) -> None:
     report = tmp_path / "report.json"
-    report.write_text("" if packages is None else json.dumps({"dependencies": packages}))
-    done = subprocess.run(
-        [sys.executable, str(AUDIT), str(report)], capture_output=True, text=True, timeout=30
-    )
-    assert done.returncode == code, done.stderr
-    assert says in done.stdout
+    report.write_text(json.dumps({"dependencies": packages, "fixes": []}))
+    found, said = audit(report)
+    assert found == code
+    assert says in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "No known vulnerabilities found",
+        '{"dependencies": [{"name": "av", "version": "2.0", "vulns": []}',
+        "null",
+        "[]",
+        "{}",
+        '{"dependencies": null}',
+        '{"dependencies": 3}',
+        '{"dependencies": []}',
+        '{"dependencies": ["av"]}',
+        '{"dependencies": [{}]}',
+        '{"dependencies": [{"name": "av", "version": "2.0"}]}',
+        '{"dependencies": [{"name": "av", "version": "2.0", "vulns": null}]}',
+        '{"dependencies": [{"name": "av", "version": "2.0", "vulns": ["PYSEC-2026-1"]}]}',
+        '{"dependencies": [{"name": "av", "skip_reason": ""}]}',
+        "\udcff",
+        None,
+    ],
+)
+def test_a_report_that_cannot_be_read_fails(tmp_path: Path, text: str | None) -> None:
+    report = tmp_path / "report.json"
+    if text is not None:
+        report.write_bytes(text.encode(errors="surrogateescape"))
+    code, said = audit(report)
+    assert code == 1
+    assert said.startswith("pip-audit gave no readable report (")
+    assert len(said.splitlines()) == 1
 
 
 def test_ci_asks_for_known_holes() -> None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
-import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
@@ -18,6 +17,7 @@ from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.gate import Gate, Site
 from kolbo_demo.service.guard import Guard
 from kolbo_demo.service.health import Health
+from kolbo_demo.service.http_server import ConnectionLimits, Server
 from kolbo_demo.service.jobs import Jobs
 from kolbo_demo.service.limits import Keys, Limits
 from kolbo_demo.service.retention import Retention
@@ -25,8 +25,6 @@ from kolbo_demo.service.routes import Api
 from kolbo_demo.settings import Settings
 
 START_SECONDS = 30.0
-_CLOSE_SECONDS = 1
-"""For requests under way when it is told to stop; with `Jobs.stop` it stays under 10 s."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,11 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
 
 @contextlib.contextmanager
 def serving(
-    settings: Settings, host: str = "127.0.0.1", port: int = 0, limits: Limits | None = None
+    settings: Settings,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    limits: Limits | None = None,
+    connections: ConnectionLimits | None = None,
 ) -> Iterator[LocalService]:
     """Serve in a thread of this process until the block ends; port 0 takes a free one.
 
@@ -84,15 +86,10 @@ def serving(
     """
     app = create_app(settings, limits)
     with _listening(host, port) as listener:
-        server = uvicorn.Server(
-            uvicorn.Config(
-                Gate(app, Site.of(settings, host, any_name=True)),
-                log_config=None,
-                access_log=False,
-                forwarded_allow_ips=settings.proxies_for(host),
-                lifespan="on",
-                timeout_graceful_shutdown=_CLOSE_SECONDS,
-            )
+        server = Server(
+            Gate(app, Site.of(settings, host, any_name=True)),
+            settings.proxies_for(host),
+            limits=connections,
         )
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
@@ -127,7 +124,7 @@ def _listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
+def _await_start(server: Server, thread: threading.Thread) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not server.started:
         if not thread.is_alive() or time.monotonic() > deadline:
