@@ -1,7 +1,6 @@
 """Floods of one visitor: bounded, on loopback, with what another visitor notices as the measure."""
 
 import contextlib
-import json
 import resource
 import secrets
 import statistics
