@@ -29,7 +29,7 @@ from typing import Any
 from PIL import Image
 
 from kolbo_demo.child import Child, Heard, Message
-from kolbo_demo.confine import confine
+from kolbo_demo.confine import Files, confine, seal, unreadable
 from kolbo_demo.magic import UNREADABLE, Media, MediaError
 
 _log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def preview(path: Path, pixels: int, at: float = 0.0) -> Image.Image:
 
 def _ask(what: str, path: Path, **more: object) -> dict[str, Any]:
     with _turns:
-        answer = _looker.ask(what=what, path=str(Path(path).absolute()), **more)
+        answer = _looker.ask(str(Path(path).absolute()), what=what, **more)
     if fault := answer.get("fault"):
         _log.error("looking at a file failed: %s", fault)
         raise MediaError(UNREADABLE)
@@ -88,14 +88,14 @@ class _Looker:
     _child: Child | None = None
     _waiting: dict[int, "Future[Message]"] = field(default_factory=dict)
 
-    def ask(self, **request: object) -> Message:
-        """The child's answer; a refusal where none comes."""
+    def ask(self, path: str, **request: object) -> Message:
+        """The child's answer about a file; a refusal where none comes."""
         future: Future[Message] = Future()
         with self._lock:
             child = self._child = self._child or self._started()
             number = next(self._numbers)
             self._waiting[number] = future
-            child.ask(number=number, **request)
+            child.ask(Files(read=(path,)), number=number, path=path, **request)
         try:
             return future.result(_START_SECONDS + LOOK_SECONDS)
         except WaitError:
@@ -150,6 +150,7 @@ def main() -> None:
 
     from kolbo_demo import media  # noqa: F401
 
+    unreadable()
     if not hasattr(os, "fork"):
         _without_copies()
         return
@@ -200,7 +201,8 @@ def _begun(request: Message) -> tuple[int, _Look]:
                 os.dup2(nothing.fileno(), descriptor)
         os.closerange(3, writer)  # nothing but the file to come, and its own answer
         os.closerange(writer + 1, 1024)
-        confine(LOOK_SECONDS, LOOK_MEMORY)
+        confine(LOOK_SECONDS, LOOK_MEMORY, output=0)
+        seal(Files(**request.pop("files")))
         # Should the child itself be killed: at once where Linux can be told, else in time.
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -262,6 +264,7 @@ def _without_copies() -> None:
     """Where no process can be copied (Windows), the child itself looks, one file at a time."""
     for line in sys.stdin.buffer:
         request = json.loads(line)
+        del request["files"]
         answer = {"number": request.pop("number"), **_look(request)}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()

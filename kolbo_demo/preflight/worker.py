@@ -42,6 +42,8 @@ has 9 to 13 and 23 or more; music, noise and hum at most 0.5 and 2."""
 LONG_SILENCE = 3.0
 """Seconds."""
 FULL_SCALE = 0.999
+REQUESTS = 20
+"""A child that is asked so often about one file is ended where each took all of its time."""
 
 
 _TOO_MUCH = "The file takes too much memory to be read: scale it down and try again."
@@ -231,7 +233,9 @@ def _work(looker: _Looker) -> None:
     }
     with parent() as (requests, tell):
         for request in requests:
-            confine(cores() * request.pop("seconds"), request.pop("memory"))
+            seconds = cores() * request.pop("seconds")
+            # The same child may be asked about its file again, and idles in between.
+            confine(seconds, request.pop("memory"), request.pop("output_bytes"), REQUESTS * seconds)
             try:
                 tell(answer=answers[request.pop("what")](**request))
             except MediaError as error:
