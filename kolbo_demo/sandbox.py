@@ -29,7 +29,7 @@ from typing import Any
 from PIL import Image
 
 from kolbo_demo.child import Child, Heard, Message
-from kolbo_demo.confine import Files, confine, seal, unreadable
+from kolbo_demo.confine import Files, confine, confine_picture, seal, unreadable
 from kolbo_demo.magic import UNREADABLE, Media, MediaError
 
 _log = logging.getLogger(__name__)
@@ -242,13 +242,15 @@ def _look(request: Message) -> Message:
 
     path = Path(request.pop("path"))
     try:
+        if size := media.picture_size(path):
+            confine_picture(size[0] * size[1])
         match request.pop("what"):
             case "inspect_source":
                 return {"found": asdict(media.inspect_source(path, **request))}
             case "inspect_audio":
                 return {"found": asdict(media.inspect_audio(path))}
             case _:
-                frame = media.first_frame(path, request["at"])
+                frame = media.first_frame(path, request["at"], enough=request["pixels"] ** 2)
                 frame.thumbnail((request["pixels"], request["pixels"]))
                 rgb = base64.b64encode(frame.tobytes()).decode()
                 return {"found": {"size": frame.size, "rgb": rgb}}
