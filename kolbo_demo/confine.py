@@ -112,8 +112,8 @@ def seal(files: Files) -> None:
     unreadable()
     ctypes.CDLL(None).prctl(_SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     _drop_capabilities()
+    syscalls.refuse()  # first: it looks for the processes above in /proc
     landlock.restrict(_rules(files))
-    syscalls.refuse()
     if files.make:
         os.environ["TMPDIR"] = tempfile.tempdir = files.make[0]
 

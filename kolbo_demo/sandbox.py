@@ -62,6 +62,11 @@ def inspect_audio(path: Path) -> Media:
     return Media(**_ask("inspect_audio", path))
 
 
+def longest_sound(path: Path, enough: float) -> float:
+    """`longest.longest_sound`, at a distance."""
+    return _ask("longest_sound", path, enough=enough)["seconds"]
+
+
 def preview(path: Path, pixels: int, at: float = 0.0) -> Image.Image:
     """`media.first_frame`, at a distance, its longer side at most `pixels`."""
     found = _ask("preview", path, pixels=pixels, at=at)
@@ -148,7 +153,7 @@ def main() -> None:
     # Loaded here, once for all copies.
     from moviepy.video.io import ffmpeg_reader  # noqa: F401
 
-    from kolbo_demo import media  # noqa: F401
+    from kolbo_demo import longest, media  # noqa: F401
 
     unreadable()
     if not hasattr(os, "fork"):
@@ -238,7 +243,7 @@ def _tell(out: int, message: Message) -> None:
 
 def _look(request: Message) -> Message:
     """What `media` makes of one request."""
-    from kolbo_demo import media
+    from kolbo_demo import longest, media
 
     path = Path(request.pop("path"))
     try:
@@ -249,6 +254,9 @@ def _look(request: Message) -> Message:
                 return {"found": asdict(media.inspect_source(path, **request))}
             case "inspect_audio":
                 return {"found": asdict(media.inspect_audio(path))}
+            case "longest_sound":
+                media.inspect_audio(path)
+                return {"found": {"seconds": longest.longest_sound(path, request["enough"])}}
             case _:
                 frame = media.first_frame(path, request["at"], enough=request["pixels"] ** 2)
                 frame.thumbnail((request["pixels"], request["pixels"]))
