@@ -132,7 +132,8 @@ class Analyst:
             # A folder of its own is all that the child can write to.
             with tempfile.TemporaryDirectory(prefix=".", dir=output.absolute().parent) as folder:
                 part = Path(folder, "part")
-                self._ask(what, path, MAKE_SECONDS, wanted, folder, output=str(part), **more)
+                request = {"what": what, "output": str(part), **more}
+                self._ask(request, path, MAKE_SECONDS, wanted, folder)
                 part.replace(output)
         finally:
             self._makes.release()
@@ -141,25 +142,24 @@ class Analyst:
         if not self._turns.acquire(timeout=LOOK_SECONDS):
             raise MediaError(_BUSY)
         try:
-            return self._ask(what, path, LOOK_SECONDS, _wanted, **more)
+            return self._ask({"what": what, **more}, path, LOOK_SECONDS, _wanted)
         finally:
             self._turns.release()
 
     def _ask(
         self,
-        what: str,
+        request: dict[str, object],
         path: Path,
         seconds: float,
         wanted: Callable[[], bool],
         folder: str | None = None,
-        **more: object,
     ) -> dict[str, Any]:
         """What a child answers about a file; one that writes to a folder is not kept."""
         known = str(path.absolute())
         worker = self._taken(known, new=folder is not None)
         files, keep = Files(read=(known,), make=(folder,) if folder else ()), False
         try:
-            message = worker.answer(files, seconds, wanted, what=what, path=known, **more)
+            message = worker.answer(files, seconds, wanted, path=known, **request)
             keep = folder is None
         finally:
             if not keep:

@@ -22,6 +22,7 @@ import av
 import numpy as np
 import pytest
 import requests
+from av.audio.stream import AudioStream
 from PIL import Image
 
 from kolbo_demo import landlock, media, sandbox
@@ -436,7 +437,11 @@ def recorded(
     """A recording; `first` is the length of its first track, `mux` changes packets."""
     rate = 16000
     with av.open(str(path), "w") as out:
-        streams = [out.add_stream(codec, rate=rate, layout="mono") for _ in range(tracks)]
+        streams = list[AudioStream]()
+        for _ in range(tracks):
+            stream = out.add_stream(codec, rate=rate, layout="mono")
+            assert isinstance(stream, AudioStream)
+            streams.append(stream)
         for number, stream in enumerate(streams):
             lasts = first if first and number == 0 else seconds
             for at in range(0, round(lasts * rate), 1024):
@@ -546,7 +551,10 @@ def test_a_large_picture_is_reduced_before_it_is_worked_on(
     both.paste(left, (0, 0))
     exif = Image.Exif()
     exif[0x0112] = 6
-    both.save(path, **({} if suffix == "gif" else {"exif": exif}))
+    if suffix == "gif":
+        both.save(path)
+    else:
+        both.save(path, exif=exif)
     worked_on: list[int] = []
     srgb = media._srgb
 
