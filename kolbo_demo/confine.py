@@ -109,11 +109,12 @@ def seal(files: Files) -> None:
         return
     if running := _threads():
         _bound("RLIMIT_NPROC", running + THREADS)
-    unreadable()
     ctypes.CDLL(None).prctl(_SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     _drop_capabilities()
     syscalls.refuse()  # first: it looks for the processes above in /proc
-    landlock.restrict(_rules(files))
+    apart = landlock.restrict(_rules(files))
+    # Children of the same user that are kept apart so may be looked into by the user's own tools.
+    ctypes.CDLL(None).prctl(_SET_DUMPABLE, int(apart), 0, 0, 0)
     if files.make:
         os.environ["TMPDIR"] = tempfile.tempdir = files.make[0]
 

@@ -43,16 +43,16 @@ def version() -> int:
     return max(0, _call(_CREATE_RULESET, None, 0, _ASK_VERSION))
 
 
-def restrict(rules: Iterable[tuple[str | Path, int]]) -> None:
+def restrict(rules: Iterable[tuple[str | Path, int]]) -> bool:
     """Let the calling thread, and what it starts, open the paths of `rules` as they say, no other
     file, no TCP connection and no abstract socket, and signal nothing but itself and what it has
     started. Threads that run already are not restricted. A path that is not there is left out.
 
-    Nothing happens where the kernel has no Landlock. Raises OSError.
+    Returns whether the kernel has Landlock; nothing happens where it has none. Raises OSError.
     """
     known = version()
     if not known:
-        return
+        return False
     files = (1 << max(bits for since, bits in _KNOWN.items() if since <= known)) - 1
     handled = struct.pack(
         "=QQQ", files, _ALL_TCP if known >= 4 else 0, _ALL_SCOPES if known >= 6 else 0
@@ -65,6 +65,7 @@ def restrict(rules: Iterable[tuple[str | Path, int]]) -> None:
         _checked(_call(_RESTRICT_SELF, ruleset, 0))
     finally:
         os.close(ruleset)
+    return True
 
 
 def _allow(ruleset: int, path: str | Path, rights: int) -> None:
