@@ -22,6 +22,8 @@ from typing import IO, Any, NoReturn, Protocol
 from kolbo_demo.confine import Files, seal, unreadable
 
 _CHATTER_BYTES = 8192
+_MOST_BYTES = 64 * 1024**2
+"""Of one message."""
 _FILES = "files"
 """Of a request: what its task opens."""
 _START = str(Path(__file__).with_name("start.py"))
@@ -156,9 +158,12 @@ class Child:
 
     def _pump(self, heard: "Heard") -> None:
         assert self._process.stdout
-        with contextlib.suppress(ValueError):  # half a line of one that was killed
-            for line in self._process.stdout:
+        try:
+            while line := self._process.stdout.readline(_MOST_BYTES):
                 heard.put((self, json.loads(line)))
+        except (ValueError, RecursionError):
+            # Half a line of one that was killed, or what one says that a file has taken over.
+            self._process.kill()
         heard.put((self, None))
 
 

@@ -228,11 +228,11 @@ def _ended(descriptor: int, look: _Look) -> Message:
     _, status = os.waitpid(look.pid, 0)
     os.close(descriptor)
     try:
-        answer = json.loads(look.said)
-    except ValueError:
+        answer = dict(json.loads(look.said))
+    except (ValueError, TypeError, RecursionError):
         slow = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGALRM)
         answer = {"refused": _TOO_LONG if slow else UNREADABLE}
-    return {"number": look.number, **answer}
+    return {**answer, "number": look.number}  # last: whatever the copy says
 
 
 def _tell(out: int, message: Message) -> None:

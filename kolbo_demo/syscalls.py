@@ -55,13 +55,16 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     **{"bpf": (321, 280), "userfaultfd": (323, 282), "personality": (135, 92)},
 }
 _CLONE, _CLONE3, _KILL, _TGKILL = (56, 220), (435, 435), (62, 129), (234, 131)
-_IOCTL, _PRLIMIT, _AFFINITY = (16, 29), (302, 261), (203, 122)
+_IOCTL, _FCNTL, _PRLIMIT, _AFFINITY = (16, 29), (72, 25), (302, 261), (203, 122)
 _NEWEST = 462
 """`mseal`, of Linux 6.10: what came later is unknown here, and answered as on an older kernel."""
 
 _NEW_NAMESPACES = 0x7E020000
 _TYPE_INTO_TERMINAL = (0x5412, 0x541C)
 """`TIOCSTI` and `TIOCLINUX`."""
+_HAVE_SIGNALLED, _OWN = (0x8901, 0x8902), (8, 10, 15)
+"""`FIOSETOWN` and `SIOCSPGRP`; `F_SETOWN`, `F_SETSIG` and `F_SETOWN_EX`: a file or pipe that is
+ready then has the kernel signal another process."""
 
 _LOAD, _EQUAL, _GREATER, _BITS, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
 """Operations of classic BPF; the jumps compare what was loaded with a constant."""
@@ -119,7 +122,9 @@ def _filter(architecture: int, column: int) -> Iterator[_Step]:
     yield _EQUAL, 0, 1, _CLONE3[column]
     yield unknown
     yield from where(_CLONE, 0, [(_BITS, _NEW_NAMESPACES)])
-    yield from where(_IOCTL, 1, [(_EQUAL, request) for request in _TYPE_INTO_TERMINAL])
+    requests = (*_TYPE_INTO_TERMINAL, *_HAVE_SIGNALLED)
+    yield from where(_IOCTL, 1, [(_EQUAL, request) for request in requests])
+    yield from where(_FCNTL, 1, [(_EQUAL, command) for command in _OWN])
     for call in (_PRLIMIT, _AFFINITY):  # of this process alone, which is number 0
         yield from where(call, 0, [(_GREATER, 0)])
     # Landlock does the same and more, from Linux 6.12 on.

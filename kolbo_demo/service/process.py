@@ -31,6 +31,8 @@ KEPT_SECONDS = 10.0
 """A child that has done a part of a generation waits so long for the next one."""
 STALL_SECONDS = 900.0
 """A render that tells nothing for so long is given up: the longest audio takes less to read."""
+MOST_SEGMENTS = 1000
+"""The longest voice has some 60; each becomes a workflow."""
 _CRASHED = "ENGINE_CRASHED"
 _CHILD = "kolbo_demo.service.renderer"
 
@@ -265,6 +267,8 @@ def _follow(
         elif "failure" in message:
             failure = message["failure"]
             raise JobError(failure.pop("message"), **failure)
+        elif message["result"].get("segments", 1) > MOST_SEGMENTS:
+            raise broken("told of more segments than any voice has")
         else:
             return message["result"]
 

@@ -4,11 +4,14 @@ It is started, asked and sealed as they are; only the work differs. Each attempt
 it got, or with the name of the error that refused it.
 """
 
+import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import resource
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -82,6 +85,17 @@ def _long_file(path: str, size: int) -> int:
     return Path(path).stat().st_size
 
 
+def _say(text: str) -> None:
+    """Past the protocol, on whatever leads to the parent."""
+    for number in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - descriptors
+        with contextlib.suppress(OSError):
+            if number > 2 and stat.S_ISFIFO(os.fstat(number).st_mode):
+                left = memoryview(f"{text}\n".encode())
+                while left:
+                    left = left[os.write(number, left) :]
+    time.sleep(600)
+
+
 ATTEMPTS: dict[str, Callable[..., Any]] = {
     "read": _read,
     "read by a program": lambda path: _started("/bin/cat", path),
@@ -117,6 +131,7 @@ ATTEMPTS: dict[str, Callable[..., Any]] = {
     "signal a thread": lambda process: _called(234, 131, process, process, 0),
     "signal by queue": lambda process: _called(129, 138, process, 0, 0),
     "hold": lambda process: os.pidfd_open(process),
+    "signal by a pipe": lambda process: fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, process),
     "trace": lambda process: _called(101, 117, 16, process, 0, 0),
     "look into": lambda process: _called(310, 270, process, 0, 0, 0, 0, 0),
     "bound": lambda process: resource.prlimit(process, resource.RLIMIT_CORE, (0, 0)),
@@ -133,7 +148,7 @@ ATTEMPTS: dict[str, Callable[..., Any]] = {
     "own": lambda: Path("/proc/self/status").read_text(),
     "devices": lambda: len(os.urandom(8)) + Path("/dev/null").write_bytes(b"12345678"),
     "library": lambda: __import__("wave") and __import__("kolbo_demo.engine.judge") and True,
-    "wait": lambda: time.sleep(600),
+    "say": _say,
 }
 
 

@@ -205,8 +205,8 @@ def test_it_reaches_nothing_by_a_socket(taken: Probe, listeners):
 
 def test_it_reaches_no_other_process(taken: Probe):
     processes = [os.getpid(), os.getppid(), 1]
-    for way in ("signal", "signal a thread", "signal by queue", "hold", "trace", "look into",
-                "bound", "renice"):  # fmt: skip
+    for way in ("signal", "signal a thread", "signal by queue", "signal by a pipe", "hold", "trace",
+                "look into", "bound", "renice"):  # fmt: skip
         assert [each for each in processes if taken(way, each) not in REFUSED] == [], way
     for way in ("signal all", "leave the group", "leave the session", "namespace",
                 "namespace by clone", "key", "shared memory"):  # fmt: skip
@@ -276,12 +276,33 @@ def test_an_older_kernel_s_rules_are_used_as_far_as_they_go(
         ("read", f"/proc/{os.getpid()}/environ"),
         ("signal", os.getpid()),
         ("signal all",),
+        ("signal by a pipe", os.getpid()),
         ("trace", os.getpid()),
         ("change mode", str(place)),
         ("truncate", str(place / "theirs/voice")),
         ("leave the group",),
     ):
         assert child(way, *given) in REFUSED, (version, way)
+
+
+# What it says
+
+
+@pytest.mark.parametrize("said", ["[" * 100_000, "x" * 70 * 1024**2, "{", '"'])
+def test_what_it_says_ends_itself_alone(start: Callable[..., Probe], said: str):
+    """The parent neither fails nor waits, nor holds more than one message."""
+    with pytest.raises(AssertionError, match="was killed"):
+        start(Files())("say", said)
+
+
+@pytest.mark.parametrize("said", ["[" * 100_000, '{"number": 7}', "[1]", "7"])
+def test_a_look_answers_for_itself_alone(said: str):
+    """One that a file has taken over speaks for no other, nor ends the process that starts them."""
+    ended = os.posix_spawn(sys.executable, [sys.executable, "-c", ""], {})
+    descriptor, writer = os.pipe()
+    os.close(writer)
+    look = sandbox._Look(1, ended, 0.0, bytearray(said.encode()))
+    assert sandbox._ended(descriptor, look)["number"] == 1
 
 
 # The children themselves
