@@ -109,12 +109,12 @@ def seal(files: Files) -> None:
         return
     if running := _threads():
         _bound("RLIMIT_NPROC", running + THREADS)
-    ctypes.CDLL(None).prctl(_SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    syscalls.libc().prctl(_SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     _drop_capabilities()
     syscalls.refuse()  # first: it looks for the processes above in /proc
     apart = landlock.restrict(_rules(files))
     # Children of the same user that are kept apart so may be looked into by the user's own tools.
-    ctypes.CDLL(None).prctl(_SET_DUMPABLE, int(apart), 0, 0, 0)
+    syscalls.libc().prctl(_SET_DUMPABLE, int(apart), 0, 0, 0)
     if files.make:
         os.environ["TMPDIR"] = tempfile.tempdir = files.make[0]
 
@@ -123,7 +123,7 @@ def unreadable() -> None:
     """Keep this process's memory, environment and open files from others of the same user. On
     Linux; it lasts until another program is executed."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_DUMPABLE, 0, 0, 0, 0)
+        syscalls.libc().prctl(_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _rules(files: Files) -> Iterator[tuple[str | Path, int]]:
@@ -152,13 +152,12 @@ def _libraries() -> list[str]:
 
 def _drop_capabilities() -> None:
     """Of an administrator, so that the bounds hold for one too."""
-    libc = ctypes.CDLL(None)
     header = struct.pack("=Ii", _CAPABILITIES, 0)
     held = ctypes.create_string_buffer(24)
-    if libc.capget(header, held) == 0:
+    if syscalls.libc().capget(header, held) == 0:
         effective, permitted, *_ = struct.unpack("=6I", held.raw)
         kept = (effective & _KEPT_CAPABILITIES, permitted & _KEPT_CAPABILITIES)
-        libc.capset(header, struct.pack("=6I", *kept, 0, 0, 0, 0))
+        syscalls.libc().capset(header, struct.pack("=6I", *kept, 0, 0, 0, 0))
 
 
 def _bound(name: str, limit: int, most: int | None = None) -> None:

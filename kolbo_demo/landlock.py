@@ -8,10 +8,13 @@ left out. https://docs.kernel.org/userspace-api/landlock.html
 import contextlib
 import ctypes
 import os
+import stat
 import struct
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+from kolbo_demo.syscalls import libc
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 """Numbers of the system calls, the same on every processor."""
@@ -71,7 +74,7 @@ def restrict(rules: Iterable[tuple[str | Path, int]]) -> bool:
 def _allow(ruleset: int, path: str | Path, rights: int) -> None:
     place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        if not os.path.isdir(f"/proc/self/fd/{place}"):  # noqa: PTH112 - a descriptor
+        if not stat.S_ISDIR(os.fstat(place).st_mode):
             rights &= _OF_FILES
         rule = struct.pack("=Qi", rights, place)
         _checked(_call(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0))
@@ -80,10 +83,8 @@ def _allow(ruleset: int, path: str | Path, rights: int) -> None:
 
 
 def _call(number: int, *arguments: bytes | int | None) -> int:
-    call = ctypes.CDLL(None, use_errno=True).syscall
-    call.restype = ctypes.c_long
     given = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
-    return call(ctypes.c_long(number), *given)
+    return libc().syscall(ctypes.c_long(number), *given)
 
 
 def _checked(answer: int) -> int:

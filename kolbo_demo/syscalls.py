@@ -12,6 +12,7 @@ import platform
 import struct
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -77,6 +78,12 @@ _Step = tuple[int, int, int, int]
 """Operation, instructions to skip where it holds and where it does not, constant."""
 
 
+@cache
+def libc() -> ctypes.CDLL:
+    """The C library that this process has loaded. Made once, which takes as long as many calls."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def refuse() -> None:
     """Have the kernel refuse those calls to the calling thread and all that it starts, for good.
 
@@ -90,7 +97,7 @@ def refuse() -> None:
     code = ctypes.create_string_buffer(b"".join(steps))
     program = struct.pack("@HP", len(steps), ctypes.addressof(code))
     # Before 5.16 a filter made a process slower, to guard secrets that it has none of.
-    ctypes.CDLL(None).syscall(
+    libc().syscall(
         ctypes.c_long(_SECCOMP[machine]), ctypes.c_long(_SET_MODE_FILTER),
         ctypes.c_long(_SPECULATE), program,
     )  # fmt: skip
