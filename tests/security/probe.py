@@ -85,12 +85,12 @@ def _long_file(path: str, size: int) -> int:
     return Path(path).stat().st_size
 
 
-def _say(text: str) -> None:
+def _say(text: str, times: int) -> None:
     """Past the protocol, on whatever leads to the parent."""
     for number in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - descriptors
         with contextlib.suppress(OSError):
             if number > 2 and stat.S_ISFIFO(os.fstat(number).st_mode):
-                left = memoryview(f"{text}\n".encode())
+                left = memoryview(f"{text * times}\n".encode())
                 while left:
                     left = left[os.write(number, left) :]
     time.sleep(600)
