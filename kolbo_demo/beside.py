@@ -1,12 +1,12 @@
 """Two videos, or a picture and a video, side by side in one file; in a process of its own."""
 
 import os
-import uuid
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from kolbo_demo.child import once, parent
-from kolbo_demo.confine import confine
+from kolbo_demo.confine import OUTPUT_BYTES, Files, confine
 from kolbo_demo.container import MediaError
 from kolbo_demo.magic import kind_of
 
@@ -25,14 +25,14 @@ def beside(left: Path, right: Path, target: Path) -> None:
 
     Raises MediaError where one of them cannot be read. The file appears when it is whole.
     """
-    part = target.with_name(f".{uuid.uuid4().hex}.mp4")
-    try:
-        answer = once(__name__, LONGEST, left=str(left), right=str(right), part=str(part))
+    given = [str(path.absolute()) for path in (left, right)]
+    with tempfile.TemporaryDirectory(prefix=".", dir=target.absolute().parent) as folder:
+        part = Path(folder, "beside.mp4")
+        files = Files(read=tuple(given), make=(folder,))
+        answer = once(__name__, LONGEST, files, left=given[0], right=given[1], part=str(part))
         if isinstance(answer, str) or "failure" in answer:
             raise MediaError("These two could not be put side by side. Try others.")
         part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 # From here on: the child.
@@ -44,7 +44,7 @@ def main() -> None:
         os.nice(_NICENESS)
     with parent() as (requests, tell):
         asked = next(requests)
-        confine(LONGEST, MEMORY)
+        confine(LONGEST, MEMORY, OUTPUT_BYTES)
         try:
             _write(Path(asked["left"]), Path(asked["right"]), Path(asked["part"]))
         except Exception as error:  # noqa: BLE001 - moviepy raises whatever its parts raise

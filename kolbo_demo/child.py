@@ -9,20 +9,37 @@ import contextlib
 import json
 import os
 import queue
-import re
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NoReturn, Protocol
 
-import kolbo_demo
+from kolbo_demo.confine import Files, seal, unreadable
 
 _CHATTER_BYTES = 8192
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+_MOST_BYTES = 64 * 1024**2
+"""Of one message."""
+_FILES = "files"
+"""Of a request: what its task opens."""
+_START = str(Path(__file__).with_name("start.py"))
+_PASSED_ON = (
+    # where programs, libraries and temporary files lie
+    *("PATH", "HOME", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
+    *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PATHEXT"),
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONUTF8", "PYTHONIOENCODING", "PYTHONHASHSEED"),
+    *("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONFAULTHANDLER"),
+    *("IMAGEIO_FFMPEG_EXE", "FFMPEG_BINARY"),
+    # language and clock
+    *("LANG", "LC_ALL", "LC_CTYPE", "TZ"),
+    # threads and memory
+    *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"),
+)
+"""Environment variables that a child gets. None is ours, and none holds a secret."""
 
 ONE_THREAD: dict[str, str] = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"
@@ -77,11 +94,12 @@ class Child:
         more: dict[str, str] | None = None,
         leader: bool = False,
     ) -> "Child":
-        """`more` is added to this process's environment; a `leader` gets a process group."""
+        """`more` is added to its `environment`; a `leader` gets a process group."""
+        unreadable()
         leader = leader and os.name == "posix"
         chatter = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         process = subprocess.Popen(  # noqa: S603 - our own module on our own interpreter
-            [sys.executable, "-P", "-m", module],
+            command(module),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=chatter,
@@ -101,11 +119,13 @@ class Child:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def ask(self, **request: object) -> None:
-        """Send a request. A child that is dead already is told by the queue."""
+    def ask(self, files: Files, /, **request: object) -> None:
+        """Send a request. The files of the first are all that the child can open from then on. A
+        child that is dead already is told by the queue."""
         assert self._process.stdin
+        line = json.dumps({_FILES: asdict(files), **request}).encode() + b"\n"
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.write(line)
             self._process.stdin.flush()
 
     def kill(self) -> str:
@@ -138,9 +158,12 @@ class Child:
 
     def _pump(self, heard: "Heard") -> None:
         assert self._process.stdout
-        with contextlib.suppress(ValueError):  # half a line of one that was killed
-            for line in self._process.stdout:
+        try:
+            while line := self._process.stdout.readline(_MOST_BYTES):
                 heard.put((self, json.loads(line)))
+        except (ValueError, RecursionError):
+            # Half a line of one that was killed, or what one says that a file has taken over.
+            self._process.kill()
         heard.put((self, None))
 
 
@@ -148,13 +171,13 @@ Heard = queue.SimpleQueue[tuple[Child, Message | None]]
 """Where children tell."""
 
 
-def once(module: str, seconds: float, **request: object) -> Message | str:
-    """The one answer of a child that is asked one thing, or how it ended without: in a few words.
-    Blocks for `seconds` at most."""
+def once(module: str, seconds: float, files: Files, /, **request: object) -> Message | str:
+    """The one answer of a child that is asked one thing about `files`, or how it ended without: in
+    a few words. Blocks for `seconds` at most."""
     heard: Heard = queue.SimpleQueue()
     child = Child.start(module, heard, leader=True)
     try:
-        child.ask(**request)
+        child.ask(files, **request)
         _, message = heard.get(timeout=seconds)
         return child.last_words() if message is None else message
     except queue.Empty:
@@ -163,12 +186,14 @@ def once(module: str, seconds: float, **request: object) -> Message | str:
         child.kill()
 
 
+def command(module: str, *arguments: str) -> list[str]:
+    """What starts one of our modules on our own interpreter."""
+    return [sys.executable, "-P", _START, module, *arguments]
+
+
 def environment() -> dict[str, str]:
-    """A child's: this process's, with which it finds this package, without anybody's keys."""
-    kept = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
-    root = str(Path(kolbo_demo.__file__).parent.parent)
-    kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, kept.get("PYTHONPATH")]))
-    return kept
+    """A child's: of this process's what it needs to start, and nothing else."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
 
 
 # From here on: the child.
@@ -176,28 +201,51 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def parent() -> Iterator[tuple[Iterator[Message], Callable[..., None]]]:
-    """In a child: what the parent asks for, one after another, and a function that tells it."""
-    asked: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    """In a child: what the parent asks for, one after another, and a function that tells it.
+
+    Before the first request is handed out this process is sealed: from then on it opens the files
+    of that request and no others. Until then it has one thread only, since others would not be.
+    """
+    unreadable()
     # Libraries chatter on standard output; only our lines may go there.
     with os.fdopen(os.dup(1), "w", buffering=1) as out:
         os.dup2(2, 1)
-        threading.Thread(target=_listen, args=(asked,), daemon=True).start()
 
         def tell(**message: object) -> None:
             out.write(json.dumps(message) + "\n")
 
-        yield iter(asked.get, None), tell
+        yield _requests(), tell
 
 
-def _listen(asked: "queue.SimpleQueue[Message]") -> None:
+def _requests() -> Iterator[Message]:
+    lines = _lines()
+    first = json.loads(next(lines, None) or _ended())
+    seal(Files(**{name: tuple(paths) for name, paths in first.pop(_FILES).items()}))
+    asked: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(lines, asked), daemon=True).start()
+    yield first
+    yield from iter(asked.get, None)
+
+
+def _listen(lines: Iterator[bytes], asked: "queue.SimpleQueue[Message]") -> None:
     """Requests to a queue. When the parent is gone, so is this process, with all it started."""
-    line = bytearray()
-    # Read without a buffer, which a thread could hold locked while the process ends.
+    for line in lines:
+        request = json.loads(line)
+        del request[_FILES]
+        asked.put(request)
+    _ended()
+
+
+def _lines() -> Iterator[bytes]:
+    """What the parent writes, until it is gone. Read without a buffer, which a thread could hold
+    locked while the process ends."""
+    rest = b""
     while chunk := os.read(0, 65536):
-        *lines, rest = (bytes(line) + chunk).split(b"\n")
-        line = bytearray(rest)
-        for whole in lines:
-            asked.put(json.loads(whole))
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+
+
+def _ended() -> NoReturn:
     if os.name == "posix" and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

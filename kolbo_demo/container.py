@@ -92,13 +92,15 @@ class Timeline:
         return float(self.keyframes[place]) if place < len(self.keyframes) else math.inf
 
 
-def open_media(path: Path) -> InputContainer:
-    """Open a local file for reading, use as a context manager. Raises MediaError."""
+def open_media(path: Path, **more: str) -> InputContainer:
+    """Open a local file for reading, use as a context manager. `more` are options of libavformat's.
+    Raises MediaError."""
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": FORMATS,
         "codec_whitelist": CODECS,
         "max_pixels": str(MAX_VIDEO_PIXELS),
+        **more,
     }
     try:
         return av.open(f"file:{path.absolute()}", "r", options=options, metadata_errors="replace")
@@ -111,7 +113,7 @@ def video_stream(container: InputContainer) -> VideoStream:
     for stream in container.streams.video:
         if stream.disposition & Disposition.attached_pic:
             continue
-        _check_codec(stream)
+        check_codec(stream)
         check_video_size(stream.codec_context.width, stream.codec_context.height)
         stream.codec_context.options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
         stream.thread_type = "AUTO"
@@ -123,7 +125,7 @@ def video_stream(container: InputContainer) -> VideoStream:
 def audio_stream(container: InputContainer) -> AudioStream:
     """The first sound of a file. Raises MediaError if none can be decoded."""
     for stream in container.streams.audio:
-        _check_codec(stream)
+        check_codec(stream)
         return stream
     raise MediaError(NO_AUDIO)
 
@@ -141,7 +143,8 @@ def check_video_size(width: int, height: int) -> None:
         )
 
 
-def _check_codec(stream: Stream) -> None:
+def check_codec(stream: Stream) -> None:
+    """Raise MediaError unless a stream can be decoded."""
     if stream.codec_context is None or stream.codec_context.codec.name not in CODECS.split(","):
         raise MediaError(
             "The file is packed with a codec that cannot be read here: "
@@ -163,7 +166,7 @@ def decode_audio(container: InputContainer, stream: AudioStream) -> Iterator[Aud
 
 
 def _decode(container: InputContainer, stream: Stream) -> Iterator:
-    for packet in _packets(container, stream):
+    for packet in packets(container, stream):
         try:
             frames = packet.decode()
         except FFmpegError:
@@ -173,12 +176,12 @@ def _decode(container: InputContainer, stream: Stream) -> Iterator:
                 yield frame
 
 
-def _packets(container: InputContainer, stream: Stream) -> Iterator[Packet]:
-    """What the file holds of a stream, the empty packet that flushes decoders last."""
-    packets = container.demux(stream)
+def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
+    """What the file holds of streams, the empty packets that flush decoders last."""
+    found = container.demux(*streams)
     while True:
         try:
-            packet = next(packets)
+            packet = next(found)
         except (StopIteration, FFmpegError):  # at damage: what came before still counts
             return
         yield packet
@@ -191,7 +194,7 @@ def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
     """
     stamps, keys = array("q"), array("q")
     untimed = 0
-    for packet in _packets(container, stream):
+    for packet in packets(container, stream):
         if packet.size == 0 or packet.is_discard:
             continue
         stamp = packet.pts if packet.pts is not None else packet.dts
@@ -310,7 +313,7 @@ def audio_length(container: InputContainer, stream: AudioStream) -> float:
     """Seconds of sound that a file holds, by its packets: headers are not trusted."""
     unit = float(stream.time_base or Fraction(1, 1000))
     first, end, added = None, 0, 0
-    for packet in _packets(container, stream):
+    for packet in packets(container, stream):
         length = packet.duration or 0
         added += length
         if packet.pts is not None:

@@ -21,7 +21,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from kolbo_demo.child import Child, Heard, environment
+from kolbo_demo.child import Child, Heard, command, environment
+from kolbo_demo.confine import unreadable
 
 _AVAILABLE = sys.platform == "linux"
 _LONGEST = 64
@@ -39,7 +40,7 @@ class Forks:
     first is wanted and again if somebody has killed it. For any thread."""
 
     def __init__(self, module: str, more: dict[str, str] | None = None) -> None:
-        """`more` is added to this process's environment for them."""
+        """`more` is added to their `environment`."""
         self._module, self._more = module, more
         self._lock = threading.Lock()
         self._server: _Server | None = None
@@ -70,11 +71,12 @@ class Forks:
 class _Server:
     def __init__(self, module: str, more: dict[str, str] | None) -> None:
         self._lock = threading.Lock()
+        unreadable()
         # Of whole messages: nobody has to look for where one ends.
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own module on our own interpreter
-                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+                command(module, str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -157,6 +159,7 @@ def serve(work: Callable[[], object]) -> None:
         work()
         return
     control = int(sys.argv[1])
+    unreadable()  # so are its children
     gc.collect()
     gc.freeze()  # what is never looked at again stays shared with the children
     with socket.socket(fileno=control) as asked:

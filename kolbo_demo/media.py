@@ -4,6 +4,7 @@ Nothing is believed but the bytes: a file is recognised by its first bytes, meas
 decoded, and decoded only by the readers that this module and `container` list.
 """
 
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import AvifImagePlugin, Image, ImageCms, ImageOps
 
 from kolbo_demo.container import (
     MIN_SIDE,
     NO_VIDEO,
+    THREADS,
     Orientation,
     audio_length,
     audio_stream,
@@ -40,6 +42,7 @@ __all__ = [
     "inspect_audio",
     "inspect_source",
     "kind_of",
+    "picture_size",
     "upright_image",
 ]
 
@@ -49,6 +52,9 @@ MAX_DECODED_PIXELS = 8_000_000
 IMAGE_EXTENSIONS = frozenset(
     [".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"]
 )
+_ORIENTATION = 0x0112
+"""The tag of EXIF."""
+AvifImagePlugin.DEFAULT_MAX_THREADS = THREADS  # else one a core, each with pictures of its own
 _PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 
 _BROKEN_PICTURE = (
@@ -123,26 +129,58 @@ def inspect_audio(path: Path) -> Media:
     return Media("audio", found[1], size, duration=duration, has_audio=True)
 
 
-def upright_image(path: Path) -> Image.Image:
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """The sides that a picture says to have, decoding nothing; None for a file of another kind.
+    Raises MediaError."""
+    found = _checked(Path(path))[1]
+    if found is None or found[0] != "image":
+        return None
+    with _opened(Path(path)) as image:
+        return image.size
+
+
+def upright_image(path: Path, enough: int | None = None) -> Image.Image:
     """A picture as RGB, turned as its EXIF says; the first frame if it is animated.
 
-    Transparent parts become white; CMYK, 16 bits and colour profiles become sRGB of 8 bits.
+    Transparent parts become white; CMYK, 16 bits and colour profiles become sRGB of 8 bits. One of
+    more than four times as many pixels as are `enough` is reduced before anything else is done.
     Raises MediaError.
     """
     with _opened(Path(path)) as image:
         profile = image.info.get("icc_profile")
+        if enough and (factor := math.isqrt(image.width * image.height // enough)) > 1:
+            # JPEG: decoded smaller at once
+            image.draft(None, (image.width // factor, image.height // factor))
         image.load()
-        return _srgb(ImageOps.exif_transpose(image), profile)
+        turned = image.getexif().get(_ORIENTATION)
+        small = _reduced(image, enough) if enough else image
+        if small is not image and turned:
+            small.getexif()[_ORIENTATION] = turned
+        return _srgb(ImageOps.exif_transpose(small), profile)
 
 
-def first_frame(path: Path, at: float = 0.0) -> Image.Image:
-    """The picture, or the frame that a video shows at `at` seconds, upright RGB. MediaError."""
+def _reduced(image: Image.Image, enough: int) -> Image.Image:
+    factor = math.isqrt(image.width * image.height // enough)
+    if factor < 2:
+        return image
+    if image.mode in ("P", "PA", "1"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    try:
+        return image.reduce(factor)
+    except ValueError:  # no averages of 16 bits
+        size = (max(image.width // factor, 1), max(image.height // factor, 1))
+        return image.resize(size, Image.Resampling.NEAREST)
+
+
+def first_frame(path: Path, at: float = 0.0, enough: int | None = None) -> Image.Image:
+    """The picture, or the frame that a video shows at `at` seconds, upright RGB; a picture with
+    about as many pixels as are `enough`, if it has so many. Raises MediaError."""
     path = Path(path)
     size, found = _checked(path)
     if found is None or found[0] == "audio":
         raise MediaError(NO_VIDEO)
     if found[0] == "image":
-        return upright_image(path)
+        return upright_image(path, enough)
     media = _inspect_video(path, found[1], size, decode=True)
     return Image.fromarray(_movie_frame(path, media, at))
 
@@ -268,7 +306,7 @@ def _too_many_pixels(size: str) -> str:
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     # A PNG's own way to its EXIF decodes all of it.
     exif = Image.Image.getexif(image) if _is_large(image) else image.getexif()
-    lying = exif.get(0x0112) in (5, 6, 7, 8)  # the EXIF orientations of a quarter turn
+    lying = exif.get(_ORIENTATION) in (5, 6, 7, 8)  # the EXIF orientations of a quarter turn
     return (image.height, image.width) if lying else image.size
 
 

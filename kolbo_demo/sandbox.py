@@ -29,7 +29,7 @@ from typing import Any
 from PIL import Image
 
 from kolbo_demo.child import Child, Heard, Message
-from kolbo_demo.confine import confine
+from kolbo_demo.confine import Files, confine, confine_picture, seal, unreadable
 from kolbo_demo.magic import UNREADABLE, Media, MediaError
 
 _log = logging.getLogger(__name__)
@@ -62,6 +62,11 @@ def inspect_audio(path: Path) -> Media:
     return Media(**_ask("inspect_audio", path))
 
 
+def longest_sound(path: Path, enough: float) -> float:
+    """`longest.longest_sound`, at a distance."""
+    return _ask("longest_sound", path, enough=enough)["seconds"]
+
+
 def preview(path: Path, pixels: int, at: float = 0.0) -> Image.Image:
     """`media.first_frame`, at a distance, its longer side at most `pixels`."""
     found = _ask("preview", path, pixels=pixels, at=at)
@@ -70,7 +75,7 @@ def preview(path: Path, pixels: int, at: float = 0.0) -> Image.Image:
 
 def _ask(what: str, path: Path, **more: object) -> dict[str, Any]:
     with _turns:
-        answer = _looker.ask(what=what, path=str(Path(path).absolute()), **more)
+        answer = _looker.ask(str(Path(path).absolute()), what=what, **more)
     if fault := answer.get("fault"):
         _log.error("looking at a file failed: %s", fault)
         raise MediaError(UNREADABLE)
@@ -88,14 +93,14 @@ class _Looker:
     _child: Child | None = None
     _waiting: dict[int, "Future[Message]"] = field(default_factory=dict)
 
-    def ask(self, **request: object) -> Message:
-        """The child's answer; a refusal where none comes."""
+    def ask(self, path: str, **request: object) -> Message:
+        """The child's answer about a file; a refusal where none comes."""
         future: Future[Message] = Future()
         with self._lock:
             child = self._child = self._child or self._started()
             number = next(self._numbers)
             self._waiting[number] = future
-            child.ask(number=number, **request)
+            child.ask(Files(read=(path,)), number=number, path=path, **request)
         try:
             return future.result(_START_SECONDS + LOOK_SECONDS)
         except WaitError:
@@ -148,8 +153,9 @@ def main() -> None:
     # Loaded here, once for all copies.
     from moviepy.video.io import ffmpeg_reader  # noqa: F401
 
-    from kolbo_demo import media  # noqa: F401
+    from kolbo_demo import longest, media  # noqa: F401
 
+    unreadable()
     if not hasattr(os, "fork"):
         _without_copies()
         return
@@ -200,7 +206,8 @@ def _begun(request: Message) -> tuple[int, _Look]:
                 os.dup2(nothing.fileno(), descriptor)
         os.closerange(3, writer)  # nothing but the file to come, and its own answer
         os.closerange(writer + 1, 1024)
-        confine(LOOK_SECONDS, LOOK_MEMORY)
+        confine(LOOK_SECONDS, LOOK_MEMORY, output=0)
+        seal(Files(**request.pop("files")))
         # Should the child itself be killed: at once where Linux can be told, else in time.
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -221,11 +228,11 @@ def _ended(descriptor: int, look: _Look) -> Message:
     _, status = os.waitpid(look.pid, 0)
     os.close(descriptor)
     try:
-        answer = json.loads(look.said)
-    except ValueError:
+        answer = dict(json.loads(look.said))
+    except (ValueError, TypeError, RecursionError):
         slow = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGALRM)
         answer = {"refused": _TOO_LONG if slow else UNREADABLE}
-    return {"number": look.number, **answer}
+    return {**answer, "number": look.number}  # last: whatever the copy says
 
 
 def _tell(out: int, message: Message) -> None:
@@ -236,17 +243,22 @@ def _tell(out: int, message: Message) -> None:
 
 def _look(request: Message) -> Message:
     """What `media` makes of one request."""
-    from kolbo_demo import media
+    from kolbo_demo import longest, media
 
     path = Path(request.pop("path"))
     try:
+        if size := media.picture_size(path):
+            confine_picture(size[0] * size[1])
         match request.pop("what"):
             case "inspect_source":
                 return {"found": asdict(media.inspect_source(path, **request))}
             case "inspect_audio":
                 return {"found": asdict(media.inspect_audio(path))}
+            case "longest_sound":
+                media.inspect_audio(path)
+                return {"found": {"seconds": longest.longest_sound(path, request["enough"])}}
             case _:
-                frame = media.first_frame(path, request["at"])
+                frame = media.first_frame(path, request["at"], enough=request["pixels"] ** 2)
                 frame.thumbnail((request["pixels"], request["pixels"]))
                 rgb = base64.b64encode(frame.tobytes()).decode()
                 return {"found": {"size": frame.size, "rgb": rgb}}
@@ -262,6 +274,7 @@ def _without_copies() -> None:
     """Where no process can be copied (Windows), the child itself looks, one file at a time."""
     for line in sys.stdin.buffer:
         request = json.loads(line)
+        del request["files"]
         answer = {"number": request.pop("number"), **_look(request)}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kolbo_demo.child import once, parent
-from kolbo_demo.confine import confine
+from kolbo_demo.confine import CHATTER_BYTES, Files, confine
 from kolbo_demo.engine import EngineError
 
 LONGEST = 900.0
@@ -20,7 +20,8 @@ def judged(video: Path, point: tuple[float, float] | None = None) -> dict[str, A
 
     Raises EngineError with a sentence for people where the video cannot be judged.
     """
-    answer = once(__name__, LONGEST, video=str(video.absolute()), point=point)
+    path = str(video.absolute())
+    answer = once(__name__, LONGEST, Files(read=(path,)), video=path, point=point)
     if isinstance(answer, str):
         raise EngineError(f"The measuring {answer}. Try again, or with a shorter video.")
     if "failure" in answer:
@@ -35,7 +36,7 @@ def main() -> None:
     """Judge what is asked for, and tell the report or one sentence."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
-    confine(LONGEST, MEMORY)
+    confine(LONGEST, MEMORY, CHATTER_BYTES)
     from kolbo_demo.engine.judge import judge  # here: the parent needs no decoder and no model
     from kolbo_demo.media import MediaError
 

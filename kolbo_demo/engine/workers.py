@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from kolbo_demo.child import ONE_THREAD, Child, Heard, parent
+from kolbo_demo.confine import Files
 from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError
 from kolbo_demo.engine.memory import release
 from kolbo_demo.engine.segments import (
@@ -80,12 +81,13 @@ class Workers:
 
         def give(child: Child) -> None:
             if waiting:
-                index = waiting.pop(0)
+                index, path = waiting.pop(0), plan.absolute()
                 child.ask(
-                    plan=str(plan.absolute()),
+                    Files(read=(str(source.absolute()),), make=(str(path.parent),)),
+                    plan=str(path),
                     source=str(source.absolute()),
                     index=index,
-                    output=str(plan.absolute().with_name(f"{index}.mp4")),
+                    output=str(path.with_name(f"{index}.mp4")),
                     threaded=self._threaded,
                 )
 

@@ -2,14 +2,15 @@
 
 import contextlib
 import queue
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from kolbo_demo.child import Heard, Message
+from kolbo_demo.confine import CHATTER_BYTES, OUTPUT_BYTES, Files
 from kolbo_demo.container import MediaError
 from kolbo_demo.forks import Forks
 from kolbo_demo.preflight.reports import Picture, Source, Stretch, Voice
@@ -48,9 +49,12 @@ class _Worker:
         self.path: str | None = None
         """The file that it has opened."""
 
-    def answer(self, seconds: float, wanted: Callable[[], bool], **request: object) -> Message:
+    def answer(
+        self, files: Files, seconds: float, wanted: Callable[[], bool], **request: object
+    ) -> Message:
         """Its answer. Raises MediaError where there is none, StoppedError once `wanted` says no."""
-        self.child.ask(seconds=seconds, memory=MEMORY, **request)
+        most = OUTPUT_BYTES if files.make else CHATTER_BYTES
+        self.child.ask(files, seconds=seconds, memory=MEMORY, output_bytes=most, **request)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not wanted():
@@ -124,47 +128,53 @@ class Analyst:
         while not self._makes.acquire(timeout=CHECK_SECONDS):
             if not wanted():
                 raise StoppedError
-        part = output.with_name(f".{uuid4().hex}.part")
         try:
-            self._ask(what, path, MAKE_SECONDS, wanted, output=str(part.absolute()), **more)
-            part.replace(output)
+            # A folder of its own is all that the child can write to.
+            with tempfile.TemporaryDirectory(prefix=".", dir=output.absolute().parent) as folder:
+                part = Path(folder, "part")
+                request = {"what": what, "output": str(part), **more}
+                self._ask(request, path, MAKE_SECONDS, wanted, folder)
+                part.replace(output)
         finally:
             self._makes.release()
-            part.unlink(missing_ok=True)
 
     def _look(self, what: str, path: Path, **more: object) -> dict[str, Any]:
         if not self._turns.acquire(timeout=LOOK_SECONDS):
             raise MediaError(_BUSY)
         try:
-            return self._ask(what, path, LOOK_SECONDS, _wanted, **more)
+            return self._ask({"what": what, **more}, path, LOOK_SECONDS, _wanted)
         finally:
             self._turns.release()
 
     def _ask(
         self,
-        what: str,
+        request: dict[str, object],
         path: Path,
         seconds: float,
         wanted: Callable[[], bool],
-        **more: object,
+        folder: str | None = None,
     ) -> dict[str, Any]:
-        worker = self._taken(str(path.absolute()))
+        """What a child answers about a file; one that writes to a folder is not kept."""
+        known = str(path.absolute())
+        worker = self._taken(known, new=folder is not None)
+        files, keep = Files(read=(known,), make=(folder,) if folder else ()), False
         try:
-            message = worker.answer(seconds, wanted, what=what, path=worker.path, **more)
-        except BaseException:
-            worker.child.kill()
-            raise
+            message = worker.answer(files, seconds, wanted, path=known, **request)
+            keep = folder is None
         finally:
+            if not keep:
+                worker.child.kill()
             self.warm()
-        self._rest(worker)
+        if keep:
+            self._rest(worker)
         if "problem" in message:
             raise MediaError(message["problem"])
         return message["answer"]
 
-    def _taken(self, path: str) -> _Worker:
-        """The child that knows the file, or one that knows none."""
+    def _taken(self, path: str, *, new: bool) -> _Worker:
+        """The child that knows the file, unless a `new` one is wanted, or one that knows none."""
         with self._lock:
-            for known in (path, None):
+            for known in (None,) if new else (path, None):
                 for worker in self._idle:
                     if worker.path == known:
                         self._idle.remove(worker)

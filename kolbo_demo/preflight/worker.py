@@ -4,7 +4,7 @@ import base64
 import io
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from PIL import Image
 
 from kolbo_demo import forks, media
 from kolbo_demo.child import cores, parent
-from kolbo_demo.confine import confine
+from kolbo_demo.confine import confine, confine_picture
 from kolbo_demo.container import MediaError
 from kolbo_demo.engine.face import Face as Landmarks
 from kolbo_demo.engine.face import FaceFinder, speaker, track
 from kolbo_demo.engine.head import Pose
 from kolbo_demo.engine.mark import mark, stamp
+from kolbo_demo.engine.segments import STILL_PIXELS
 from kolbo_demo.engine.sound import load_voice
 from kolbo_demo.engine.speech import HOP, hear, loudness, threshold
 from kolbo_demo.engine.video import Clip
@@ -42,6 +43,8 @@ has 9 to 13 and 23 or more; music, noise and hum at most 0.5 and 2."""
 LONG_SILENCE = 3.0
 """Seconds."""
 FULL_SCALE = 0.999
+REQUESTS = 20
+"""A child that is asked so often about one file is ended where each took all of its time."""
 
 
 _TOO_MUCH = "The file takes too much memory to be read: scale it down and try again."
@@ -57,6 +60,8 @@ class _Looker:
             self._finder = None
 
     def source(self, path: str) -> dict[str, Any]:
+        if size := media.picture_size(Path(path)):
+            confine_picture(size[0] * size[1])
         found = media.inspect_source(Path(path))
         shown = Source(
             found.kind if found.kind == "image" else "video",
@@ -70,7 +75,9 @@ class _Looker:
             found.has_audio,
         )
         if found.kind == "image":
-            picture = self._picture(np.asarray(media.upright_image(Path(path))), 0.0)
+            # No larger than the engine itself takes it.
+            rgb = np.asarray(media.upright_image(Path(path), enough=STILL_PIXELS))
+            picture = self._picture(rgb, 0.0, shrunk=(found.width or 0) / rgb.shape[1])
         else:
             picture = self.picture(path, 0.0)
         return {"source": asdict(shown), "picture": picture}
@@ -81,9 +88,11 @@ class _Looker:
             rgb = next(clip.frames_at([number]))
         return self._picture(rgb, at)
 
-    def _picture(self, rgb: np.ndarray, at: float) -> dict[str, Any]:
+    def _picture(self, rgb: np.ndarray, at: float, shrunk: float = 1.0) -> dict[str, Any]:
+        """`shrunk`: how many times wider the picture is in its file."""
         faces = self._faces(rgb)
         if faces is not None:
+            faces = [replace(face, scale=face.scale * shrunk) for face in faces]
             faces = [asdict(face) for face in sorted(faces, key=lambda face: face.point)]
         return {"at": at, "jpeg": _jpeg(rgb, PREVIEW_PIXELS), "faces": faces}
 
@@ -231,7 +240,9 @@ def _work(looker: _Looker) -> None:
     }
     with parent() as (requests, tell):
         for request in requests:
-            confine(cores() * request.pop("seconds"), request.pop("memory"))
+            seconds = cores() * request.pop("seconds")
+            # The same child may be asked about its file again, and idles in between.
+            confine(seconds, request.pop("memory"), request.pop("output_bytes"), REQUESTS * seconds)
             try:
                 tell(answer=answers[request.pop("what")](**request))
             except MediaError as error:

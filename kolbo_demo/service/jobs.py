@@ -128,7 +128,7 @@ class Jobs:
         self.cores = 1 if self._url else _share(self.concurrency)
         """For one render."""
         # Of many processes each has one core.
-        self.ready = process.Ready(ONE_THREAD if self._url else None)
+        self.ready = process.Ready(ONE_THREAD if self._url else None, self.storage.room)
         self._closing = threading.Event()
         self._stopping = threading.Event()
         self._running: dict[str, threading.Event] = {}

@@ -90,13 +90,16 @@ def _heard(generation: str) -> bool:
         return held() and not running.cancelled(generation)
 
     try:
-        with patient(workflow), storage.workspace(workflow) as folder:
+        with patient(workflow), storage.workspace(workflow, generation) as folder:
             task = process.Listen(
                 audio=str(storage.bring(input_name(generation, "audio"), folder)),
                 heard=str(folder / "heard.npz"),
             )
             with observe.stage("listen"):
-                made = process.run(task, lambda *_: None, wanted, jobs.ready, generation=generation)
+                files = storage.open_to(generation, parts=True)
+                made = process.run(
+                    task, files, lambda *_: None, wanted, jobs.ready, generation=generation
+                )
             if made is None:
                 return False
             storage.publish(folder / "heard.npz", name)

@@ -130,8 +130,9 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
                 told=str(folder / listening.TOLD),
             )
             with observe.stage("render"):
+                files = storage.open_to(generation, parts=jobs.shared)
                 made = process.run(
-                    task, _teller(generation), wanted, jobs.ready, listen, generation
+                    task, files, _teller(generation), wanted, jobs.ready, listen, generation
                 )
             if made is None or not wanted():
                 return {}

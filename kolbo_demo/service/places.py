@@ -56,6 +56,11 @@ class Place(Protocol):
         """The same, for as long as `folder` lasts."""
         ...
 
+    def folder(self, name: str) -> Path | None:
+        """The folder of this machine that holds what `bring` gives of names that begin with
+        `name/`; None where that lies in the workspace."""
+        ...
+
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
         ...
@@ -107,6 +112,9 @@ class Folder:
         return self._root / name
 
     def bring(self, name: str, folder: Path) -> Path:  # noqa: ARG002 - nothing has to be brought
+        return self._root / name
+
+    def folder(self, name: str) -> Path | None:
         return self._root / name
 
     def exists(self, name: str) -> bool:
@@ -182,6 +190,9 @@ class Elsewhere:
         link = folder / secrets.token_hex(8)
         os.link(copy, link)  # what is dropped from the cache stays here
         return link
+
+    def folder(self, name: str) -> Path | None:  # noqa: ARG002 - each file is linked
+        return None
 
     def exists(self, name: str) -> bool:
         with _told():

@@ -13,12 +13,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from kolbo_demo import forks, logs
 from kolbo_demo.child import Child, Heard
+from kolbo_demo.confine import Files
 from kolbo_demo.service.errors import JobError
 
 _log = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ KEPT_SECONDS = 10.0
 """A child that has done a part of a generation waits so long for the next one."""
 STALL_SECONDS = 900.0
 """A render that tells nothing for so long is given up: the longest audio takes less to read."""
+MOST_SEGMENTS = 1000
+"""The longest voice has some 60; each becomes a workflow."""
 _CRASHED = "ENGINE_CRASHED"
 _CHILD = "kolbo_demo.service.renderer"
 
@@ -106,6 +110,11 @@ class _Kept:
     generation: str
     child: Child
     said: Heard
+    room: ExitStack
+
+    def end(self) -> None:
+        with self.room:
+            self.child.kill()
 
 
 class Ready:
@@ -113,8 +122,14 @@ class Ready:
     wait for it to start. And one that has done a part of a generation, and waits for the next part
     of it: warm, it makes a segment a fifth quicker."""
 
-    def __init__(self, environment: dict[str, str] | None = None) -> None:
-        """`environment` is added to this process's own for the child."""
+    def __init__(
+        self,
+        environment: dict[str, str] | None = None,
+        room: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        """`environment` is added to the child's, `room` keeps the folder to which a generation's
+        child can write while it waits."""
+        self._room = room
         self._forks = forks.Forks(_CHILD, environment)
         self._lock = threading.Lock()
         self._waiting: tuple[Child, Heard] | None = None
@@ -128,10 +143,11 @@ class Ready:
             if kept:
                 self._kept = None
                 if kept.generation == generation and kept.child.alive:
+                    kept.room.close()
                     return kept.child, kept.said
             taken, self._waiting = self._waiting, None
         if kept:
-            kept.child.kill()
+            kept.end()
         if taken and not taken[0].alive:
             taken[0].kill()
             taken = None
@@ -139,11 +155,13 @@ class Ready:
 
     def keep(self, generation: str, child: Child, said: Heard) -> None:
         """Have a child that was taken, and has done its part, wait for the next."""
-        kept = _Kept(generation, child, said)
+        room = ExitStack()
+        room.enter_context(self._room(generation))
+        kept = _Kept(generation, child, said, room)
         with self._lock:
             before, self._kept = self._kept, kept
         if before:
-            before.child.kill()
+            before.end()
         end = threading.Timer(KEPT_SECONDS, self._tired_of, [kept])
         end.daemon = True
         end.start()
@@ -154,7 +172,7 @@ class Ready:
             if self._kept is not kept:
                 return
             self._kept = None
-        kept.child.kill()
+        kept.end()
         self.refill()
 
     def refill(self) -> None:
@@ -170,7 +188,7 @@ class Ready:
         if waiting:
             waiting[0].kill()
         if kept:
-            kept.child.kill()
+            kept.end()
         self._forks.close()
 
     def _started(self) -> tuple[Child, Heard]:
@@ -180,13 +198,15 @@ class Ready:
 
 def run(
     task: Task | Listen | Segment | Join,
+    files: Files,
     on_progress: Callable[[int, int], None],
     wanted: Callable[[], bool],
     ready: Ready,
     on_long: Callable[[], None] = lambda: None,
     generation: str | None = None,
 ) -> dict[str, Any] | None:
-    """Render in a child and return its result.
+    """Render in a child and return its result. `files` are all that the child can open; those of a
+    `generation` are always the same.
 
     Of a `Task` and a `Join` that is duration (s), width, height (px)...; of a task that only made
     a plan `segments`, `frames` to be shown and `looks` taken; of a `Segment` its `unsynced` spans.
@@ -201,7 +221,7 @@ def run(
         raise broken("could not be started") from error
     crashed, result = False, None
     try:
-        child.ask(do=type(task).__name__, **asdict(task))
+        child.ask(files, do=type(task).__name__, **asdict(task))
         result = _follow(child, said, on_progress, wanted, on_long)
     except JobError as error:
         crashed = error.failure.code == _CRASHED
@@ -247,6 +267,8 @@ def _follow(
         elif "failure" in message:
             failure = message["failure"]
             raise JobError(failure.pop("message"), **failure)
+        elif message["result"].get("segments", 1) > MOST_SEGMENTS:
+            raise broken("told of more segments than any voice has")
         else:
             return message["result"]
 

@@ -5,8 +5,10 @@ on standard output, and waits for the next.
 """
 
 import contextlib
+import ctypes
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from kolbo_demo import forks
 from kolbo_demo.child import parent
-from kolbo_demo.confine import confine
-from kolbo_demo.service.catalogue import for_kind, kind_of_model
+from kolbo_demo.confine import OUTPUT_BYTES, confine
+from kolbo_demo.service.catalogue import MAX_SECONDS, for_kind, kind_of_model
 from kolbo_demo.service.errors import JobError, storage_failed
 from kolbo_demo.service.process import Join, Listen, Segment, Task, broken
 
@@ -36,6 +38,7 @@ CPU_SECONDS = 300.0
 CPU_SECONDS_A_SECOND = 200.0
 """Processor time for each second of the voice: twice what 120 frames of 4096x2304 take."""
 _NICENESS = 5
+_PR_SET_NAME = 15
 LOADS, WAITS, RENDERS = "kolbo loads", "kolbo waits", "kolbo renders"
 """What is called who loads the engine and then forks, a child without a task, and one with a task;
 15 letters at most."""
@@ -56,7 +59,8 @@ def main() -> None:
 
 def _work() -> None:
     """Read tasks from standard input, do them, tell the outcomes on standard output."""
-    confine(CPU_SECONDS, MEMORY_BYTES)
+    longest = CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS
+    confine(CPU_SECONDS, MEMORY_BYTES, OUTPUT_BYTES, longest)
     with parent() as (requests, tell):
         _be_called(WAITS)
         for request in requests:
@@ -72,10 +76,16 @@ def _work() -> None:
                 tell(result=result)
 
 
+def _allow(seconds: float) -> None:
+    """Processor time for so much voice."""
+    allowed = CPU_SECONDS + CPU_SECONDS_A_SECOND * seconds
+    confine(allowed, longest=CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS)
+
+
 def _be_called(name: str) -> None:
-    """What lists of processes call this one, where the system lets it choose."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/comm").write_text(name)
+    """What lists of processes call this one, on Linux."""
+    if sys.platform == "linux":  # not by /proc, which is closed to it
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def _load() -> None:
@@ -109,7 +119,7 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
         )
     _within("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
     _within("video", source.duration, model.min_video_duration, model.max_video_duration)
-    confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * (audio.duration or 0))
+    _allow(audio.duration or 0)
     directions = Directions.of(task.prompt, clip=source.kind == "video")
     face = (task.face[0], task.face[1]) if task.face else None
     about = {
@@ -193,7 +203,7 @@ def _listen(task: Listen, _tell: Tell) -> dict[str, Any]:
     from kolbo_demo.engine.segments import listen
 
     audio = media.inspect_audio(Path(task.audio))
-    confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * (audio.duration or 0))
+    _allow(audio.duration or 0)
     listen(Path(task.audio), Path(task.heard))
     return {}
 
@@ -201,7 +211,7 @@ def _listen(task: Listen, _tell: Tell) -> dict[str, Any]:
 def _segment(task: Segment, tell: Tell) -> dict[str, Any]:
     from kolbo_demo.engine.segments import SEGMENT_SECONDS, render_segment
 
-    confine(CPU_SECONDS + CPU_SECONDS_A_SECOND * 2 * SEGMENT_SECONDS)
+    _allow(2 * SEGMENT_SECONDS)
     unsynced = render_segment(
         Path(task.plan),
         Path(task.source),

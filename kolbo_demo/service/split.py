@@ -63,14 +63,14 @@ def join(
         video=str(folder / "video.mp4"),
         thumbnail=str(folder / "thumbnail.jpg"),
     )
-    left, all_there = Event(), Event()
+    files, left, all_there = storage.open_to(generation), Event(), Event()
 
     def joined() -> bool:
         return not left.is_set() and (not all_there.is_set() or wanted())
 
     with ThreadPoolExecutor(1, "join") as pool:
         # From now on: it encodes the voice, and takes each segment as it comes.
-        joining = pool.submit(process.run, task, lambda *_: None, joined, jobs.ready)
+        joining = pool.submit(process.run, task, files, lambda *_: None, joined, jobs.ready)
         try:
             if not _collected(generation, folder, told, parts, on_progress, wanted, joining):
                 return None
@@ -161,7 +161,7 @@ def _rendered(part: dict[str, Any]) -> dict[str, Any]:
             due = time.monotonic() + TELL_SECONDS
 
     try:
-        with patient(workflow), storage.workspace(workflow) as folder:
+        with patient(workflow), storage.workspace(workflow, generation) as folder:
             wanted = running.watch(workflow)
             task = process.Segment(
                 plan=str(storage.bring(plan_name(generation), folder)),
@@ -170,7 +170,10 @@ def _rendered(part: dict[str, Any]) -> dict[str, Any]:
                 video=str(folder / "segment.mp4"),
             )
             with observe.stage("segment"):
-                made = process.run(task, on_progress, wanted, jobs.ready, generation=generation)
+                files = storage.open_to(generation)
+                made = process.run(
+                    task, files, on_progress, wanted, jobs.ready, generation=generation
+                )
             if made is None or not wanted():
                 return {}
             storage.publish(folder / "segment.mp4", segment_name(generation, index))

@@ -13,10 +13,12 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from kolbo_demo.confine import Files
 from kolbo_demo.service.places import CACHE, File, Folder, Place, place
 from kolbo_demo.service.tally import Tally
 
@@ -42,6 +44,7 @@ class Storage:
         self._lock = threading.Lock()
         self._leaving: set[Path] = set()
         """Files on their way out of the work folder, which the tally has already."""
+        self._rooms: Counter[str] = Counter()
 
     def prepare(self) -> None:
         """Make the folders and clear what an earlier run left half-made.
@@ -145,13 +148,40 @@ class Storage:
                         yield stat.st_size
 
     @contextlib.contextmanager
-    def workspace(self, name: str) -> Iterator[Path]:
-        """An empty folder on this machine's disk, gone afterwards with all that is in it."""
-        path = Path(tempfile.mkdtemp(prefix=f"{_checked(name)}.", dir=self._work))
+    def workspace(self, name: str, generation: str | None = None) -> Iterator[Path]:
+        """An empty folder on this machine's disk, gone afterwards with all that is in it. It lies
+        in the room of `generation`, which is that of the same name unless told."""
+        with self.room(generation or name) as room:
+            path = Path(tempfile.mkdtemp(prefix=f"{_checked(name)}.", dir=room))
+            try:
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def room(self, generation: str) -> Iterator[Path]:
+        """The folder of all workspaces of a generation; it stays while somebody holds it."""
+        path = self._work / _checked(generation)
+        with self._lock:
+            self._rooms[generation] += 1
+            path.mkdir(mode=0o700, exist_ok=True)
         try:
             yield path
         finally:
-            shutil.rmtree(path, ignore_errors=True)
+            with self._lock:
+                self._rooms[generation] -= 1
+                if not self._rooms[generation]:
+                    del self._rooms[generation]
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def open_to(self, generation: str, parts: bool = False) -> Files:
+        """What a process that works for a generation reads and makes. Where it is kept for what
+        others make of it, `parts` has their folder exist. Raises OSError."""
+        folders = [self._place.folder(f"{name}/{_checked(generation)}") for name in (INPUTS, PARTS)]
+        if parts and folders[1]:
+            folders[1].mkdir(mode=0o700, parents=True, exist_ok=True)
+        read = tuple(str(folder.absolute()) for folder in folders if folder)
+        return Files(read, (str((self._work / generation).absolute()),))
 
 
 def _checked(name: str) -> str:

@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
+from kolbo_demo.confine import unreadable
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.jobs import Jobs
 from kolbo_demo.settings import Settings
@@ -45,6 +46,7 @@ def work(settings: Settings, processes: int) -> None:
             "page uses, and KOLBO_STORAGE_URL to where its files lie."
         )
     logs.configure(settings.log)
+    unreadable()
     if problem := _engine_problem():
         raise ServiceError(problem)
     if processes == 1:
