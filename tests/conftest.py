@@ -10,12 +10,15 @@ from kolbo_demo.service.limits import Limits
 from kolbo_demo.settings import Settings
 
 LONGEST = (
-    *("service/test_scale", "service/test_damaged", "browser/test_browser_access"),
+    *("service/test_scale", "security/test_service_fairness", "service/test_damaged"),
+    *("browser/test_browser_access", "security/test_page_floods"),
     *("service/test_faults", "service/test_kills", "browser/test_browser_preflight"),
     *("test_bad_input", "cli/test_cli", "browser/test_browser_inputs"),
     *("browser/test_browser_page", "service/test_listening", "service/test_jobs"),
     *("browser/test_browser_after", "space/test_space", "engine/test_render"),
     *("service/test_retention", "browser/test_browser_models", "browser/test_browser_guard"),
+    *("security/test_names_and_origins", "security/test_connections", "security/test_event_files"),
+    *("security/test_disk_quota", "security/test_decoder_confinement"),
     *("test_sandbox", "browser/test_browser_code", "browser/test_browser_cloud"),
     *("engine/test_segments", "engine/test_judge", "engine/test_video", "engine/test_mouths"),
     *("engine/test_clips", "service/test_operations", "engine/test_kinds"),
