@@ -4,6 +4,7 @@ import ipaddress
 import os
 import secrets
 import sys
+from pathlib import Path
 
 from kolbo_demo import logs, private_folder, ui
 from kolbo_demo.service.app import create_app
@@ -40,10 +41,12 @@ def main() -> None:
     site = Site.of(settings, host)
     private = site.loopback and not site.names
     token = _token(settings) if private else None
-    if not os.environ.get("GRADIO_TEMP_DIR"):
-        # Gradio's own choice is one folder for all users of the machine.
-        folder = settings.data_dir.expanduser() / "gradio"
-        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    given = os.environ.get("GRADIO_TEMP_DIR")
+    # Gradio's own choice is one folder for all users of the machine. It compares names of files
+    # with this one as they are, and the page takes files by names without links.
+    folder = Path(given or settings.data_dir / "gradio").expanduser().resolve()
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    if not given:
         ui.clean_uploads(folder)
 
     app = create_app(settings)

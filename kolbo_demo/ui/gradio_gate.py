@@ -28,6 +28,7 @@ from kolbo_demo.service.limits import TooManyError, Window
 
 UPLOAD = "/gradio_api/upload"
 FILE = "/gradio_api/file="
+_PROGRESS = "/gradio_api/upload_progress"
 
 MOST_EVENTS = 32
 """Of one visitor under way or waiting. A page that loads has about ten."""
@@ -93,12 +94,22 @@ class GradioGate:
                    for methods, routes in _ROUTES):  # fmt: skip
             await refusal(scope, 404, "NOT_FOUND", "Not here.")(scope, receive, send)
             return
-        if scope["method"] == "POST" and path.rstrip("/") != UPLOAD:
+        if path == _PROGRESS and not self._takes_one(scope):
+            await refusal(scope, 429, "RATE_LIMITED", "Too many requests.")(scope, receive, send)
+        elif scope["method"] == "POST" and path.rstrip("/") != UPLOAD:
             await self._posted(scope, receive, send)
         elif path == "/gradio_api/queue/data":
             await self._listen(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    def _takes_one(self, scope: Scope) -> bool:
+        """Whether a visitor may ask after one more upload: Gradio keeps each id for good."""
+        try:
+            self._events.take(scope["kolbo.caller"].visitor)
+        except TooManyError:
+            return False
+        return True
 
     def _file(self, name: str) -> Response:
         """An upload or an example. Gradio's own route fetches addresses for its caller, and repeats

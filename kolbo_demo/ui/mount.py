@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.service.gate import Gate, Site
 from kolbo_demo.ui import examples, sessions, texts
+from kolbo_demo.ui.event_log import log_events
 from kolbo_demo.ui.gradio_gate import UPLOAD, GradioGate, limit_work
 from kolbo_demo.ui.language import InLanguage
 from kolbo_demo.ui.page import Page
@@ -53,6 +54,7 @@ def mount(app: FastAPI, page: Page, site: Site | None = None, token: str | None 
     """
     site = site or Site(loopback=page.private)
     limit_work(page.blocks)
+    log_events()
     app.include_router(page.routes)
     app.add_exception_handler(RequestValidationError, _invalid)
     sessions.bound(page.blocks)

@@ -271,3 +271,25 @@ def test_sessions_to_which_nobody_listens_are_few(site: Site, config: dict[str, 
         time.sleep(0.01)
     assert 20 <= told[200] <= 45
     assert told[429] >= 35
+
+
+def test_events_that_fail_do_not_fill_the_log(tmp_path: Path) -> None:
+    words = "what a visitor wrote, which no log may hold"
+    with serve(tmp_path) as site:
+        found = requests.get(f"{site.url}/config", timeout=10).json()
+        look = event_of(found, "source-video", "change")
+        audio = event_of(found, "audio", "change")
+        for number in range(60):
+            event = audio if number % 2 else look
+            data = [[words, {"words": words}]] * len(event["inputs"])
+            with requests.Session() as visitor:
+                body = {"data": data, "fn_index": event["id"], "session_hash": f"s{number}"}
+                joined = visitor.post(f"{site.url}/gradio_api/queue/join", json=body, timeout=10)
+                assert joined.ok, joined.text
+                params = {"session_hash": f"s{number}"}
+                url = f"{site.url}/gradio_api/queue/data"
+                assert '"success":false' in visitor.get(url, params=params, timeout=30).text
+        log = (tmp_path / "app.log").read_text()
+    assert words not in log
+    assert "An event of the page failed" in log
+    assert len(log) < 20_000
