@@ -57,6 +57,8 @@ _CALLER = "x-kolbo-caller"
 _SCOPE = "kolbo.caller"
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9._-]{0,252}))(?::([0-9]{1,5}))?")
 _PORTS = {"http": 80, "https": 443}
+_UNKNOWN = "unknown"
+"""All callers without an address together: a header of a careless proxy may name anything."""
 OPEN_PATHS = ("/api/v1/results/",)
 """Results that any website may embed: their names are their only key."""
 
@@ -283,7 +285,7 @@ class Gate:
             and not any(name in FORWARDED or name.startswith("x-forwarded") for name in headers)
             and self._knows_token(scope, headers)
         )
-        return Caller(visitor_of(peer), owner)
+        return Caller(visitor_of(peer) if _is_address(peer) else _UNKNOWN, owner)
 
     def _own(self, scope: Scope, headers: Headers, caller: Caller) -> Scope:
         """The scope without headers that would choose addresses, the caller in it.
@@ -444,6 +446,10 @@ def _split(host: str) -> tuple[str, int | None] | None:
     if found is None:
         return None
     return found[1], int(found[2]) if found[2] else None
+
+
+def _is_address(host: str) -> bool:
+    return _address(host.partition("%")[0]) is not None
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

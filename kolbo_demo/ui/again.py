@@ -10,6 +10,7 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
 from kolbo_demo.media import kind_of
+from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui.edits import Edits, as_chosen
 from kolbo_demo.ui.events import LOOKING, QUIET
 from kolbo_demo.ui.face_picker import Choice, FacePicker
@@ -18,6 +19,7 @@ from kolbo_demo.ui.hearing import Hearing
 from kolbo_demo.ui.kept import SPOKEN, Given, Kept, Record
 from kolbo_demo.ui.models import Offers
 from kolbo_demo.ui.preflight import at_hand
+from kolbo_demo.ui.quota import counted
 from kolbo_demo.ui.stage import Stage, sent_text
 
 
@@ -41,18 +43,20 @@ class Again:
             self._edits.mark,
         ]
 
-        def again(offers: Offers, event: gr.EventData) -> tuple[Any, ...]:
+        def again(asked_by: gr.Request, offers: Offers, event: gr.EventData) -> tuple[Any, ...]:
             record = self._kept.get(sent_text(event, "ticket"))
             if record is None or record.source is None:
                 return tuple(gr.skip() for _ in outputs)
-            return self._filled(record, record.source, offers)
+            return self._filled(record, record.source, offers, counted(caller_of(asked_by)))
 
         stage.cards.again(again, offers, outputs, **QUIET | LOOKING)
 
-    def _filled(self, record: Record, given: Given, offers: Offers) -> tuple[Any, ...]:
-        source = self._copy(record, given)
+    def _filled(
+        self, record: Record, given: Given, offers: Offers, visitor: str
+    ) -> tuple[Any, ...]:
+        source = self._copy(record, given, visitor)
         kind = kind_of(source) if source else None
-        voice = self._copy(record, record.voice)
+        voice = self._copy(record, record.voice, visitor)
         spoken = record.voice.link if record.voice else None
         choice = Choice(record.face, record.face_at) if record.face else None
         looked = self._picker.look(source, given.link or "", choice)
@@ -75,12 +79,15 @@ class Again:
             record.mark,
         )
 
-    def _copy(self, record: Record, given: Given | None) -> Path | None:
-        """Under the visitor's own name for it. Gradio hands out files of its own cache only."""
+    def _copy(self, record: Record, given: Given | None, visitor: str) -> Path | None:
+        """Under the visitor's own name for it, as one of his uploads: Gradio hands out files of its
+        own cache only."""
         path = self._kept.file(record.ticket, given.file) if given and given.file else None
         if path is None or given is None:
             return None
         with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
             named = Path(folder) / given.name
             linked(path, named)
-            return Path(save_file_to_cache(named, get_upload_folder()))
+            copy = Path(save_file_to_cache(named, get_upload_folder()))
+        self._kept.quota.own(copy.parent, visitor)
+        return copy

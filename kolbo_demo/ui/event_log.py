@@ -6,11 +6,11 @@ import traceback
 from typing import Any
 
 from gradio import queueing, routes
-from gradio.exceptions import ComponentProcessingError, InvalidPathError
+from gradio.exceptions import ComponentProcessingError, Error, InvalidPathError
 from pydantic import ValidationError
 
 _log = logging.getLogger(__name__)
-_CALLERS = (ComponentProcessingError, InvalidPathError, ValidationError)
+_CALLERS = (ComponentProcessingError, Error, InvalidPathError, ValidationError)
 """Raised for values that no component of the page sends."""
 
 

@@ -6,6 +6,7 @@ only.
 """
 
 import json
+import logging
 import mimetypes
 import re
 from pathlib import Path
@@ -20,11 +21,13 @@ from gradio.utils import get_upload_folder
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.safe_file import UnsafeFileError, regular_file
 from kolbo_demo.service.gate import Caller, caller_of, refusal, replay
 from kolbo_demo.service.limits import TooManyError, Window
+
+_log = logging.getLogger(__name__)
 
 UPLOAD = "/gradio_api/upload"
 FILE = "/gradio_api/file="
@@ -142,7 +145,32 @@ class GradioGate:
             answer.headers.update(error.headers or {})
             await answer(scope, receive, send)
             return
-        await self._app(_with_length(scope, len(body)), replay(body, receive), send)
+        scope = _with_length(scope, len(body))
+        receive = replay(body, receive)
+        if "/call/" in scope["path"]:
+            await self._call(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As the app answers, but for values that an endpoint does not take: at them it fails."""
+        failed = False
+
+        async def unless_failed(message: Message) -> None:
+            nonlocal failed
+            failed = failed or message.get("status") == 500
+            if not failed:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, unless_failed)
+        except Exception:
+            if not failed:
+                raise
+            _log.info("A call of an endpoint failed", exc_info=True)
+        if failed:
+            sentence = "The endpoint takes other values; /gradio_api/info tells which."
+            await refusal(scope, 422, "INVALID_CALL", sentence)(scope, receive, send)
 
     def _document(self, scope: Scope, body: bytes) -> Any:
         """The JSON of a request as Gradio is to read it. Raises HTTPException."""
@@ -156,7 +184,7 @@ class GradioGate:
         if not isinstance(document, dict):
             raise HTTPException(400, "The body must be a JSON object.")
         try:
-            document = _with_uploads_only(document)
+            document = {name: _with_uploads_only(value) for name, value in document.items()}
         except UnsafeFileError:
             if not scope["path"].rstrip("/").endswith("/queue/join"):
                 raise HTTPException(400, _NO_UPLOAD) from None
@@ -171,7 +199,7 @@ class GradioGate:
             self._reach_by_loopback(scope)
         return document
 
-    def _event(self, scope: Scope, document: dict[str, Any]) -> BlockFunction | None:
+    def _event(self, scope: Scope, document: dict[str, Any]) -> BlockFunction:
         """The event that a request asks for. Raises HTTPException for what is no such request."""
         session = document.get("session_hash")
         if session is not None and not (isinstance(session, str) and _SESSION.fullmatch(session)):
@@ -179,7 +207,10 @@ class GradioGate:
         events, path = self._blocks.fns, scope["path"].rstrip("/")
         if not path.endswith("/queue/join"):
             name = path.rpartition("/")[2]
-            return next((event for event in events.values() if event.api_name == name), None)
+            named = (each for each in events.values() if each.api_visibility == "public")
+            if event := next((each for each in named if each.api_name == name), None):
+                return event
+            raise HTTPException(404, "There is no endpoint of that name.")
         index, data = document.get("fn_index"), document.get("data")
         if type(index) is not int or index not in events or session is None:
             raise HTTPException(404, "There is no such event; load the page again.")
@@ -187,7 +218,7 @@ class GradioGate:
             raise HTTPException(422, "The event lacks values; load the page again.")
         return events[index]
 
-    def _check_share(self, caller: Caller, event: BlockFunction | None, session: str) -> None:
+    def _check_share(self, caller: Caller, event: BlockFunction, session: str) -> None:
         """Raises HTTPException where the caller has too many events under way, or too many in the
         group of events in which this one waits, or does not listen to what he has asked for."""
         queue = self._blocks._queue
@@ -201,16 +232,17 @@ class GradioGate:
         unheard = sum(
             who == caller.visitor and name not in self._heard for name, who in self._owners.items()
         )
-        most = MOST_EVENTS
-        if event and isinstance(event.concurrency_limit, int):
-            most = 2 * event.concurrency_limit
+        limit = event.concurrency_limit
+        most = 2 * limit if isinstance(limit, int) else MOST_EVENTS
+        if self._owners.get(session, caller.visitor) != caller.visitor:
+            raise HTTPException(404, "There is no such session; load the page again.")
         try:
             self._events.take(caller.visitor)
         except TooManyError as error:
             raise HTTPException(429, str(error), error.headers) from None
         if (
             len(groups) >= MOST_EVENTS
-            or (event and groups.count(event.concurrency_id) >= most)
+            or groups.count(event.concurrency_id) >= most
             or (unheard >= MOST_UNHEARD and session not in self._owners)
         ):
             raise HTTPException(
@@ -224,6 +256,11 @@ class GradioGate:
             pair.partition("=")[::2] for pair in scope["query_string"].decode("latin-1").split("&")
         )
         session = unquote(query.get("session_hash", ""))
+        visitor = scope["kolbo.caller"].visitor
+        if self._owners.get(session, visitor) != visitor:
+            answer = refusal(scope, 404, "NOT_FOUND", "There is no such session.")
+            await answer(scope, receive, send)
+            return
         self._heard[session] = self._heard.get(session, 0) + 1
         try:
             await self._app(scope, receive, send)

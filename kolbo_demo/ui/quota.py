@@ -80,13 +80,14 @@ class Quota:
         self._watched.append((root, busy))
 
     def own(self, folder: Path, visitor: str) -> None:
-        """Note whose a new unit is."""
+        """Note whose a unit is; one that is somebody's stays his."""
         owner = self._digest(visitor)
-        with self._lock:
-            self._owners[folder] = owner
         if owner:
-            with private(folder / _OWNER) as file:
+            with contextlib.suppress(FileExistsError), private(folder / _OWNER) as file:
                 file.write(owner.encode())
+        with self._lock:
+            self._owners.pop(folder, None)
+            self._owner(folder)
 
     def owns(self, folder: Path, visitor: str) -> bool:
         """Whether a unit is a visitor's."""

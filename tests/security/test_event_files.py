@@ -335,3 +335,35 @@ def test_events_that_there_are_not(site: Site, config: dict[str, Any]) -> None:
     headers = {"Content-Type": "application/json"}
     assert requests.post(url, data=twice, headers=headers, timeout=10).ok
     assert "upload it again" in outcome(site, "twice")
+
+
+def test_calls_that_there_are_not(site: Site, config: dict[str, Any]) -> None:
+    """By name, as `curl` calls endpoints: none is answered 500, none logs a traceback."""
+    private = [each["api_name"] for each in config["dependencies"]
+               if each["api_visibility"] == "private" and each["api_name"]]  # fmt: skip
+    for name, body, status in (
+        ("nosuch", {"data": []}, 404),
+        ("v2/nosuch", {}, 404),
+        ("v2/models", {"odd": 1}, 422),
+        ("v2/status", {}, 422),
+        ("status", {"data": "x"}, 422),
+        ("models", {"path": "", "data": ["local"]}, 200),
+        ("models", {"url": "http://127.0.0.1:9/", "data": ["local"]}, 200),
+        *((name, {"data": []}, 404) for name in private[:3]),
+    ):
+        answer = requests.post(f"{site.url}/gradio_api/call/{name}", json=body, timeout=10)
+        assert answer.status_code == status, (name, body, answer.text)
+
+
+def test_a_session_is_its_visitor_s(tmp_path: Path, config: dict[str, Any]) -> None:
+    index, count = source_event(config)
+    with serve(tmp_path, KOLBO_TRUSTED_PROXIES="127.0.0.1") as behind:
+        mine, other = ({"X-Forwarded-For": told} for told in ("203.0.113.7", "198.51.100.20"))
+        body = {"data": [None] * count, "fn_index": index, "session_hash": "mine"}
+        joined = f"{behind.url}/gradio_api/queue/join"
+        assert requests.post(joined, json=body, headers=mine, timeout=10).ok
+        assert requests.post(joined, json=body, headers=other, timeout=10).status_code == 404
+        heard = f"{behind.url}/gradio_api/queue/data?session_hash=mine"
+        assert requests.get(heard, headers=other, timeout=10).status_code == 404
+        with requests.get(heard, headers=mine, stream=True, timeout=10) as stream:
+            assert stream.ok
