@@ -93,8 +93,10 @@ class Calm:
     def unmoved(self, took: list[tuple[str, float]], start: float | None = None) -> None:
         """Another visitor notices little: a second for an answer and five for a start, or some
         times what they take at rest where the machine is that slow."""
-        health = [seconds for path, seconds in took if path == "/healthz"]
-        assert max(health) < max(ANSWER_SECONDS, 10 * self.answer)
+        health = sorted(seconds for path, seconds in took if path == "/healthz")
+        # Of a few answers one may meet a moment in which this machine does something else.
+        assert health[int(0.9 * (len(health) - 1))] < max(ANSWER_SECONDS, 10 * self.answer)
+        assert health[-1] < 5 * max(ANSWER_SECONDS, 10 * self.answer)
         assert statistics.median(seconds for _, seconds in took) < max(0.5, 5 * self.answer)
         assert start is None or start < max(START_SECONDS, 3 * self.start)
 

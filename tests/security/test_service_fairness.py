@@ -207,7 +207,7 @@ class Upload:
         self.socket = socket.create_connection((url.hostname or "", url.port or 0), timeout=60)
         part = b'--b\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
         self.socket.sendall(
-            f"POST {url.path}/v1/generate/lipsync HTTP/1.1\r\nHost: x\r\n"
+            f"POST {url.path}/v1/generate/lipsync HTTP/1.1\r\nHost: {url.netloc}\r\n"
             f"X-API-Key: {key or api.key}\r\nContent-Length: {announced}\r\n"
             "Content-Type: multipart/form-data; boundary=b\r\n\r\n".encode()
             + part
