@@ -31,6 +31,7 @@ from PIL import Image
 from kolbo_demo.child import Child, Heard, Message
 from kolbo_demo.confine import Files, confine, confine_picture, seal, unreadable
 from kolbo_demo.magic import UNREADABLE, Media, MediaError
+from kolbo_demo.rotation import Rotation
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def preview(path: Path, pixels: int, at: float = 0.0) -> Image.Image:
 
 
 def _ask(what: str, path: Path, **more: object) -> dict[str, Any]:
-    with _turns:
+    with _turns.turn():
         answer = _looker.ask(str(Path(path).absolute()), what=what, **more)
     if fault := answer.get("fault"):
         _log.error("looking at a file failed: %s", fault)
@@ -131,7 +132,7 @@ class _Looker:
 
 
 _looker = _Looker()
-_turns = threading.BoundedSemaphore(_AT_ONCE)
+_turns = Rotation(_AT_ONCE)
 
 
 # From here on: the child.

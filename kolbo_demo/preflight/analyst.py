@@ -14,6 +14,7 @@ from kolbo_demo.confine import CHATTER_BYTES, OUTPUT_BYTES, Files
 from kolbo_demo.container import MediaError
 from kolbo_demo.forks import Forks
 from kolbo_demo.preflight.reports import Picture, Source, Stretch, Voice
+from kolbo_demo.rotation import Rotation
 
 AT_ONCE = 2
 """Files that are looked at at the same time; further visitors wait."""
@@ -74,7 +75,7 @@ class Analyst:
 
     def __init__(self) -> None:
         self._turns = threading.Semaphore(AT_ONCE)
-        self._makes = threading.Semaphore(1)
+        self._makes = Rotation()
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         # glibc reserves 64 MB of address space a thread otherwise.
@@ -125,18 +126,15 @@ class Analyst:
         """A new file of a file, one at a time: `cut_source` and `cut_voice` of `lengths`, or
         `mark`. Raises MediaError, and StoppedError once `wanted` says no; `output` is whole or not
         there."""
-        while not self._makes.acquire(timeout=CHECK_SECONDS):
-            if not wanted():
+        with self._makes.turn(wanted) as held:
+            if not held:
                 raise StoppedError
-        try:
             # A folder of its own is all that the child can write to.
             with tempfile.TemporaryDirectory(prefix=".", dir=output.absolute().parent) as folder:
                 part = Path(folder, "part")
                 request = {"what": what, "output": str(part), **more}
                 self._ask(request, path, MAKE_SECONDS, wanted, folder)
                 part.replace(output)
-        finally:
-            self._makes.release()
 
     def _look(self, what: str, path: Path, **more: object) -> dict[str, Any]:
         if not self._turns.acquire(timeout=LOOK_SECONDS):

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
 
 from kolbo_demo.service.errors import ServiceError
-from kolbo_demo.service.gate import Gate, Site
+from kolbo_demo.service.gate import Gate
 from kolbo_demo.service.guard import Guard
 from kolbo_demo.service.health import Health
 from kolbo_demo.service.http_server import ConnectionLimits, Server
@@ -22,6 +22,7 @@ from kolbo_demo.service.jobs import Jobs
 from kolbo_demo.service.limits import Keys, Limits
 from kolbo_demo.service.retention import Retention
 from kolbo_demo.service.routes import Api
+from kolbo_demo.service.site import Site
 from kolbo_demo.settings import Settings
 
 START_SECONDS = 30.0

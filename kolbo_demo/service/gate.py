@@ -5,16 +5,14 @@ sends no permission for cross-origin reads, bounds bodies that are not uploads, 
 visitor has under way, and drops headers by which a caller would choose the server's address.
 """
 
-import asyncio
 import base64
-import contextlib
 import hmac
 import ipaddress
 import json
-import re
 import secrets
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -25,17 +23,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.address import is_loopback
 from kolbo_demo.contract import ErrorReply
-from kolbo_demo.json_bounds import check_json
-from kolbo_demo.settings import Settings, space_host
+from kolbo_demo.service.bodies import BodyError, drain, read_body, replay
+from kolbo_demo.service.site import Site, is_address, split_host
 
-MAX_BODY_BYTES = 1024 * 1024
-"""Of a request that is no upload."""
 MOST_AT_ONCE = 96
 """Requests of one visitor under way, streams of events included; a page holds two of those."""
-_BODY_SECONDS = 30.0
-"""For the whole of such a body to arrive."""
-_DRAIN_BYTES = 32 * 1024 * 1024
-_DRAIN_SECONDS = 10.0
 
 FORWARDED = frozenset(
     {
@@ -55,8 +47,9 @@ _ADDRESSING = frozenset(
 proxy tells is in the ASGI scope already; the host is taken over where the site has that name."""
 _CALLER = "x-kolbo-caller"
 _SCOPE = "kolbo.caller"
-_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9._-]{0,252}))(?::([0-9]{1,5}))?")
+_SEALED_SECONDS = 60.0
 _PORTS = {"http": 80, "https": 443}
+_OWNER = "owner"
 _UNKNOWN = "unknown"
 """All callers without an address together: a header of a careless proxy may name anything."""
 OPEN_PATHS = ("/api/v1/results/",)
@@ -95,58 +88,6 @@ def visitor_of(host: str | None) -> str:
     return str(address)
 
 
-@dataclass(frozen=True)
-class Site:
-    """The host names under which a server answers."""
-
-    loopback: bool = True
-    """Whether it listens on loopback only. Then a name must be that of loopback, with the port."""
-    names: frozenset[str] = frozenset()
-    """More names, each with any port or, as `name:port`, with that one."""
-    space: str | None = None
-    """The name of a Hugging Face Space, whose frame on huggingface.co may show the page."""
-    any_name: bool = False
-    """For a service that takes a key with every request: a page of another name has no key."""
-
-    @classmethod
-    def of(cls, settings: Settings, host: str, *, any_name: bool = False) -> "Site":
-        """The site of a server that listens on `host`."""
-        space = space_host()
-        loopback = is_loopback(host) and space is None
-        own = frozenset() if loopback or _address(host) else frozenset({host.lower()})
-        return cls(loopback, settings.allowed_hosts | own, space, any_name)
-
-    def serves(self, host: str, server: tuple[str, int | None] | None) -> bool:
-        """Whether a Host header names this server; `server` is the address that was reached.
-
-        Without `names` a server that others reach answers to addresses and to names that public
-        DNS cannot give to it, so that no website can rebind its own name to this server.
-        """
-        found = _split(host)
-        if found is None:
-            return False
-        name, port = found
-        if name in self.names or f"{name}:{port or 80}" in self.names or name == self.space:
-            return True
-        address = _address(name)
-        if self.loopback:
-            here = name == "localhost" or (address is not None and address.is_loopback)
-            own = address is None or not server or str(address) in {server[0], "127.0.0.1", "::1"}
-            return here and own and (not server or (port or 80) == server[1])
-        if self.any_name or address is not None:
-            return True
-        return "." not in name or name.endswith(".local")
-
-    @property
-    def frame_ancestors(self) -> str:
-        """The pages that may frame this one, as a Content-Security-Policy has them."""
-        more = [] if self.space is None else ["https://huggingface.co"]
-        for name in sorted(self.names):
-            where = name if ":" in name.rpartition("]")[2] else f"{name}:*"
-            more += [f"http://{where}", f"https://{where}"]
-        return " ".join(["'self'", *more])
-
-
 class Gate:
     """ASGI middleware, the outermost one."""
 
@@ -182,7 +123,7 @@ class Gate:
         if refused is None and (token := self._token_in(scope)) is not None:
             refused = self._with_cookie(scope, headers, token)
         if refused is not None:
-            await _drain(receive)
+            await drain(receive)
             await refused(scope, receive, send)
             return
         caller = self._caller(scope, headers)
@@ -207,10 +148,10 @@ class Gate:
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._bounded(scope):
             try:
-                body = await _body(receive)
-            except _BodyError as error:
+                body = await read_body(receive)
+            except BodyError as error:
                 if error.status != 400:  # else all of it was read
-                    await _drain(receive)
+                    await drain(receive)
                 answer = refusal(scope, error.status, error.code, str(error))
                 await answer(scope, receive, send)
                 return
@@ -249,7 +190,7 @@ class Gate:
     def _host(self, headers: Headers) -> str:
         """The host name under which the visitor's browser knows the server."""
         told = headers.get("x-forwarded-host", "").partition(",")[0].strip().lower()
-        found = _split(told)
+        found = split_host(told)
         if found and (found[0] in self._site.names or found[0] == self._site.space):
             return told
         return headers["host"].lower()
@@ -260,13 +201,16 @@ class Gate:
             port = url.port
         except ValueError:
             return False
-        own = _split(host)
-        if url.scheme not in _PORTS or own is None or url.path or url.query:
+        own = split_host(host)
+        name = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname or ""
+        whole = f"{url.scheme}://{name}" + ("" if port is None else f":{port}")
+        if url.scheme not in _PORTS or own is None or origin != whole:
             return False
-        if own[0] == self._site.space and url.scheme != "https":
-            return False
-        name = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+        if name == self._site.space:
+            return url.scheme == "https" and port is None
         usual = _PORTS[url.scheme]
+        if {name, f"{name}:{port or usual}"} & self._site.names:  # whatever Host a proxy gives
+            return True
         # A proxy may name no port, or its own: the scheme of the origin says which is meant.
         return name == own[0] and (port or usual) == (own[1] or usual)
 
@@ -276,7 +220,7 @@ class Gate:
             return passed
         client = scope.get("client")
         peer = client[0] if client else ""
-        host = _split(headers["host"])
+        host = split_host(headers["host"])
         owner = (
             self._private
             and (client is None or is_loopback(peer))
@@ -285,7 +229,9 @@ class Gate:
             and not any(name in FORWARDED or name.startswith("x-forwarded") for name in headers)
             and self._knows_token(scope, headers)
         )
-        return Caller(visitor_of(peer) if _is_address(peer) else _UNKNOWN, owner)
+        if owner:  # with limits that no other user of the machine uses up
+            return Caller(_OWNER, owner=True)
+        return Caller(visitor_of(peer) if is_address(peer) else _UNKNOWN)
 
     def _own(self, scope: Scope, headers: Headers, caller: Caller) -> Scope:
         """The scope without headers that would choose addresses, the caller in it.
@@ -304,7 +250,8 @@ class Gate:
         return {**scope, "headers": kept, _SCOPE: caller, "client": (caller.visitor, 0)}
 
     def _sealed(self, caller: Caller) -> bytes:
-        text = base64.urlsafe_b64encode(json.dumps([caller.visitor, caller.owner]).encode())
+        told = [caller.visitor, caller.owner, time.monotonic()]
+        text = base64.urlsafe_b64encode(json.dumps(told).encode())
         return text + b"." + hmac.digest(self._secret, text, "sha256").hex().encode()
 
     def _opened(self, sealed: str) -> Caller | None:
@@ -312,8 +259,8 @@ class Gate:
         expected = hmac.digest(self._secret, text.encode("latin-1", "replace"), "sha256").hex()
         if not hmac.compare_digest(seal.encode(), expected.encode()):
             return None
-        visitor, owner = json.loads(base64.urlsafe_b64decode(text))
-        return Caller(visitor, owner)
+        visitor, owner, made = json.loads(base64.urlsafe_b64decode(text))
+        return Caller(visitor, owner) if time.monotonic() - made < _SEALED_SECONDS else None
 
     def _token_in(self, scope: Scope) -> str | None:
         """The owner's token in the address, if there is one."""
@@ -345,74 +292,10 @@ class Gate:
         return scope["path"].rstrip("/") not in self._uploads
 
 
-class _BodyError(Exception):
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
-
-
 def _cookie_name(headers: Headers) -> str:
     """Cookies of one host are shared by all its ports."""
-    found = _split(headers["host"].lower())
+    found = split_host(headers["host"].lower())
     return f"kolbo-owner-{(found and found[1]) or 80}"
-
-
-async def _body(receive: Receive) -> bytes:
-    """The whole body. Raises _BodyError where it is too long, too slow, or JSON out of bounds."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for chunk in _chunks(receive):
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise _BodyError(
-                        413,
-                        "BODY_TOO_LARGE",
-                        f"The request is over {MAX_BODY_BYTES >> 20} MB; upload files instead of "
-                        "sending them along.",
-                    )
-    except TimeoutError:
-        raise _BodyError(408, "REQUEST_TIMEOUT", "The request took too long to arrive.") from None
-    try:
-        check_json(bytes(body))
-    except ValueError as error:
-        raise _BodyError(400, "INVALID_JSON", str(error)) from None
-    return bytes(body)
-
-
-async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return
-        more = message.get("more_body", False)
-        yield message.get("body", b"")
-
-
-async def _drain(receive: Receive) -> None:
-    """Read on for a while: an answer to a caller who is still sending is lost to most clients."""
-    left = _DRAIN_BYTES
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            async for chunk in _chunks(receive):
-                left -= len(chunk)
-                if left < 0:
-                    return
-
-
-def replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body which was read before."""
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again
 
 
 def refusal(scope: Scope, status: int, code: str, sentence: str) -> Response:
@@ -431,29 +314,10 @@ def refusal(scope: Scope, status: int, code: str, sentence: str) -> Response:
 def _is_foreign(scope: Scope, headers: Headers) -> bool:
     """Whether another website's page loads this, as current browsers tell; its links may lead
     here."""
-    if headers.get("sec-fetch-site") not in {"cross-site", "same-site"}:
+    if headers.get("sec-fetch-site", "").lower() not in {"cross-site", "same-site"}:
         return False
     if scope["method"] in {"GET", "HEAD"}:
         if headers.get("sec-fetch-mode") == "navigate":
             return False
         return not scope["path"].startswith(OPEN_PATHS)
     return True
-
-
-def _split(host: str) -> tuple[str, int | None] | None:
-    """Name, in lower case, and port of a Host header; None for what is no such thing."""
-    found = _HOST.fullmatch(host.lower())
-    if found is None:
-        return None
-    return found[1], int(found[2]) if found[2] else None
-
-
-def _is_address(host: str) -> bool:
-    return _address(host.partition("%")[0]) is not None
-
-
-def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return None

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 import gradio as gr
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from gradio.data_classes import ListFiles
 from pydantic import BaseModel, Field
@@ -23,6 +23,7 @@ from kolbo_demo.ui.batches import ARCHIVE, Batches, View
 from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.quota import counted
+from kolbo_demo.ui.share import ANSWERS, Share
 from kolbo_demo.ui.texts import language_of, say, shown, speaking
 
 _SERVED = {
@@ -50,12 +51,13 @@ class Asked(BaseModel):
 
 def router(batches: Batches) -> APIRouter:
     """The page's own routes. Who names a ticket may see, stop and delete what is under it."""
-    routes = APIRouter(prefix="/batches", include_in_schema=False)
+    answers = [Depends(Share(ANSWERS))]
+    routes = APIRouter(prefix="/batches", include_in_schema=False, dependencies=answers)
 
     @routes.post("")
     def look(asked: Asked, request: Request) -> list[dict[str, Any]]:
         with speaking(language_of(request)):
-            return [card(batches, ticket) for ticket in asked.tickets]
+            return [card(batches, ticket) for ticket in dict.fromkeys(asked.tickets)]
 
     @routes.post("/{ticket}/stop")
     def stop(ticket: str) -> None:
@@ -72,7 +74,8 @@ def router(batches: Batches) -> APIRouter:
         path = batches.file(ticket, name) if media_type else None
         if path is None:
             return PlainTextResponse("Not here any more.", status_code=404)
-        return FileResponse(path, media_type=media_type, filename=name)
+        private = {"Cache-Control": "private, no-cache"}
+        return FileResponse(path, media_type=media_type, filename=name, headers=private)
 
     return routes
 

@@ -6,17 +6,17 @@ broke are all the same: it asks again.
 """
 
 import json
-import threading
 import time
 from html import escape
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
 
 from kolbo_demo.beside import beside
 from kolbo_demo.media import MediaError
+from kolbo_demo.rotation import CALLER, Rotation
 from kolbo_demo.service.gate import Caller, caller_of
 from kolbo_demo.sheet import csv_text
 from kolbo_demo.ui import model_comparison, sync_report, views
@@ -24,6 +24,7 @@ from kolbo_demo.ui.access import CLOUD
 from kolbo_demo.ui.generate import Run
 from kolbo_demo.ui.kept import REPORT, RESULT, SUBTITLES, THUMBNAIL, Record
 from kolbo_demo.ui.runs import Runs, fetchable
+from kolbo_demo.ui.share import ANSWERS, WORK, Share
 from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.texts import language_of, say, speaking
 
@@ -51,7 +52,9 @@ _STATES = {
     "cancelled": "status.cancelled",
 }
 
-_MAKING = threading.Lock()
+_PRIVATE = {"Cache-Control": "private, max-age=3600"}
+
+_MAKING = Rotation()
 """Putting videos together keeps a core busy: one at a time."""
 
 Card = dict[str, Any]
@@ -80,13 +83,14 @@ class Beside(BaseModel):
 
 def router(runs: Runs, reports: Reports) -> APIRouter:
     """The page's own routes. Who names a ticket may see, cancel and delete what is under it."""
-    routes = APIRouter(prefix="/cards", include_in_schema=False)
+    answers, work = [Depends(Share(ANSWERS))], [Depends(Share(WORK))]
+    routes = APIRouter(prefix="/cards", include_in_schema=False, dependencies=answers)
 
     @routes.post("")
     def look(asked: Asked, request: Request) -> list[Card]:
         with speaking(language_of(request)):
             caller = caller_of(request)
-            return [card(runs, reports, ticket, caller) for ticket in asked.tickets]
+            return [card(runs, reports, ticket, caller) for ticket in dict.fromkeys(asked.tickets)]
 
     @routes.post("/{ticket}/cancel")
     def cancel(ticket: str, request: Request) -> Card:
@@ -101,9 +105,10 @@ def router(runs: Runs, reports: Reports) -> APIRouter:
             runs.delete(ticket)
             return card(runs, reports, ticket)
 
-    @routes.post("/{ticket}/beside")
+    @routes.post("/{ticket}/beside", dependencies=work)
     def side_by_side(ticket: str, other: Other, request: Request) -> Beside:
         """Makes one video of this result and its source, or another result."""
+        CALLER.set(caller_of(request).visitor)
         with speaking(language_of(request)):
             return put_beside(runs, ticket, other.ticket)
 
@@ -113,8 +118,11 @@ def router(runs: Runs, reports: Reports) -> APIRouter:
         ticket: Annotated[list[Ticket], Query(max_length=MOST_TICKETS)],
     ) -> Response:
         """Models that were compared, for other programs."""
-        found = [record for each in ticket if (record := runs.kept.get(each))]
-        rows = [model_comparison.figures(record, reports.of(record)) for record in found]
+        found = [record for each in dict.fromkeys(ticket) if (record := runs.kept.get(each))]
+        rows = [
+            model_comparison.figures(record, reports.of(record) if record.end == "done" else None)
+            for record in found
+        ]
         if form == "json":
             text = json.dumps(rows, indent=2, ensure_ascii=False)
         else:
@@ -122,13 +130,15 @@ def router(runs: Runs, reports: Reports) -> APIRouter:
         named = {"Content-Disposition": f'attachment; filename="models.{form}"'}
         return Response(text, media_type=_TABLES[form], headers=named)
 
-    @routes.get("/{ticket}/before")
-    def before(ticket: str) -> Response:
+    @routes.get("/{ticket}/before", dependencies=work)
+    def before(ticket: str, request: Request) -> Response:
+        CALLER.set(caller_of(request).visitor)
         record = runs.kept.get(ticket)
         path = runs.kept.before(record) if record else None
         if path is None:
             return PlainTextResponse("Not here any more.", status_code=404)
-        return FileResponse(path, media_type=_SHOWN.get(path.suffix, "video/mp4"))
+        kind = _SHOWN.get(path.suffix, "video/mp4")
+        return FileResponse(path, media_type=kind, headers=_PRIVATE)
 
     @routes.get("/{ticket}/{name}")
     def file(ticket: str, name: str, download: bool = False) -> Response:
@@ -142,7 +152,7 @@ def router(runs: Runs, reports: Reports) -> APIRouter:
             path,
             media_type=_SERVED[name],
             filename=saved,
-            headers={"Cache-Control": "private, max-age=3600"},
+            headers=_PRIVATE,
         )
 
     return routes
@@ -195,7 +205,7 @@ def put_beside(runs: Runs, ticket: str, other: str | None) -> Beside:
     if left is None or right is None:
         return Beside(problem=say("compare.none"))
     try:
-        with _MAKING:
+        with _MAKING.turn():
             beside(left, right, kept.folder(ticket) / BESIDE)
     except MediaError as error:
         return Beside(problem=str(error))

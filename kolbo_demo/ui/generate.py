@@ -15,6 +15,7 @@ from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.voice import speak
 from kolbo_demo.media import MediaError
 from kolbo_demo.preflight import Analyst, StoppedError
+from kolbo_demo.rotation import CALLER, Rotation
 from kolbo_demo.save import save
 from kolbo_demo.ui import subtitles
 from kolbo_demo.ui.edits import edited
@@ -24,7 +25,7 @@ from kolbo_demo.ui.texts import say
 
 Spending = Callable[[Path | str], AbstractContextManager[object]]
 
-SPEAKING = threading.Lock()
+SPEAKING = Rotation()
 """Speaking words keeps a core busy: one visitor's at a time."""
 
 FOLLOW_SECONDS = 24 * 3600.0
@@ -90,12 +91,14 @@ class Run:
         analyst: Analyst | None = None,
         mark: bool = False,
         stamp: bool = False,
+        visitor: str = "",
     ) -> None:
         """`work` is what to ask for, or a generation to take up again. The video is put into
         `folder`. `on_change` hears of every new stage, on whichever thread it comes about.
         `spending` goes around the start: it may refuse it, and counts what was started. `analyst`
         cuts files. `mark` has the picture say that it is AI-generated: where the API does not see
-        to it, the result is marked here. `stamp` writes that into the metadata of a result."""
+        to it, the result is marked here. `stamp` writes that into the metadata of a result. Where
+        work waits for turns, it waits for those of `visitor`."""
         self._client = client
         self._work = work
         self._folder = folder
@@ -103,6 +106,7 @@ class Run:
         self._spending: Spending = spending or nullcontext
         self._analyst = analyst or Analyst()
         self._mark, self._stamp = mark, stamp
+        self._visitor = visitor
         self._cancel = threading.Event()
         self._lock = threading.RLock()
         self._generation = work if isinstance(work, Generation) else None
@@ -170,6 +174,7 @@ class Run:
             self._on_change(stage)
 
     def _run(self) -> None:
+        CALLER.set(self._visitor)
         try:
             self._follow(self._generation or self._accepted())
         except (_StoppedError, StoppedError, GenerationCancelledError):
@@ -244,7 +249,7 @@ class Run:
             return request.voice
         self._show(Stage(say("status.speaking")))
         path = self._folder / SPOKEN
-        with SPEAKING:
+        with SPEAKING.turn(self._wanted):
             self._stop_here()
             speak(request.words, path, request.speed)
         subtitles.write(request.words, path, self._folder / SUBTITLES)

@@ -8,24 +8,26 @@ only.
 import json
 import logging
 import mimetypes
+import os
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import gradio as gr
 from gradio.block_function import BlockFunction
 from gradio.events import api
 from gradio.mcp import GradioMCPServer
 from gradio.utils import get_upload_folder
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.safe_file import UnsafeFileError, regular_file
-from kolbo_demo.service.gate import Caller, caller_of, refusal, replay
+from kolbo_demo.service.bodies import replay
+from kolbo_demo.service.gate import Caller, caller_of, refusal
 from kolbo_demo.service.limits import TooManyError, Window
+from kolbo_demo.ui.sessions import Sessions
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +82,7 @@ class GradioGate:
         self._refusing = next(index for index, event in blocks.fns.items() if event.fn is _refuse)
         self._examples = frozenset(path.resolve() for path in examples)
         self._events = Window(EVENTS_A_MINUTE)
+        self._sessions = Sessions(blocks)
         self._heard: dict[str, int] = {}
         """How many streams listen to a session."""
         self._owners: dict[str, str] = {}
@@ -139,7 +142,11 @@ class GradioGate:
         body = message.get("body", b"")
         try:
             if body.strip():
-                body = json.dumps(self._document(scope, body)).encode()
+                body = json.dumps(self._document(scope, body), ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # half of a pair of surrogates, which no file can hold
+            answer = refusal(scope, 400, "INVALID_JSON", "The text holds half a character.")
+            await answer(scope, receive, send)
+            return
         except HTTPException as error:
             answer = refusal(scope, error.status_code, "REFUSED", error.detail)
             answer.headers.update(error.headers or {})
@@ -250,12 +257,11 @@ class GradioGate:
             )
         if session:
             self._owners[session] = caller.visitor
+        self._sessions.note(session, caller.visitor)
 
     async def _listen(self, scope: Scope, receive: Receive, send: Send) -> None:
-        query = dict(
-            pair.partition("=")[::2] for pair in scope["query_string"].decode("latin-1").split("&")
-        )
-        session = unquote(query.get("session_hash", ""))
+        sessions = QueryParams(scope["query_string"]).getlist("session_hash")
+        session = sessions[0] if len(sessions) == 1 else ""
         visitor = scope["kolbo.caller"].visitor
         if self._owners.get(session, visitor) != visitor:
             answer = refusal(scope, 404, "NOT_FOUND", "There is no such session.")
@@ -276,6 +282,9 @@ class GradioGate:
         server: GradioMCPServer | None = self._blocks.mcp_server_obj
         if server is not None and server._local_url is None and scope.get("server"):
             host, port = scope["server"]
+            # Not through a proxy of the environment, which would see the visitor's key.
+            for name in ("NO_PROXY", "no_proxy"):
+                os.environ[name] = ",".join(filter(None, [os.environ.get(name), host]))
             server._local_url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 

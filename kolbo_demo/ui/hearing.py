@@ -14,6 +14,8 @@ from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.voice import FASTEST, SLOWEST, speak
 from kolbo_demo.media import MediaError
 from kolbo_demo.preflight import Analyst, Voice
+from kolbo_demo.rotation import CALLER
+from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui.events import LOOKING
 from kolbo_demo.ui.generate import SPEAKING
 from kolbo_demo.ui.texts import say, shown
@@ -131,12 +133,13 @@ class Hearing:
         except MediaError as error:
             return Heard(Path(path), problem=str(error))
 
-    def _speak(self, words: str, speed: float) -> tuple[Any, Heard]:
+    def _speak(self, asked_by: gr.Request, words: str, speed: float) -> tuple[Any, Heard]:
         said = as_said(words, speed)
+        CALLER.set(caller_of(asked_by).visitor)
         try:
             with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
                 path = Path(folder) / "words.wav"
-                with SPEAKING:
+                with SPEAKING.turn():
                     speak(words, path, speed)
                 voice = self._analyst.voice(path)
                 with wave.open(str(path)) as file:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from kolbo_demo import clock
 from kolbo_demo.contract import Status
 from kolbo_demo.media import MediaError, kind_of
+from kolbo_demo.rotation import CALLER
 from kolbo_demo.sandbox import preview
 from kolbo_demo.ui.folders import Folders, linked
 from kolbo_demo.ui.inputs import Edit, Request
@@ -116,10 +117,15 @@ class Kept(Folders):
             mark=request.mark,
             group=group,
         )
-        if record.source and record.source.file:
-            _thumbnail(folder / record.source.file, folder / THUMBNAIL)
         self.save(record)
         return record
+
+    def picture(self, record: Record, visitor: str = "") -> None:
+        """Makes the thumbnail of a source. Blocks for a turn of the visitor's."""
+        CALLER.set(visitor)
+        folder = self.folder(record.ticket)
+        if record.source and record.source.file:
+            _thumbnail(folder / record.source.file, folder / THUMBNAIL)
 
     def opened(self, generation_id: str, backend: str, visitor: str = "") -> Record:
         """A record of a generation known by its id alone. Raises as `new`."""
@@ -160,10 +166,14 @@ class Kept(Folders):
         if path is None or kind_of(path) == "video":
             return path
         shown = self.folder(record.ticket) / f"{BEFORE}.jpg"
+        failed = shown.with_suffix(".failed")
+        if failed.exists():
+            return None
         if not shown.exists():
             try:
                 picture = preview(path, BEFORE_PIXELS)
             except MediaError:
+                self.write(record.ticket, failed.name, b"")
                 return None
             data = io.BytesIO()
             picture.convert("RGB").save(data, "JPEG", quality=90)

@@ -13,7 +13,8 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.contract import MAX_FILE_BYTES
-from kolbo_demo.service.gate import Gate, Site
+from kolbo_demo.service.gate import Gate
+from kolbo_demo.service.site import Site
 from kolbo_demo.ui import examples, sessions, texts
 from kolbo_demo.ui.event_log import log_events
 from kolbo_demo.ui.gradio_gate import UPLOAD, GradioGate, limit_work

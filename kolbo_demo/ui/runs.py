@@ -66,6 +66,8 @@ class Runs:
         if backend != LOCAL:  # Kolbo's API has no such field: the result is marked here
             request = replace(request, mark=False)
         self._run(client, request, record, spending, visitor)
+        picture = threading.Thread(target=self.kept.picture, args=(record, visitor), daemon=True)
+        picture.start()
         return record
 
     def open(
@@ -152,7 +154,15 @@ class Runs:
         folder = self.kept.folder(record.ticket)
         here = record.backend == LOCAL  # whose results say in their metadata what they are
         run = Run(
-            client, work, folder, changed, spending, self._analyst, record.mark, stamp=not here
+            client,
+            work,
+            folder,
+            changed,
+            spending,
+            self._analyst,
+            record.mark,
+            stamp=not here,
+            visitor=visitor,
         )
         with self._lock:
             if other := self._running.get(record.ticket):

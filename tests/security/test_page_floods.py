@@ -219,13 +219,13 @@ def test_a_body_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.Monke
     from pydantic import SecretStr
 
     from kolbo_demo import ui
-    from kolbo_demo.service import gate
+    from kolbo_demo.service import bodies
     from kolbo_demo.settings import Settings
     from tests.ui.serving import serving
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    monkeypatch.setattr(gate, "_BODY_SECONDS", 0.5)
-    monkeypatch.setattr(gate, "_DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr(bodies, "_BODY_SECONDS", 0.5)
+    monkeypatch.setattr(bodies, "_DRAIN_SECONDS", 0.2)
 
     def drips() -> Iterator[bytes]:
         for _ in range(100):
@@ -295,3 +295,53 @@ def test_events_that_fail_do_not_fill_the_log(tmp_path: Path) -> None:
     assert words not in log
     assert "An event of the page failed" in log
     assert len(log) < 20_000
+
+
+def post(site: Site, path: str, body: object, visitor: str) -> requests.Response:
+    headers = {"X-Forwarded-For": visitor}
+    return requests.post(f"{site.url}{path}", json=body, headers=headers, timeout=60)
+
+
+def test_work_on_cards_leaves_threads_to_others(site: Site, tmp_path: Path) -> None:
+    """Routes answer in threads that all visitors share: of one visitor a bounded number."""
+    with watched(site) as took:
+        ticket = "A" * 22
+        told = flood(
+            lambda _: post(site, f"/cards/{ticket}/beside", {}, ATTACKER).status_code, 200, 40
+        )
+        told += flood(
+            lambda _: post(site, "/cards", {"tickets": [ticket] * 100}, ATTACKER).status_code, 100
+        )
+    assert told[429] > 50
+    assert set(told) <= {200, 429}
+    assert statistics.median(seconds for _, seconds in took) < 0.5
+    cards = post(site, "/cards", {"tickets": [ticket] * 100}, OTHER).json()
+    assert cards == [{"ticket": ticket, "gone": True}], "each ticket once"
+
+
+def test_a_visitor_takes_no_session_of_another(site: Site, config: dict[str, Any]) -> None:
+    """Sessions hold what a page has chosen. Whoever begins many loses his own."""
+    url_event = event_of(config, "source-url", "submit")
+
+    def told(session: str, seen: str, visitor: str) -> str:
+        body = {
+            "data": [None, None, seen, None],
+            "fn_index": url_event["id"],
+            "session_hash": session,
+        }
+        headers = {"X-Forwarded-For": visitor}
+        url = f"{site.url}/gradio_api/queue"
+        joined = requests.post(f"{url}/join", json=body, headers=headers, timeout=10)
+        assert joined.ok, joined.text
+        heard = requests.get(
+            f"{url}/data", params={"session_hash": session}, headers=headers, timeout=30
+        )
+        return heard.text
+
+    link = "http://files.example.com/a.jpg"
+    assert "files.example.com" in told("victim", link, OTHER)
+    for number in range(520):
+        visitor = ATTACKER if number % 2 else "203.0.113.8"  # 600 events a minute each
+        told(f"many{number}", "", visitor)
+    # What is shown is not shown again: only the state of the session knows it.
+    assert "files.example.com" not in told("victim", link, OTHER)
