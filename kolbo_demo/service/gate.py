@@ -64,6 +64,8 @@ class Caller:
     """An address, or the /64 network of one: requests of one visitor share limits."""
     owner: bool = False
     """Whether it is this machine's user at a page that only this machine reaches."""
+    inner: bool = False
+    """Whether this server asks itself for that caller."""
 
 
 def caller_of(request: object) -> Caller:
@@ -260,7 +262,8 @@ class Gate:
         if not hmac.compare_digest(seal.encode(), expected.encode()):
             return None
         visitor, owner, made = json.loads(base64.urlsafe_b64decode(text))
-        return Caller(visitor, owner) if time.monotonic() - made < _SEALED_SECONDS else None
+        fresh = time.monotonic() - made < _SEALED_SECONDS
+        return Caller(visitor, owner, inner=True) if fresh else None
 
     def _token_in(self, scope: Scope) -> str | None:
         """The owner's token in the address, if there is one."""

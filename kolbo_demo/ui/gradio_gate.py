@@ -255,7 +255,7 @@ class GradioGate:
             raise HTTPException(
                 429, "Too much of yours is under way here; wait a moment.", {"Retry-After": "5"}
             )
-        if session:
+        if session and not caller.inner:  # Gradio's MCP server has one for all its callers
             self._owners[session] = caller.visitor
         self._sessions.note(session, caller.visitor)
 
