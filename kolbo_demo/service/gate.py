@@ -177,8 +177,8 @@ class Gate:
                 scope,
                 403,
                 "FORBIDDEN_HOST",
-                "This server is not served under that host name; open it under its own address, or "
-                "have its owner add the name to KOLBO_ALLOWED_HOSTS.",
+                "This page is not served under that host name; open its own address, or have its "
+                "owner add the name to KOLBO_ALLOWED_HOSTS.",
             )
         origins = headers.getlist("origin")
         if all(self._is_own(origin, self._host(headers)) for origin in origins) and (
