@@ -6,7 +6,6 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-from gradio.i18n import I18nData
 
 from kolbo_demo.service.gate import Caller, caller_of
 from kolbo_demo.ui import language, views
@@ -42,7 +41,7 @@ class Header:
                     label=shown("top.key"),
                     show_label=False,
                     container=False,
-                    placeholder=self._key_hint(),
+                    placeholder=shown(self._key_hint(None)),
                     elem_id="api-key",
                     visible=True if cloud else "hidden",
                     html_attributes=gr.InputHTMLAttributes(
@@ -79,16 +78,18 @@ class Header:
             sentence += " " + say("top.about_token" if access.private else "top.about_withheld")
         return views.note(sentence)
 
-    def _key_hint(self) -> I18nData:
+    def _key_hint(self, caller: Caller | None) -> str:
+        """The key of the text in the empty field."""
         access = self._access
-        own = access.own_key() and access.private
-        return shown(
-            "top.key_hint_own" if own else "shared.key_hint" if access.own_key() else "top.key_hint"
-        )
+        if access.own_key(caller) is None:
+            return "top.key_hint"
+        return "top.key_hint_own" if access.is_owner(caller) else "shared.key_hint"
 
     def _switch(self, backend: str, asked_by: gr.Request) -> tuple[str, Any]:
-        about = self._side(backend, caller_of(asked_by))
-        return about, gr.Textbox(visible=True if backend == CLOUD else "hidden")
+        caller = caller_of(asked_by)
+        visible = True if backend == CLOUD else "hidden"
+        hint = say(self._key_hint(caller))
+        return self._side(backend, caller), gr.Textbox(visible=visible, placeholder=hint)
 
 
 def _title() -> str:

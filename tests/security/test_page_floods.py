@@ -297,7 +297,7 @@ def test_events_that_fail_do_not_fill_the_log(tmp_path: Path) -> None:
     assert len(log) < 20_000
 
 
-def post(site: Site, path: str, body: object, visitor: str) -> requests.Response:
+def post(site: Site, path: str, body: Any, visitor: str) -> requests.Response:
     headers = {"X-Forwarded-For": visitor}
     return requests.post(f"{site.url}{path}", json=body, headers=headers, timeout=60)
 
