@@ -90,7 +90,8 @@ class Clip:
         """How luma and colours are mixed in a result that keeps the clip's own."""
         if not self._keeps(first):
             self.matrix = Colorspace.ITU709
-        self._reformatter = VideoReformatter()  # kept: making its tables for HDR takes seconds
+        self._reformatter = VideoReformatter()
+        self._fitter = VideoReformatter()  # kept: making its tables for HDR takes seconds
         self._playing: Generator[VideoFrame] | None = None
 
     def __enter__(self) -> Self:
@@ -261,13 +262,19 @@ class Clip:
             frame,
             width,
             height,
-            "rgb24",
+            "gbrp16le" if wide else "rgb24",
             src_colorspace=_matrix(frame) if untagged else None,
             interpolation=_TO_RGB,
-            dst_color_trc=ColorTrc.BT709 if wide else None,
-            dst_color_primaries=ColorPrimaries.BT709 if wide else None,
             threads=self._threads,
         )
+        if wide:  # a step of its own: swscale spoils planes of half size that it fits as well
+            converted = self._fitter.reformat(
+                converted,
+                format="rgb24",
+                dst_color_trc=ColorTrc.BT709,
+                dst_color_primaries=ColorPrimaries.BT709,
+                threads=self._threads,
+            )
         rgb = self._orientation.apply(converted.to_ndarray())[: self.height, : self.width]
         return rgb.copy() if converted is frame else np.ascontiguousarray(rgb)
 

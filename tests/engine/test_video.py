@@ -417,6 +417,43 @@ def test_hdr_becomes_a_sane_picture(tmp_path):
     assert highlight >= white
 
 
+P3, BT2020 = 12, 9
+TO_BT709 = {
+    P3: [[1.2249, -0.2247, 0], [-0.0420, 1.0419, 0], [-0.0197, -0.0786, 1.0979]],
+    BT2020: [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
+}
+"""Linear light of SMPTE EG 432-1 and ITU-R BT.2087 in that of BT.709."""
+COLOURS = ((200, 60, 50), (60, 160, 70), (50, 70, 190), (224, 172, 140), (90, 60, 45), (128,) * 3)
+
+
+@pytest.mark.parametrize("primaries", [P3, BT2020])
+def test_wide_colours_are_shown_as_a_browser_shows_them(primaries: int, tmp_path):
+    """With half the colours' resolution, as every phone has them; skin among them."""
+    patches = np.repeat(np.array(COLOURS, np.uint8)[None], 64, 0).repeat(32, 1)
+    frame = av.VideoFrame.from_ndarray(patches, "rgb24").reformat(
+        format="yuv420p", dst_colorspace=1, dst_color_range=1
+    )
+    frame.color_primaries, frame.color_trc = primaries, 1
+    path = tmp_path / "c.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
+        context = stream.codec_context
+        context.colorspace, context.color_trc, context.color_primaries = 1, 1, primaries
+        context.color_range = 1
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    light = np.array(COLOURS) / 255
+    light = np.where(light < 0.081, light / 4.5, ((light + 0.099) / 1.099) ** (1 / 0.45))
+    light = np.clip(light @ np.array(TO_BT709[primaries]).T, 0, 1)
+    expected = 255 * np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
+    with Clip(path) as clip:
+        shown = next(clip.frames())[32, 16::32].astype(float)
+    assert np.abs(shown - expected).mean() < 3
+    assert np.abs(shown - expected).max() < 10
+
+
 def test_ten_bits_without_hdr(tmp_path):
     path = samples.video(tmp_path / "c.mkv", 2, codec="ffv1", pix_fmt="yuv420p10le", matrix=1)
     with Clip(path) as clip:
