@@ -423,12 +423,20 @@ TO_BT709 = {
     BT2020: [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
 }
 """Linear light of SMPTE EG 432-1 and ITU-R BT.2087 in that of BT.709."""
-COLOURS = ((200, 60, 50), (60, 160, 70), (50, 70, 190), (224, 172, 140), (90, 60, 45), (128,) * 3)
+COLOURS = (
+    (170, 110, 100),
+    (110, 150, 115),
+    (100, 115, 160),
+    (224, 172, 140),
+    (90, 60, 45),
+    (128,) * 3,
+)
 
 
 @pytest.mark.parametrize("primaries", [P3, BT2020])
 def test_wide_colours_are_shown_as_a_browser_shows_them(primaries: int, tmp_path):
-    """With half the colours' resolution, as every phone has them; skin among them."""
+    """With half the colours' resolution, as every phone has them; skin among them. What BT.709
+    cannot show is left out: swscale maps it, where a browser may clip."""
     patches = np.repeat(np.array(COLOURS, np.uint8)[None], 64, 0).repeat(32, 1)
     frame = av.VideoFrame.from_ndarray(patches, "rgb24").reformat(
         format="yuv420p", dst_colorspace=1, dst_color_range=1
