@@ -1,6 +1,8 @@
 """`python app.py` in a process of its own, and what a browser is started with."""
 
+import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -55,8 +57,7 @@ def serve(home: Path, **environment: str) -> Iterator[Site]:
     TimeoutExpired where an interrupt does not stop it.
     """
     log = home / "app.log"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = _free_port()
     found = Site(f"http://127.0.0.1:{port}", home)
     ours = {name: text for name, text in os.environ.items() if not name.startswith("KOLBO_")}
     ours |= {
@@ -88,6 +89,14 @@ def serve(home: Path, **environment: str) -> Iterator[Site]:
     said = log.read_text(errors="replace")
     if "Traceback" in said or re.search("^(ERROR|CRITICAL) ", said, re.MULTILINE):
         raise RuntimeError(f"app.py met an error that nobody expected:\n{said}")
+
+
+def _free_port() -> int:
+    """Below those that the system gives to clients, one of which could take it meanwhile."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def _await(site: Site, process: subprocess.Popen, log: Path) -> None:

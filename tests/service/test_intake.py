@@ -198,7 +198,9 @@ def test_a_body_of_endless_length_is_refused_by_its_header(api, refused):
     split = urlsplit(api.base)
     with socket.create_connection((split.hostname, split.port), timeout=10) as link:
         link.sendall(
-            b"POST /api/v1/generate/lipsync HTTP/1.1\r\nHost: a\r\nX-API-Key: "
+            b"POST /api/v1/generate/lipsync HTTP/1.1\r\nHost: "
+            + split.netloc.encode()
+            + b"\r\nX-API-Key: "
             + api.key.encode()
             + b"\r\nContent-Type: multipart/form-data; boundary=b\r\n"
             + b"Content-Length: 9999999999\r\n\r\n"
@@ -226,7 +228,9 @@ def test_nothing_of_a_refused_or_broken_off_request_stays(api, refused, files, s
     split = urlsplit(api.base)
     with socket.create_connection((split.hostname, split.port), timeout=10) as link:
         link.sendall(
-            b"POST /api/v1/generate/lipsync HTTP/1.1\r\nHost: a\r\nX-API-Key: "
+            b"POST /api/v1/generate/lipsync HTTP/1.1\r\nHost: "
+            + split.netloc.encode()
+            + b"\r\nX-API-Key: "
             + api.key.encode()
             + b"\r\nContent-Type: multipart/form-data; boundary=b\r\n"
             + b"Content-Length: 1000000\r\n\r\n"
