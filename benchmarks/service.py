@@ -200,7 +200,7 @@ async def _poll_all(host: str, port: int, ids: list[str], pause: float = 0.0) ->
 
     async def client(number: int) -> None:
         request = (
-            f"GET /api/v1/generate/{ids[number]}/status HTTP/1.1\r\nHost: {host}\r\n"
+            f"GET /api/v1/generate/{ids[number]}/status HTTP/1.1\r\nHost: {host}:{port}\r\n"
             f"X-API-Key: {KEYS[0]}\r\n\r\n"
         ).encode()
         reader, writer = await asyncio.open_connection(host, port)

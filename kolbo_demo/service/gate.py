@@ -6,6 +6,7 @@ visitor has under way, and drops headers by which a caller would choose the serv
 """
 
 import base64
+import functools
 import hmac
 import ipaddress
 import json
@@ -16,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,15 +38,18 @@ FORWARDED = frozenset(
 )  # fmt: skip
 """With every `X-Forwarded-*`: headers by which a proxy or a tunnel shows itself."""
 _ADDRESSING = frozenset(
-    {
+    name.encode()
+    for name in (
         "forwarded", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
         "x-forwarded-proto", "x-forwarded-scheme", "x-forwarded-server", "x-gradio-server",
         "x-host", "x-original-host", "x-original-url", "x-rewrite-url",
-    }
+    )
 )  # fmt: skip
 """Headers from which Gradio and others build addresses of this server. The scheme that a trusted
 proxy tells is in the ASGI scope already; the host is taken over where the site has that name."""
-_CALLER = "x-kolbo-caller"
+_CALLER = b"x-kolbo-caller"
+_OURS = _ADDRESSING | {_CALLER, b"host"}
+_ASKS_ITSELF = "/gradio_api/mcp"
 _SCOPE = "kolbo.caller"
 _SEALED_SECONDS = 60.0
 _PORTS = {"http": 80, "https": 443}
@@ -76,6 +80,7 @@ def caller_of(request: object) -> Caller:
     return found or Caller(visitor_of(inner.client.host if inner.client else None))
 
 
+@functools.lru_cache(4096)
 def visitor_of(host: str | None) -> str:
     """The visitor behind an address: the address itself, or the /64 network that a household gets
     of IPv6."""
@@ -161,11 +166,12 @@ class Gate:
 
         async def same_origin(message: Message) -> None:
             if message["type"] == "http.response.start":
-                sent = MutableHeaders(scope=message)
-                for name in [name for name in sent if name.startswith("access-control-")]:
-                    del sent[name]
                 shared = scope["path"].startswith(OPEN_PATHS)
-                sent["Cross-Origin-Resource-Policy"] = "cross-origin" if shared else "same-origin"
+                policy = b"cross-origin" if shared else b"same-origin"
+                message["headers"] = [
+                    *(each for each in message.get("headers", ()) if not _is_cors(each[0])),
+                    (b"cross-origin-resource-policy", policy),
+                ]
             await send(message)
 
         await self._app(scope, receive, same_origin)
@@ -217,23 +223,25 @@ class Gate:
         return name == own[0] and (port or usual) == (own[1] or usual)
 
     def _caller(self, scope: Scope, headers: Headers) -> Caller:
-        passed = self._opened(headers.get(_CALLER, ""))
+        passed = self._opened(headers.get("x-kolbo-caller", ""))
         if passed is not None:
             return passed
         client = scope.get("client")
         peer = client[0] if client else ""
+        if self._private and self._is_owner(scope, headers, peer):
+            # With limits that no other user of the machine uses up.
+            return Caller(_OWNER, owner=True)
+        return Caller(visitor_of(peer) if is_address(peer) else _UNKNOWN)
+
+    def _is_owner(self, scope: Scope, headers: Headers, peer: str) -> bool:
         host = split_host(headers["host"])
-        owner = (
-            self._private
-            and (client is None or is_loopback(peer))
+        return (
+            (not peer or is_loopback(peer))
             and host is not None
             and is_loopback(host[0].strip("[]"))
             and not any(name in FORWARDED or name.startswith("x-forwarded") for name in headers)
             and self._knows_token(scope, headers)
         )
-        if owner:  # with limits that no other user of the machine uses up
-            return Caller(_OWNER, owner=True)
-        return Caller(visitor_of(peer) if is_address(peer) else _UNKNOWN)
 
     def _own(self, scope: Scope, headers: Headers, caller: Caller) -> Scope:
         """The scope without headers that would choose addresses, the caller in it.
@@ -241,14 +249,10 @@ class Gate:
         Gradio's MCP server asks the page over loopback with the headers of its caller. The caller
         goes along in a header under a secret of this process, so that his limits stay his.
         """
-        kept = [
-            (name, value)
-            for name, value in scope["headers"]
-            if (text := name.decode("latin-1").lower()) not in _ADDRESSING
-            and text not in {_CALLER, "host"}
-        ]
+        kept = [each for each in scope["headers"] if each[0] not in _OURS]
         kept.append((b"host", self._host(headers).encode("latin-1")))
-        kept.append((_CALLER.encode(), self._sealed(caller)))
+        if scope["path"].startswith(_ASKS_ITSELF):
+            kept.append((_CALLER, self._sealed(caller)))
         return {**scope, "headers": kept, _SCOPE: caller, "client": (caller.visitor, 0)}
 
     def _sealed(self, caller: Caller) -> bytes:
@@ -257,6 +261,8 @@ class Gate:
         return text + b"." + hmac.digest(self._secret, text, "sha256").hex().encode()
 
     def _opened(self, sealed: str) -> Caller | None:
+        if not sealed:
+            return None
         text, _, seal = sealed.partition(".")
         expected = hmac.digest(self._secret, text.encode("latin-1", "replace"), "sha256").hex()
         if not hmac.compare_digest(seal.encode(), expected.encode()):
@@ -293,6 +299,10 @@ class Gate:
         if scope["method"] in {"GET", "HEAD", "OPTIONS"} or scope["path"].startswith("/api/"):
             return False
         return scope["path"].rstrip("/") not in self._uploads
+
+
+def _is_cors(name: bytes) -> bool:
+    return name.lower().startswith(b"access-control-")
 
 
 def _cookie_name(headers: Headers) -> str:

@@ -1,5 +1,6 @@
 """The host names under which a server answers."""
 
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Site:
         own = frozenset() if loopback or _address(host) else frozenset({host.lower()})
         return cls(loopback, settings.allowed_hosts | own, space, any_name)
 
+    @functools.lru_cache(1024)  # noqa: B019 - a server has one site
     def serves(self, host: str, server: tuple[str, int | None] | None) -> bool:
         """Whether a Host header names this server; `server` is the address that was reached.
 
@@ -68,6 +70,7 @@ class Site:
         return " ".join(["'self'", *more])
 
 
+@functools.lru_cache(1024)
 def split_host(host: str) -> tuple[str, int | None] | None:
     """Name, in lower case, and port of a Host header; None for what is no such thing."""
     found = _HOST.fullmatch(host.lower())
@@ -76,6 +79,7 @@ def split_host(host: str) -> tuple[str, int | None] | None:
     return found[1], int(found[2]) if found[2] else None
 
 
+@functools.lru_cache(4096)
 def is_address(host: str) -> bool:
     """Whether a host is an IP address, perhaps with a scope."""
     return _address(host.partition("%")[0]) is not None
