@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -48,6 +49,8 @@ REQUESTS = 20
 
 
 _TOO_MUCH = "The file takes too much memory to be read: scale it down and try again."
+_NICENESS = 5
+"""As that of a render, which a look should not hold up."""
 
 
 class _Looker:
@@ -222,6 +225,8 @@ def _mark(path: str, output: str, seen: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Load what finds faces, then work or fork those that do."""
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
     looker = _Looker()
     forks.serve(lambda: _work(looker))
 

