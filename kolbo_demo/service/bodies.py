@@ -29,7 +29,7 @@ async def read_body(receive: Receive) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(_BODY_SECONDS):
-            async for chunk in _chunks(receive):
+            async for chunk in chunks(receive):
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
                     raise BodyError(
@@ -47,7 +47,8 @@ async def read_body(receive: Receive) -> bytes:
     return bytes(body)
 
 
-async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
+async def chunks(receive: Receive) -> AsyncIterator[bytes]:
+    """The parts of a body as they arrive, until it ends or the caller leaves."""
     more = True
     while more:
         message = await receive()
@@ -57,15 +58,19 @@ async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
 
 
-async def drain(receive: Receive) -> None:
+async def discard(body: AsyncIterator[bytes], most: int, seconds: float) -> None:
     """Read on for a while: an answer to a caller who is still sending is lost to most clients."""
-    left = _DRAIN_BYTES
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            async for chunk in _chunks(receive):
-                left -= len(chunk)
-                if left < 0:
+        async with asyncio.timeout(seconds):
+            async for chunk in body:
+                most -= len(chunk)
+                if most < 0:
                     return
+
+
+async def drain(receive: Receive) -> None:
+    """Discard the rest of a body that is no upload."""
+    await discard(chunks(receive), _DRAIN_BYTES, _DRAIN_SECONDS)
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

@@ -12,7 +12,6 @@ import ipaddress
 import json
 import secrets
 import time
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -25,8 +24,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kolbo_demo.address import is_loopback
 from kolbo_demo.contract import ErrorReply
 from kolbo_demo.service.bodies import BodyError, drain, read_body, replay
+from kolbo_demo.service.limits import TooManyError, UnderWay
 from kolbo_demo.service.site import Site, is_address, split_host
 
+TOO_MANY = "Too many requests at once; wait for some to end."
 MOST_AT_ONCE = 96
 """Requests of one visitor under way, streams of events included; a page holds two of those."""
 
@@ -116,7 +117,7 @@ class Gate:
         self._token = token
         self._uploads = frozenset(uploads)
         self._secret = secrets.token_bytes(32)
-        self._under_way: Counter[str] = Counter()
+        self._under_way = UnderWay(MOST_AT_ONCE, TOO_MANY)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -138,19 +139,15 @@ class Gate:
         if scope["path"].startswith("/api/"):  # which the page asks for all its visitors
             await self._pass(scope, receive, send)
             return
-        if self._under_way[caller.visitor] >= MOST_AT_ONCE:
-            busy = refusal(
-                scope, 429, "RATE_LIMITED", "Too many requests at once; wait for some to end."
-            )
-            busy.headers["Retry-After"] = "5"
+        try:
+            place = self._under_way.one(caller.visitor)
+        except TooManyError as error:
+            busy = refusal(scope, error.status, error.code, error.message)
+            busy.headers.update(error.headers)
             await busy(scope, receive, send)
             return
-        self._under_way[caller.visitor] += 1
-        try:
+        with place:
             await self._pass(scope, receive, send)
-        finally:
-            self._under_way[caller.visitor] -= 1
-            self._under_way += Counter()  # drops what is at 0
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._bounded(scope):

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -104,21 +104,23 @@ class Window:
 
 
 class UnderWay:
-    """At most `limit` start requests under way a name. For one event loop."""
+    """At most `limit` requests under way a name. For one event loop."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, message: str, seconds: float = UPLOAD_AGAIN_SECONDS) -> None:
+        """`message` and `seconds` are those of the refusal."""
+        self._limit, self._message, self._seconds = limit, message, seconds
         self._count: Counter[str] = Counter()
 
-    @contextmanager
-    def one(self, name: str) -> Iterator[int]:
-        """Count one while the block lasts; how many there are with it. Raises TooManyError."""
+    def one(self, name: str) -> AbstractContextManager[int]:
+        """Count one from now until the end of the block that must follow; gives how many there are
+        with it. Raises TooManyError."""
         if self._count[name] >= self._limit:
-            raise TooManyError(
-                UPLOAD_AGAIN_SECONDS,
-                f"You send {self._limit} requests at a time already; wait until one is through.",
-            )
+            raise TooManyError(self._seconds, self._message)
         self._count[name] += 1
+        return self._held(name)
+
+    @contextmanager
+    def _held(self, name: str) -> Iterator[int]:
         try:
             yield self._count[name]
         finally:

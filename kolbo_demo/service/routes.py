@@ -34,6 +34,7 @@ from kolbo_demo.contract import (
     Status,
 )
 from kolbo_demo.service import intake, observe, sending, threads
+from kolbo_demo.service.bodies import discard
 from kolbo_demo.service.catalogue import listed
 from kolbo_demo.service.described import RESULT, START, answers
 from kolbo_demo.service.errors import ApiError
@@ -88,7 +89,10 @@ class Api:
         self._starts = Window(limits.generations)
         self._tries = Window(limits.polls)
         self._polls = Window(limits.polls)
-        self._uploads = UnderWay(limits.uploads)
+        self._uploads = UnderWay(
+            limits.uploads,
+            f"You send {limits.uploads} requests at a time already; wait until one is through.",
+        )
         self._unfinished = limits.unfinished
 
     @property
@@ -162,7 +166,8 @@ class Api:
                 return await self._start(request, body)
         except ApiError:
             # An answer to a caller who is still sending is lost to most clients.
-            await _drain(body)
+            with contextlib.suppress(ClientDisconnect):
+                await discard(_paced(body), _DRAIN_BYTES, _DRAIN_SECONDS)
             raise
         except ClientDisconnect:
             return Response(status_code=400)  # nobody hears it
@@ -351,17 +356,6 @@ async def _paced(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         except StopAsyncIteration:
             return
         yield chunk
-
-
-async def _drain(body: AsyncIterator[bytes]) -> None:
-    """Read on for a while, so that the caller comes to hear the answer. Nothing is kept."""
-    left = _DRAIN_BYTES
-    with contextlib.suppress(TimeoutError, ClientDisconnect):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            async for chunk in _paced(body):
-                left -= len(chunk)
-                if left < 0:
-                    return
 
 
 def _refusal(error: ApiError) -> JSONResponse:

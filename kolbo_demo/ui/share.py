@@ -1,31 +1,27 @@
 """A bound on what a route answers one visitor at a time: each request holds a shared thread."""
 
-from collections import Counter
 from collections.abc import AsyncIterator
 
 from fastapi import HTTPException, Request
 
-from kolbo_demo.service.gate import caller_of
+from kolbo_demo.service.gate import TOO_MANY, caller_of
+from kolbo_demo.service.limits import TooManyError, UnderWay
 
 ANSWERS, WORK = 8, 2
 """At a time for what is looked up, and for what is made."""
+_AGAIN_SECONDS = 2
 
 
 class Share:
     """A dependency of FastAPI routes."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._under_way: Counter[str] = Counter()
+        self._under_way = UnderWay(most, TOO_MANY, _AGAIN_SECONDS)
 
     async def __call__(self, request: Request) -> AsyncIterator[None]:
-        visitor = caller_of(request).visitor
-        if self._under_way[visitor] >= self._most:
-            sentence = "Too many requests at once; wait for some to end."
-            raise HTTPException(429, sentence, {"Retry-After": "2"})
-        self._under_way[visitor] += 1
         try:
+            place = self._under_way.one(caller_of(request).visitor)
+        except TooManyError as error:
+            raise HTTPException(error.status, error.message, error.headers) from None
+        with place:
             yield
-        finally:
-            self._under_way[visitor] -= 1
-            self._under_way += Counter()  # drops what is at 0

@@ -7,7 +7,6 @@ the page's quota while it arrives and removed at once where it breaks off.
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kolbo_demo.service.gate import Caller, caller_of
+from kolbo_demo.service.bodies import chunks, discard
+from kolbo_demo.service.gate import TOO_MANY, Caller, caller_of
+from kolbo_demo.service.limits import TooManyError, UnderWay
 from kolbo_demo.ui.disk import remove
 from kolbo_demo.ui.quota import Quota, QuotaError, Writing, counted
 from kolbo_demo.ui.texts import language_of, say, speaking
@@ -63,7 +64,7 @@ class UploadQuota:
         self._app = app
         self._quota = quota
         self._uploads = Uploads(folder, quota)
-        self._under_way: Counter[str] = Counter()
+        self._under_way = UnderWay(AT_ONCE, TOO_MANY)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != _PATH:
@@ -75,7 +76,7 @@ class UploadQuota:
                 await self._received(scope, receive, send, caller_of(request))
             except _RefusedError as refused:
                 if refused.more:
-                    await _drain(receive)
+                    await discard(chunks(receive), DRAIN_BYTES, DRAIN_SECONDS)
                 answer = PlainTextResponse(str(refused), refused.status)
                 # Of a body that is not read to its end, the rest is no next request.
                 answer.headers["Connection"] = "close"
@@ -83,22 +84,18 @@ class UploadQuota:
 
     async def _received(self, scope: Scope, receive: Receive, send: Send, caller: Caller) -> None:
         visitor, counts_as = caller.visitor, counted(caller)
-        if self._under_way[visitor] >= AT_ONCE:
-            raise _RefusedError(429, say("room.uploads", most=AT_ONCE))
-        self._under_way[visitor] += 1
         try:
-            with ExitStack() as stack:
-                writing = await run_in_threadpool(self._begin, stack, counts_as)
-                body = _Body(receive, writing)
-                answer = _Answer(send, body)
-                try:
-                    await self._app({**scope, _FOLDER: writing.folder}, body.read, answer.send)
-                finally:
-                    await run_in_threadpool(_end, stack, writing.folder, answer.status == 200)
-        finally:
-            self._under_way[visitor] -= 1
-            if not self._under_way[visitor]:
-                del self._under_way[visitor]
+            place = self._under_way.one(visitor)
+        except TooManyError as error:
+            raise _RefusedError(error.status, say("room.uploads", most=AT_ONCE)) from None
+        with place, ExitStack() as stack:
+            writing = await run_in_threadpool(self._begin, stack, counts_as)
+            body = _Body(receive, writing)
+            answer = _Answer(send, body)
+            try:
+                await self._app({**scope, _FOLDER: writing.folder}, body.read, answer.send)
+            finally:
+                await run_in_threadpool(_end, stack, writing.folder, answer.status == 200)
         if body.refused:
             raise body.refused
 
@@ -171,18 +168,6 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
         await self._send(message)
-
-
-async def _drain(receive: Receive) -> None:
-    """Read on for a while: many clients see no answer before all is sent."""
-    left = DRAIN_BYTES
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(DRAIN_SECONDS):
-            while left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                if message["type"] == "http.disconnect" or not message.get("more_body"):
-                    return
 
 
 def _bytes(folder: Path) -> int:
