@@ -119,7 +119,7 @@ def test_many_small_uploads_meet_the_bound_too(tmp_path: Path) -> None:
         # Nor do parts without a file pile up.
         assert site.upload(64, BEN, field="other").status_code == 200
         assert site.upload(64, BEN, name=None).status_code == 400
-        assert len(site.units()) == len(statuses) - 1
+        wait_for(lambda: len(site.units()) == len(statuses) - 1)  # removed after Gradio's answer
         assert all(path.suffix == ".bin" for path in site.files())
 
 
