@@ -10,6 +10,7 @@ import logging
 import mimetypes
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from kolbo_demo.ui.sessions import Sessions
 _log = logging.getLogger(__name__)
 
 UPLOAD = "/gradio_api/upload"
+EVENTS = "/gradio_api/queue/data"
 FILE = "/gradio_api/file="
 _PROGRESS = "/gradio_api/upload_progress"
 
@@ -87,6 +89,8 @@ class GradioGate:
         """How many streams listen to a session."""
         self._owners: dict[str, str] = {}
         """The visitor of each session that has joined."""
+        self._joining: Counter[str] = Counter()
+        """Requests under way by which a session joins: Gradio knows it only after them."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -104,7 +108,7 @@ class GradioGate:
             await refusal(scope, 429, "RATE_LIMITED", "Too many requests.")(scope, receive, send)
         elif scope["method"] == "POST" and path.rstrip("/") != UPLOAD:
             await self._posted(scope, receive, send)
-        elif path == "/gradio_api/queue/data":
+        elif path == EVENTS:
             await self._listen(scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -140,9 +144,11 @@ class GradioGate:
     async def _posted(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()  # whole: the outer gate has read and bounded it
         body = message.get("body", b"")
+        document: dict[str, Any] = {}
         try:
             if body.strip():
-                body = json.dumps(self._document(scope, body), ensure_ascii=False).encode()
+                document = self._document(scope, body)
+                body = json.dumps(document, ensure_ascii=False).encode()
         except UnicodeEncodeError:  # half of a pair of surrogates, which no file can hold
             answer = refusal(scope, 400, "INVALID_JSON", "The text holds half a character.")
             await answer(scope, receive, send)
@@ -154,10 +160,15 @@ class GradioGate:
             return
         scope = _with_length(scope, len(body))
         receive = replay(body, receive)
-        if "/call/" in scope["path"]:
-            await self._call(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        session = Counter([str(document.get("session_hash"))])
+        self._joining += session
+        try:
+            if "/call/" in scope["path"]:
+                await self._call(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
+        finally:
+            self._joining -= session
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As the app answers, but for values that an endpoint does not take: at them it fails."""
@@ -179,7 +190,7 @@ class GradioGate:
             sentence = "The endpoint takes other values; /gradio_api/info tells which."
             await refusal(scope, 422, "INVALID_CALL", sentence)(scope, receive, send)
 
-    def _document(self, scope: Scope, body: bytes) -> Any:
+    def _document(self, scope: Scope, body: bytes) -> dict[str, Any]:
         """The JSON of a request as Gradio is to read it. Raises HTTPException."""
         kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
@@ -235,7 +246,11 @@ class GradioGate:
             if caller_of(other.request).visitor == caller.visitor
         ]
         waiting = queue.pending_messages_per_session
-        self._owners = {name: who for name, who in self._owners.items() if name in waiting}
+        self._owners = {
+            name: who
+            for name, who in self._owners.items()
+            if name in waiting or name in self._joining
+        }
         unheard = sum(
             who == caller.visitor and name not in self._heard for name, who in self._owners.items()
         )
