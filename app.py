@@ -39,7 +39,7 @@ def main() -> None:
     host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     port = int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
     site = Site.of(settings, host)
-    private = site.loopback and site.only_loopback
+    private = site.only_loopback
     token = _token(settings) if private else None
     given = os.environ.get("GRADIO_TEMP_DIR")
     # Gradio's own choice is one folder for all users of the machine. It compares names of files

@@ -27,6 +27,7 @@ OUTPUT_BYTES = 4 * 1024**3
 CHATTER_BYTES = 1024**2
 """The same where nothing is made: for what libraries write to standard error."""
 DESCRIPTORS = 512
+_NICENESS = 5
 THREADS = 512
 """Threads and processes, beyond those that run on the machine already."""
 
@@ -61,6 +62,12 @@ class Files:
     """Files, and folders whose files are meant."""
     make: tuple[str, ...] = ()
     """Folders in which it writes its results; they exist."""
+
+
+def lower_priority() -> None:
+    """Let renders and looks at files give way to answers, and to each other alike."""
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
 
 
 def confine(

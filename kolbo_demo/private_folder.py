@@ -9,21 +9,28 @@ UMASK = 0o077
 """Of commands that write data, so that files made by libraries are private too."""
 
 
-def prepare(folder: Path) -> None:
-    """Create a folder with mode 0700, or tighten an existing one to it.
+def make(folder: Path) -> None:
+    """Create a folder with mode 0700, or tighten an existing one to it. Raises OSError where there
+    can be none.
 
     A folder of another user, a home, a mount point and a sticky folder such as /tmp keep their
-    mode. An unusable folder is no error here: the first write reports it.
+    mode.
     """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.name != "posix":
+        return
     with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.name != "posix":
-            return
         found = folder.stat()
         shared = found.st_mode & stat.S_ISVTX or folder.is_mount()
         others = found.st_mode & UMASK
         if others and not shared and found.st_uid == os.getuid() and not _is_home(folder):
             folder.chmod(stat.S_IMODE(found.st_mode) & ~UMASK)
+
+
+def prepare(folder: Path) -> None:
+    """As `make`, but an unusable folder is no error here: the first write reports it."""
+    with contextlib.suppress(OSError):
+        make(folder)
 
 
 def _is_home(folder: Path) -> bool:

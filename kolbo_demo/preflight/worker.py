@@ -3,7 +3,6 @@
 import base64
 import io
 import math
-import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 
 from kolbo_demo import forks, media
 from kolbo_demo.child import cores, parent
-from kolbo_demo.confine import confine, confine_picture
+from kolbo_demo.confine import confine, confine_picture, lower_priority
 from kolbo_demo.container import MediaError
 from kolbo_demo.engine.face import Face as Landmarks
 from kolbo_demo.engine.face import FaceFinder, speaker, track
@@ -49,8 +48,6 @@ REQUESTS = 20
 
 
 _TOO_MUCH = "The file takes too much memory to be read: scale it down and try again."
-_NICENESS = 5
-"""As that of a render, which a look should not hold up."""
 
 
 class _Looker:
@@ -225,8 +222,7 @@ def _mark(path: str, output: str, seen: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Load what finds faces, then work or fork those that do."""
-    if hasattr(os, "nice"):
-        os.nice(_NICENESS)
+    lower_priority()
     looker = _Looker()
     forks.serve(lambda: _work(looker))
 

@@ -50,6 +50,11 @@ _ADDRESSING = frozenset(
 proxy tells is in the ASGI scope already; the host is taken over where the site has that name."""
 _CALLER = b"x-kolbo-caller"
 _OURS = _ADDRESSING | {_CALLER, b"host"}
+_OTHER_HOST = (
+    "This page is not served under that host name; open its own address, or have its owner add the "
+    "name to KOLBO_ALLOWED_HOSTS."
+)
+_OTHER_ORIGIN = "Other websites may not use this server's addresses."
 _ASKS_ITSELF = "/gradio_api/mcp"
 _SCOPE = "kolbo.caller"
 _SEALED_SECONDS = 60.0
@@ -127,17 +132,22 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
             return
         headers = Headers(scope=scope)
-        refused = self._refused(scope, headers)
-        if refused is None and (token := self._token_in(scope)) is not None:
-            refused = self._with_cookie(scope, headers, token)
-        if refused is not None:
-            await drain(receive)
-            await refused(scope, receive, send)
+        host = self._host(scope, headers)
+        if host is None:
+            refused = refusal(scope, 403, "FORBIDDEN_HOST", _OTHER_HOST)
+            await _answer(refused, scope, receive, send)
+            return
+        if not self._is_ours(scope, headers, host):
+            refused = refusal(scope, 403, "FORBIDDEN_ORIGIN", _OTHER_ORIGIN)
+            await _answer(refused, scope, receive, send)
+            return
+        if (redirect := self._without_token(scope, headers)) is not None:
+            await _answer(redirect, scope, receive, send)
             return
         caller = self._caller(scope, headers)
-        scope = self._own(scope, headers, caller)
+        scope = self._own(scope, host, caller)
         if scope["path"].startswith("/api/"):  # which the page asks for all its visitors
-            await self._pass(scope, receive, send)
+            await self._app(scope, receive, _same_origin(scope, send))
             return
         try:
             place = self._under_way.one(caller.visitor)
@@ -154,51 +164,33 @@ class Gate:
             try:
                 body = await read_body(receive)
             except BodyError as error:
-                if error.status != 400:  # else all of it was read
-                    await drain(receive)
                 answer = refusal(scope, error.status, error.code, str(error))
-                await answer(scope, receive, send)
+                if error.status == 400:  # all of it was read
+                    await answer(scope, receive, send)
+                else:
+                    await _answer(answer, scope, receive, send)
                 return
             receive = replay(body, receive)
+        await self._app(scope, receive, _same_origin(scope, send))
 
-        async def same_origin(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                shared = scope["path"].startswith(OPEN_PATHS)
-                policy = b"cross-origin" if shared else b"same-origin"
-                message["headers"] = [
-                    *(each for each in message.get("headers", ()) if not _is_cors(each[0])),
-                    (b"cross-origin-resource-policy", policy),
-                ]
-            await send(message)
-
-        await self._app(scope, receive, same_origin)
-
-    def _refused(self, scope: Scope, headers: Headers) -> Response | None:
+    def _host(self, scope: Scope, headers: Headers) -> str | None:
+        """The host name under which the visitor's browser knows the server; None where it is not
+        served under the one that was asked for."""
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._site.serves(hosts[0], scope.get("server")):
-            return refusal(
-                scope,
-                403,
-                "FORBIDDEN_HOST",
-                "This page is not served under that host name; open its own address, or have its "
-                "owner add the name to KOLBO_ALLOWED_HOSTS.",
-            )
-        origins = headers.getlist("origin")
-        if all(self._is_own(origin, self._host(headers)) for origin in origins) and (
-            origins or not _is_foreign(scope, headers)
-        ):
             return None
-        return refusal(
-            scope, 403, "FORBIDDEN_ORIGIN", "Other websites may not use this server's addresses."
-        )
-
-    def _host(self, headers: Headers) -> str:
-        """The host name under which the visitor's browser knows the server."""
         told = headers.get("x-forwarded-host", "").partition(",")[0].strip().lower()
         found = split_host(told)
         if found and (found[0] in self._site.names or found[0] == self._site.space):
             return told
-        return headers["host"].lower()
+        return hosts[0].lower()
+
+    def _is_ours(self, scope: Scope, headers: Headers, host: str) -> bool:
+        """Whether no other website sends the request."""
+        origins = headers.getlist("origin")
+        if origins:
+            return all(self._is_own(origin, host) for origin in origins)
+        return not _is_foreign(scope, headers)
 
     def _is_own(self, origin: str, host: str) -> bool:
         try:
@@ -240,14 +232,14 @@ class Gate:
             and self._knows_token(scope, headers)
         )
 
-    def _own(self, scope: Scope, headers: Headers, caller: Caller) -> Scope:
+    def _own(self, scope: Scope, host: str, caller: Caller) -> Scope:
         """The scope without headers that would choose addresses, the caller in it.
 
         Gradio's MCP server asks the page over loopback with the headers of its caller. The caller
         goes along in a header under a secret of this process, so that his limits stay his.
         """
         kept = [each for each in scope["headers"] if each[0] not in _OURS]
-        kept.append((b"host", self._host(headers).encode("latin-1")))
+        kept.append((b"host", host.encode("latin-1")))
         if scope["path"].startswith(_ASKS_ITSELF):
             kept.append((_CALLER, self._sealed(caller)))
         return {**scope, "headers": kept, _SCOPE: caller, "client": (caller.visitor, 0)}
@@ -268,20 +260,20 @@ class Gate:
         fresh = time.monotonic() - made < _SEALED_SECONDS
         return Caller(visitor, owner, inner=True) if fresh else None
 
-    def _token_in(self, scope: Scope) -> str | None:
-        """The owner's token in the address, if there is one."""
+    def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
+        """Where the address has the owner's token: the same address without it, which goes into a
+        cookie if it is right."""
         if self._token is None or scope["method"] not in {"GET", "HEAD"}:
             return None
-        return dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token")
-
-    def _with_cookie(self, scope: Scope, headers: Headers, token: str) -> Response | None:
-        """The same address without the token, which goes into a cookie where it is right."""
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        token = dict(query).get("token")
+        if not token:
+            return None
         left = urlencode([(name, value) for name, value in query if name != "token"])
         path = "./" + scope["path"].rpartition("/")[2]
         answer = RedirectResponse(path + (f"?{left}" if left else ""), 303)
         answer.headers["Cache-Control"] = "no-store"
-        if self._token and hmac.compare_digest(token.encode(), self._token.encode()):
+        if hmac.compare_digest(token.encode(), self._token.encode()):
             cookie = _cookie_name(headers)
             answer.set_cookie(cookie, self._token, httponly=True, samesite="strict")
         return answer
@@ -293,9 +285,31 @@ class Gate:
         return hmac.compare_digest(told.encode(), self._token.encode())
 
     def _bounded(self, scope: Scope) -> bool:
-        if scope["method"] in {"GET", "HEAD", "OPTIONS"} or scope["path"].startswith("/api/"):
+        if scope["method"] in {"GET", "HEAD", "OPTIONS"}:
             return False
         return scope["path"].rstrip("/") not in self._uploads
+
+
+async def _answer(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Instead of passing a request on, whose body is still to come."""
+    await drain(receive)
+    await answer(scope, receive, send)
+
+
+def _same_origin(scope: Scope, send: Send) -> Send:
+    """A `send` that lets no other website read an answer."""
+    shared = scope["path"].startswith(OPEN_PATHS)
+    policy = b"cross-origin" if shared else b"same-origin"
+
+    async def marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [
+                *(each for each in message.get("headers", ()) if not _is_cors(each[0])),
+                (b"cross-origin-resource-policy", policy),
+            ]
+        await send(message)
+
+    return marked
 
 
 def _is_cors(name: bytes) -> bool:

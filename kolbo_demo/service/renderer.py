@@ -7,7 +7,6 @@ on standard output, and waits for the next.
 import contextlib
 import ctypes
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolbo_demo import forks
 from kolbo_demo.child import parent
-from kolbo_demo.confine import OUTPUT_BYTES, confine
+from kolbo_demo.confine import OUTPUT_BYTES, confine, lower_priority
 from kolbo_demo.service.catalogue import MAX_SECONDS, for_kind, kind_of_model
 from kolbo_demo.service.errors import JobError, storage_failed
 from kolbo_demo.service.process import Join, Listen, Segment, Task, broken
@@ -37,7 +36,6 @@ CPU_SECONDS = 300.0
 """Processor time for looking at the files, and for what a render takes however short it is."""
 CPU_SECONDS_A_SECOND = 200.0
 """Processor time for each second of the voice: twice what 120 frames of 4096x2304 take."""
-_NICENESS = 5
 _PR_SET_NAME = 15
 LOADS, WAITS, RENDERS = "kolbo loads", "kolbo waits", "kolbo renders"
 """What is called who loads the engine and then forks, a child without a task, and one with a task;
@@ -50,8 +48,7 @@ is `long`."""
 
 def main() -> None:
     """Load the engine, then work or fork those that do."""
-    if hasattr(os, "nice"):
-        os.nice(_NICENESS)
+    lower_priority()
     _be_called(LOADS)
     _load()
     forks.serve(_work)

@@ -63,14 +63,6 @@ def private(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, flags, 0o600), "wb")
 
 
-def own_folder(path: Path) -> None:
-    """Makes a folder that only this user reads. Raises OSError where there can be none; one of
-    another user stays as it is."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(OSError):
-        path.chmod(0o700)
-
-
 def remove(path: Path) -> None:
     """A unit with all that is in it."""
     if path.is_dir() and not path.is_symlink():

@@ -17,17 +17,17 @@ import time
 import uuid
 from pathlib import Path
 
-from kolbo_demo import clock
+from kolbo_demo import clock, private_folder
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.safe_file import UnsafeFileError, copy_regular
-from kolbo_demo.ui.disk import own_folder, private, remove
+from kolbo_demo.ui.disk import private, remove
 from kolbo_demo.ui.quota import Quota
 
 KEEP_SECONDS = 7 * 86400.0
 KEEP_BYTES = 5 * 1024**3
 """Of all visitors together, where no quota is given."""
 SWEEP_SECONDS = 600.0
-_TICKET = re.compile(r"[0-9A-Za-z_-]{22}")
+TICKET = re.compile(r"[0-9A-Za-z_-]{22}")
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Folders:
     def __init__(self, root: Path, quota: Quota | None = None) -> None:
         """`root` is made; where it cannot be, a temporary folder serves until the process ends."""
         try:
-            own_folder(root)
+            private_folder.make(root)
             if not os.access(root, os.W_OK):
                 raise PermissionError(root)
         except OSError:
@@ -66,13 +66,13 @@ class Folders:
 
     def folder(self, ticket: str) -> Path:
         """Where its files lie. Raises ValueError for what is no ticket."""
-        if not _TICKET.fullmatch(ticket):
+        if not TICKET.fullmatch(ticket):
             raise ValueError("not a ticket")
         return self._root / ticket
 
     def file(self, ticket: str, name: str) -> Path | None:
         """One of its files, where there is such a one."""
-        if not _TICKET.fullmatch(ticket):
+        if not TICKET.fullmatch(ticket):
             return None
         path = self._root / ticket / name
         return path if path.is_file() else None
@@ -87,7 +87,7 @@ class Folders:
 
     def delete(self, ticket: str) -> None:
         """The folder and all that is in it."""
-        if _TICKET.fullmatch(ticket):
+        if TICKET.fullmatch(ticket):
             shutil.rmtree(self._root / ticket, ignore_errors=True)
             self.quota.removed(self._root / ticket)
 

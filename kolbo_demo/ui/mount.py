@@ -17,7 +17,7 @@ from kolbo_demo.service.gate import Gate
 from kolbo_demo.service.site import Site
 from kolbo_demo.ui import examples, sessions, texts
 from kolbo_demo.ui.event_log import log_events
-from kolbo_demo.ui.gradio_gate import UPLOAD, GradioGate, limit_work
+from kolbo_demo.ui.gradio_gate import EVENTS, UPLOAD, GradioGate, limit_work
 from kolbo_demo.ui.language import InLanguage
 from kolbo_demo.ui.page import Page
 from kolbo_demo.ui.theme import theme
@@ -25,8 +25,6 @@ from kolbo_demo.ui.upload_quota import UploadQuota
 
 _HERE = Path(__file__).parent
 _log = logging.getLogger(__name__)
-
-_EVENTS = "/gradio_api/queue/data"
 
 _LOOK_SECONDS = 0.02
 """How often Gradio looks for events to begin."""
@@ -110,7 +108,7 @@ class _Unheard:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != _EVENTS:
+        if scope["type"] != "http" or scope["path"] != EVENTS:
             await self._app(scope, receive, send)
             return
         left = False

@@ -23,6 +23,7 @@ from kolbo_demo.service.bodies import chunks, discard
 from kolbo_demo.service.gate import TOO_MANY, Caller, caller_of
 from kolbo_demo.service.limits import TooManyError, UnderWay
 from kolbo_demo.ui.disk import remove
+from kolbo_demo.ui.gradio_gate import UPLOAD
 from kolbo_demo.ui.quota import Quota, QuotaError, Writing, counted
 from kolbo_demo.ui.texts import language_of, say, speaking
 from kolbo_demo.ui.uploads import Uploads, parts
@@ -40,7 +41,6 @@ MOST_FIELDS = 16 * STEP_BYTES
 DRAIN_BYTES, DRAIN_SECONDS = 128 * 1024**2, 10.0
 """Of an upload that was refused, so much is read and thrown away."""
 
-_PATH = "/gradio_api/upload"
 _FOLDER = "kolbo.upload"
 """Key of a request's scope: where its files go."""
 
@@ -67,7 +67,7 @@ class UploadQuota:
         self._under_way = UnderWay(AT_ONCE, TOO_MANY)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != _PATH:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != UPLOAD:
             await self._app(scope, receive, send)
             return
         request = Request(scope)

@@ -1,7 +1,6 @@
 """Files that visitors upload before they generate anything: where they lie, and how long."""
 
 import contextlib
-import re
 import tempfile
 import threading
 import time
@@ -11,16 +10,15 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from kolbo_demo import clock
+from kolbo_demo import clock, private_folder
 from kolbo_demo.safe_file import UnsafeFileError, regular_file
-from kolbo_demo.ui.disk import own_folder, remove
-from kolbo_demo.ui.folders import Folders
+from kolbo_demo.ui.disk import remove
+from kolbo_demo.ui.folders import TICKET, Folders
 from kolbo_demo.ui.quota import Quota
 
 LOOK_SECONDS = 1800
 KEEP_SECONDS = 6 * 3600
 """No generation takes so long, so none loses its input."""
-_TICKET = re.compile(r"[0-9A-Za-z_-]{22}")
 
 
 class Uploads(Folders):
@@ -30,13 +28,13 @@ class Uploads(Folders):
         self._since = time.time()
         super().__init__(root, quota)
         for folder in self._root.iterdir():
-            if _TICKET.fullmatch(folder.name) and list(parts(folder)):
+            if TICKET.fullmatch(folder.name) and list(parts(folder)):
                 remove(folder)  # its process was killed while it arrived
 
     def busy(self, ticket: str) -> bool:
         """Whether Gradio keeps it for the page itself: it was there before any visitor."""
         try:
-            return not _TICKET.fullmatch(ticket) and (
+            return not TICKET.fullmatch(ticket) and (
                 (self._root / ticket).lstat().st_mtime <= self._since
             )
         except OSError:
@@ -44,7 +42,7 @@ class Uploads(Folders):
 
     def expired(self, ticket: str, seconds: float) -> bool:
         """Gradio's own folders are its own to clean."""
-        return bool(_TICKET.fullmatch(ticket)) and seconds > KEEP_SECONDS
+        return bool(TICKET.fullmatch(ticket)) and seconds > KEEP_SECONDS
 
 
 def parts(folder: Path) -> Iterator[Path]:
@@ -66,8 +64,7 @@ def clean_uploads(folder: Path) -> None:
     Gradio removes those that it took since it was started. What is left by one that was killed, it
     does not know.
     """
-    with contextlib.suppress(OSError):
-        own_folder(folder)
+    private_folder.prepare(folder)
     threading.Thread(target=_run, args=(folder,), daemon=True).start()
 
 
