@@ -58,6 +58,17 @@ def opened(server: Attacked) -> Iterator[Callable[..., list[socket.socket]]]:
         yield connections
 
 
+def drips(made: socket.socket, data: bytes, longest: float) -> float:
+    """Seconds until a connection is closed on which a little comes all the time."""
+    begun = time.monotonic()
+    while not closed([made]):
+        assert time.monotonic() - begun < longest
+        with contextlib.suppress(ConnectionError):
+            made.sendall(data)
+        time.sleep(0.05)
+    return time.monotonic() - begun
+
+
 def test_half_heads_keep_nobody_out_and_are_closed(server: Attacked, opened) -> None:
     said = len(server.log())
     waited = []
@@ -86,13 +97,7 @@ def test_a_head_that_drips_is_closed(server: Attacked, before: bytes) -> None:
     with server.connect(before) as made:
         if before:
             assert made.recv(4096)
-        begun = time.monotonic()
-        while not closed([made]):
-            assert time.monotonic() - begun < HEAD_SECONDS + MARGIN
-            with contextlib.suppress(ConnectionError):
-                made.sendall(b"G")
-            time.sleep(0.05)
-        assert time.monotonic() - begun > HEAD_SECONDS / 2
+        assert drips(made, b"G", HEAD_SECONDS + MARGIN) > HEAD_SECONDS / 2
 
 
 def test_one_address_has_a_bound_and_others_get_in(server: Attacked, opened) -> None:
@@ -135,13 +140,7 @@ def test_bodies_that_never_come_give_way_behind_a_proxy_too(server: Attacked, op
 
 def test_a_body_that_drips_is_closed(server: Attacked) -> None:
     with server.connect(START + b"Content-Length: 100000\r\n\r\n") as made:
-        begun = time.monotonic()
-        while not closed([made]):
-            assert time.monotonic() - begun < IDLE_SECONDS + MARGIN
-            with contextlib.suppress(ConnectionError):
-                made.sendall(b"{")
-            time.sleep(0.05)
-        assert time.monotonic() - begun > IDLE_SECONDS / 2
+        assert drips(made, b"{", IDLE_SECONDS + MARGIN) > IDLE_SECONDS / 2
 
 
 def test_a_discarded_body_is_not_read_for_ever(server: Attacked) -> None:

@@ -16,6 +16,7 @@ import pytest
 import requests
 from PIL import Image
 
+from tests import events
 from tests.browser.site import ROOT, Site, serve
 
 COLOUR = (13, 201, 77)
@@ -31,7 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def config(site: Site) -> dict[str, Any]:
-    return requests.get(f"{site.url}/config", timeout=10).json()
+    return events.config_of(site.url)
 
 
 @pytest.fixture
@@ -81,32 +82,9 @@ def kept(site: Site) -> bytes:
     return b"\n".join(path.read_bytes() for path in files)
 
 
-def join(site: Site, index: int, data: list[Any], event_data: Any = None) -> requests.Response:
-    body = {
-        "data": data,
-        "event_data": event_data,
-        "fn_index": index,
-        "session_hash": secrets.token_hex(8),
-    }
-    answer = requests.post(f"{site.url}/gradio_api/queue/join", json=body, timeout=10)
-    answer.session = body["session_hash"]  # type: ignore[attr-defined]
-    return answer
-
-
 def outcome(site: Site, session: str) -> str:
-    """The whole stream of an event."""
-    with requests.get(
-        f"{site.url}/gradio_api/queue/data",
-        params={"session_hash": session},
-        stream=True,
-        timeout=60,
-    ) as answer:
-        said = ""
-        for line in answer.iter_lines():
-            said += line.decode() + "\n"
-            if b'"process_completed"' in line:
-                break
-        return said
+    """All that is said of an event."""
+    return json.dumps(list(events.heard(site.url, session)), separators=(",", ":"))
 
 
 def forms(path: str) -> list[Any]:
@@ -134,11 +112,13 @@ def test_no_event_takes_a_file_that_was_not_uploaded(
             continue
         for form in forms(str(secret)):
             data = [form] * len(event["inputs"])
-            answer = join(site, event["id"], data, {"path": str(secret), "ticket": form})
+            session, answer = events.join(
+                site.url, event["id"], data, {"path": str(secret), "ticket": form}
+            )
             assert answer.status_code in (200, 400, 422, 429), answer.text
             assert str(secret) not in answer.text
             if answer.ok:
-                sessions.append(answer.session)  # type: ignore[attr-defined]
+                sessions.append(session)
             if len(sessions) == 8:  # a visitor has so many under way
                 said = "".join(outcome(site, session) for session in sessions)
                 sessions.clear()
@@ -151,12 +131,7 @@ def test_no_event_takes_a_file_that_was_not_uploaded(
 
 def source_event(config: dict[str, Any]) -> tuple[int, int]:
     """The event of `#source-image`, and how many values it takes."""
-    ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
-    event = next(
-        each
-        for each in config["dependencies"]
-        if [ids["source-image"], "change"] in each["targets"] and each["backend_fn"]
-    )
+    event = events.event_of(config, "source-image", "change")
     return event["id"], len(event["inputs"])
 
 
@@ -194,9 +169,9 @@ def test_detours_to_a_file(
     before = sum(path.stat().st_size for path in site.home.rglob("*") if path.is_file())
     for path in tricks:
         for form in forms(path)[:2]:
-            answer = join(site, index, [form, *[None] * (count - 1)])
+            session, answer = events.join(site.url, index, [form, *[None] * (count - 1)])
             assert answer.ok, answer.text
-            said = outcome(site, answer.session)  # type: ignore[attr-defined]
+            said = outcome(site, session)
             assert "data:image" not in said, path
             assert '"success":false' in said, path
             assert "upload it again" in said, path
@@ -213,9 +188,9 @@ def test_no_event_has_an_address_fetched(site: Site, config: dict[str, Any]) -> 
             for form in forms(address)[: None if scheme == "http:" else 2]:
                 for data, event_data in (([form, *[None] * (count - 1)], None),
                                          ([None] * count, form)):  # fmt: skip
-                    answer = join(site, index, data, event_data)
+                    session, answer = events.join(site.url, index, data, event_data)
                     assert answer.ok, answer.text
-                    said = outcome(site, answer.session)  # type: ignore[attr-defined]
+                    said = outcome(site, session)
                     assert "upload it again" in said, form
         body = {"data": [{"path": listener.url, "meta": {"_type": "gradio.FileData"}}]}
         for name in ("lipsync", "v2/lipsync", "sync_report"):
@@ -315,8 +290,8 @@ def test_routes_of_gradio_that_the_page_does_not_use_are_shut(site: Site) -> Non
 def test_events_that_there_are_not(site: Site, config: dict[str, Any]) -> None:
     index, count = source_event(config)
     for bad in (-1, 10**9, 1.5, "0", None, True, [index]):
-        assert join(site, bad, [None] * count).status_code == 404  # type: ignore[arg-type]
-    assert join(site, index, [None] * (count + 1)).status_code == 422
+        assert events.join(site.url, bad, [None] * count)[1].status_code == 404  # type: ignore[arg-type]
+    assert events.join(site.url, index, [None] * (count + 1))[1].status_code == 422
     url = f"{site.url}/gradio_api/queue/join"
     for session in ("", "a" * 65, "a/b", "a\n", 5, ["a"], {"a": 1}):
         body = {"data": [None] * count, "fn_index": index, "session_hash": session}

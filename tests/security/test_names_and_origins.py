@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from tests import events
 from tests.browser.conftest import browser  # noqa: F401 - a fixture
 from tests.browser.site import KEY, Site, serve
 
@@ -246,28 +246,10 @@ def test_a_page_of_another_origin_in_a_browser(
 
 def owner_is(site: Site, **headers: str) -> bool:
     """Whether the page counts a request as its owner's: what it says beside the switch."""
-    visitor = requests.Session()
-    visitor.headers.update(headers)
-    config = visitor.get(f"{site.url}/config", timeout=10).json()
-    ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
-    event = next(
-        each
-        for each in config["dependencies"]
-        if [ids["backend"], "change"] in each["targets"] and ids["about-backend"] in each["outputs"]
-    )
-    body = {"data": ["cloud"], "fn_index": event["id"], "session_hash": "owner"}
-    visitor.post(f"{site.url}/gradio_api/queue/join", json=body, timeout=10).raise_for_status()
-    with visitor.get(
-        f"{site.url}/gradio_api/queue/data",
-        params={"session_hash": "owner"},
-        stream=True,
-        timeout=30,
-    ) as answer:
-        for line in answer.iter_lines():
-            message = json.loads(line.removeprefix(b"data: ") or b"{}")
-            if message.get("msg") == "process_completed":
-                return "token" not in str(message["output"])
-    raise AssertionError("no answer")
+    event = events.event_of(events.config_of(site.url), "backend", "change")
+    session, answer = events.join(site.url, event["id"], ["cloud"], headers=headers)
+    answer.raise_for_status()
+    return "token" not in str(events.outcome(site.url, session, headers)["output"])
 
 
 @pytest.fixture(scope="module")

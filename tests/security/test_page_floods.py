@@ -2,7 +2,6 @@
 
 import contextlib
 import resource
-import secrets
 import statistics
 import threading
 import time
@@ -19,6 +18,7 @@ import requests
 from gradio_client import Client, handle_file
 
 from kolbo_demo.ui import gradio_gate
+from tests import events
 from tests.browser.site import ROOT, Site, serve
 
 ATTACKER, OTHER = "203.0.113.7", "198.51.100.20"
@@ -34,26 +34,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def config(site: Site) -> dict[str, Any]:
-    return requests.get(f"{site.url}/config", timeout=10).json()
-
-
-def event_of(config: dict[str, Any], name: str, kind: str) -> dict[str, Any]:
-    ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
-    return next(
-        each
-        for each in config["dependencies"]
-        if [ids[name], kind] in each["targets"] and each["backend_fn"]
-    )
+    return events.config_of(site.url)
 
 
 def join(site: Site, event: int, data: list[Any], visitor: str = ATTACKER) -> requests.Response:
-    body = {"data": data, "fn_index": event, "session_hash": secrets.token_hex(8)}
-    return requests.post(
-        f"{site.url}/gradio_api/queue/join",
-        json=body,
-        headers={"X-Forwarded-For": visitor},
-        timeout=60,
-    )
+    return events.join(site.url, event, data, headers={"X-Forwarded-For": visitor})[1]
 
 
 @contextmanager
@@ -153,7 +138,7 @@ def test_many_small_events(site: Site, config: dict[str, Any], calm: Calm) -> No
 
 
 def test_many_words_to_be_heard(site: Site, config: dict[str, Any], calm: Calm) -> None:
-    listen = event_of(config, "listen", "click")
+    listen = events.event_of(config, "listen", "click")
     words = "She sells sea shells by the sea shore. " * 20
     with watched(site) as took:
         told = flood(lambda _: join(site, listen["id"], [words, 1.0]).status_code, 45)
@@ -171,7 +156,7 @@ def test_many_files_to_be_looked_at(site: Site, config: dict[str, Any], calm: Ca
             timeout=30,
         ).json()[0]
     clip = {"video": {"path": path, "meta": {"_type": "gradio.FileData"}}, "subtitles": None}
-    look = event_of(config, "source-video", "change")
+    look = events.event_of(config, "source-video", "change")
     with watched(site) as took:
         told = flood(
             lambda _: join(site, look["id"], [None, clip["video"], "", None]).status_code, 60
@@ -280,19 +265,15 @@ def test_sessions_to_which_nobody_listens_are_few(site: Site, config: dict[str, 
 def test_events_that_fail_do_not_fill_the_log(tmp_path: Path) -> None:
     words = "what a visitor wrote, which no log may hold"
     with serve(tmp_path) as site:
-        found = requests.get(f"{site.url}/config", timeout=10).json()
-        look = event_of(found, "source-video", "change")
-        audio = event_of(found, "audio", "change")
+        found = events.config_of(site.url)
+        look = events.event_of(found, "source-video", "change")
+        audio = events.event_of(found, "audio", "change")
         for number in range(60):
             event = audio if number % 2 else look
             data = [[words, {"words": words}]] * len(event["inputs"])
-            with requests.Session() as visitor:
-                body = {"data": data, "fn_index": event["id"], "session_hash": f"s{number}"}
-                joined = visitor.post(f"{site.url}/gradio_api/queue/join", json=body, timeout=10)
-                assert joined.ok, joined.text
-                params = {"session_hash": f"s{number}"}
-                url = f"{site.url}/gradio_api/queue/data"
-                assert '"success":false' in visitor.get(url, params=params, timeout=30).text
+            session, joined = events.join(site.url, event["id"], data)
+            assert joined.ok, joined.text
+            assert not events.outcome(site.url, session)["success"]
         log = (tmp_path / "app.log").read_text()
     assert words not in log
     assert "An event of the page failed" in log
@@ -323,22 +304,14 @@ def test_work_on_cards_leaves_threads_to_others(site: Site, tmp_path: Path) -> N
 
 def test_a_visitor_takes_no_session_of_another(site: Site, config: dict[str, Any]) -> None:
     """Sessions hold what a page has chosen. Whoever begins many loses his own."""
-    url_event = event_of(config, "source-url", "submit")
+    url_event = events.event_of(config, "source-url", "submit")
 
     def told(session: str, seen: str, visitor: str) -> str:
-        body = {
-            "data": [None, None, seen, None],
-            "fn_index": url_event["id"],
-            "session_hash": session,
-        }
         headers = {"X-Forwarded-For": visitor}
-        url = f"{site.url}/gradio_api/queue"
-        joined = requests.post(f"{url}/join", json=body, headers=headers, timeout=10)
+        data = [None, None, seen, None]
+        _, joined = events.join(site.url, url_event["id"], data, session=session, headers=headers)
         assert joined.ok, joined.text
-        heard = requests.get(
-            f"{url}/data", params={"session_hash": session}, headers=headers, timeout=30
-        )
-        return heard.text
+        return str(events.outcome(site.url, session, headers))
 
     link = "http://files.example.com/a.jpg"
     assert "files.example.com" in told("victim", link, OTHER)

@@ -2,7 +2,6 @@
 
 import socket
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -160,17 +159,7 @@ def test_what_an_older_release_has_queued_is_done(
 
 def test_links_that_drip_leave_fetches_to_others(callers: Serving, files: Files, web: Web):
     greedy, other, _ = callers()
-    over = threading.Event()
-
-    def drip(request) -> None:
-        request.send_response(200)
-        request.send_header("Content-Length", "1000000")
-        request.end_headers()
-        while not over.wait(0.2):
-            request.wfile.write(b"x")
-
-    web.paths["/drip.jpg"] = drip
-    slow = f"{web.url}/drip.jpg"
+    slow, over = web.drip("/drip.jpg")
     crowd = [greedy.start(json={"source_url": slow, "audio_url": slow}) for _ in range(16)]
     wait(lambda: len(web.seen) == 4)
     source = web.serve("/face.jpg", files()["image"][1])

@@ -187,6 +187,20 @@ class Web:
         self.paths[path] = answer
         return self.url + path
 
+    def drip(self, path: str) -> tuple[str, threading.Event]:
+        """A file of which a byte comes now and then, until the event is set."""
+        over = threading.Event()
+
+        def answer(request: BaseHTTPRequestHandler) -> None:
+            request.send_response(200)
+            request.send_header("Content-Length", "1000000")
+            request.end_headers()
+            while not over.wait(0.2):
+                request.wfile.write(b"x")
+
+        self.paths[path] = answer
+        return self.url + path, over
+
     def redirect(self, path: str, to: str) -> str:
         def answer(request: BaseHTTPRequestHandler) -> None:
             request.send_response(302)

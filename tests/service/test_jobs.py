@@ -275,17 +275,7 @@ def test_generations_outlive_an_orderly_stop(other_process, tmp_path, files):
 
 
 def test_a_link_that_drips_keeps_no_render_waiting(api, files, web):
-    over = threading.Event()
-
-    def drip(request) -> None:
-        request.send_response(200)
-        request.send_header("Content-Length", "1000000")
-        request.end_headers()
-        while not over.wait(0.2):
-            request.wfile.write(b"x")
-
-    web.paths["/drip.jpg"] = drip
-    link = f"{web.url}/drip.jpg"
+    link, over = web.drip("/drip.jpg")
     slow = [api.start(json={"source_url": link, "audio_url": link}) for _ in range(3)]
     _wait(lambda: len(web.seen) == 3)
     assert api.finish(api.start(files=files()))["state"] == "completed"

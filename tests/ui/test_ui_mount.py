@@ -1,8 +1,6 @@
 """What the page's server gives away, and to whom it opens."""
 
-import json
 import os
-import secrets
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,6 +13,7 @@ from pydantic import SecretStr
 from kolbo_demo import ui
 from kolbo_demo.settings import Settings
 from kolbo_demo.ui import uploads
+from tests import events
 from tests.browser.site import serve
 from tests.ui.conftest import ENVIRONMENT_KEY, LOCAL_KEY
 from tests.ui.serving import serving
@@ -22,37 +21,15 @@ from tests.ui.serving import serving
 
 def send(url: str, inputs: list[Any], target: str) -> dict[str, Any]:
     """Sends an event as the browser does; gives what came of it."""
-    with events(url, join(url, inputs, target)) as answer:
-        for line in answer.iter_lines():
-            message = json.loads(line.removeprefix(b"data: ") or b"{}")
-            if message.get("msg") == "process_completed":
-                return message
-    raise AssertionError("no answer")
+    return events.outcome(url, join(url, inputs, target))
 
 
 def join(url: str, inputs: list[Any], target: str) -> str:
     """Sends an event; gives the session's name."""
-    config = requests.get(f"{url}/config", timeout=10).json()
-    ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
-    event = next(
-        each["id"]
-        for each in config["dependencies"]
-        if any(found[0] == ids[target] for found in each["targets"])
-    )
-    session = secrets.token_hex(8)  # one page each: what it has shown, it does not show again
-    requests.post(
-        f"{url}/gradio_api/queue/join",
-        json={"data": inputs, "fn_index": event, "session_hash": session},
-        timeout=10,
-    ).raise_for_status()
+    event = events.event_of(events.config_of(url), target)
+    session, answer = events.join(url, event["id"], inputs)
+    answer.raise_for_status()
     return session
-
-
-def events(url: str, session: str) -> requests.Response:
-    """The stream of a session's events."""
-    return requests.get(
-        f"{url}/gradio_api/queue/data", params={"session_hash": session}, stream=True, timeout=30
-    )
 
 
 def upload(url: str, path: Path) -> str:
@@ -67,7 +44,7 @@ def test_a_page_that_leaves_is_no_error(
     """As one does that is loaded again: what it had listened to is left all at once."""
     picture = file_data(upload(page_url, secret_picture))
     session = join(page_url, [picture, None, "", None], "source-image")
-    listening = [events(page_url, session) for _ in range(3)]
+    listening = [events.events(page_url, session) for _ in range(3)]
     time.sleep(0.5)
     for stream in listening:
         stream.close()

@@ -1,6 +1,5 @@
 """A public page whose owner shares a key: who spends how much of it."""
 
-import itertools
 import json
 import re
 import time
@@ -19,6 +18,7 @@ from kolbo_demo.settings import Settings
 from kolbo_demo.ui.access import CLOUD
 from kolbo_demo.ui.allowance import DAY, Allowance, visitor_of
 from kolbo_demo.ui.inputs import UnusableError
+from tests import events
 from tests.scripted import Reply, Scripted
 from tests.ui.serving import serving
 from tests.ui.test_ui_mount import file_data, upload
@@ -26,8 +26,6 @@ from tests.ui.test_ui_mount import file_data, upload
 OWNER = "kolbo_live_" + "0b" * 20
 OWN = "kolbo_live_" + "77" * 20
 VISITOR, OTHER = "203.0.113.7", "198.51.100.20"
-
-_sessions = itertools.count()
 
 
 @pytest.fixture
@@ -58,42 +56,15 @@ def press(
 
     `target` is a part's id and the event, `given` what the parts hold that are filled in.
     """
-    config = requests.get(f"{url}/config", timeout=10).json()
+    config = events.config_of(url)
     parts = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
     filled = {part["id"]: part["props"].get("value") for part in config["components"]}
-    event = next(
-        each
-        for each in config["dependencies"]
-        if any((parts.get(found[0]), found[1]) == target for found in each["targets"])
-        and each["inputs"]
-    )
-    session = f"shared{next(_sessions)}"
+    event = events.event_of(config, *target)
+    data = [given.get(parts.get(number) or "", filled.get(number)) for number in event["inputs"]]
     forwarded = {"X-Forwarded-For": visitor}
-    requests.post(
-        f"{url}/gradio_api/queue/join",
-        json={
-            "data": [
-                given.get(parts.get(number) or "", filled.get(number)) for number in event["inputs"]
-            ],
-            "event_data": event_data,
-            "fn_index": event["id"],
-            "session_hash": session,
-        },
-        headers=forwarded,
-        timeout=10,
-    ).raise_for_status()
-    with requests.get(
-        f"{url}/gradio_api/queue/data",
-        params={"session_hash": session},
-        headers=forwarded,
-        stream=True,
-        timeout=60,
-    ) as answer:
-        for line in answer.iter_lines():
-            message = json.loads(line.removeprefix(b"data: ") or b"{}")
-            if message.get("msg") == "process_completed":
-                return json.dumps(message["output"])
-    return ""
+    session, answer = events.join(url, event["id"], data, event_data, headers=forwarded)
+    answer.raise_for_status()
+    return json.dumps(events.outcome(url, session, forwarded)["output"])
 
 
 def generate(
