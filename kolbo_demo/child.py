@@ -121,7 +121,7 @@ class Child:
 
     def ask(self, files: Files, /, **request: object) -> None:
         """Send a request. The files of the first are all that the child can open from then on. A
-        child that is dead already is told by the queue."""
+        dead child is reported by the queue."""
         assert self._process.stdin
         line = json.dumps({_FILES: asdict(files), **request}).encode() + b"\n"
         with contextlib.suppress(BrokenPipeError):
@@ -187,7 +187,7 @@ def once(module: str, seconds: float, files: Files, /, **request: object) -> Mes
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """What starts one of our modules on our own interpreter."""
+    """The command line of one of our modules, on our own interpreter."""
     return [sys.executable, "-P", _START, module, *arguments]
 
 
@@ -237,7 +237,7 @@ def _listen(lines: Iterator[bytes], asked: "queue.SimpleQueue[Message]") -> None
 
 
 def _lines() -> Iterator[bytes]:
-    """What the parent writes, until it is gone. Read without a buffer, which a thread could hold
+    """Yield the parent's writes until it is gone, read without a buffer, which a thread could hold
     locked while the process ends."""
     rest = b""
     while chunk := os.read(0, 65536):

@@ -151,7 +151,7 @@ def _rules(files: Files) -> Iterator[tuple[str | Path, int]]:
 
 
 def _libraries() -> list[str]:
-    """What the environment names: where libraries lie, and the program that moviepy starts."""
+    """Paths from the environment: library folders, and the program that moviepy starts."""
     named = [os.environ.get("IMAGEIO_FFMPEG_EXE"), os.environ.get("FFMPEG_BINARY")]
     named += os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
     return [path for path in named if path]

@@ -177,7 +177,7 @@ def _decode(container: InputContainer, stream: Stream) -> Iterator:
 
 
 def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
-    """What the file holds of streams, the empty packets that flush decoders last."""
+    """Packets of streams, the empty ones that flush decoders last."""
     found = container.demux(*streams)
     while True:
         try:

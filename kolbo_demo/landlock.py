@@ -26,7 +26,7 @@ _MAKE_DIR, _MAKE_REG, _REFER, _TRUNCATE = 1 << 7, 1 << 8, 1 << 13, 1 << 14
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 """Rights that a rule for a single file may name."""
 _KNOWN = {1: 13, 2: 14, 3: 15, 5: 16}
-"""How many rights on files a kernel knows, from this version on."""
+"""Number of file rights, by the first Landlock version that has them."""
 _ALL_TCP, _ALL_SCOPES = 0b11, 0b11
 
 RUN = _EXECUTE | _READ_FILE | _READ_DIR

@@ -1,4 +1,4 @@
-"""How long the sound of a file may last at most, for those who pay for it by the second."""
+"""Upper bound of the sound in a file, for billing by the second."""
 
 import contextlib
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from kolbo_demo.container import NO_AUDIO, MediaError, check_codec, open_media, 
 
 @dataclass
 class _Track:
-    """What one track amounts to, in seconds of each measure."""
+    """Length of one track, in seconds, by each measure."""
 
     stream: AudioStream
     decoded: float = 0.0

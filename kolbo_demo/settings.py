@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     """Room (10^9 bytes) that uploads, results and batches of all visitors of the page may take."""
 
     visitor_disk_gb: float = Field(default=2.0, gt=0)
-    """How much of it each visitor may take; the owner at a private page may take all."""
+    """Part of it that each visitor may take; the owner at a private page may take all."""
 
     @field_validator("fetch_allow_hosts", "allowed_hosts", mode="before")
     @classmethod

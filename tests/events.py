@@ -75,5 +75,5 @@ def heard(
 
 
 def outcome(url: str, session: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What came of a session's event, as `heard`."""
+    """The last message of `heard`."""
     return list(heard(url, session, headers))[-1]

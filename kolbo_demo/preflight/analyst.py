@@ -152,7 +152,7 @@ class Analyst:
         wanted: Callable[[], bool],
         folder: str | None = None,
     ) -> dict[str, Any]:
-        """What a child answers about a file; one that writes to a folder is not kept."""
+        """A child's answer about a file. A child that writes to a folder is not kept."""
         known = str(path.absolute())
         worker = self._taken(known, new=folder is not None)
         files, keep = Files(read=(known,), make=(folder,) if folder else ()), False

@@ -261,8 +261,8 @@ class Gate:
         return Caller(visitor, owner, inner=True) if fresh else None
 
     def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
-        """Where the address has the owner's token: the same address without it, which goes into a
-        cookie if it is right."""
+        """A redirect to the same address without the owner's token, which goes into a cookie if it
+        is right; None for an address without one."""
         if self._token is None or scope["method"] not in {"GET", "HEAD"}:
             return None
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)

@@ -11,10 +11,9 @@ from kolbo_demo.service.guard import Guard
 
 
 class Health:
-    """How a service is: ready or not and why, what waits, what runs.
+    """Readiness of a service, with the reason where it is not, queue and running renders.
 
-    Both addresses answer from what the guard has seen last, so no thread or database holds them
-    back.
+    Both routes answer from the last values of the guard, so no thread or database delays them.
     """
 
     def __init__(self, guard: Guard) -> None:

@@ -208,7 +208,7 @@ class Jobs:
             database.launch(url, self._executor)
         self._reader = database.connections(url)
         often = RARE_POLL_SECONDS if self.shared else POLL_SECONDS
-        # What one process has fetched no other can take: it shall not hoard.
+        # Other processes cannot use files that this one has fetched, so it fetches few ahead.
         fetches = self.concurrency + 1 if self.shared else MAX_FETCHES
         self._register(running.GENERATIONS, self.concurrency, often)
         self._register(turns.NEXT, self.spare, RARE_POLL_SECONDS)

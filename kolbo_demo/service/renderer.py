@@ -80,7 +80,7 @@ def _allow(seconds: float) -> None:
 
 
 def _be_called(name: str) -> None:
-    """What lists of processes call this one, on Linux."""
+    """Set the process name that `ps` shows, on Linux."""
     if sys.platform == "linux":  # not by /proc, which is closed to it
         ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 

@@ -175,8 +175,8 @@ class Storage:
                     shutil.rmtree(path, ignore_errors=True)
 
     def open_to(self, generation: str, parts: bool = False) -> Files:
-        """What a process that works for a generation reads and makes. Where it is kept for what
-        others make of it, `parts` has their folder exist. Raises OSError."""
+        """Files of a process that works for a generation. `parts` creates the folder in which other
+        processes leave theirs. Raises OSError."""
         folders = [self._place.folder(f"{name}/{_checked(generation)}") for name in (INPUTS, PARTS)]
         if parts and folders[1]:
             folders[1].mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a visitor uploads for a batch, put into its folder: files, and archives unpacked."""
+"""Fill the folder of a batch with uploads: files as they are, archives unpacked."""
 
 import zipfile
 import zlib
@@ -18,7 +18,7 @@ MOST_FILES = 2001
 MOST_NAME = 240
 """Bytes of a file's name: most file systems take 255."""
 MOST_RATIO, FREE_BYTES = 200, 10 * 1024**2
-"""How much larger than itself an archive may become, beyond so many bytes."""
+"""Largest compression ratio, beyond so many bytes."""
 MOST_DIRECTORY = 4 * 1024**2
 """Bytes of the list of an archive's files: all of it is held in memory."""
 _BROKEN = (
@@ -29,15 +29,15 @@ _BROKEN = (
     OSError,
     EOFError,
 )
-"""What an archive raises that is damaged, encrypted or of an unknown kind."""
+"""Errors of a damaged or encrypted archive, or one of an unknown kind."""
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 """Of the others zipfile unpacks a piece whole: a megabyte of bzip2 may take 20 GB of memory."""
 _DIRECTORY_BYTES = 5
-"""Where zipfile keeps how long the list of files is."""
+"""Index of the directory's size in zipfile's end record."""
 
 
 class Room:
-    """Where the files of one batch go, and how much of them there may be."""
+    """Destination of the files of one batch, with bounds on their number and size."""
 
     def __init__(self, folder: Path, writing: Writing, most: int, most_each: int) -> None:
         """`most` bytes in all, `most_each` in a file."""
@@ -49,7 +49,7 @@ class Room:
         self._bytes = 0
 
     def place(self, name: str) -> Path | None:
-        """Where a file goes, under the last part of its name; None for one that is hidden."""
+        """Path of a file, under the last part of its name; None for a hidden one."""
         plain = PurePosixPath(name.replace("\\", "/").replace("\0", "")).name
         plain = plain.encode("utf-8", "replace")[-MOST_NAME:].decode("utf-8", "ignore")
         if not plain or plain.startswith("."):

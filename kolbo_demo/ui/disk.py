@@ -1,4 +1,4 @@
-"""What lies below the folders of the page: which units, whose, and what they weigh."""
+"""Disk usage below the folders of the page, by unit and by owner."""
 
 import contextlib
 import os
@@ -73,7 +73,7 @@ def remove(path: Path) -> None:
 
 
 def entries(folder: str | Path) -> list["os.DirEntry[str]"]:
-    """What lies in a folder; nothing where it is gone."""
+    """Entries of a folder; none where it is gone."""
     try:
         with os.scandir(folder) as found:
             return list(found)

@@ -86,7 +86,7 @@ class GradioGate:
         self._events = Window(EVENTS_A_MINUTE)
         self._sessions = Sessions(blocks)
         self._heard: dict[str, int] = {}
-        """How many streams listen to a session."""
+        """Number of streams that listen to a session."""
         self._owners: dict[str, str] = {}
         """The visitor of each session that has joined."""
         self._joining: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""How much of the disk the files of visitors take: each visitor's, and all together.
+"""Disk quota of visitors: of each, and of all together.
 
 A unit is one folder directly below a watched one: an upload, a generation, a batch. Its owner is a
 keyed digest of the visitor, in a file of its own, so that a restart knows whose it is and no

@@ -43,7 +43,7 @@ class Runs:
         self._lock = threading.Lock()
         self._running: dict[str, Run] = {}
         self._visitors: dict[str, str] = {}
-        """Who started what runs; nobody for the owner at a private page."""
+        """Visitor of each run; empty for the owner at a private page."""
 
     def start(
         self,

@@ -1,4 +1,4 @@
-"""How many sessions Gradio holds in memory, and whose go when there are too many."""
+"""Bound on the sessions that Gradio holds in memory, fair between visitors."""
 
 from collections import Counter
 

@@ -103,7 +103,7 @@ class Attacked:
         return time.monotonic() - begun
 
     def descriptors(self) -> int:
-        """How many the process has open."""
+        """Number of descriptors that the process has open."""
         return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
     def stop(self) -> float:
@@ -143,7 +143,7 @@ def free_port() -> int:
 
 
 def read(made: socket.socket, seconds: float = 5.0) -> bytes:
-    """What comes until the other side closes, which it does at the latest after its keep-alive."""
+    """All bytes until the server closes, at the latest after its keep-alive."""
     made.settimeout(seconds + 5)
     answer = b""
     with contextlib.suppress(ConnectionError):

@@ -19,7 +19,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def call(site: Site, tool: str, arguments: dict, **headers: str) -> str:
-    """What a tool answers. On a Space its name has another beginning."""
+    """A tool's answer. On a Space its name has a prefix."""
     schema = requests.get(f"{site.url}/gradio_api/mcp/schema", timeout=20).json()
     name = next(each["name"] for each in schema if each["name"].endswith(tool))
     answer = requests.post(

@@ -328,7 +328,7 @@ def lying(folder: Path, declared: int) -> Path:
 
 
 def tasks(pid: int) -> list[dict[str, str]]:
-    """What the kernel tells of each thread of a process; nothing where it has ended."""
+    """The kernel's status of each thread of a process; none where it has ended."""
     found = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():

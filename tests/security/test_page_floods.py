@@ -43,7 +43,7 @@ def join(site: Site, event: int, data: list[Any], visitor: str = ATTACKER) -> re
 
 @contextmanager
 def watched(site: Site) -> Iterator[list[tuple[str, float]]]:
-    """What another visitor's requests take meanwhile: path and seconds of each."""
+    """Path and seconds of each request of another visitor meanwhile."""
     took: list[tuple[str, float]] = []
     done = threading.Event()
 
@@ -71,7 +71,7 @@ def watched(site: Site) -> Iterator[list[tuple[str, float]]]:
 
 @dataclass(frozen=True)
 class Calm:
-    """What the same takes on this machine while nobody floods the page."""
+    """Seconds of the same on this machine without a flood."""
 
     answer: float
     start: float
