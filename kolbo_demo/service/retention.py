@@ -40,7 +40,9 @@ FETCH_SECONDS = 600.0
 ABANDONED_SECONDS = 3600.0
 """No upload takes so long: inputs of no generation that are as old are left-overs."""
 STEP_BYTES = 1024**2
-"""Of an upload, reserved at a time."""
+"""Reserved at a time for an upload, and more as it grows:"""
+MAX_STEP_BYTES = 16 * STEP_BYTES
+"""as much as has arrived, up to so many bytes. Each look at the disk takes as long as 1 MB does."""
 SPARE_BYTES = 64 * 1024**2
 """Of the disk, left to the database and to others."""
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
@@ -244,10 +246,11 @@ class Room:
         self._retention = retention
         self.ahead = 0
         """Bytes reserved and not written yet."""
+        self._received = 0
 
     def reserve(self, size: int) -> None:
         """Have room for `size` bytes more. Raises ApiError where there is none. Blocks."""
-        more = max(size, STEP_BYTES)
+        more = max(size, STEP_BYTES, min(self._received, MAX_STEP_BYTES))
         self._retention.expect(more)
         self.ahead += more
         self._retention.check_room()
@@ -255,6 +258,7 @@ class Room:
     def written(self, size: int) -> None:
         """So many bytes are on the disk now, and count there."""
         self.ahead -= size
+        self._received += size
         self._retention.release(size)
 
 
