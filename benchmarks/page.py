@@ -43,7 +43,7 @@ START_SECONDS = 60
 TARGET = 1.5
 """Of the time that the bare page takes."""
 STARTS = 5
-SETTLE_SECONDS, IDLE_SECONDS = 3, 10
+SETTLE_SECONDS, IDLE_SECONDS = 15, 20
 AFTER_MS = 1500
 """What is asked for within this time after it can be used is counted with the load."""
 # Whoever is asked outside is known at once not to be there, and counted all the same.

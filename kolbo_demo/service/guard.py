@@ -31,6 +31,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LOOK_SECONDS = 1.0
+REST_SECONDS = 10.0
+"""The queues rest after so long without a generation,"""
+RESTING_LOOK_SECONDS = 3.0
+"""and the guard looks less often."""
 START_AGAIN_SECONDS = 5.0
 ANSWER_SECONDS = 3.0
 """A database that takes longer for a look does not answer."""
@@ -57,6 +61,8 @@ class Guard:
         self.engine: str | None = None
         """Why this process could not render what it accepts."""
         self._started = False
+        self._busy = 0.0
+        """When there last was a generation, by `time.monotonic`."""
         self._file: _File | None = None
         self._looks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="look")
         self._look: Future[None] | None = None
@@ -108,6 +114,7 @@ class Guard:
             self.problem = self.blind = str(error)
             return
         self._started = True
+        self._busy = time.monotonic()
         self._file = _File(self._jobs.database_file) if self._jobs.database_file else None
         self.workers = self._jobs.concurrency if self._file else 0
         self.problem = self.blind = None
@@ -115,7 +122,7 @@ class Guard:
     def _run(self) -> None:
         pause = LOOK_SECONDS
         while not self._ended.wait(pause):
-            pause = LOOK_SECONDS
+            pause = RESTING_LOOK_SECONDS if self._jobs.resting else LOOK_SECONDS
             before = self.problem
             try:
                 self.engine = self._jobs.problem()
@@ -147,6 +154,10 @@ class Guard:
             self._jobs.resume_postponed()
             if self.load[0]:
                 self._jobs.bring_forward()
+            if any(self.load):
+                self._busy = time.monotonic()
+            elif time.monotonic() - self._busy > REST_SECONDS:
+                self._jobs.rest()
 
     def _see(self) -> None:
         self.load = self._jobs.load()

@@ -136,6 +136,8 @@ class Jobs:
         self.spare = 1 if self._url else SPARE
         self._slots = turns.Slots(self.concurrency, self.spare)
         self._submitting = threading.Lock()
+        self.resting = False
+        """Whether the queues are not polled; see `rest`."""
         self._missed: Counter[str] = Counter()
         self.changed = threading.Event()
         """Set whenever work here comes to an end."""
@@ -207,6 +209,11 @@ class Jobs:
             url = database.file(self._folder)
             database.launch(url, self._executor)
         self._reader = database.connections(url)
+        self._register_queues()
+        if self.shared and self._renders:
+            self.ready.refill()  # a worker has nothing else to keep memory for
+
+    def _register_queues(self) -> None:
         often = RARE_POLL_SECONDS if self.shared else POLL_SECONDS
         # Other processes cannot use files that this one has fetched, so it fetches few ahead.
         fetches = self.concurrency + 1 if self.shared else MAX_FETCHES
@@ -217,8 +224,18 @@ class Jobs:
         self._register(LINKS, 1, OLD_POLL_SECONDS)
         if self.shared:
             self._register(split.QUEUE, self.concurrency, often)
-        if self.shared and self._renders:
-            self.ready.refill()  # a worker has nothing else to keep memory for
+        self.resting = False
+
+    def rest(self) -> None:
+        """Stop polling the queues until the next `submit`, if nothing waits or runs and no other
+        process submits. dbos starts polling a registered queue within a second. Raises
+        SQLAlchemyError."""
+        with self._submitting:
+            if self.shared or self.resting or any(self.load()):
+                return
+            self.resting = True
+            for queue in (running.GENERATIONS, turns.NEXT, FETCHES, LINKS):
+                DBOS.delete_queue(queue)
 
     @staticmethod
     def _register(queue: str, most: int, seconds: float, of_one: int | None = None) -> None:
@@ -276,6 +293,8 @@ class Jobs:
         queue = FETCHES if job.get("source_url") or job.get("audio_url") else running.GENERATIONS
         own = {"file": secrets.token_hex(16), "created": time.time(), "caller": caller}
         with self._submitting:  # no two generations of a caller share a turn
+            if self.resting:
+                self._register_queues()
             turn = turns.standing(self._reader, caller).turn
             with (
                 SetWorkflowID(generation),

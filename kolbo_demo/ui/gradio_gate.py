@@ -28,6 +28,7 @@ from kolbo_demo.safe_file import UnsafeFileError, regular_file
 from kolbo_demo.service.bodies import replay
 from kolbo_demo.service.gate import Caller, caller_of, refusal
 from kolbo_demo.service.limits import TooManyError, Window
+from kolbo_demo.ui.idle import QueuePolling
 from kolbo_demo.ui.sessions import Sessions
 
 _log = logging.getLogger(__name__)
@@ -91,11 +92,13 @@ class GradioGate:
         """The visitor of each session that has joined."""
         self._joining: Counter[str] = Counter()
         """Requests under way by which a session joins: Gradio knows it only after them."""
+        self._polling = QueuePolling(blocks._queue)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        self._polling.request()
         path = scope["path"]
         if path.startswith(FILE) and scope["method"] in {"GET", "HEAD"}:
             await self._file(path.removeprefix(FILE))(scope, receive, send)

@@ -26,9 +26,6 @@ from kolbo_demo.ui.upload_quota import UploadQuota
 _HERE = Path(__file__).parent
 _log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.02
-"""How often Gradio looks for events to begin."""
-
 _POLICY = "; ".join(
     (
         "default-src 'self' data: blob:",
@@ -79,9 +76,6 @@ def mount(app: FastAPI, page: Page, site: Site | None = None, token: str | None 
     # Gradio checks which files an event may name only once `launch` has run, and a mounted page
     # never launches.
     page.blocks.has_launched = True
-    # Gradio's own thousand looks a second take a twelfth of a core for as long as nobody comes.
-    page.blocks._queue.sleep_when_free = _LOOK_SECONDS
-    page.blocks._queue.progress_update_sleep_when_free = _LOOK_SECONDS
     gradio = app.routes[-1]
     assert isinstance(gradio, Mount)
     gradio.app = GradioGate(gradio.app, page.blocks, examples.FILES)

@@ -1,5 +1,6 @@
 """What the page's server gives away, and to whom it opens."""
 
+import asyncio
 import os
 import time
 from collections import Counter
@@ -8,11 +9,12 @@ from typing import Any
 
 import pytest
 import requests
+from gradio import queueing
 from pydantic import SecretStr
 
 from kolbo_demo import ui
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import uploads
+from kolbo_demo.ui import idle, uploads
 from tests import events
 from tests.browser.site import serve
 from tests.ui.conftest import ENVIRONMENT_KEY, LOCAL_KEY
@@ -50,6 +52,35 @@ def test_a_page_that_leaves_is_no_error(
         stream.close()
     time.sleep(1.5)
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_gradio_looks_for_events_rarely_while_nobody_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idle, "QUIET_SECONDS", 0.5)
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float, *more: Any) -> None:
+        pauses.append(seconds)
+        await sleep(seconds, *more)
+
+    monkeypatch.setattr(queueing.asyncio, "sleep", noted)
+
+    def looks_every(seconds: float) -> None:
+        pauses.clear()
+        deadline = time.monotonic() + 30
+        while seconds not in pauses:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    settings = Settings(data_dir=tmp_path)
+    with serving(settings, ui.Local("http://127.0.0.1:9/api", SecretStr(LOCAL_KEY))) as url:
+        requests.get(f"{url}/config", timeout=30)
+        looks_every(idle.LOOK_SECONDS)
+        looks_every(idle.IDLE_LOOK_SECONDS)
+        requests.get(f"{url}/config", timeout=30)
+        looks_every(idle.LOOK_SECONDS)
 
 
 def file_data(path: object) -> dict[str, Any]:
