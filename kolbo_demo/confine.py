@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kolbo_demo import landlock, syscalls
+from kolbo_demo.data_files import ASSETS
 
 try:
     import resource
@@ -42,7 +43,6 @@ _KEPT_CAPABILITIES = 0b110
 belong to one."""
 
 _PACKAGE = Path(__file__).parent
-_MODELS = _PACKAGE.parent / "assets"
 _SYSTEM = (
     *("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib"),
     *("/usr/local/lib64", "/nix/store", "/gnu/store", "/etc/ld.so.cache"),
@@ -140,7 +140,7 @@ def _rules(files: Files) -> Iterator[tuple[str | Path, int]]:
     # Where the package lies in a folder of its own that folder may hold anything: only the package.
     for place in {*sys.path} - {str(_PACKAGE.parent)}:
         yield place, landlock.RUN
-    for place in (_PACKAGE, _MODELS, os.path.realpath(sys.executable), *_libraries(), *_SYSTEM):
+    for place in (_PACKAGE, ASSETS, os.path.realpath(sys.executable), *_libraries(), *_SYSTEM):
         yield place, landlock.RUN
     for place in (*_FACTS, *files.read):
         yield place, landlock.READ

@@ -10,15 +10,15 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kolbo_demo.data_files import ASSETS
 from kolbo_demo.media import MediaError
 
-MODEL = Path(__file__).parents[2] / "assets" / "face_landmarker.task"
+MODEL = ASSETS / "face_landmarker.task"
 DETECTOR_SIDE = 128
 LANDMARK_SIDE = 256
 REGION_SCALE = 1.5

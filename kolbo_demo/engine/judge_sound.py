@@ -7,17 +7,17 @@ to how far real people's lips are open, how wide, and how high over all. `fittin
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kolbo_demo.data_files import ASSETS
 from kolbo_demo.engine.speech import HOP, RATE, loudness
 
 Array = NDArray[np.float32]
 
-MODEL = Path(__file__).parents[2] / "assets" / "judge.npz"
+MODEL = ASSETS / "judge.npz"
 CHANNELS = ("opening", "width", "height")
 """What is expected of the lips: inner lips apart, corner to corner, outer edge to outer edge."""
 

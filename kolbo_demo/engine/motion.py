@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kolbo_demo.data_files import ASSETS
 from kolbo_demo.engine.recogniser import normed
 
 Floats = NDArray[np.float32]
 
-WEIGHTS = Path(__file__).parents[2] / "assets" / "motion.npz"
+WEIGHTS = ASSETS / "motion.npz"
 LOUD = 6.0
 """A frame whose log mel is within so much of the loud ones (95th percentile) tells the speaker's
 and the microphone's mean spectrum, which is taken out."""

@@ -5,10 +5,11 @@ from typing import Any
 
 import gradio as gr
 
-_ASSETS = Path(__file__).parents[2] / "assets"
-PORTRAIT = _ASSETS / "portrait.jpg"
-SPEECH = _ASSETS / "speech.wav"
-CLIP = _ASSETS / "clip.mp4"
+from kolbo_demo.data_files import ASSETS
+
+PORTRAIT = ASSETS / "portrait.jpg"
+SPEECH = ASSETS / "speech.wav"
+CLIP = ASSETS / "clip.mp4"
 FILES = (PORTRAIT, SPEECH, CLIP)
 WORDS = "Good morning! This mouth moves to words that nobody here ever said."
 
