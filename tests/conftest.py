@@ -25,13 +25,21 @@ LONGEST = (
     *("browser/test_browser_space", "browser/test_browser_batch", "cli/test_local"),
     "service/test_storage",
 )
-"""Files of 20 s and more, the longest first: begun last, one would keep a processor waiting."""
+"""Files of 20 s and more, the longest first: begun last, one would keep a processor waiting. Their
+tests are marked as slow."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     places = {here / f"{name}.py": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+    for item in items:
+        if item.path in places:
+            item.add_marker("slow")
+        if item.path.parent.name == "browser":
+            item.add_marker("browser")
+        if "postgres" in getattr(item, "fixturenames", ()):
+            item.add_marker("postgres")
 
 
 @pytest.fixture(scope="module")
