@@ -420,8 +420,9 @@ def _run(
                 on_progress=lambda done, total: show("Saving", done, total),
                 on_mark=lambda: show("Marking", 0, None),
             )
-            for part in status.result.unsynced if status.result else ():
-                _say(part.told)
+            if status.result:
+                for text in (*status.result.notes, *(part.told for part in status.result.unsynced)):
+                    _say(text)
     except KeyboardInterrupt:
         if generation is None:
             raise _StopError(

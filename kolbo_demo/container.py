@@ -10,16 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
+from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -34,7 +36,7 @@ CODECS = (
     # video: what cameras, phones, browsers, editors and archives write
     "h264,hevc,libdav1d,av1,vp8,vp9,libvpx,libvpx-vp9,mpeg4,msmpeg4v2,"
     "msmpeg4,h263,flv,theora,mpeg1video,mpeg2video,wmv1,wmv2,wmv3,vc1,"
-    "mjpeg,prores,dnxhd,dvvideo,ffv1,"
+    "mjpeg,prores,dnxhd,dvvideo,ffv1,png,"
     # sound
     "aac,aac_latm,mp3,mp3float,mp2,mp2float,mp1,mp1float,opus,libopus,"
     "vorbis,flac,alac,ac3,eac3,amrnb,amrwb,libopencore_amrnb,"
@@ -44,6 +46,9 @@ CODECS = (
 )
 """libavcodec's decoders that may be used, of more than 500: those that nobody has looked after for
 years are where the holes are."""
+
+_ALPHA_DECODERS: dict[str, Literal["libvpx", "libvpx-vp9"]] = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""libavcodec's decoders of these leave transparency out."""
 
 MIN_SIDE = 32
 """Pixels. Smaller pictures hold no face that could be found."""
@@ -65,6 +70,12 @@ MAX_GAP = 600
 
 THREADS = 2
 """Threads of one decoder or encoder. More of them slow each other down on small machines."""
+
+UNTAGGED = 2
+"""Of a clip's colours, where the file does not say."""
+
+COLOURS_UNREAD = {11: "Y'D'zD'x", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
+"""Values of matrix_coefficients in ITU-T H.273 that are refused."""
 
 NO_VIDEO = "The file holds no picture that can be shown: choose a picture or a video."
 NO_AUDIO = "The file holds no sound: choose a recording, or a video with sound."
@@ -115,6 +126,7 @@ def video_stream(container: InputContainer) -> VideoStream:
             continue
         check_codec(stream)
         check_video_size(stream.codec_context.width, stream.codec_context.height)
+        check_colours(stream.codec_context)
         stream.codec_context.options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
         stream.thread_type = "AUTO"
         stream.thread_count = THREADS
@@ -152,12 +164,36 @@ def check_codec(stream: Stream) -> None:
         )
 
 
+def check_colours(coded: VideoFrame | VideoCodecContext) -> None:
+    """Raise MediaError where it cannot be told which colours a clip's numbers mean."""
+    name = COLOURS_UNREAD.get(int(coded.colorspace))
+    if coded.color_trc == coded.color_primaries == UNTAGGED and _is_dolby_vision(coded):
+        name = "Dolby Vision profile 5"  # others have a picture that any player can show
+    if name:
+        raise MediaError(
+            f"The clip's colours are coded in a way that cannot be read here ({name}): "
+            "export it in SDR, as MP4 with H.264."
+        )
+
+
+def _is_dolby_vision(coded: VideoFrame | VideoCodecContext) -> bool:
+    if isinstance(coded, VideoFrame):
+        return "DOVI_METADATA" in coded.side_data
+    return coded.codec_tag in ("dvh1", "dvhe", "dav1")
+
+
 FrameT = TypeVar("FrameT", VideoFrame, AudioFrame)
 
 
 def decode_video(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """Frames in the order they are shown. Damaged ones are left out."""
-    return _decode(container, stream)
+    decoder = _ALPHA_DECODERS.get(stream.codec_context.codec.name)
+    if decoder is None or not any(key.lower() == "alpha_mode" for key in stream.metadata):
+        return _decode(container, stream)
+    context = CodecContext.create(decoder, "r")
+    context.options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
+    context.thread_count = stream.codec_context.thread_count
+    return _decode(container, stream, context)
 
 
 def decode_audio(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
@@ -165,10 +201,12 @@ def decode_audio(container: InputContainer, stream: AudioStream) -> Iterator[Aud
     return _decode(container, stream)
 
 
-def _decode(container: InputContainer, stream: Stream) -> Iterator:
+def _decode(
+    container: InputContainer, stream: Stream, decoder: VideoCodecContext | None = None
+) -> Iterator:
     for packet in packets(container, stream):
         try:
-            frames = packet.decode()
+            frames = decoder.decode(packet) if decoder else packet.decode()
         except FFmpegError:
             continue
         for frame in frames:

@@ -200,6 +200,9 @@ class Result(_Reply):
     """ISO 8601 with milliseconds and Z."""
     unsynced: list[Unsynced] = Field(default_factory=list)
     """What is not in step, and why; empty where all is, and where a server does not tell."""
+    notes: list[str] = Field(default_factory=list)
+    """What was changed of the source's colours, in short: "HDR was tone-mapped to SDR". The local
+    service tells of it."""
     visible_mark: bool = False
     """Whether the picture itself says that it is AI-generated. The local service tells of it."""
 

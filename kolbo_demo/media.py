@@ -8,14 +8,15 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from av.error import FFmpegError
 from PIL import AvifImagePlugin, Image, ImageCms, ImageOps
 
+from kolbo_demo.colours import Converter
 from kolbo_demo.container import (
     MIN_SIDE,
     NO_VIDEO,
@@ -23,6 +24,7 @@ from kolbo_demo.container import (
     Orientation,
     audio_length,
     audio_stream,
+    check_colours,
     check_video_size,
     decode_audio,
     decode_video,
@@ -176,45 +178,35 @@ def first_frame(path: Path, at: float = 0.0, enough: int | None = None) -> Image
     """The picture, or the frame that a video shows at `at` seconds, upright RGB; a picture with
     about as many pixels as are `enough`, if it has so many. Raises MediaError."""
     path = Path(path)
-    size, found = _checked(path)
+    _, found = _checked(path)
     if found is None or found[0] == "audio":
         raise MediaError(NO_VIDEO)
     if found[0] == "image":
         return upright_image(path, enough)
-    media = _inspect_video(path, found[1], size, decode=True)
-    return Image.fromarray(_movie_frame(path, media, at))
+    return Image.fromarray(_movie_frame(path, at))
 
 
-def _movie_frame(path: Path, media: Media, at: float) -> np.ndarray:
-    """RGB (height, width, 3), turned and scaled to the upright size in `media`."""
-    from moviepy.video.io.ffmpeg_reader import FFMPEG_VideoReader  # slow to import
-
-    width, height, duration, fps = media.width, media.height, media.duration or 0, media.fps or 25
-    at = min(at, duration - 1 / fps)
-    reader: Any = None
-    try:
-        reader = FFMPEG_VideoReader(
-            str(path.absolute()),
-            decode_file=False,
-            check_duration=False,  # what a browser's camera records does not tell its duration
-            target_resolution=(width, height),
-        )
+def _movie_frame(path: Path, at: float) -> np.ndarray:
+    """RGB (height, width, 3) as a render shows it: upright, with square pixels."""
+    with open_media(path) as container:
+        timeline = read_timeline(container, video_stream(container))
+    wanted = timeline.start + round(at / timeline.time_base)
+    with open_media(path) as container:
+        stream = video_stream(container)
+        converter = Converter(*square_size(stream), THREADS)
         if at > 0:
-            _kill(reader)
-            reader.initialize(at)
-        return np.array(reader.last_read)
-    except (OSError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
-        raise MediaError(UNREADABLE) from error
-    finally:
-        if reader is not None:
-            _kill(reader)
-            reader.close()
-
-
-def _kill(reader: Any) -> None:
-    """End moviepy's program at once: at damaged time stamps it takes minutes to end politely."""
-    if reader.proc is not None:
-        reader.proc.kill()
+            with suppress(FFmpegError):
+                container.seek(wanted, stream=stream)
+        shown = None
+        for frame in decode_video(container, stream):
+            if shown is not None and (frame.pts or 0) > wanted:
+                break
+            shown = frame
+        if shown is None:
+            raise MediaError(UNREADABLE)
+        upright = Orientation.of(shown)
+        check_video_size(*upright.size(*square_size(stream)))
+        return np.ascontiguousarray(upright.apply(converter.rgb(shown)))
 
 
 def _checked(path: Path) -> tuple[int, tuple[Kind, str] | None]:
@@ -243,6 +235,7 @@ def _inspect_video(path: Path, name: str, size: int, decode: bool) -> Media:
             frame = next(decode_video(container, stream), None)
             if frame is None:
                 raise MediaError(UNREADABLE)
+            check_colours(frame)
             width, height = Orientation.of(frame).size(width, height)
         check_video_size(width, height)
         has_audio = len(container.streams.audio) > 0

@@ -152,8 +152,6 @@ def main() -> None:
     """Fork for each request, relay the answers, end with the parent. One thread only: a copy that
     is made beside others could hold their locks for ever."""
     # Loaded here, once for all copies.
-    from moviepy.video.io import ffmpeg_reader  # noqa: F401
-
     from kolbo_demo import longest, media  # noqa: F401
 
     unreadable()

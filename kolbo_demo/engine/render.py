@@ -39,6 +39,8 @@ class Rendered:
     height: int
     unsynced: tuple[Unsynced, ...]
     """Frames passed through unchanged, and why."""
+    notes: tuple[str, ...] = ()
+    """What of the source is not shown as its file has it."""
 
     @property
     def skipped(self) -> int:
@@ -105,7 +107,7 @@ def render(
         join(made, segments(), audio, output)
     return Rendered(
         made.frames, float(made.fps), made.duration, made.width, made.height,
-        tuple(merged(unsynced)),
+        tuple(merged(unsynced)), made.notes,
     )  # fmt: skip
 
 

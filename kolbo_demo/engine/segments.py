@@ -111,6 +111,8 @@ class Plan:
     """Of a clip: whom to follow."""
     matrix: int = int(Colorspace.ITU709)
     """How luma and colours are mixed in the result."""
+    notes: tuple[str, ...] = ()
+    """What of the source is not shown as its file has it."""
     mark: bool = False
     """Whether every frame says that it is AI-generated."""
 
@@ -275,6 +277,7 @@ def _of_clip(
             places=list(views),
             person=person,
             matrix=int(clip.matrix),
+            notes=clip.notes,
         )
 
 

@@ -15,20 +15,16 @@ import numpy as np
 from av.error import FFmpegError
 from av.filter import Graph
 from av.video.frame import VideoFrame
-from av.video.reformatter import (
-    ColorPrimaries,
-    ColorRange,
-    Colorspace,
-    ColorTrc,
-    Interpolation,
-    VideoReformatter,
-)
+from av.video.reformatter import ColorRange, Colorspace
 
+from kolbo_demo.colours import ITU601, Colours, Converter, has_alpha
 from kolbo_demo.container import (
     THREADS,
     UNREADABLE,
+    UNTAGGED,
     MediaError,
     Orientation,
+    check_colours,
     check_video_size,
     decode_video,
     open_media,
@@ -45,18 +41,8 @@ __all__ = ["Clip", "Writer", "frames_for", "load_voice"]
 HELD_BYTES = 64 * 1024 * 1024
 """At most so many bytes of decoded frames are held while a clip is played backwards."""
 
-_TO_RGB = (
-    Interpolation.BILINEAR
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
-    | Interpolation.ACCURATE_RND
-)
-_WIDE = (ColorPrimaries.BT2020, ColorPrimaries.SMPTE431, ColorPrimaries.SMPTE432)
-_HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
-_ITU601 = (5, 6)
-"""AVCOL_SPC_BT470BG and AVCOL_SPC_SMPTE170M: the same."""
-_UNTAGGED = 2
-"""AVCOL_SPC_UNSPECIFIED: the file does not say which matrix its colours need."""
+NO_HDR = "HDR was tone-mapped to SDR"
+NO_ALPHA = "transparent parts were laid on white"
 
 
 class Clip:
@@ -80,6 +66,9 @@ class Clip:
         _, first = next(self._decoded(Fraction(0)), (0.0, None))
         if first is None:
             raise MediaError(UNREADABLE)
+        check_colours(first)
+        self.notes = tuple(_notes(first))
+        """What is not shown as the file has it."""
         self._orientation = Orientation.of(first)
         self._frame_bytes = sum(plane.buffer_size for plane in first.planes)
         width, height = self._orientation.size(*self._stored)
@@ -90,8 +79,7 @@ class Clip:
         """How luma and colours are mixed in a result that keeps the clip's own."""
         if not self._keeps(first):
             self.matrix = Colorspace.ITU709
-        self._reformatter = VideoReformatter()
-        self._fitter = VideoReformatter()  # kept: making its tables for HDR takes seconds
+        self._converter = Converter(*self._stored, threads)
         self._playing: Generator[VideoFrame] | None = None
 
     def __enter__(self) -> Self:
@@ -246,50 +234,30 @@ class Clip:
         """Whether a result can have this frame's planes."""
         return (
             frame.format.name == "yuv420p"
-            and frame.colorspace in (_UNTAGGED, Colorspace.ITU709, *_ITU601)
+            and frame.colorspace in (UNTAGGED, Colorspace.ITU709, *ITU601)
             and frame.color_range in (ColorRange.UNSPECIFIED, ColorRange.MPEG)
-            and not _wide(frame)
+            and Colours.of(frame).ordinary
             and _matrix(frame) == self.matrix
             and self._orientation == Orientation()
             and (frame.width, frame.height) == self._stored == (self.width, self.height)
         )
 
     def _rgb(self, frame: VideoFrame) -> np.ndarray:
-        width, height = self._stored
-        untagged = frame.colorspace == _UNTAGGED and not frame.format.is_rgb
-        wide = _wide(frame)
-        converted = self._reformatter.reformat(
-            frame,
-            width,
-            height,
-            "gbrp16le" if wide else "rgb24",
-            src_colorspace=_matrix(frame) if untagged else None,
-            interpolation=_TO_RGB,
-            threads=self._threads,
-        )
-        if wide:  # a step of its own: swscale spoils planes of half size that it fits as well
-            converted = self._fitter.reformat(
-                converted,
-                format="rgb24",
-                dst_color_trc=ColorTrc.BT709,
-                dst_color_primaries=ColorPrimaries.BT709,
-                threads=self._threads,
-            )
-        rgb = self._orientation.apply(converted.to_ndarray())[: self.height, : self.width]
-        return rgb.copy() if converted is frame else np.ascontiguousarray(rgb)
+        rgb = self._converter.rgb(frame)
+        upright = self._orientation.apply(rgb)[: self.height, : self.width]
+        return upright.copy() if frame.format.name == "rgb24" else np.ascontiguousarray(upright)
 
 
 def _matrix(frame: VideoFrame) -> Colorspace:
-    """The one that a frame names; untagged ones have that of their size, others BT.709."""
-    if frame.colorspace == _UNTAGGED:
-        hd = frame.height >= 720 or frame.width >= 1280
-        return Colorspace.ITU709 if hd else Colorspace.ITU601
-    return Colorspace.ITU601 if frame.colorspace in _ITU601 else Colorspace.ITU709
+    """How a result that keeps a frame's planes mixes luma and colours."""
+    return Colorspace.ITU601 if Colours.of(frame).matrix in ITU601 else Colorspace.ITU709
 
 
-def _wide(frame: VideoFrame) -> bool:
-    """Whether it has more colours, or more light, than the result."""
-    return frame.color_trc in _HDR or frame.color_primaries in _WIDE
+def _notes(frame: VideoFrame) -> Iterator[str]:
+    if Colours.of(frame).hdr:
+        yield NO_HDR
+    if has_alpha(frame):
+        yield NO_ALPHA
 
 
 def _shape(frame: VideoFrame) -> tuple[int, int, str]:

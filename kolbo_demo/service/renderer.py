@@ -263,6 +263,7 @@ def _measures(made: "Rendered | Plan", unsynced: "Iterable[Unsynced]") -> dict[s
         "frames": made.frames,
         "fps": round(float(made.fps), 3),
         "unsynced": [span.told(float(made.fps)) for span in unsynced],
+        "notes": list(made.notes),
     }
 
 

@@ -334,6 +334,7 @@ def _status(progress: Progress, request: Request) -> Status:
             model=made["model"],
             created_at=created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             unsynced=made.get("unsynced", []),
+            notes=made.get("notes", []),
             visible_mark=made.get("visible_mark", False),
             **{k: made[k] for k in ("width", "height", "fps", "frames")},
         )

@@ -231,7 +231,8 @@ def _status(record: Record, run: Run | None) -> str:
     known = record.generation_id
     if record.end == "done":
         result = record.status.result if record.status else None
-        return views.done(record.seconds, known, result.unsynced if result else ())
+        unsynced, notes = (result.unsynced, result.notes) if result else ((), ())
+        return views.done(record.seconds, known, unsynced, notes)
     if record.end == "failed":
         return views.failed(record.error or "", known)
     if record.end == "cancelled":

@@ -35,6 +35,10 @@ _REASONS = {
     "the mouth is outside the picture": "unsynced.outside",
     "the mouth is hidden": "unsynced.covered",
 }
+_NOTES = {
+    "HDR was tone-mapped to SDR": "note.hdr",
+    "transparent parts were laid on white": "note.alpha",
+}
 """The local engine's words on the wire; what another server says is told as it came."""
 
 
@@ -105,10 +109,15 @@ def stranded(generation_id: str | None) -> str:
 
 
 def done(
-    elapsed: float | None, generation_id: str | None, unsynced: Sequence[Unsynced] = ()
+    elapsed: float | None,
+    generation_id: str | None,
+    unsynced: Sequence[Unsynced] = (),
+    notes: Sequence[str] = (),
 ) -> str:
-    """The video is there. `unsynced` are its parts whose lips were left as they were."""
-    facts = _facts(generation_id, COMPLETED, elapsed)
+    """The video is there. `unsynced` are its parts whose lips were left as they were, `notes` tell
+    what was changed of the source's colours."""
+    changed = [say(_NOTES[text]) if text in _NOTES else text for text in notes]
+    facts = _facts(generation_id, COMPLETED, elapsed, changed)
     return _status("done", say("status.ready"), facts + _unsynced(unsynced))
 
 
