@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from kolbo_demo.container import UNTAGGED, check_colours
+from kolbo_demo.container import THREADS, UNTAGGED, check_colours
 
 Floats = NDArray[np.float64]
 
@@ -93,6 +93,21 @@ class Colours(NamedTuple):
     def ordinary(self) -> bool:
         """Whether swscale alone can convert them."""
         return self.primaries == self.transfer == 1 and self.matrix in (_RGB, *_SWSCALE)
+
+
+def is_wide(primaries: int, transfer: int) -> bool:
+    """Whether colours of these tags are wider or brighter than sRGB's."""
+    return primaries in _WIDE or transfer in (_PQ, _HLG)
+
+
+def shown(rgb: NDArray[np.uint8], primaries: int, transfer: int) -> NDArray[np.uint8]:
+    """A picture (height, width, 3) of such colours as RGB of BT.709."""
+    hdr = transfer in (_PQ, _HLG)
+    known = primaries if primaries in _WIDE else 9 if hdr and primaries == UNTAGGED else 1
+    height, width = rgb.shape[:2]
+    table = _Table(Colours(_RGB, known, transfer if hdr else 1), width, height, THREADS)
+    deep = table.looked_up(np.multiply(rgb, 257, dtype=np.uint16))
+    return np.asarray(cv2.convertScaleAbs(deep, alpha=1 / 257), np.uint8)
 
 
 def has_alpha(frame: VideoFrame) -> bool:

@@ -45,7 +45,18 @@ _MAGIC: tuple[tuple[bytes, Kind, str], ...] = (
     (rb"GIF8[79]a", "image", "gif"),
     (rb"RIFF.{4}WEBP", "image", "webp"),
     (rb"BM.{12}[\x0c-\x7c]\0\0\0", "image", "bmp"),
-    (rb"II\*\0|MM\0\*", "image", "tiff"),
+    (rb"II\*\0.{4}CR|II(RO|RS|U\0)|MMOR|FUJIFILMCCD-RAW|FOVb|.{4}ftypcrx ", "image", "raw"),
+    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "image", "tiff"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL ", "image", "jxl"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "image", "jp2"),
+    (rb"II\xbc\x01", "image", "jxr"),
+    (rb"8BP[SB]", "image", "psd"),
+    (rb"\0\0\x01\0[^\0]\0", "image", "ico"),
+    (rb"qoif", "image", "qoi"),
+    (rb"P[1-7fF]\s", "image", "pnm"),
+    (rb"%!PS|\xc5\xd0\xd3\xc6", "image", "eps"),
+    (rb"%PDF-", "image", "pdf"),
+    (rb"(\xef\xbb\xbf)?\s*(<\?xml.*?|<!--.*?)?<(!DOCTYPE )?svg[\s>]", "image", "svg"),
     (rb".{4}ftyp(avi[fs]|mif1.{4}(?:.{4})*?avif)", "image", "avif"),
     (rb".{4}ftyp(hei[cxms]|hev[cx]|mif1|msf1)", "image", "heic"),
     (rb".{4}ftypM4[ABP] ", "audio", "m4a"),
@@ -71,6 +82,23 @@ _MAGIC: tuple[tuple[bytes, Kind, str], ...] = (
     (rb"\x0b\x77", "audio", "ac3"),
 )
 """First bytes, what they mean; the first match counts."""
+
+_SAVE_AGAIN = "cannot be read here: save it as JPEG or PNG and choose that."
+REFUSED_PICTURES = {
+    "raw": "Raw pictures of cameras (NEF, CR3, ARW, DNG and the like) cannot be read here: "
+    "export it as JPEG and choose that.",
+    "jxl": f"JPEG XL pictures {_SAVE_AGAIN}",
+    "jp2": f"JPEG 2000 pictures {_SAVE_AGAIN}",
+    "jxr": f"JPEG XR pictures {_SAVE_AGAIN}",
+    "psd": f"Photoshop documents {_SAVE_AGAIN}",
+    "ico": f"Icons {_SAVE_AGAIN}",
+    "qoi": f"QOI pictures {_SAVE_AGAIN}",
+    "pnm": f"PNM pictures {_SAVE_AGAIN}",
+    "eps": f"PostScript pictures {_SAVE_AGAIN}",
+    "pdf": "PDF documents are no pictures: save the page as JPEG or PNG and choose that.",
+    "svg": f"SVG drawings {_SAVE_AGAIN}",
+}
+"""Pictures that are known and not taken, by their format, with the sentence that says so."""
 
 _PATTERNS: list[tuple[re.Pattern[bytes], Kind, str]] = [
     (re.compile(magic, re.DOTALL), kind, name) for magic, kind, name in _MAGIC

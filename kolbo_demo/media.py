@@ -4,21 +4,15 @@ Nothing is believed but the bytes: a file is recognised by its first bytes, meas
 decoded, and decoded only by the readers that this module and `container` list.
 """
 
-import math
-import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from io import BytesIO
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from av.error import FFmpegError
-from PIL import AvifImagePlugin, Image, ImageCms, ImageOps
+from PIL import Image
 
 from kolbo_demo.colours import Converter
 from kolbo_demo.container import (
-    MIN_SIDE,
     NO_VIDEO,
     THREADS,
     Orientation,
@@ -35,6 +29,7 @@ from kolbo_demo.container import (
 )
 from kolbo_demo.contract import MAX_FILE_BYTES, VIDEO_EXTENSIONS
 from kolbo_demo.magic import UNREADABLE, Kind, Media, MediaError, kind_of, sniff
+from kolbo_demo.picture import checked_size, stored_size, upright_image
 
 __all__ = [
     "Kind",
@@ -48,33 +43,8 @@ __all__ = [
     "upright_image",
 ]
 
-MAX_IMAGE_PIXELS = 50_000_000
-MAX_DECODED_PIXELS = 8_000_000
-"""A larger picture is not decoded just to be looked at: an upload takes little memory."""
 IMAGE_EXTENSIONS = frozenset(
     [".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"]
-)
-_ORIENTATION = 0x0112
-"""The tag of EXIF."""
-AvifImagePlugin.DEFAULT_MAX_THREADS = THREADS  # else one a core, each with pictures of its own
-_PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
-
-_BROKEN_PICTURE = (
-    "The picture is damaged or cut short: open it in a photo program, save it again "
-    "and choose the new copy."
-)
-# What Pillow's readers are known to raise on damaged files.
-_PILLOW_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    OverflowError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
 )
 
 
@@ -104,10 +74,7 @@ def inspect_source(path: Path, decode: bool = True) -> Media:
         what = "a picture" if kind == "image" else "a video"
         raise MediaError(f"The file is {what}, but its name ends in {suffix}: rename it first.")
     if kind == "image":
-        with _opened(path) as image:
-            width, height = _upright_size(image)
-            _look_through(image)
-        return Media(kind, name, size, width, height)
+        return Media(kind, name, size, *checked_size(path))
     return _inspect_video(path, name, size, decode)
 
 
@@ -137,41 +104,7 @@ def picture_size(path: Path) -> tuple[int, int] | None:
     found = _checked(Path(path))[1]
     if found is None or found[0] != "image":
         return None
-    with _opened(Path(path)) as image:
-        return image.size
-
-
-def upright_image(path: Path, enough: int | None = None) -> Image.Image:
-    """A picture as RGB, turned as its EXIF says; the first frame if it is animated.
-
-    Transparent parts become white; CMYK, 16 bits and colour profiles become sRGB of 8 bits. One of
-    more than four times as many pixels as are `enough` is reduced before anything else is done.
-    Raises MediaError.
-    """
-    with _opened(Path(path)) as image:
-        profile = image.info.get("icc_profile")
-        if enough and (factor := math.isqrt(image.width * image.height // enough)) > 1:
-            # JPEG: decoded smaller at once
-            image.draft(None, (image.width // factor, image.height // factor))
-        image.load()
-        turned = image.getexif().get(_ORIENTATION)
-        small = _reduced(image, enough) if enough else image
-        if small is not image and turned:
-            small.getexif()[_ORIENTATION] = turned
-        return _srgb(ImageOps.exif_transpose(small), profile)
-
-
-def _reduced(image: Image.Image, enough: int) -> Image.Image:
-    factor = math.isqrt(image.width * image.height // enough)
-    if factor < 2:
-        return image
-    if image.mode in ("P", "PA", "1"):
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    try:
-        return image.reduce(factor)
-    except ValueError:  # no averages of 16 bits
-        size = (max(image.width // factor, 1), max(image.height // factor, 1))
-        return image.resize(size, Image.Resampling.NEAREST)
+    return stored_size(Path(path))
 
 
 def first_frame(path: Path, at: float = 0.0, enough: int | None = None) -> Image.Image:
@@ -243,91 +176,3 @@ def _inspect_video(path: Path, name: str, size: int, decode: bool) -> Media:
         timeline = read_timeline(container, video_stream(container))
     duration, fps = float(timeline.frame_count / timeline.fps), float(timeline.fps)
     return Media("video", name, size, width, height, duration, fps, has_audio, timeline.variable)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """A picture measured but not yet decoded; whatever is wrong with it is a MediaError."""
-    found = _checked(path)[1]
-    if found is None or found[0] != "image":
-        raise MediaError("The file is not a picture: choose a JPEG, PNG or WebP file.")
-    if found[1] == "heic":
-        raise MediaError("HEIC pictures cannot be read here: save it as JPEG and choose that.")
-    try:
-        with Image.open(path, formats=_PILLOW_FORMATS) as image:
-            _check_image_size(*image.size)
-            yield image
-    except MediaError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise MediaError(_too_many_pixels("")) from error
-    except _PILLOW_ERRORS as error:
-        raise MediaError(_BROKEN_PICTURE) from error
-
-
-def _look_through(image: Image.Image) -> None:
-    """Find damage without holding a large picture in memory; what Pillow raises is the caller's."""
-    large = _is_large(image)
-    image.draft("RGB", (MIN_SIDE, MIN_SIDE))  # JPEG: read all of it, but small
-    if large and (image.format != "JPEG" or "progressive" in image.info):
-        image.verify()  # PNG by its checksums; others show their damage when they are rendered
-    else:
-        image.load()
-
-
-def _is_large(image: Image.Image) -> bool:
-    return image.width * image.height > MAX_DECODED_PIXELS
-
-
-def _check_image_size(width: int, height: int) -> None:
-    if min(width, height) < MIN_SIDE:
-        raise MediaError(
-            f"The picture is only {width}x{height} pixels: choose one of at least "
-            f"{MIN_SIDE} pixels a side."
-        )
-    if width * height > MAX_IMAGE_PIXELS:
-        raise MediaError(_too_many_pixels(f" ({width}x{height} pixels)"))
-
-
-def _too_many_pixels(size: str) -> str:
-    return (
-        f"The picture is too large{size}: scale it down to {MAX_IMAGE_PIXELS // 10**6} "
-        "megapixels or fewer."
-    )
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    # A PNG's own way to its EXIF decodes all of it.
-    exif = Image.Image.getexif(image) if _is_large(image) else image.getexif()
-    lying = exif.get(_ORIENTATION) in (5, 6, 7, 8)  # the EXIF orientations of a quarter turn
-    return (image.height, image.width) if lying else image.size
-
-
-def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _eight_bits(image).convert("RGB")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    if profile and image.mode in ("RGB", "CMYK"):
-        try:
-            source = ImageCms.ImageCmsProfile(BytesIO(profile))
-            target = ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-        except (ImageCms.PyCMSError, *_PILLOW_ERRORS):
-            converted = None  # a broken profile is no reason to refuse a good picture
-        if converted is not None:
-            return converted
-    return image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits or floats as 8 bits: Pillow itself would cut off what is bright."""
-    values = np.nan_to_num(np.asarray(image, np.float32))
-    brightest = float(values.max(initial=0.0))
-    scales = [65535.0] if image.mode.startswith("I;16") else [255.0, 65535.0, brightest]
-    if image.mode == "F":
-        scales.insert(0, 1.0)
-    full = next(scale for scale in scales if brightest <= scale)
-    return Image.fromarray(np.clip(values * (255.0 / full), 0, 255).astype(np.uint8))

@@ -201,7 +201,7 @@ def _of_still(
 ) -> Plan:
     fps = Fraction(STILL_FPS)
     frames = frames_for(duration, fps)
-    picture = _fitted(upright_image(source))
+    picture = _fitted(upright_image(source, enough=STILL_PIXELS))
     found = find_speaker(picture, FaceFinder(), face)
     height, width = picture.shape[:2]
     speaker = Speaker.learnt([(picture, found)], directions.relax)
@@ -330,7 +330,7 @@ def render_segment(
 def _still_segment(plan: Plan, source: Path, shown: range, mark: Mark | None) -> Generator[Pixels]:
     points, life = plan.faces[0], plan.life
     assert life is not None
-    picture = _fitted(upright_image(source))
+    picture = _fitted(upright_image(source, enough=STILL_PIXELS))
     face = points.astype(np.float64)
     pictures = still(picture, face, plan.speaker, plan.curves, life, shown)
     yield from map(mark, pictures) if mark else pictures

@@ -151,7 +151,7 @@ def _check_file(name: str, storage: Storage, generation: str) -> str | None:
         raise bad_request(
             f"INVALID_{field.upper()}", f"The file in {name} is empty; choose another."
         )
-    kind = magic.kind_of(path)
+    kind, format_name = magic.sniff(path) or (None, "")
     if field == "audio":
         # A video file will do: its sound is taken.
         if kind not in ("audio", "video"):
@@ -168,6 +168,8 @@ def _check_file(name: str, storage: Storage, generation: str) -> str | None:
             f"The file in {name} is neither a picture nor a video that can be read; "
             "give a JPEG, PNG, WebP, MP4, MOV or WebM file.",
         )
+    if refused := magic.REFUSED_PICTURES.get(format_name):
+        raise bad_request("INVALID_SOURCE", refused)
     return kind
 
 
