@@ -25,7 +25,7 @@ import requests
 from av.audio.stream import AudioStream
 from PIL import Image
 
-from kolbo_demo import landlock, media, sandbox
+from kolbo_demo import landlock, media, picture, sandbox
 from kolbo_demo.child import Child, Heard
 from kolbo_demo.confine import Files
 from kolbo_demo.engine import EngineError
@@ -578,13 +578,13 @@ def test_a_large_picture_is_reduced_before_it_is_worked_on(
     else:
         both.save(path, exif=exif)
     worked_on: list[int] = []
-    srgb = media._srgb
+    srgb = picture._srgb
 
     def counted(image: Image.Image, profile: bytes | None) -> Image.Image:
         worked_on.append(image.width * image.height)
         return srgb(image, profile)
 
-    monkeypatch.setattr(media, "_srgb", counted)
+    monkeypatch.setattr(picture, "_srgb", counted)
     whole, small = media.upright_image(path), media.upright_image(path, enough=100_000)
     assert worked_on[0] == 6_000_000
     assert worked_on[1] < 500_000
