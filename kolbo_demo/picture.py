@@ -194,9 +194,8 @@ def _png_essence(file: BinaryIO) -> BinaryIO:
 
 def _orientation(exif: bytes, image: Image.Image) -> int:
     """EXIF's orientation from 1 to 8, read by itself: the rest of EXIF may be broken."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        turned = image.tag_v2.get(_ORIENTATION)
-        return turned if isinstance(turned, int) and 1 <= turned <= 8 else 1
+    if image.format == "TIFF":  # which Pillow turns by itself
+        return 1
     body = exif.removeprefix(_EXIF)
     order = ">" if body.startswith(b"MM") else "<"
     try:
