@@ -6,6 +6,7 @@ looks each pixel up in it.
 """
 
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import cv2
@@ -72,18 +73,14 @@ class Colours(NamedTuple):
     @classmethod
     def of(cls, frame: VideoFrame) -> "Colours":
         """What a frame's tags say, without what no picture can mean."""
-        primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
-        hdr = transfer in (_PQ, _HLG)
-        if primaries == UNTAGGED and hdr:
-            primaries = 9
-        if frame.format.is_rgb:
-            matrix = _RGB
-        else:
-            matrix = int(frame.colorspace)
-            if matrix not in (*_SWSCALE, *_UNKNOWN):
-                hd = frame.height >= 720 or frame.width >= 1280
-                matrix = _NCL if hdr else 1 if hd else 5
-        return cls(matrix, primaries if primaries in _WIDE else 1, transfer if hdr else 1)
+        kind = frame.format
+        return _meant(
+            _RGB if kind.is_rgb else int(frame.colorspace),
+            int(frame.color_primaries),
+            int(frame.color_trc),
+            kind.is_rgb,
+            frame.height >= 720 or frame.width >= 1280,
+        )
 
     @property
     def hdr(self) -> bool:
@@ -95,6 +92,17 @@ class Colours(NamedTuple):
         return self.primaries == self.transfer == 1 and self.matrix in (_RGB, *_SWSCALE)
 
 
+@lru_cache(256)
+def _meant(matrix: int, primaries: int, transfer: int, rgb: bool, hd: bool) -> Colours:
+    """Asked for each frame. `hd`: as large as those that are BT.709 where nothing is said."""
+    hdr = transfer in (_PQ, _HLG)
+    if primaries == UNTAGGED and hdr:
+        primaries = 9
+    if not rgb and matrix not in (*_SWSCALE, *_UNKNOWN):
+        matrix = _NCL if hdr else 1 if hd else 5
+    return Colours(matrix, primaries if primaries in _WIDE else 1, transfer if hdr else 1)
+
+
 def is_wide(primaries: int, transfer: int) -> bool:
     """Whether colours of these tags are wider or brighter than sRGB's."""
     return primaries in _WIDE or transfer in (_PQ, _HLG)
@@ -102,17 +110,20 @@ def is_wide(primaries: int, transfer: int) -> bool:
 
 def shown(rgb: NDArray[np.uint8], primaries: int, transfer: int) -> NDArray[np.uint8]:
     """A picture (height, width, 3) of such colours as RGB of BT.709."""
-    hdr = transfer in (_PQ, _HLG)
-    known = primaries if primaries in _WIDE else 9 if hdr and primaries == UNTAGGED else 1
     height, width = rgb.shape[:2]
-    table = _Table(Colours(_RGB, known, transfer if hdr else 1), width, height, THREADS)
-    deep = table.looked_up(np.multiply(rgb, 257, dtype=np.uint16))
+    colours = _meant(_RGB, primaries, transfer, True, False)
+    deep = _Table(colours, width, height, THREADS).looked_up(np.multiply(rgb, 257, dtype=np.uint16))
     return np.asarray(cv2.convertScaleAbs(deep, alpha=1 / 257), np.uint8)
 
 
 def has_alpha(frame: VideoFrame) -> bool:
     """Whether parts of a frame may be transparent."""
-    return any(component.is_alpha for component in frame.format.components)
+    return _keeps_alpha(frame.format.name)
+
+
+@lru_cache(256)
+def _keeps_alpha(pixel_format: str) -> bool:
+    return any(component.is_alpha for component in VideoFormat(pixel_format).components)
 
 
 class Converter:
