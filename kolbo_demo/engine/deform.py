@@ -324,7 +324,8 @@ def _fade(mm: Array) -> Array:
 
 def _opening(target: Array, to_mm: Array, scale: float) -> Opening:
     rings = target[[UPPER_INNER, LOWER_INNER]] @ to_mm[:, :2].T + to_mm[:, 2]
-    across = np.maximum.accumulate(rings[..., 0] + np.arange(11) * 1e-6, axis=1)
+    # Strictly ascending, also where a face in profile has its lips fold back.
+    across = np.maximum.accumulate(rings[..., 0], axis=1) + np.arange(11) * 1e-6
     x = np.linspace(across[0, 0], across[0, -1], 65)
     up, low = (_monotone(a, ring[:, 1], x) for a, ring in zip(across, rings, strict=True))
     middle = (up + low) / 2

@@ -6,7 +6,6 @@ square region 1.5 times the box turned upright by the eyes, 478 points inside it
 smoothed in time here: a tracker that smooths makes late, shy lips.
 """
 
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,17 +14,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kolbo_demo.data_files import ASSETS
+from kolbo_demo.engine.detector import TURNED, UPRIGHT, Detection, Detector, Network, Pixels
 from kolbo_demo.media import MediaError
 
-MODEL = ASSETS / "face_landmarker.task"
-DETECTOR_SIDE = 128
 LANDMARK_SIDE = 256
 REGION_SCALE = 1.5
 MIN_SCORE, MIN_CROP_SCORE = 0.5, 0.65
 """Of the detector, 0-1: for the whole picture (its makers' own), and for crops, of which so many
 are tried that a coffee cup would pass as a face in one of them."""
 MIN_PRESENCE = 0.5
+MIN_ALIGNED, SURROUNDED, SETTLE = 0.7, 2.0, 3
+"""Score of the detector where it is shown a face upright in a square so many times its size; and
+how often landmarks may start anew from what it sees there."""
+MOST_APART = 0.3
+"""Eye distances between landmarks and the detector's keypoints, at most: faces have up to 0.17,
+faces taken the wrong way up and what is none mostly over 0.3."""
 NO_FACE = (
     "No face was found in the {what}. Use a clear, front-facing portrait with visible lips, "
     "or point at the face."
@@ -33,9 +36,10 @@ NO_FACE = (
 
 RIGHT_EYE_CORNER, LEFT_EYE_CORNER = 33, 263
 """Outer eye corners; "right" is the person's own right, at the left of the picture."""
+_MARKS = ([33, 133], [263, 362], [1], [13, 14])
+"""Landmarks whose mean is a keypoint of the detector."""
 
 Points = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,16 @@ class _Region:
     angle: float
 
     @classmethod
-    def around(cls, points: NDArray[np.float32]) -> "_Region":
+    def of(cls, seen: Detection) -> "_Region":
+        x, y = seen.centre
+        return cls(float(x), float(y), REGION_SCALE * seen.side, seen.angle)
+
+    @classmethod
+    def around(cls, points: NDArray[np.float32], scale: float = REGION_SCALE) -> "_Region":
         low, high = points[:, :2].min(0), points[:, :2].max(0)
         dx, dy = (points[LEFT_EYE_CORNER] - points[RIGHT_EYE_CORNER])[:2]
         centre = (low + high) / 2
-        side = REGION_SCALE * float((high - low).max())
+        side = scale * float((high - low).max())
         return cls(float(centre[0]), float(centre[1]), side, float(np.arctan2(dy, dx)))
 
     def shows(self, face: Face) -> bool:
@@ -96,52 +105,22 @@ class _Region:
         return np.column_stack([turn, shift])
 
 
-def _anchors() -> NDArray[np.float32]:
-    """Centres of the detector's 896 anchors, 0-1: strides 8 and 16 with 2 and 6 a cell."""
-    rows = []
-    for stride, per_cell in ((8, 2), (16, 6)):
-        cells = DETECTOR_SIDE // stride
-        axis = (np.arange(cells) + 0.5) / cells
-        x, y = np.meshgrid(axis, axis)
-        rows.append(np.repeat(np.column_stack([x.ravel(), y.ravel()]), per_cell, axis=0))
-    return np.concatenate(rows).astype(np.float32)
-
-
-class _Network:
-    """One network out of the task file."""
-
-    def __init__(self, name: str, threads: int) -> None:
-        from ai_edge_litert.interpreter import Interpreter  # heavy, and missing on some platforms
-
-        with zipfile.ZipFile(MODEL) as task:
-            self._net = Interpreter(model_content=task.read(name), num_threads=threads)
-        self._net.allocate_tensors()
-        self._input = self._net.get_input_details()[0]["index"]
-        self._outputs = [detail["index"] for detail in self._net.get_output_details()]
-
-    def __call__(self, value: NDArray[np.floating]) -> list[NDArray[np.float32]]:
-        self._net.set_tensor(self._input, value[None].astype(np.float32, copy=False))
-        self._net.invoke()
-        return [self._net.get_tensor(index)[0] for index in self._outputs]
-
-
 class FaceFinder:
     """Finds faces in RGB pictures. Not for use by several threads at once."""
 
     def __init__(self, threads: int = 1) -> None:
         """`threads` change how fast it is, not what it finds."""
-        self._detector = _Network("face_detector.tflite", threads)
-        self._landmarker = _Network("face_landmarks_detector.tflite", threads)
-        self._anchors = _anchors()
+        self._detector = Detector(threads)
+        self._landmarker = Network("face_landmarks_detector.tflite", threads)
 
     def find(
         self, rgb: Pixels, near: tuple[float, float] | None = None, tiled: bool = True
     ) -> list[Face]:
         """All faces in the picture, largest first.
 
-        `near` (pixels) adds crops around that point, for small faces in large pictures; without
-        it, or where they show nothing, overlapping tiles are tried once the whole picture is
-        found empty, if `tiled`.
+        `near` (pixels) adds crops around that point, for small faces in large pictures. Where these
+        and the whole picture show nothing, faces that are turned or cut off by the border are
+        looked for, and then overlapping tiles are tried, if `tiled`.
         """
         height, width = rgb.shape[:2]
         longer = max(height, width)
@@ -151,10 +130,16 @@ class FaceFinder:
             for part in (1 / 2, 1 / 4, 1 / 8):
                 side = max(int(longer * part), 48)
                 left, top = int(near[0] - side / 2), int(near[1] - side / 2)
-                self._search(rgb, (left, top, side, side), faces, MIN_CROP_SCORE)
+                self._search(rgb, (left, top, side, side), faces, MIN_CROP_SCORE, TURNED)
+        if not faces:
+            self._search(rgb, (0, 0, width, height), faces, MIN_SCORE, TURNED)
+        for spare in (longer // 4, longer // 2):
+            if not faces:
+                grown = (-spare, -spare, width + 2 * spare, height + 2 * spare)
+                self._search(rgb, grown, faces, MIN_SCORE, TURNED)
         if not faces and tiled:
             for tile in _tiles(width, height):
-                self._search(rgb, tile, faces, MIN_CROP_SCORE)
+                self._search(rgb, tile, faces, MIN_CROP_SCORE, TURNED)
         return sorted(faces, key=lambda face: -face.size)
 
     def beside(self, rgb: Pixels, face: Face) -> list[Face]:
@@ -168,62 +153,51 @@ class FaceFinder:
         return self._landmarks(rgb, _Region.around(face.points))
 
     def _search(
-        self, rgb: Pixels, tile: tuple[int, int, int, int], faces: list[Face], least: float
+        self,
+        rgb: Pixels,
+        tile: tuple[int, int, int, int],
+        faces: list[Face],
+        least: float,
+        turns: tuple[int, ...] = UPRIGHT,
     ) -> None:
         """Adds the faces that the detector sees in a tile (left, top, width, height)."""
-        left, top, width, height = tile
-        x0, y0 = max(left, 0), max(top, 0)
-        part = rgb[y0 : top + height, x0 : left + width]
-        if part.size == 0:
-            return
-        for region in self._detect(part, (x0, y0), least):
+        for detection in self._detector(rgb, tile, least, turns):
+            region = _Region.of(detection)
             if any(region.shows(other) for other in faces):
                 continue
-            face = self._landmarks(rgb, region)
-            # Once more from its own points: the detector's box is only a guess.
-            face = face and self.follow(rgb, face)
+            face = self._settled(rgb, self._landmarks(rgb, region))
             if face and not any(_same(face, other) for other in faces):
                 faces.append(face)
 
-    def _detect(self, part: Pixels, corner: tuple[int, int], least: float) -> Iterator[_Region]:
-        height, width = part.shape[:2]
-        side = max(height, width)
-        scale = DETECTOR_SIDE / side
-        size = (max(round(width * scale), 1), max(round(height * scale), 1))
-        small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-        boxed = np.zeros((DETECTOR_SIDE, DETECTOR_SIDE, 3), np.float32)
-        dx, dy = (DETECTOR_SIDE - size[0]) // 2, (DETECTOR_SIDE - size[1]) // 2
-        boxed[dy : dy + size[1], dx : dx + size[0]] = small
-        raw, logits = self._detector(boxed / 127.5 - 1)
-        scores = 1 / (1 + np.exp(-np.clip(logits[:, 0], -50, 50)))
-        taken: list[NDArray[np.float32]] = []
-        for index in np.argsort(-scores):
-            if scores[index] < least:
-                return
-            values = raw[index].reshape(8, 2) / DETECTOR_SIDE
-            values[[0, *range(2, 8)]] += self._anchors[index]
-            centre, extent, eyes = values[0], values[1], values[2:4]
-            if any(np.abs(centre - other).max() < extent.max() / 2 for other in taken):
-                continue
-            taken.append(centre)
-            in_part = (centre * DETECTOR_SIDE - (dx, dy)) / scale
-            angle = np.arctan2(*(eyes[1] - eyes[0])[::-1])
-            yield _Region(
-                float(in_part[0]) + corner[0],
-                float(in_part[1]) + corner[1],
-                REGION_SCALE * float(extent.max()) * side,
-                float(angle),
-            )
+    def _settled(self, rgb: Pixels, face: Face | None) -> Face | None:
+        """The face once detector and landmarks agree where its eyes, nose and mouth are; None where
+        they do not: landmarks fit a face to an upside-down one, too, and to what is none."""
+        for _ in range(SETTLE):
+            # Once more from its own points: the detector's box is only a guess.
+            face = face and self.follow(rgb, face)
+            seen = face and self._detected(rgb, face)
+            if face is None or seen is None:
+                return None
+            if _apart(seen, face) < MOST_APART:
+                return face
+            face = self._landmarks(rgb, _Region.of(seen))
+        return None
+
+    def _detected(self, rgb: Pixels, face: Face) -> Detection | None:
+        """What the detector sees where landmarks are, with the face upright and in its turns."""
+        region = _Region.around(face.points, SURROUNDED)
+        to_crop = region.to_crop()
+        crop = _crop(rgb, region)
+        seen = self._detector(crop, (0, 0, *crop.shape[:2]), MIN_ALIGNED, TURNED)
+        middle = LANDMARK_SIDE / 2
+        near = [one for one in seen if np.abs(one.centre - middle).max() < middle / 2]
+        best = max(near, key=lambda one: one.score, default=None)
+        return best and best.moved(cv2.invertAffineTransform(to_crop))
 
     def _landmarks(self, rgb: Pixels, region: _Region) -> Face | None:
         if not 8 < region.side < 8 * max(rgb.shape[:2]):
             return None
-        to_crop = region.to_crop()
-        picture, matrix = rgb, to_crop
-        if region.side > 2 * LANDMARK_SIDE:
-            # Far larger than the network's input: average pixels first, or the points jitter.
-            picture, matrix = _shrunk(rgb, region, to_crop)
-        crop = cv2.warpAffine(picture, matrix, (LANDMARK_SIDE, LANDMARK_SIDE))
+        to_crop, crop = region.to_crop(), _crop(rgb, region)
         raw, presence, _ = self._landmarker(crop / np.float32(255))
         score = float(1 / (1 + np.exp(-np.clip(presence.ravel()[0], -50, 50))))
         if score < MIN_PRESENCE:
@@ -233,6 +207,23 @@ class FaceFinder:
         points[:, :2] = points[:, :2] @ back[:, :2].T + back[:, 2]
         points[:, 2] *= region.side / LANDMARK_SIDE
         return Face(points.astype(np.float32), score)
+
+
+def _apart(seen: Detection, face: Face) -> float:
+    """How far eyes, nose and mouth of a detection are from the landmarks, in eye distances."""
+    p = face.points[:, :2].astype(np.float64)
+    marks = np.array([p[group].mean(0) for group in _MARKS])
+    off = np.linalg.norm(seen.marks[: len(marks)] - marks, axis=1).max()
+    return float(off / max(np.linalg.norm(p[LEFT_EYE_CORNER] - p[RIGHT_EYE_CORNER]), 1e-6))
+
+
+def _crop(rgb: Pixels, region: _Region) -> Pixels:
+    """The region's part of a picture, LANDMARK_SIDE pixels wide and high; black outside it."""
+    matrix = region.to_crop()
+    if region.side > 2 * LANDMARK_SIDE:
+        # Far larger than the network's input: average pixels first, or the points jitter.
+        rgb, matrix = _shrunk(rgb, region, matrix)
+    return np.asarray(cv2.warpAffine(rgb, matrix, (LANDMARK_SIDE, LANDMARK_SIDE)), np.uint8)
 
 
 def _shrunk(

@@ -181,10 +181,12 @@ class Sway:
                 continue
             # A node is two cells further on than the pixels that it lies over.
             start, stop = max((near[0] - 3) * cell, 0), min((near[-1] + 1) * cell, right - left)
+            spans = [(start, stop)]
             if but[1] <= first < but[3]:
-                yield rows, slice(start, max(min(but[0] - left, stop), start))
-                start = min(max(but[2] - left, start), stop)
-            yield rows, slice(start, stop)
+                spans = [(start, min(but[0] - left, stop)), (max(but[2] - left, start), stop)]
+            for one, end in spans:
+                if one < end:
+                    yield rows, slice(one, end)
 
     def head_map(self, shift: Array, roll: float, brows: float = 0.0) -> Map:
         """Source pixel of each of the box's, (height, width, 2). `brows` is millimetres upward."""
