@@ -93,6 +93,9 @@ def generate(
     mark: Annotated[
         bool, typer.Option("--mark", help="Write “AI-generated” into the picture.")
     ] = False,
+    insist: Annotated[
+        bool, typer.Option("--insist", help="Render a source whose mouth is not visible, too.")
+    ] = False,
     local: Local = False,
     api_key: ApiKey = None,
     api_key_file: ApiKeyFile = None,
@@ -115,7 +118,9 @@ def generate(
         def start(on_upload: Callable[[int, int], None]) -> "Generation":
             # Kolbo's API has no such field as the mark: there the result is marked here.
             marked_there = mark and local
-            return client.lipsync(source, audio, prompt, model, point, on_upload, mark=marked_there)
+            return client.lipsync(
+                source, audio, prompt, model, point, on_upload, mark=marked_there, insist=insist
+            )
 
         _run(start, output, mark, as_json)
     if not as_json:

@@ -147,6 +147,8 @@ class LipsyncRequest(_Wire):
     model: Text | None = None
     bounding_box_target: tuple[Unit, Unit] | None = None
     """Face point, x and y in 0-1 of the upright picture."""
+    occlusion_detection_enabled: bool | None = None
+    """False: a source whose mouth is not visible is rendered all the same."""
     visible_mark: bool | None = None
     """Whether the picture says that it is AI-generated. The local service's own field: Kolbo's API
     has none."""

@@ -68,6 +68,7 @@ class KolboClient:
         on_upload: Callable[[int, int], None] | None = None,
         *,
         mark: bool = False,
+        insist: bool = False,
     ) -> Generation:
         """Starts a generation: `source` (a picture or a video) says what `audio` says.
 
@@ -75,12 +76,12 @@ class KolboClient:
         is Smart Select. `face` is a point on the face that speaks, x and y in 0-1 of the upright
         picture. `on_upload` is called with the bytes sent and the bytes in all while files go up.
         `mark` has the picture say that it is AI-generated, on the local service: Kolbo's API has no
-        such field.
+        such field. `insist` has a source rendered whose mouth is not visible.
 
         Raises `InputError` before anything is sent; `UnreachableError` where nothing was started;
         `MaybeAcceptedError` where it may have been: the request is never sent twice.
         """
-        request = Request.checked(source, audio, prompt, model, face, mark)
+        request = Request.checked(source, audio, prompt, model, face, mark, insist)
         with request.body(on_upload) as body:
             started = self._transport.post_once(
                 f"{API_PREFIX}/generate/lipsync",

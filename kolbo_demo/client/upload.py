@@ -76,6 +76,7 @@ class Request:
         model: str | None,
         face: tuple[float, float] | None,
         mark: bool = False,
+        insist: bool = False,
     ) -> "Request":
         """Looks at everything. Raises `InputError` with what is wrong and what to do."""
         fields: dict[str, Any] = {}
@@ -95,6 +96,8 @@ class Request:
             fields["bounding_box_target"] = _checked_face(face)
         if mark:
             fields["visible_mark"] = True
+        if insist:
+            fields["occlusion_detection_enabled"] = False
         try:
             request = LipsyncRequest.model_validate(fields)
         except ValidationError as error:  # what is no Unicode, such as a stray byte from a terminal

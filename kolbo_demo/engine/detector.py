@@ -19,7 +19,7 @@ SIDE = 128
 
 Pixels = NDArray[np.uint8]
 Affine = NDArray[np.float64]
-UPRIGHT, TURNED = (0,), (0, 1, 2, 3)
+TURNED = (0, 1, 2, 3)
 """Quarter turns in which a picture is looked at."""
 
 _TURN = np.array([[0.0, -1.0, SIDE], [1.0, 0.0, 0.0]])
@@ -79,7 +79,7 @@ class Detector:
         rgb: Pixels,
         tile: tuple[int, int, int, int],
         least: float,
-        turns: tuple[int, ...] = UPRIGHT,
+        turns: tuple[int, ...],
     ) -> list[Detection]:
         """Faces in a tile (left, top, width, height) of a picture, best first in each turn.
 

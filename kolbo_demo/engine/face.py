@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kolbo_demo.engine.detector import TURNED, UPRIGHT, Detection, Detector, Network, Pixels
+from kolbo_demo.engine.detector import TURNED, Detection, Detector, Network, Pixels
 from kolbo_demo.media import MediaError
 
 LANDMARK_SIDE = 256
@@ -30,8 +30,8 @@ MOST_APART = 0.3
 """Eye distances between landmarks and the detector's keypoints, at most: faces have up to 0.17,
 faces taken the wrong way up and what is none mostly over 0.3."""
 NO_FACE = (
-    "No face was found in the {what}. Use a clear, front-facing portrait with visible lips, "
-    "or point at the face."
+    "No face was found in the {what}. Use a clear, front-facing portrait with visible lips and "
+    "some room around the face, or point at the face."
 )
 
 RIGHT_EYE_CORNER, LEFT_EYE_CORNER = 33, 263
@@ -61,6 +61,12 @@ class Face:
         """Middle of the box, (2,) pixels."""
         left, top, right, bottom = self.box
         return np.array([(left + right) / 2, (top + bottom) / 2], np.float32)
+
+    @property
+    def turn(self) -> int:
+        """Quarter turns, counterclockwise, after which it is about upright."""
+        dx, dy = (self.points[LEFT_EYE_CORNER] - self.points[RIGHT_EYE_CORNER])[:2]
+        return round(float(np.arctan2(dy, dx)) / (np.pi / 2)) % 4
 
     @property
     def size(self) -> float:
@@ -114,43 +120,56 @@ class FaceFinder:
         self._landmarker = Network("face_landmarks_detector.tflite", threads)
 
     def find(
-        self, rgb: Pixels, near: tuple[float, float] | None = None, tiled: bool = True
+        self,
+        rgb: Pixels,
+        near: tuple[float, float] | None = None,
+        tiled: bool = True,
+        turns: tuple[int, ...] = TURNED,
     ) -> list[Face]:
         """All faces in the picture, largest first.
 
         `near` (pixels) adds crops around that point, for small faces in large pictures. Where these
         and the whole picture show nothing, faces that are turned or cut off by the border are
-        looked for, and then overlapping tiles are tried, if `tiled`.
+        looked for, and then overlapping tiles are tried, if `tiled`. `turns` are the quarter turns
+        in which faces may be, the likeliest first.
         """
         height, width = rgb.shape[:2]
         longer = max(height, width)
         faces: list[Face] = []
-        self._search(rgb, (0, 0, width, height), faces, MIN_SCORE)
+        self._search(rgb, (0, 0, width, height), faces, MIN_SCORE, turns[:1])
         if near is not None:
             for part in (1 / 2, 1 / 4, 1 / 8):
                 side = max(int(longer * part), 48)
                 left, top = int(near[0] - side / 2), int(near[1] - side / 2)
-                self._search(rgb, (left, top, side, side), faces, MIN_CROP_SCORE, TURNED)
+                self._search(rgb, (left, top, side, side), faces, MIN_CROP_SCORE, turns)
         if not faces:
-            self._search(rgb, (0, 0, width, height), faces, MIN_SCORE, TURNED)
+            self._search(rgb, (0, 0, width, height), faces, MIN_SCORE, turns[1:])
         for spare in (longer // 4, longer // 2):
             if not faces:
                 grown = (-spare, -spare, width + 2 * spare, height + 2 * spare)
-                self._search(rgb, grown, faces, MIN_SCORE, TURNED)
+                self._search(rgb, grown, faces, MIN_SCORE, turns)
         if not faces and tiled:
             for tile in _tiles(width, height):
-                self._search(rgb, tile, faces, MIN_CROP_SCORE, TURNED)
+                self._search(rgb, tile, faces, MIN_CROP_SCORE, turns)
         return sorted(faces, key=lambda face: -face.size)
 
     def beside(self, rgb: Pixels, face: Face) -> list[Face]:
         """The other faces that are seen in the whole picture."""
         faces = [face]
-        self._search(rgb, (0, 0, rgb.shape[1], rgb.shape[0]), faces, MIN_SCORE)
+        self._search(rgb, (0, 0, rgb.shape[1], rgb.shape[0]), faces, MIN_SCORE, (face.turn,))
         return faces[1:]
 
     def follow(self, rgb: Pixels, face: Face) -> Face | None:
         """The same face in the next picture, or None where it is gone."""
         return self._landmarks(rgb, _Region.around(face.points))
+
+    def refitted(
+        self, rgb: Pixels, face: Face, right: float, down: float, scale: float, turn: float
+    ) -> Face | None:
+        """The face found in a crop moved by parts of its side, scaled and turned (radians)."""
+        at = _Region.around(face.points)
+        x, y = at.x + right * at.side, at.y + down * at.side
+        return self._landmarks(rgb, _Region(x, y, at.side * scale, at.angle + turn))
 
     def _search(
         self,
@@ -158,7 +177,7 @@ class FaceFinder:
         tile: tuple[int, int, int, int],
         faces: list[Face],
         least: float,
-        turns: tuple[int, ...] = UPRIGHT,
+        turns: tuple[int, ...],
     ) -> None:
         """Adds the faces that the detector sees in a tile (left, top, width, height)."""
         for detection in self._detector(rgb, tile, least, turns):
@@ -192,7 +211,7 @@ class FaceFinder:
         middle = LANDMARK_SIDE / 2
         near = [one for one in seen if np.abs(one.centre - middle).max() < middle / 2]
         best = max(near, key=lambda one: one.score, default=None)
-        return best and best.moved(cv2.invertAffineTransform(to_crop))
+        return best and best.moved(np.asarray(cv2.invertAffineTransform(to_crop), np.float64))
 
     def _landmarks(self, rgb: Pixels, region: _Region) -> Face | None:
         if not 8 < region.side < 8 * max(rgb.shape[:2]):
@@ -301,7 +320,8 @@ def track(
                 last = None
         if last is None:
             at = point if seen is None else (float(seen.centre[0]), float(seen.centre[1]))
-            last = speaker(finder.find(rgb, near=at), at)
+            turns = TURNED if seen is None else (seen.turn,)
+            last = speaker(finder.find(rgb, near=at, turns=turns), at)
             if last is not None and seen is not None and not _plausible(seen, last):
                 last = None
         seen = last or seen

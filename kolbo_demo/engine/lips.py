@@ -45,7 +45,9 @@ def lips_only(picture: Pixels, points: Array, pose: Pose) -> Pixels:
     ring = np.concatenate([upper, lower[::-1]])
     left, top = np.maximum(np.floor(ring.min(0)).astype(int) - spare, 0)
     right, bottom = np.ceil(ring.max(0)).astype(int) + spare
-    part = picture[top:bottom, left:right]
+    part = picture[top : max(bottom, 0), left : max(right, 0)]
+    if part.size == 0:  # the mouth is outside the picture
+        return picture
     away = _distance(ring - (left, top), part.shape[:2]) / pose.scale
     taken = (away < max(BEYOND, 1 / pose.scale)).astype(np.uint8)
     filled = cv2.inpaint(np.ascontiguousarray(part), taken, 3.0, cv2.INPAINT_TELEA)

@@ -58,6 +58,7 @@ def render(
     cancelled: IsCancelled | None = None,
     workers: int | None = None,
     mark: bool = False,
+    insist: bool = False,
 ) -> Rendered:
     """Make `source` (a picture or a clip) say `audio` and write it to `output` as MP4.
 
@@ -65,7 +66,8 @@ def render(
     the largest. `directions` tell how to play. `on_progress` gets frames done and frames in all.
     `cancelled` is asked at every frame. `workers` is how many processes share a long render
     (default: one a core); the video is the same for any number. `mark` has every frame say that it
-    is AI-generated. The output is as long as the voice.
+    is AI-generated. `insist` renders a source whose mouth is not visible, too. The output is as
+    long as the voice.
     Raises MediaError where the input cannot work, Cancelled, or EngineError where this machine
     cannot render; nothing is left behind then.
     """
@@ -84,7 +86,7 @@ def render(
         expected, pixels = _expected(source, audio)
         pool = start(expected, pixels) if expected > 1 else None
         plan = folder / "plan.npz"
-        made = prepare(source, audio, plan, face, directions, tell, cancelled, mark)
+        made = prepare(source, audio, plan, face, directions, tell, cancelled, mark, insist=insist)
         if len(made.segments) > 1:
             release()
 

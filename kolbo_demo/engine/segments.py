@@ -40,6 +40,7 @@ from kolbo_demo.engine.life import Life
 from kolbo_demo.engine.mark import Mark
 from kolbo_demo.engine.mouth import MouthCurves, mouth_curves
 from kolbo_demo.engine.mouths import Casts, Mouths
+from kolbo_demo.engine.occlusion import NOT_VISIBLE, mouth_visible
 from kolbo_demo.engine.person import Person
 from kolbo_demo.engine.pipeline import ahead, depth
 from kolbo_demo.engine.planes import Planes, patched
@@ -142,6 +143,7 @@ def prepare(
     cancelled: IsCancelled | None = None,
     mark: bool = False,
     listen: Listen | None = None,
+    insist: bool = False,
 ) -> Plan:
     """Look at `source`, listen to `audio`, and write what segments need to the file `plan`.
 
@@ -167,9 +169,9 @@ def prepare(
         )
         try:
             if kind == "image":
-                made = _of_still(source, duration, face, hearing, directions)
+                made = _of_still(source, duration, face, hearing, directions, insist)
             else:
-                made = _of_clip(source, duration, face, hearing, directions, tell, stop)
+                made = _of_clip(source, duration, face, hearing, directions, tell, stop, insist)
         finally:
             left.set()
     _check(stop)
@@ -198,11 +200,15 @@ def _of_still(
     face: Point | None,
     hearing: Future[Heard],
     directions: Directions,
+    insist: bool,
 ) -> Plan:
     fps = Fraction(STILL_FPS)
     frames = frames_for(duration, fps)
     picture = _fitted(upright_image(source, enough=STILL_PIXELS))
-    found = find_speaker(picture, FaceFinder(), face)
+    finder = FaceFinder()
+    found = find_speaker(picture, finder, face)
+    if not insist and not mouth_visible(finder, picture, found):
+        raise MediaError(NOT_VISIBLE.format(what="picture"))
     height, width = picture.shape[:2]
     speaker = Speaker.learnt([(picture, found)], directions.relax)
     heard = hearing.result()
@@ -233,6 +239,7 @@ def _of_clip(
     directions: Directions,
     tell: OnProgress,
     stop: IsCancelled,
+    insist: bool,
 ) -> Plan:
     with Clip(source) as clip:
         frames = frames_for(duration, clip.fps)
@@ -256,6 +263,9 @@ def _of_clip(
         parts = {number: view for number, view in views.items() if view.part}
         usable = {number: view for number, view in parts.items() if not view.reason} or parts
         pictures = [view.part for view in usable.values() if view.part]
+        _check(stop)
+        if not insist and not _mouth_seen(pictures):
+            raise MediaError(NOT_VISIBLE.format(what="clip"))
         speaker = Speaker.learnt(pictures, directions.relax)
         mouths = Mouths.learnt(speaker.head, pictures, list(usable))
         curves = mouth_curves(hearing.result(), float(clip.fps), frames).directed(directions)
@@ -279,6 +289,12 @@ def _of_clip(
             matrix=int(clip.matrix),
             notes=clip.notes,
         )
+
+
+def _mouth_seen(pictures: list[tuple[Pixels, Face]]) -> bool:
+    """Whether any of a few of a clip's pictures shows the speaker's mouth."""
+    finder, few = FaceFinder(), pictures[:: max(len(pictures) // 3, 1)]
+    return any(mouth_visible(finder, rgb, face) for rgb, face in few)
 
 
 def render_segment(

@@ -123,7 +123,7 @@ def _found(
 ) -> tuple[Face | None, Look | None, list[tuple[Face, Look]]]:
     """The person's face among all that are found, and the others."""
     near = (float(seen.centre[0]), float(seen.centre[1]))
-    faces = [(face, person.look(rgb, face)) for face in finder.find(rgb, near, tiled)]
+    faces = [(face, person.look(rgb, face)) for face in finder.find(rgb, near, tiled, (seen.turn,))]
     faces.sort(key=lambda one: -person.likeness(one[1]))
     if faces and person.likeness(faces[0][1]) >= SAME:
         return *faces[0], faces[1:]

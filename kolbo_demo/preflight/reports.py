@@ -19,6 +19,8 @@ class Face:
     """Pixels a millimetre of the head."""
     yaw: float
     """Degrees to the side; 0 looks into the camera."""
+    hidden: bool = False
+    """Whether the mouth is outside the picture or something is before it."""
 
     @property
     def point(self) -> tuple[float, float]:

@@ -15,10 +15,12 @@ from kolbo_demo import forks, media
 from kolbo_demo.child import cores, parent
 from kolbo_demo.confine import confine, confine_picture, lower_priority
 from kolbo_demo.container import MediaError
+from kolbo_demo.engine.detector import TURNED
 from kolbo_demo.engine.face import Face as Landmarks
 from kolbo_demo.engine.face import FaceFinder, speaker, track
 from kolbo_demo.engine.head import Pose
 from kolbo_demo.engine.mark import mark, stamp
+from kolbo_demo.engine.occlusion import mouth_visible
 from kolbo_demo.engine.segments import STILL_PIXELS
 from kolbo_demo.engine.sound import load_voice
 from kolbo_demo.engine.speech import HOP, hear, loudness, threshold
@@ -29,6 +31,8 @@ from kolbo_demo.preflight.reports import Face, Source, Voice
 PREVIEW_PIXELS = 960
 """Longer side of the picture that is shown."""
 THUMBNAIL_PIXELS = 120
+MOUTHS = 6
+"""Of how many faces of a picture the mouth is looked at."""
 LOOKS = 48
 """At how many moments of a clip a face is looked for, at most two a second."""
 LOOKING_SECONDS = 8.0
@@ -90,19 +94,18 @@ class _Looker:
 
     def _picture(self, rgb: np.ndarray, at: float, shrunk: float = 1.0) -> dict[str, Any]:
         """`shrunk`: how many times wider the picture is in its file."""
-        faces = self._faces(rgb)
-        if faces is not None:
-            faces = [replace(face, scale=face.scale * shrunk) for face in faces]
+        faces = None
+        if self._finder is not None:  # else nobody can look
+            rgb = np.ascontiguousarray(rgb)
+            found = self._finder.find(rgb)
+            hidden = [not mouth_visible(self._finder, rgb, face) for face in found[:MOUTHS]]
+            hidden += [False] * len(found[MOUTHS:])
+            faces = [
+                replace(_face(face, rgb), scale=Pose.of(face.points).scale * shrunk, hidden=unseen)
+                for face, unseen in zip(found, hidden, strict=True)
+            ]
             faces = [asdict(face) for face in sorted(faces, key=lambda face: face.point)]
         return {"at": at, "jpeg": _jpeg(rgb, PREVIEW_PIXELS), "faces": faces}
-
-    def _faces(self, rgb: np.ndarray) -> list[Face] | None:
-        """None where nobody can look."""
-        if self._finder is None:
-            return None
-        height, width = rgb.shape[:2]
-        found = self._finder.find(np.ascontiguousarray(rgb))
-        return [_face(face, width, height) for face in found]
 
     def stretches(self, path: str) -> dict[str, Any]:
         deadline = time.monotonic() + LOOKING_SECONDS
@@ -110,7 +113,7 @@ class _Looker:
             count = min(max(math.ceil(clip.duration * 2), 2), LOOKS, clip.frame_count)
             numbers = np.unique(np.linspace(0, clip.frame_count - 1, count).round().astype(int))
             half = clip.duration / count / 2
-            found: list[dict[str, Any]] = []
+            found, turns = list[dict[str, Any]](), TURNED
             before: bool | None = None
             until = clip.duration
             for number, rgb in zip(numbers, clip.frames_at(numbers.tolist()), strict=False):
@@ -118,9 +121,12 @@ class _Looker:
                 if time.monotonic() > deadline:
                     until = at
                     break
-                faces = self._faces(rgb)
-                side = bool(faces) and all(face.sideways for face in faces)
-                if faces is None or (faces and not side):
+                if self._finder is None:
+                    break
+                faces = self._finder.find(np.ascontiguousarray(rgb), turns=turns)
+                turns = (faces[0].turn,) if faces else turns
+                side = bool(faces) and all(_face(face, rgb).sideways for face in faces)
+                if faces and not side:
                     before = None
                     continue
                 end = min(at + half, clip.duration)
@@ -189,7 +195,8 @@ def _silences(level: np.ndarray) -> list[tuple[float, float]]:
     return [(float(a), float(b)) for a, b in spans if b - a >= LONG_SILENCE]
 
 
-def _face(found: Landmarks, width: int, height: int) -> Face:
+def _face(found: Landmarks, rgb: np.ndarray) -> Face:
+    height, width = rgb.shape[:2]
     left, top, right, bottom = found.box
     pose = Pose.of(found.points)
     across = pose.matrix[:, 0]

@@ -121,6 +121,7 @@ def _job(
         "model": asked.model,
         "face": asked.bounding_box_target,
         "mark": bool(asked.visible_mark),
+        "insist": asked.occlusion_detection_enabled is False,
     }
 
 
@@ -135,10 +136,8 @@ def _validated(fields: dict[str, Any]) -> LipsyncRequest:
                 "bounding_box_target must be [x, y], each a number from 0 to 1: "
                 "where the face is in the upright picture.",
             ) from None
-        if name == "visible_mark":
-            raise bad_request(
-                "INVALID_VISIBLE_MARK", "visible_mark must be true or false."
-            ) from None
+        if name in {"visible_mark", "occlusion_detection_enabled"}:
+            raise bad_request(f"INVALID_{name.upper()}", f"{name} must be true or false.") from None
         raise bad_request(f"INVALID_{name.upper()}", f"{name} must be UTF-8 text.") from None
     return asked.model_copy(update={"model": None}) if asked.model == "auto" else asked
 

@@ -125,6 +125,7 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
                 model=job["model"],
                 prompt=job.get("prompt"),
                 mark=job.get("mark", False),
+                insist=job.get("insist", False),
                 workers=jobs.cores,
                 plan=str(plan) if jobs.shared else None,
                 told=str(folder / listening.TOLD),

@@ -56,6 +56,8 @@ class Task:
     prompt: str | None = None
     mark: bool = False
     """Whether every frame says that it is AI-generated."""
+    insist: bool = False
+    """Whether to render a source whose mouth is not visible."""
     workers: int | None = None
     """Processes that may share the render; None: one a core."""
     plan: str | None = None

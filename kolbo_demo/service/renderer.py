@@ -134,6 +134,7 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
             directions,
             on_progress=_frames(tell),
             mark=task.mark,
+            insist=task.insist,
             listen=_listening(Path(task.told)),
         )
         return about | {
@@ -150,6 +151,7 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
         on_progress=_frames(tell),
         workers=task.workers,
         mark=task.mark,
+        insist=task.insist,
     )
     _save_first_frame(task)
     return about | _measures(made, made.unsynced)

@@ -41,6 +41,7 @@ class Again:
             *self._hearing.given,
             *self._edits.values,
             self._edits.mark,
+            self._picker.insist,
         ]
 
         def again(asked_by: gr.Request, offers: Offers, event: gr.EventData) -> tuple[Any, ...]:
@@ -77,6 +78,7 @@ class Again:
             *heard,
             *as_chosen(at_hand(looked[-1], heard[-1]), record.edit),
             record.mark,
+            record.insist,
         )
 
     def _copy(self, record: Record, given: Given | None, visitor: str) -> Path | None:

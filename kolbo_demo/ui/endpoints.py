@@ -62,6 +62,7 @@ def lay_out(access: Access, runs: Runs) -> None:
         where: Where = "local",
         speed: float = 1.0,
         mark: bool = False,
+        insist: bool = False,
         x_api_key: gr.Header = gr.Header(""),  # noqa: B008 - how Gradio names a header
     ) -> dict[str, Any]:
         """Makes a portrait or a clip say what a recording says. Starts the work and answers at once
@@ -81,6 +82,7 @@ def lay_out(access: Access, runs: Runs) -> None:
             mark: Whether the picture says that it is AI-generated. On the cloud that is done by
                 this page: then the answer has a marked_url, where the marked video will be a moment
                 after the generation is completed; the links of `status` lead to the plain one.
+            insist: Whether a source is rendered whose mouth is not visible.
         """
 
         def start() -> str:
@@ -93,7 +95,7 @@ def lay_out(access: Access, runs: Runs) -> None:
             check_speed(speed)
             if request.words is None and speed != 1:
                 raise UnusableError(say("api.speed_of_words"))
-            request = replace(request, speed=speed, mark=mark)
+            request = replace(request, speed=speed, mark=mark, insist=insist)
             asked = client(where, x_api_key, asked_by, patient=True)
             return runs.start(asked, request, where, visitor=counted(caller_of(asked_by))).ticket
 

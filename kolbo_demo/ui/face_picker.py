@@ -17,7 +17,7 @@ from kolbo_demo.contract import url_kind
 from kolbo_demo.media import MediaError
 from kolbo_demo.preflight import Analyst, Face, Picture, Source
 from kolbo_demo.ui import views
-from kolbo_demo.ui.events import EACH, LATEST, LOOKING, QUIET
+from kolbo_demo.ui.events import EACH, LATEST, LOOKING, QUIET, changes
 from kolbo_demo.ui.inputs import Point
 from kolbo_demo.ui.texts import say, shown
 
@@ -115,6 +115,7 @@ class FacePicker:
                 scale=0,
                 visible="hidden",
             )
+        self.insist = gr.Checkbox(label=shown("face.insist"), elem_id="insist", visible="hidden")
         self.shown = [
             self.preview, self.words, self.choice, self.clear, self.frame, self.seen
         ]  # fmt: skip
@@ -139,6 +140,8 @@ class FacePicker:
         )
         self.preview.select(self._pick, self.seen, outputs, **EACH)
         self.clear.click(_clear, self.seen, outputs, **QUIET)
+        known = [self.seen, self.choice]
+        gr.on(changes(known), _offered, known, self.insist, **LATEST)
 
     def _show(
         self, image: str | None, video: str | None, url: str | None, seen: Seen
@@ -211,6 +214,20 @@ class FacePicker:
             choice,
             gr.Button(visible=True),
         )
+
+
+def speaking(choice: Choice | None, faces: list[Face] | None) -> Face | None:
+    """The face that will speak, as far as the picture tells."""
+    if choice:
+        index = choice.face(faces)
+        return None if index is None else (faces or [])[index]
+    return max(faces or [], key=lambda face: face.scale, default=None)
+
+
+def _offered(seen: Seen, choice: Choice | None) -> gr.Checkbox:
+    """Rendering anyway, where the mouth is hidden or nobody here can tell."""
+    face = speaking(choice, seen.faces)
+    return gr.Checkbox(visible=_visible(seen.link or (face and face.hidden)))
 
 
 def in_words(choice: Choice | None, faces: list[Face] | None) -> str:

@@ -30,6 +30,7 @@ class Fields:
     speed: float = 1.0
     heard: Heard = field(default_factory=Heard)
     mark: bool = False
+    insist: bool = False
     edit: Edit = field(default_factory=Edit)
 
     def request(self) -> Request:
@@ -51,6 +52,7 @@ class Fields:
             speed=self.speed,
             edit=checked(self.edit),
             mark=self.mark,
+            insist=self.insist,
         )
 
 

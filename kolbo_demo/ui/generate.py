@@ -203,6 +203,7 @@ class Run:
                 face=request.face,
                 on_upload=self._sent,
                 mark=request.mark,
+                insist=request.insist,
             )
         self._generation = generation
         self._show(Stage(say("status.accepted"), generation_id=generation.id))

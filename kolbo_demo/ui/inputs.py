@@ -57,6 +57,8 @@ class Request:
     edit: Edit = Edit()
     mark: bool = False
     """Whether the picture of the result says that it is AI-generated."""
+    insist: bool = False
+    """Whether a source is rendered whose mouth is not visible."""
 
 
 def request_of(

@@ -75,6 +75,8 @@ class Record(BaseModel):
     edit: Edit = Edit()
     mark: bool = False
     """Whether the picture says that it is AI-generated."""
+    insist: bool = False
+    """Whether a source is rendered whose mouth is not visible."""
     group: str | None = None
     """What generations have in common that were started to be compared."""
     generation_id: str | None = None
@@ -115,6 +117,7 @@ class Kept(Folders):
             speed=request.speed,
             edit=request.edit,
             mark=request.mark,
+            insist=request.insist,
             group=group,
         )
         self.save(record)

@@ -243,6 +243,7 @@ class _Page:
             self.hearing.speed,
             self.hearing.heard,
             self.edits.mark,
+            self.picker.insist,
             *self.edits.values,
         ]
         self.code.follow(backend, given)

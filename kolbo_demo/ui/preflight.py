@@ -17,7 +17,7 @@ from kolbo_demo.ui import pace, views
 from kolbo_demo.ui.access import LOCAL
 from kolbo_demo.ui.edits import AtHand, Edits, edit_of, is_empty, lasts
 from kolbo_demo.ui.events import LATEST, LOOKING, changes
-from kolbo_demo.ui.face_picker import Choice, FacePicker, Seen
+from kolbo_demo.ui.face_picker import Choice, FacePicker, Seen, speaking
 from kolbo_demo.ui.hearing import Heard, Hearing
 from kolbo_demo.ui.inputs import Edit, Span
 from kolbo_demo.ui.kept import Kept
@@ -61,11 +61,7 @@ class Given:
     @property
     def speaker(self) -> Face | None:
         """The face that will speak, as far as the picture tells."""
-        faces = self.seen.faces or []
-        if self.choice:
-            index = self.choice.face(faces)
-            return None if index is None else faces[index]
-        return max(faces, key=lambda face: face.scale, default=None)
+        return speaking(self.choice, self.seen.faces)
 
 
 class Preflight:
@@ -250,6 +246,8 @@ def _credits(count: float) -> str:
 def _warnings(given: Given) -> Iterator[str]:
     seen, voice = given.seen, given.heard.voice
     face = given.speaker
+    if face and face.hidden:
+        yield say("warn.hidden")
     if face and face.small:
         yield say("warn.small")
     if face and face.sideways:
