@@ -28,25 +28,22 @@ _TURN = np.array([[0.0, -1.0, SIDE], [1.0, 0.0, 0.0]])
 
 @dataclass(frozen=True)
 class Detection:
-    """A face by its box and keypoints: `score` 0-1, `centre` (2,), `side` of the box, and `marks`
-    (6, 2): right eye, left eye, tip of the nose, mouth, right ear, left ear. Pixels."""
+    """A face by its box and keypoints: `score` 0-1, `centre` (2,), `side` of the box, `angle` of
+    the eye line (radians clockwise), and `marks` (6, 2): right eye, left eye, tip of the nose,
+    mouth, right ear, left ear. Pixels."""
 
     score: float
     centre: NDArray[np.float64]
     side: float
+    angle: float
     marks: NDArray[np.float64]
-
-    @property
-    def angle(self) -> float:
-        """Radians by which the eye line is turned clockwise."""
-        dx, dy = self.marks[1] - self.marks[0]
-        return float(np.arctan2(dy, dx))
 
     def moved(self, by: Affine) -> "Detection":
         """In other coordinates; `by` (2, 3) is a similarity."""
         scale = float(np.sqrt(abs(np.linalg.det(by[:, :2]))))
         centre, marks = (at @ by[:, :2].T + by[:, 2] for at in (self.centre, self.marks))
-        return Detection(self.score, centre, self.side * scale, marks)
+        angle = self.angle + float(np.arctan2(by[1, 0], by[0, 0]))
+        return Detection(self.score, centre, self.side * scale, angle, marks)
 
 
 class Network:
@@ -109,9 +106,12 @@ class Detector:
         for index in np.argsort(-scores):
             if scores[index] < least:
                 return
-            values = raw[index].reshape(8, 2).astype(np.float64)
+            values = raw[index].reshape(8, 2) / SIDE
             values[[0, *range(2, 8)]] += self._anchors[index]
-            found = Detection(float(scores[index]), values[0], float(values[1].max()), values[2:])
+            angle = float(np.arctan2(*(values[3] - values[2])[::-1]))
+            values = values.astype(np.float64) * SIDE
+            centre, side = values[0], float(values[1].max())
+            found = Detection(float(scores[index]), centre, side, angle, values[2:])
             if any(np.abs(found.centre - one.centre).max() < found.side / 2 for one in taken):
                 continue
             taken.append(found)
@@ -121,10 +121,11 @@ class Detector:
 
 
 def _anchors() -> NDArray[np.float32]:
-    """Centres of the detector's 896 anchors, pixels: strides 8 and 16 with 2 and 6 a cell."""
+    """Centres of the detector's 896 anchors, 0-1: strides 8 and 16 with 2 and 6 a cell."""
     rows = []
     for stride, per_cell in ((8, 2), (16, 6)):
-        axis = (np.arange(SIDE // stride) + 0.5) * stride
+        cells = SIDE // stride
+        axis = (np.arange(cells) + 0.5) / cells
         x, y = np.meshgrid(axis, axis)
         rows.append(np.repeat(np.column_stack([x.ravel(), y.ravel()]), per_cell, axis=0))
     return np.concatenate(rows).astype(np.float32)

@@ -101,8 +101,8 @@ class _Looker:
             hidden = [not mouth_visible(self._finder, rgb, face) for face in found[:MOUTHS]]
             hidden += [False] * len(found[MOUTHS:])
             faces = [
-                replace(_face(face, rgb), scale=Pose.of(face.points).scale * shrunk, hidden=unseen)
-                for face, unseen in zip(found, hidden, strict=True)
+                replace(face, scale=face.scale * shrunk, hidden=unseen)
+                for face, unseen in zip((_face(one, rgb) for one in found), hidden, strict=True)
             ]
             faces = [asdict(face) for face in sorted(faces, key=lambda face: face.point)]
         return {"at": at, "jpeg": _jpeg(rgb, PREVIEW_PIXELS), "faces": faces}
