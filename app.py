@@ -53,13 +53,15 @@ def main() -> None:
     reach = _reach(host)
     local = ui.Local(
         f"http://{reach}:{port}/api",
-        app.state.keys.first,
+        app.state.keys.of_visitor("page"),
         lambda: app.state.api.problem or app.state.api.jobs.problem(),
         app.state.keys.of_visitor,
     )
     ui.mount(app, ui.build(settings, local, private=private), site, token)
     query = f"/?token={token}" if token else ""
     logs.announce(f"Kolbo Lipsync is at http://{reach}:{port}{query}", sys.stdout)
+    if site.public:
+        logs.announce(f"Visitors reach it at {site.public}", sys.stdout)
     ui.serve(app, host, port, settings.proxies_for(host))
 
 

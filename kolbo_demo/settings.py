@@ -6,12 +6,24 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, HttpUrl, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from kolbo_demo.address import is_loopback
 
 CLOUD_URL = "https://api.kolbo.ai/api"
+_PREFIX = re.compile(r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*")
+_TAKEN = re.compile(
+    r"/(api|assets|batches|cards|config|gradio_api|healthz|metrics|static|svelte|theme\.css)(/|$)"
+)
+"""First parts of the page's own paths: as a prefix they would be ambiguous where a proxy may strip
+it or not."""
+_ANCESTOR = re.compile(r"(https?://)?(\*\.)?([a-z0-9.-]+|\[[0-9a-f:.]+\])(:([0-9]{1,5}|\*))?")
+
+
+def is_prefix(path: str) -> bool:
+    """Whether a path, "" or "/some/where", can stand before all of the page's own."""
+    return bool(_PREFIX.fullmatch(path)) and not _TAKEN.match(path)
 
 
 def _proxies() -> str:
@@ -70,6 +82,19 @@ class Settings(BaseSettings):
     """Host names, comma separated, `name` or `name:port`, under which page and service answer
     beside their own address: those of a proxy before them."""
 
+    public_url: str | None = None
+    """Address at which a proxy serves the page, its path included; without a slash at the end."""
+
+    root_path: str = Field(
+        default="", validation_alias=AliasChoices("root_path", "GRADIO_ROOT_PATH")
+    )
+    """Path prefix at which a proxy serves the page: "" or "/lipsync". That of `public_url`, if it
+    has one. A whole URL counts as `public_url`."""
+
+    frame_ancestors: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Origins, comma separated, of pages that may show the page in a frame, as
+    Content-Security-Policy has them: `https://portal.example.com`, `https://*.example.com`."""
+
     page_token: SecretStr | None = None
     """Token that the page asks for before it uses `api_key`; `off` for none. Without it a random
     one is made at start."""
@@ -99,7 +124,41 @@ class Settings(BaseSettings):
     visitor_disk_gb: float = Field(default=2.0, gt=0)
     """Part of it that each visitor may take; the owner at a private page may take all."""
 
-    @field_validator("fetch_allow_hosts", "allowed_hosts", mode="before")
+    @model_validator(mode="after")
+    def _locate(self) -> "Settings":
+        if "://" in self.root_path:
+            self.public_url, self.root_path = self.public_url or self.root_path, ""
+        if self.public_url:
+            url = HttpUrl(self.public_url)
+            if url.username or url.password or url.query or url.fragment:
+                raise ValueError(
+                    "KOLBO_PUBLIC_URL has a scheme, a host and a path only, such as "
+                    "https://lips.example.com/lipsync."
+                )
+            path = (url.path or "").rstrip("/")
+            self.root_path = path or self.root_path
+            self.public_url = str(url).rstrip("/").removesuffix(path)
+        self.root_path = "/" + self.root_path.strip("/") if self.root_path.strip("/") else ""
+        if not is_prefix(self.root_path):
+            raise ValueError(
+                f"The page cannot be served under the path {self.root_path}, part of which is its "
+                "own or no plain name; choose another, such as /lipsync."
+            )
+        if self.public_url:
+            self.public_url += self.root_path
+        return self
+
+    @field_validator("frame_ancestors")
+    @classmethod
+    def _check_ancestors(cls, value: frozenset[str]) -> frozenset[str]:
+        if wrong := sorted(each for each in value if not _ANCESTOR.fullmatch(each)):
+            raise ValueError(
+                f"KOLBO_FRAME_ANCESTORS names no origin with {wrong[0]!r}; write it as "
+                "https://portal.example.com."
+            )
+        return value
+
+    @field_validator("fetch_allow_hosts", "allowed_hosts", "frame_ancestors", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -25,6 +25,7 @@ from kolbo_demo.address import is_loopback
 from kolbo_demo.contract import ErrorReply
 from kolbo_demo.service.bodies import BodyError, drain, read_body, replay
 from kolbo_demo.service.limits import TooManyError, UnderWay
+from kolbo_demo.service.public_url import PUBLIC, origin_of, route_of, with_prefix
 from kolbo_demo.service.site import Site, is_address, split_host
 
 TOO_MANY = "Too many requests at once; wait for some to end."
@@ -62,8 +63,8 @@ _PORTS = {"http": 80, "https": 443}
 _OWNER = "owner"
 _UNKNOWN = "unknown"
 """All callers without an address together: a header of a careless proxy may name anything."""
-OPEN_PATHS = ("/api/v1/results/",)
-"""Results that any website may embed: their names are their only key."""
+RESULTS = "/api/v1/results/"
+"""Any website may embed them: their names are their only key."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,16 @@ class Caller:
     """Whether it is this machine's user at a page that only this machine reaches."""
     inner: bool = False
     """Whether this server asks itself for that caller."""
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """What the gate found out about a request."""
+
+    caller: Caller
+    scheme: str
+    host: str
+    prefix: str
 
 
 def caller_of(request: object) -> Caller:
@@ -132,6 +143,7 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
             return
         headers = Headers(scope=scope)
+        scope = with_prefix(scope, headers, self._site)
         host = self._host(scope, headers)
         if host is None:
             refused = refusal(scope, 403, "FORBIDDEN_HOST", _OTHER_HOST)
@@ -144,13 +156,16 @@ class Gate:
         if (redirect := self._without_token(scope, headers)) is not None:
             await _answer(redirect, scope, receive, send)
             return
-        caller = self._caller(scope, headers)
-        scope = self._own(scope, host, caller)
-        if scope["path"].startswith("/api/"):  # which the page asks for all its visitors
+        passed = self._opened(headers.get("x-kolbo-caller", ""))
+        if passed is None:
+            scheme, host = origin_of(scope, headers, host, self._site)
+            passed = _Passed(self._caller(scope, headers), scheme, host, scope["root_path"])
+        scope = self._own(scope, passed)
+        if route_of(scope).startswith("/api/"):  # which the page asks for all its visitors
             await self._app(scope, receive, _same_origin(scope, send))
             return
         try:
-            place = self._under_way.one(caller.visitor)
+            place = self._under_way.one(passed.caller.visitor)
         except TooManyError as error:
             busy = refusal(scope, error.status, error.code, error.message)
             busy.headers.update(error.headers)
@@ -181,7 +196,8 @@ class Gate:
             return None
         told = headers.get("x-forwarded-host", "").partition(",")[0].strip().lower()
         found = split_host(told)
-        if found and (found[0] in self._site.names or found[0] == self._site.space):
+        named = found and (found[0] in self._site.names or found[0] == self._site.space)
+        if named or self._site.is_public(told):
             return told
         return hosts[0].lower()
 
@@ -203,6 +219,8 @@ class Gate:
         whole = f"{url.scheme}://{name}" + ("" if port is None else f":{port}")
         if url.scheme not in _PORTS or own is None or origin != whole:
             return False
+        if origin == self._site.origin:
+            return True
         if name == self._site.space:
             return url.scheme == "https" and port is None
         usual = _PORTS[url.scheme]
@@ -212,9 +230,6 @@ class Gate:
         return name == own[0] and (port or usual) == (own[1] or usual)
 
     def _caller(self, scope: Scope, headers: Headers) -> Caller:
-        passed = self._opened(headers.get("x-kolbo-caller", ""))
-        if passed is not None:
-            return passed
         client = scope.get("client")
         peer = client[0] if client else ""
         if self._private and self._is_owner(scope, headers, peer):
@@ -232,33 +247,44 @@ class Gate:
             and self._knows_token(scope, headers)
         )
 
-    def _own(self, scope: Scope, host: str, caller: Caller) -> Scope:
+    def _own(self, scope: Scope, passed: "_Passed") -> Scope:
         """The scope without headers that would choose addresses, the caller in it.
 
         Gradio's MCP server asks the page over loopback with the headers of its caller. The caller
-        goes along in a header under a secret of this process, so that his limits stay his.
+        goes along in a header under a secret of this process, so that his limits stay his and links
+        lead to where he reaches the page.
         """
         kept = [each for each in scope["headers"] if each[0] not in _OURS]
-        kept.append((b"host", host.encode("latin-1")))
-        if scope["path"].startswith(_ASKS_ITSELF):
-            kept.append((_CALLER, self._sealed(caller)))
-        return {**scope, "headers": kept, _SCOPE: caller, "client": (caller.visitor, 0)}
+        kept.append((b"host", passed.host.encode("latin-1")))
+        if route_of(scope).startswith(_ASKS_ITSELF):
+            kept.append((_CALLER, self._sealed(passed)))
+        return {
+            **scope,
+            "headers": kept,
+            "scheme": passed.scheme,
+            "root_path": passed.prefix,
+            "path": passed.prefix + route_of(scope),
+            "client": (passed.caller.visitor, 0),
+            _SCOPE: passed.caller,
+            PUBLIC: self._site.public,
+        }
 
-    def _sealed(self, caller: Caller) -> bytes:
-        told = [caller.visitor, caller.owner, time.monotonic()]
+    def _sealed(self, passed: "_Passed") -> bytes:
+        caller, place = passed.caller, (passed.scheme, passed.host, passed.prefix)
+        told = [caller.visitor, caller.owner, time.monotonic(), *place]
         text = base64.urlsafe_b64encode(json.dumps(told).encode())
         return text + b"." + hmac.digest(self._secret, text, "sha256").hex().encode()
 
-    def _opened(self, sealed: str) -> Caller | None:
+    def _opened(self, sealed: str) -> "_Passed | None":
         if not sealed:
             return None
         text, _, seal = sealed.partition(".")
         expected = hmac.digest(self._secret, text.encode("latin-1", "replace"), "sha256").hex()
         if not hmac.compare_digest(seal.encode(), expected.encode()):
             return None
-        visitor, owner, made = json.loads(base64.urlsafe_b64decode(text))
+        visitor, owner, made, *place = json.loads(base64.urlsafe_b64decode(text))
         fresh = time.monotonic() - made < _SEALED_SECONDS
-        return Caller(visitor, owner, inner=True) if fresh else None
+        return _Passed(Caller(visitor, owner, inner=True), *place) if fresh else None
 
     def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
         """A redirect to the same address without the owner's token, which goes into a cookie if it
@@ -270,12 +296,19 @@ class Gate:
         if not token:
             return None
         left = urlencode([(name, value) for name, value in query if name != "token"])
-        path = "./" + scope["path"].rpartition("/")[2]
+        # Relative, where the prefix of a proxy may be unknown.
+        path = scope["path"] if scope["root_path"] else "./" + scope["path"].rpartition("/")[2]
         answer = RedirectResponse(path + (f"?{left}" if left else ""), 303)
         answer.headers["Cache-Control"] = "no-store"
         if hmac.compare_digest(token.encode(), self._token.encode()):
-            cookie = _cookie_name(headers)
-            answer.set_cookie(cookie, self._token, httponly=True, samesite="strict")
+            answer.set_cookie(
+                _cookie_name(headers),
+                self._token,
+                path=scope["root_path"] or "/",
+                secure=origin_of(scope, headers, headers["host"], self._site)[0] == "https",
+                httponly=True,
+                samesite="strict",
+            )
         return answer
 
     def _knows_token(self, scope: Scope, headers: Headers) -> bool:
@@ -287,7 +320,7 @@ class Gate:
     def _bounded(self, scope: Scope) -> bool:
         if scope["method"] in {"GET", "HEAD", "OPTIONS"}:
             return False
-        return scope["path"].rstrip("/") not in self._uploads
+        return route_of(scope).rstrip("/") not in self._uploads
 
 
 async def _answer(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
@@ -298,7 +331,7 @@ async def _answer(answer: Response, scope: Scope, receive: Receive, send: Send) 
 
 def _same_origin(scope: Scope, send: Send) -> Send:
     """A `send` that lets no other website read an answer."""
-    shared = scope["path"].startswith(OPEN_PATHS)
+    shared = route_of(scope).startswith(RESULTS)
     policy = b"cross-origin" if shared else b"same-origin"
 
     async def marked(message: Message) -> None:
@@ -329,7 +362,7 @@ def refusal(scope: Scope, status: int, code: str, sentence: str) -> Response:
         "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
         "X-Content-Type-Options": "nosniff",
     }
-    if scope["path"].startswith("/api/"):
+    if route_of(scope).startswith("/api/"):
         body = ErrorReply.of(code, sentence).model_dump()
         return JSONResponse(body, status_code=status, headers=headers)
     return PlainTextResponse(sentence, status_code=status, headers=headers)
@@ -343,5 +376,5 @@ def _is_foreign(scope: Scope, headers: Headers) -> bool:
     if scope["method"] in {"GET", "HEAD"}:
         if headers.get("sec-fetch-mode") == "navigate":
             return False
-        return not scope["path"].startswith(OPEN_PATHS)
+        return not route_of(scope).startswith(RESULTS)
     return True

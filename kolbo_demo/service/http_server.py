@@ -24,6 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from kolbo_demo.service.gate import visitor_of
+from kolbo_demo.service.public_url import PROXIED
 
 _HEAD_BYTES = 16 * 1024
 _HEAD_LINES = 128
@@ -289,6 +290,15 @@ class _Protocol(H11Protocol):
         self.transport.abort()
 
 
+class _Proxied(ProxyHeadersMiddleware):
+    """Tells the gate which requests trusted proxies send: uvicorn replaces their address."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        client = scope.get("client")
+        scope[PROXIED] = client is not None and client[0] in self.trusted_hosts
+        await super().__call__(scope, receive, send)
+
+
 class Server(uvicorn.Server):
     """Serves an app until it is stopped, although every open page holds a connection."""
 
@@ -305,7 +315,7 @@ class Server(uvicorn.Server):
         """`proxies` are trusted with `X-Forwarded-For`; `run` takes sockets instead of a port."""
         limits = limits or ConnectionLimits()
         config = uvicorn.Config(
-            app,
+            _Proxied(app, proxies),  # pyright: ignore[reportArgumentType] - typed narrower there
             host=host,
             port=port,
             http=_Protocol,
@@ -314,7 +324,7 @@ class Server(uvicorn.Server):
             lifespan="on",
             log_config=None,
             access_log=False,
-            forwarded_allow_ips=proxies,
+            proxy_headers=False,
             # For handlers that outlive their connections; those have a limit of their own.
             limit_concurrency=4 * limits.total,
             backlog=_ACCEPTED_AT_ONCE,

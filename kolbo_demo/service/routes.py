@@ -49,6 +49,7 @@ from kolbo_demo.service.limits import (
     UnderWay,
     Window,
 )
+from kolbo_demo.service.public_url import base_of, own_base_of
 from kolbo_demo.service.retention import Retention
 from kolbo_demo.service.seen import Seen
 from kolbo_demo.service.storage import thumbnail_name, video_name
@@ -242,7 +243,7 @@ class Api:
                 generation_id=generation,
                 model=job["model"] or "auto",
                 credits_charged=0,
-                poll_url=f"/api{API_PREFIX}/generate/{generation}/status",
+                poll_url=f"{request.scope['root_path']}{API_PREFIX}/generate/{generation}/status",
                 # Many who wait need not ask often, and share one allowance of polls.
                 poll_interval_hint=min(MAX_POLL_SECONDS, POLL_SECONDS * (1 + ahead)),
             )
@@ -251,7 +252,10 @@ class Api:
     async def status(self, generation: str, request: Request) -> Response:
         """`GET /v1/generate/{id}/status`."""
         self._check_seen()
-        return _reply(_status(_known(await self._seen.get(generation)), request))
+        progress = _known(await self._seen.get(generation))
+        # The page follows its own address: a proxy's may lead nowhere from this machine.
+        page = self._keys.name(request.headers.get("x-api-key")).startswith(VISITOR)
+        return _reply(_status(progress, own_base_of(request) if page else base_of(request)))
 
     async def cancel(self, generation: str) -> Response:
         """`POST /v1/generate/{id}/cancel`."""
@@ -308,7 +312,7 @@ def _ended(progress: Progress) -> ApiError:
     )
 
 
-def _status(progress: Progress, request: Request) -> Status:
+def _status(progress: Progress, base: str) -> Status:
     status = Status(
         generation_id=progress.id,
         state=progress.state,
@@ -320,9 +324,7 @@ def _status(progress: Progress, request: Request) -> Status:
         status.failure = progress.failure
     if progress.state == COMPLETED and progress.made:
         made = progress.made
-        base = (
-            f"{request.url.scheme}://{request.url.netloc}{request.scope['root_path']}{API_PREFIX}/"
-        )
+        base = f"{base}/api{API_PREFIX}/"
         ratio = math.gcd(made["width"], made["height"])
         created = datetime.fromtimestamp(progress.created, UTC)
         status.result = Result(

@@ -4,6 +4,7 @@ import functools
 import ipaddress
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from kolbo_demo.address import is_loopback
 from kolbo_demo.settings import Settings, space_host
@@ -23,6 +24,12 @@ class Site:
     """The name of a Hugging Face Space, whose frame on huggingface.co may show the page."""
     any_name: bool = False
     """For a service that takes a key with every request: a page of another name has no key."""
+    public: str | None = None
+    """The address that visitors use, where it is known: an origin and the prefix."""
+    prefix: str = ""
+    """Path before all others, "" or "/lipsync", where it is known. A proxy may strip it or not."""
+    frames: frozenset[str] = frozenset()
+    """Origins of more pages that may frame this one, as a Content-Security-Policy has them."""
 
     @classmethod
     def of(cls, settings: Settings, host: str, *, any_name: bool = False) -> "Site":
@@ -30,7 +37,15 @@ class Site:
         space = space_host()
         loopback = is_loopback(host) and space is None
         own = frozenset() if loopback or _address(host) else frozenset({host.lower()})
-        return cls(loopback, settings.allowed_hosts | own, space, any_name)
+        return cls(
+            loopback,
+            settings.allowed_hosts | own,
+            space,
+            any_name,
+            settings.public_url,
+            settings.root_path,
+            settings.frame_ancestors,
+        )
 
     @functools.lru_cache(1024)  # noqa: B019 - a server has one site
     def serves(self, host: str, server: tuple[str, int | None] | None) -> bool:
@@ -45,6 +60,8 @@ class Site:
         name, port = found
         if name in self.names or f"{name}:{port or 80}" in self.names or name == self.space:
             return True
+        if self.is_public(host):
+            return True
         address = _address(name)
         if self.loopback:
             here = name == "localhost" or (address is not None and address.is_loopback)
@@ -54,10 +71,21 @@ class Site:
             return True
         return "." not in name or name.endswith(".local")
 
+    def is_public(self, host: str) -> bool:
+        """Whether a Host header is that of the public address; proxies often drop its port."""
+        found, own = split_host(host), split_host(urlsplit(self.public or "").netloc)
+        return bool(found and own and found[0] == own[0] and found[1] in {None, own[1]})
+
+    @property
+    def origin(self) -> str | None:
+        """The origin of the public address."""
+        return self.public.removesuffix(self.prefix) if self.public else None
+
     @property
     def only_loopback(self) -> bool:
         """Whether all of its names are loopback's, on other ports: those of a tunnel to it."""
-        hosts = [split_host(name) for name in self.names]
+        public = [urlsplit(self.public).netloc] if self.public else []
+        hosts = [split_host(name) for name in [*self.names, *public]]
         return self.loopback and all(host and is_loopback(host[0].strip("[]")) for host in hosts)
 
     @property
@@ -67,7 +95,7 @@ class Site:
         for name in sorted(self.names):
             where = name if ":" in name.rpartition("]")[2] else f"{name}:*"
             more += [f"http://{where}", f"https://{where}"]
-        return " ".join(["'self'", *more])
+        return " ".join(["'self'", *more, *sorted(self.frames)])
 
 
 @functools.lru_cache(1024)

@@ -153,7 +153,7 @@ const actions = {
     stage.scrollIntoView({ block: 'nearest' });
   },
   async link(ticket, button) {
-    const url = new URL(location.href);
+    const url = new URL(document.querySelector('link[rel=canonical]')?.href ?? location.href);
     url.search = new URLSearchParams({ generation: known.get(ticket).id });
     try {
       await navigator.clipboard.writeText(url.href);

@@ -24,6 +24,7 @@ from kolbo_demo.engine.voice import check_speed
 from kolbo_demo.media import MediaError
 from kolbo_demo.safe_file import UnsafeFileError, regular_file
 from kolbo_demo.service.gate import caller_of
+from kolbo_demo.service.public_url import base_of
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import RESULT, as_document
@@ -152,9 +153,10 @@ def lay_out(access: Access, runs: Runs) -> None:
         if where == LOCAL and found.result:
             # The service was asked over this machine's own address; the caller came by another.
             base = _base(asked_by)
-            found.result.urls = [base + urlsplit(url).path for url in found.result.urls]
-            thumbnail = found.result.thumbnail_url
-            found.result.thumbnail_url = base + urlsplit(thumbnail).path if thumbnail else None
+            prefix = asked_by.request.scope.get("app_root_path", "") if asked_by.request else ""
+            urls, thumbnail = found.result.urls, found.result.thumbnail_url
+            found.result.urls = [base + _path(url, prefix) for url in urls]
+            found.result.thumbnail_url = base + _path(thumbnail, prefix) if thumbnail else None
         return as_document(found)
 
     def sync_report(
@@ -193,8 +195,13 @@ def lay_out(access: Access, runs: Runs) -> None:
 
 
 def _base(request: gr.Request) -> str:
-    """This page's address, as its caller reaches it."""
-    return str(request.request.base_url).rstrip("/") if request.request else ""
+    """This page's address, for its caller."""
+    return base_of(request.request) if request.request else ""
+
+
+def _path(url: str, prefix: str) -> str:
+    """The path of an address without the prefix."""
+    return urlsplit(url).path.removeprefix(prefix)
 
 
 def _told(work: Callable[[], T]) -> T:

@@ -28,6 +28,7 @@ from kolbo_demo.safe_file import UnsafeFileError, regular_file
 from kolbo_demo.service.bodies import replay
 from kolbo_demo.service.gate import Caller, caller_of, refusal
 from kolbo_demo.service.limits import TooManyError, Window
+from kolbo_demo.service.public_url import route_of
 from kolbo_demo.ui.idle import QueuePolling
 from kolbo_demo.ui.sessions import Sessions
 
@@ -99,7 +100,7 @@ class GradioGate:
             await self._app(scope, receive, send)
             return
         self._polling.request()
-        path = scope["path"]
+        path = route_of(scope)
         if path.startswith(FILE) and scope["method"] in {"GET", "HEAD"}:
             await self._file(path.removeprefix(FILE))(scope, receive, send)
             return
@@ -166,7 +167,7 @@ class GradioGate:
         session = Counter([str(document.get("session_hash"))])
         self._joining += session
         try:
-            if "/call/" in scope["path"]:
+            if "/call/" in route_of(scope):
                 await self._call(scope, receive, send)
             else:
                 await self._app(scope, receive, send)
@@ -207,16 +208,16 @@ class GradioGate:
         try:
             document = {name: _with_uploads_only(value) for name, value in document.items()}
         except UnsafeFileError:
-            if not scope["path"].rstrip("/").endswith("/queue/join"):
+            if not route_of(scope).rstrip("/").endswith("/queue/join"):
                 raise HTTPException(400, _NO_UPLOAD) from None
             # The page shows what events answer, not how joining them is refused.
             session = document.get("session_hash")
             document = {"fn_index": self._refusing, "data": [], "session_hash": session}
-        if _JOINS.fullmatch(scope["path"]):
+        if _JOINS.fullmatch(route_of(scope)):
             event = self._event(scope, document)
             caller: Caller = scope["kolbo.caller"]
             self._check_share(caller, event, document.get("session_hash") or "")
-        elif scope["path"].startswith("/gradio_api/mcp"):
+        elif route_of(scope).startswith("/gradio_api/mcp"):
             self._reach_by_loopback(scope)
         return document
 
@@ -225,7 +226,7 @@ class GradioGate:
         session = document.get("session_hash")
         if session is not None and not (isinstance(session, str) and _SESSION.fullmatch(session)):
             raise HTTPException(400, "The session's name is no name of one.")
-        events, path = self._blocks.fns, scope["path"].rstrip("/")
+        events, path = self._blocks.fns, route_of(scope).rstrip("/")
         if not path.endswith("/queue/join"):
             name = path.rpartition("/")[2]
             named = (each for each in events.values() if each.api_visibility == "public")

@@ -6,6 +6,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kolbo_demo.service.public_url import PUBLIC
 from kolbo_demo.ui import texts
 
 _PLAIN, _WITHIN = "SameSite=Lax", "SameSite=None; Secure; Partitioned"
@@ -17,6 +18,16 @@ _CHOOSE = (
     # `URL` alone is the document's address in such a handler.
     "const u=new window.URL(location);u.searchParams.set('lang',this.value);location=u"
 )
+_SLASH = (
+    "if(!location.pathname.endsWith('/'))"
+    "location.replace(location.pathname+'/'+location.search+location.hash)"
+)
+"""Without it the page's relative addresses lead past the prefix of a proxy."""
+_ROOT = (
+    "gradio_config=JSON.parse(JSON.stringify(gradio_config).split(gradio_config.root)"
+    ".join(new URL('.',location).href.slice(0,-1)))"
+)
+"""Only the browser knows its address where a proxy changes Host and says nothing of it."""
 
 
 def choice() -> str:
@@ -64,7 +75,7 @@ class InLanguage:
             headers = MutableHeaders(scope=start)
             whole = bytes(body)
             if headers.get("content-type", "").startswith("text/html"):
-                whole = _translated(whole, code)
+                whole = _translated(whole, code, scope.get(PUBLIC))
                 headers["content-length"] = str(len(whole))
                 headers["content-language"] = code
                 chosen = request.cookies.get(texts.COOKIE)
@@ -83,10 +94,18 @@ def _secure(request: HTTPConnection) -> bool:
     return request.url.scheme == "https"
 
 
-def _translated(page: bytes, code: str) -> bytes:
+def _translated(page: bytes, code: str, public: str | None) -> bytes:
     direction = "rtl" if code in texts.RIGHT_TO_LEFT else "ltr"
     name = texts.GRADIO_NAMES.get(code, code)
-    told = f"<script>Object.defineProperty(navigator,'language',{{value:'{name}'}})</script>"
-    return page.replace(b'lang="en"', f'lang="{code}" dir="{direction}"'.encode(), 1).replace(
-        b"<head>", b"<head>" + told.encode(), 1
+    told = (
+        f"<script>Object.defineProperty(navigator,'language',{{value:'{name}'}});{_SLASH}</script>"
     )
+    if public:
+        told += f'<link rel="canonical" href="{escape(public)}/">'
+    for old, new in (
+        ('lang="en"', f'lang="{code}" dir="{direction}"'),
+        ("<head>", "<head>" + told),
+        ("</head>", f"<script>{_ROOT}</script></head>"),
+    ):
+        page = page.replace(old.encode(), new.encode(), 1)
+    return page

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.service.gate import Gate
+from kolbo_demo.service.public_url import route_of
 from kolbo_demo.service.site import Site
 from kolbo_demo.ui import examples, sessions, texts
 from kolbo_demo.ui.event_log import log_events
@@ -72,6 +73,7 @@ def mount(app: FastAPI, page: Page, site: Site | None = None, token: str | None 
         ssr_mode=False,
         pwa=False,
         footer_links=[],
+        root_path="",  # the gate says it in each request's scope
     )
     # Gradio checks which files an event may name only once `launch` has run, and a mounted page
     # never launches.
@@ -102,7 +104,7 @@ class _Unheard:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != EVENTS:
+        if scope["type"] != "http" or route_of(scope) != EVENTS:
             await self._app(scope, receive, send)
             return
         left = False
@@ -135,6 +137,8 @@ class _Headers:
                 headers.setdefault("Content-Security-Policy", self._policy)
                 headers.setdefault("Referrer-Policy", "no-referrer")
                 headers.setdefault("X-Content-Type-Options", "nosniff")
+                if headers.get("Content-Type", "").startswith("text/event-stream"):
+                    headers["X-Accel-Buffering"] = "no"  # else nginx holds events back
             await send(message)
 
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kolbo_demo.service.bodies import chunks, discard
 from kolbo_demo.service.gate import TOO_MANY, Caller, caller_of
 from kolbo_demo.service.limits import TooManyError, UnderWay
+from kolbo_demo.service.public_url import route_of
 from kolbo_demo.ui.disk import remove
 from kolbo_demo.ui.gradio_gate import UPLOAD
 from kolbo_demo.ui.quota import Quota, QuotaError, Writing, counted
@@ -67,7 +68,7 @@ class UploadQuota:
         self._under_way = UnderWay(AT_ONCE, TOO_MANY)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != UPLOAD:
+        if scope["type"] != "http" or scope["method"] != "POST" or route_of(scope) != UPLOAD:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
