@@ -6,10 +6,12 @@ import secrets
 import sys
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from kolbo_demo import logs, private_folder, ui
 from kolbo_demo.service.app import create_app
 from kolbo_demo.service.site import Site
-from kolbo_demo.settings import Settings
+from kolbo_demo.settings import Settings, problem
 
 
 def _reach(host: str) -> str:
@@ -31,7 +33,10 @@ def _token(settings: Settings) -> str | None:
 
 def main() -> None:
     """Reads the environment and serves until stopped."""
-    settings = Settings()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.exit(problem(error))
     os.umask(private_folder.UMASK)
     private_folder.prepare(settings.data_dir.expanduser())
     logs.configure(settings.log)

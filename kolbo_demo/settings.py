@@ -2,11 +2,20 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import AliasChoices, Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import (
+    Field,
+    HttpUrl,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from kolbo_demo.address import is_loopback
@@ -40,6 +49,24 @@ def space_host() -> str | None:
     return os.environ.get("SPACE_HOST", "").lower() or f"{named}.hf.space"
 
 
+def _plain_url(text: str) -> HttpUrl:
+    with suppress(ValidationError):
+        url = HttpUrl(text)
+        if not (url.username or url.password or url.query or url.fragment):
+            return url
+    raise ValueError(
+        "KOLBO_PUBLIC_URL needs a scheme and a host, perhaps a path, and nothing else; write "
+        "it as https://lips.example.com/lipsync."
+    )
+
+
+def problem(error: ValidationError) -> str:
+    """One sentence about settings that cannot be used."""
+    first = error.errors()[0]
+    name = "".join(f"KOLBO_{part}: ".upper() for part in first["loc"])
+    return name + first["msg"].removeprefix("Value error, ")
+
+
 class Settings(BaseSettings):
     """Every `KOLBO_*` variable this project reads. Secrets show as stars in any repr."""
 
@@ -52,8 +79,8 @@ class Settings(BaseSettings):
     """Base of Kolbo's API, `/api` included."""
 
     local_api_key: SecretStr | None = None
-    """Key that the local service accepts, or several, comma separated, each with limits of its own;
-    the page uses the first. Without it a random one is made at start."""
+    """Key that the local service accepts, or several, comma separated, each with limits of its own.
+    Without it a random one is made at start."""
 
     data_dir: Path = Field(default_factory=lambda: user_data_path("kolbo-lipsync", appauthor=False))
     """Where the local service keeps its database, inputs and results, as far as the next two do not
@@ -85,11 +112,7 @@ class Settings(BaseSettings):
     public_url: str | None = None
     """Address at which a proxy serves the page, its path included; without a slash at the end."""
 
-    root_path: str = Field(
-        default="", validation_alias=AliasChoices("root_path", "GRADIO_ROOT_PATH")
-    )
-    """Path prefix at which a proxy serves the page: "" or "/lipsync". That of `public_url`, if it
-    has one. A whole URL counts as `public_url`."""
+    _root_path: str = PrivateAttr("")
 
     frame_ancestors: Annotated[frozenset[str], NoDecode] = frozenset()
     """Origins, comma separated, of pages that may show the page in a frame, as
@@ -126,36 +149,36 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _locate(self) -> "Settings":
-        if "://" in self.root_path:
-            self.public_url, self.root_path = self.public_url or self.root_path, ""
+        root = os.environ.get("GRADIO_ROOT_PATH", "")
+        if "://" in root:
+            self.public_url, root = self.public_url or root, ""
         if self.public_url:
-            url = HttpUrl(self.public_url)
-            if url.username or url.password or url.query or url.fragment:
-                raise ValueError(
-                    "KOLBO_PUBLIC_URL has a scheme, a host and a path only, such as "
-                    "https://lips.example.com/lipsync."
-                )
+            url = _plain_url(self.public_url)
             path = (url.path or "").rstrip("/")
-            self.root_path = path or self.root_path
+            root = path or root
             self.public_url = str(url).rstrip("/").removesuffix(path)
-        self.root_path = "/" + self.root_path.strip("/") if self.root_path.strip("/") else ""
-        if not is_prefix(self.root_path):
+        root = f"/{root}".rstrip("/").replace("//", "/")
+        if not is_prefix(root):
             raise ValueError(
-                f"The page cannot be served under the path {self.root_path}, part of which is its "
-                "own or no plain name; choose another, such as /lipsync."
+                f"The page cannot be served under the path {root}: part of it is the page's own, "
+                "or no plain name; choose another, such as /lipsync."
             )
+        self._root_path = root
         if self.public_url:
-            self.public_url += self.root_path
+            self.public_url += root
         return self
+
+    @property
+    def root_path(self) -> str:
+        """Path prefix at which a proxy serves the page, "" or "/lipsync": that of `public_url`,
+        else of `GRADIO_ROOT_PATH`."""
+        return self._root_path
 
     @field_validator("frame_ancestors")
     @classmethod
     def _check_ancestors(cls, value: frozenset[str]) -> frozenset[str]:
         if wrong := sorted(each for each in value if not _ANCESTOR.fullmatch(each)):
-            raise ValueError(
-                f"KOLBO_FRAME_ANCESTORS names no origin with {wrong[0]!r}; write it as "
-                "https://portal.example.com."
-            )
+            raise ValueError(f"{wrong[0]!r} is no origin; write it as https://portal.example.com.")
         return value
 
     @field_validator("fetch_allow_hosts", "allowed_hosts", "frame_ancestors", mode="before")

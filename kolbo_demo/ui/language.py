@@ -6,7 +6,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kolbo_demo.service.public_url import PUBLIC
+from kolbo_demo.service.public_url import PUBLIC, own_base_of
 from kolbo_demo.ui import texts
 
 _PLAIN, _WITHIN = "SameSite=Lax", "SameSite=None; Secure; Partitioned"
@@ -75,7 +75,7 @@ class InLanguage:
             headers = MutableHeaders(scope=start)
             whole = bytes(body)
             if headers.get("content-type", "").startswith("text/html"):
-                whole = _translated(whole, code, scope.get(PUBLIC))
+                whole = _translated(whole, code, scope.get(PUBLIC), own_base_of(request))
                 headers["content-length"] = str(len(whole))
                 headers["content-language"] = code
                 chosen = request.cookies.get(texts.COOKIE)
@@ -94,7 +94,7 @@ def _secure(request: HTTPConnection) -> bool:
     return request.url.scheme == "https"
 
 
-def _translated(page: bytes, code: str, public: str | None) -> bytes:
+def _translated(page: bytes, code: str, public: str | None, own: str) -> bytes:
     direction = "rtl" if code in texts.RIGHT_TO_LEFT else "ltr"
     name = texts.GRADIO_NAMES.get(code, code)
     told = (
@@ -102,6 +102,7 @@ def _translated(page: bytes, code: str, public: str | None) -> bytes:
     )
     if public:
         told += f'<link rel="canonical" href="{escape(public)}/">'
+    page = page.replace(f'src="{own}/'.encode(), b'src="./')  # Gradio's for pages within pages
     for old, new in (
         ('lang="en"', f'lang="{code}" dir="{direction}"'),
         ("<head>", "<head>" + told),
