@@ -23,7 +23,7 @@ LONGEST = (
     *("engine/test_segments", "engine/test_judge", "engine/test_video", "engine/test_mouths"),
     *("engine/test_clips", "service/test_operations", "engine/test_kinds"),
     *("browser/test_browser_space", "browser/test_browser_batch", "cli/test_local"),
-    "service/test_storage",
+    *("service/test_storage", "wild/test_behind_proxy"),
 )
 """Files of 20 s and more, the longest first: begun last, one would keep a processor waiting. Their
 tests are marked as slow."""

@@ -102,8 +102,8 @@ def _translated(page: bytes, code: str, public: str | None, own: str) -> bytes:
     )
     if public:
         told += f'<link rel="canonical" href="{escape(public)}/">'
-    page = page.replace(f'src="{own}/'.encode(), b'src="./')  # Gradio's for pages within pages
     for old, new in (
+        (f'const root = "{own}"', 'const root = "."'),  # of a script for pages in frames
         ('lang="en"', f'lang="{code}" dir="{direction}"'),
         ("<head>", "<head>" + told),
         ("</head>", f"<script>{_ROOT}</script></head>"),
