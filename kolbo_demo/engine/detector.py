@@ -19,7 +19,7 @@ SIDE = 128
 
 Pixels = NDArray[np.uint8]
 Affine = NDArray[np.float64]
-TURNED = (0, 1, 2, 3)
+TURNS = (0, 1, 2, 3)
 """Quarter turns in which a picture is looked at."""
 
 _TURN = np.array([[0.0, -1.0, SIDE], [1.0, 0.0, 0.0]])

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kolbo_demo.engine.detector import TURNED, Detection, Detector, Network, Pixels
+from kolbo_demo.engine.detector import TURNS, Detection, Detector, Network, Pixels
 from kolbo_demo.media import MediaError
 
 LANDMARK_SIDE = 256
@@ -124,7 +124,7 @@ class FaceFinder:
         rgb: Pixels,
         near: tuple[float, float] | None = None,
         tiled: bool = True,
-        turns: tuple[int, ...] = TURNED,
+        turns: tuple[int, ...] = TURNS,
     ) -> list[Face]:
         """All faces in the picture, largest first.
 
@@ -207,7 +207,7 @@ class FaceFinder:
         region = _Region.around(face.points, SURROUNDED)
         to_crop = region.to_crop()
         crop = _crop(rgb, region)
-        seen = self._detector(crop, (0, 0, *crop.shape[:2]), MIN_ALIGNED, TURNED)
+        seen = self._detector(crop, (0, 0, *crop.shape[:2]), MIN_ALIGNED, TURNS)
         middle = LANDMARK_SIDE / 2
         near = [one for one in seen if np.abs(one.centre - middle).max() < middle / 2]
         best = max(near, key=lambda one: one.score, default=None)
@@ -320,7 +320,7 @@ def track(
                 last = None
         if last is None:
             at = point if seen is None else (float(seen.centre[0]), float(seen.centre[1]))
-            turns = TURNED if seen is None else (seen.turn,)
+            turns = TURNS if seen is None else (seen.turn,)
             last = speaker(finder.find(rgb, near=at, turns=turns), at)
             if last is not None and seen is not None and not _plausible(seen, last):
                 last = None

@@ -13,6 +13,7 @@ import numpy as np
 
 from kolbo_demo.child import cores
 from kolbo_demo.container import THREADS
+from kolbo_demo.engine.detector import TURNS
 from kolbo_demo.engine.face import NO_FACE, Face, FaceFinder, Pixels, speaker
 from kolbo_demo.engine.head import LOWER_OUTER, UPPER_OUTER, Pose
 from kolbo_demo.engine.person import FOLLOWED, SAME, Look, Person
@@ -35,7 +36,8 @@ FURTHEST = 52.0
 CUT = 32.0
 """Levels (of 255) by which pictures of two shots differ, in the mean over a few pixels."""
 TILES_EVERY = 8
-"""Frames after which small faces are looked for again in a picture that seems to show none."""
+"""Frames after which small or turned faces are looked for again in a picture that seems to show
+none."""
 OTHERS_EVERY = 8
 """Looks after which the other faces are looked at, too."""
 KNOWN = 0.95
@@ -177,7 +179,7 @@ def look(
             looked_at()
             rest = list[Look]()
             if person is None or last is None:
-                faces = finder.find(rgb, near=at)
+                faces = finder.find(rgb, near=at, turns=turns_at(count))
                 face = speaker(faces, at)
                 if face is None:
                     continue
@@ -207,6 +209,11 @@ def look(
     views |= {n: view for n, view in doubtful.items() if person.likeness(view.look) >= SAME}
     person = person.joined_by([view.look for view in views.values()])
     return person, {number: views[number].judged(person) for number in sorted(views)}
+
+
+def turns_at(count: int) -> tuple[int, ...]:
+    """Quarter turns in which to look for faces, after so many looks that have found none."""
+    return TURNS if count % TILES_EVERY == 0 else TURNS[:1]
 
 
 def _stride(face: Face, count: int) -> int:

@@ -15,7 +15,6 @@ from kolbo_demo import forks, media
 from kolbo_demo.child import cores, parent
 from kolbo_demo.confine import confine, confine_picture, lower_priority
 from kolbo_demo.container import MediaError
-from kolbo_demo.engine.detector import TURNED
 from kolbo_demo.engine.face import Face as Landmarks
 from kolbo_demo.engine.face import FaceFinder, speaker, track
 from kolbo_demo.engine.head import Pose
@@ -24,6 +23,7 @@ from kolbo_demo.engine.occlusion import mouth_visible
 from kolbo_demo.engine.segments import STILL_PIXELS
 from kolbo_demo.engine.sound import load_voice
 from kolbo_demo.engine.speech import HOP, hear, loudness, threshold
+from kolbo_demo.engine.tracking import turns_at
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.preflight import lengths
 from kolbo_demo.preflight.reports import Face, Source, Voice
@@ -113,18 +113,20 @@ class _Looker:
             count = min(max(math.ceil(clip.duration * 2), 2), LOOKS, clip.frame_count)
             numbers = np.unique(np.linspace(0, clip.frame_count - 1, count).round().astype(int))
             half = clip.duration / count / 2
-            found, turns = list[dict[str, Any]](), TURNED
+            found, turn = list[dict[str, Any]](), None
             before: bool | None = None
             until = clip.duration
-            for number, rgb in zip(numbers, clip.frames_at(numbers.tolist()), strict=False):
+            pictures = clip.frames_at(numbers.tolist())
+            for count, (number, rgb) in enumerate(zip(numbers, pictures, strict=False)):
                 at = float(number / clip.fps)
                 if time.monotonic() > deadline:
                     until = at
                     break
                 if self._finder is None:
                     break
+                turns = turns_at(count) if turn is None else (turn,)
                 faces = self._finder.find(np.ascontiguousarray(rgb), turns=turns)
-                turns = (faces[0].turn,) if faces else turns
+                turn = faces[0].turn if faces else turn
                 side = bool(faces) and all(_face(face, rgb).sideways for face in faces)
                 if faces and not side:
                     before = None
