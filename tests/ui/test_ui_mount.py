@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import requests
-from gradio import queueing
 from pydantic import SecretStr
 
 from kolbo_demo import ui
@@ -65,7 +64,7 @@ def test_gradio_looks_for_events_rarely_while_nobody_asks(
         pauses.append(seconds)
         await sleep(seconds, *more)
 
-    monkeypatch.setattr(queueing.asyncio, "sleep", noted)
+    monkeypatch.setattr(asyncio, "sleep", noted)
 
     def looks_every(seconds: float) -> None:
         pauses.clear()
