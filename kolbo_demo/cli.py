@@ -52,6 +52,8 @@ BaseUrl = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Base of the API. Else KOLBO_API_URL, else Kolbo's cloud."),
 ]
+STOP_SECONDS = 9.5
+"""For `serve` to end. Process managers kill after ten."""
 Json = Annotated[bool, typer.Option("--json", help="Print what the API said, as JSON.")]
 
 
@@ -232,11 +234,13 @@ def serve(
 ) -> None:
     """Run the local service alone: Kolbo's API under http://HOST:PORT/api."""
     from kolbo_demo import logs, private_folder
+    from kolbo_demo.deadline import end_within
     from kolbo_demo.service.app import serving
     from kolbo_demo.service.errors import ServiceError
     from kolbo_demo.settings import Settings
 
     os.umask(private_folder.UMASK)
+    end_within(STOP_SECONDS)
     settings = Settings()
     logs.configure(settings.log)
     if settings.log == "json" and settings.local_api_key is None:

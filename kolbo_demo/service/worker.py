@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
@@ -18,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
 from kolbo_demo.confine import unreadable
+from kolbo_demo.deadline import end_within
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.jobs import Jobs
 from kolbo_demo.settings import Settings
@@ -26,8 +28,13 @@ LOOK_SECONDS = 1.0
 """How often a process takes up again what the disk or the database had it put off."""
 AGAIN_SECONDS = 1.0
 """Before a process that has died is replaced."""
-END_SECONDS = 15.0
-"""For processes that were asked to end."""
+END_SECONDS = 8.0
+"""For a process that is told to stop: a little more than `Jobs.stop` takes where everything
+answers."""
+KILL_SECONDS = 8.5
+"""The members of a crew are killed so long after that,"""
+CREW_SECONDS = 9.5
+"""and the crew has ended."""
 _REFUSED = 2
 _ENGINE = "from kolbo_demo.engine import problem; print(problem() or '')"
 
@@ -47,6 +54,7 @@ def work(settings: Settings, processes: int) -> None:
         )
     logs.configure(settings.log)
     unreadable()
+    end_within(END_SECONDS if processes == 1 else CREW_SECONDS)
     if problem := _engine_problem():
         raise ServiceError(problem)
     if processes == 1:
@@ -116,8 +124,9 @@ class _Crew:
     def _end(self) -> None:
         for process in self._working:
             process.terminate()
+        deadline = time.monotonic() + KILL_SECONDS
         for process in self._working:
-            process.join(END_SECONDS)
+            process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()
@@ -126,6 +135,7 @@ class _Crew:
 def _member(settings: Settings) -> None:
     for interruption in (signal.SIGINT, signal.SIGTERM):
         signal.signal(interruption, signal.default_int_handler)
+    end_within(END_SECONDS)
     threading.Thread(target=_outlive_nobody, daemon=True).start()
     try:
         _work_alone(settings)
