@@ -24,7 +24,10 @@ from typing import NoReturn
 from kolbo_demo.child import Child, Heard, command, environment
 from kolbo_demo.confine import unreadable
 
-_AVAILABLE = sys.platform == "linux"
+AVAILABLE = sys.platform == "linux"
+"""Elsewhere each child is started anew, and does its module's first kind of work."""
+WORK = "work"
+"""What a child does unless something else is asked for."""
 _LONGEST = 64
 """Bytes of a request or an answer: a number in digits."""
 _RUNS = -1
@@ -45,20 +48,27 @@ class Forks:
         self._lock = threading.Lock()
         self._server: _Server | None = None
 
-    def child(self, heard: Heard) -> Child:
-        """A new one, a leader of its process group. Blocks until a server has all loaded.
+    def warm(self) -> None:
+        """Start the server, if there is none, and return while it loads."""
+        with self._lock:
+            if AVAILABLE and not self._server:
+                self._server = _Server(self._module, self._more)
+
+    def child(self, heard: Heard, work: str = WORK) -> Child:
+        """A new one that does the `work` of that name, a leader of its process group. Blocks until
+        a server has all loaded.
 
         Raises ChildProcessError where that fails.
         """
-        if not _AVAILABLE:
+        if not AVAILABLE:
             return Child.start(self._module, heard, self._more, leader=True)
         with self._lock:
             if self._server:
                 with contextlib.suppress(ChildProcessError):
-                    return self._server.child(heard)
+                    return self._server.child(heard, work)
                 self._server.close()
             self._server = _Server(self._module, self._more)
-            return self._server.child(heard)
+            return self._server.child(heard, work)
 
     def close(self) -> None:
         """End the server, not its children."""
@@ -85,11 +95,11 @@ class _Server:
                 process_group=0,  # an interrupt from a terminal is not for it
             )
 
-    def child(self, heard: Heard) -> Child:
+    def child(self, heard: Heard, work: str) -> Child:
         chatter = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         (asked, ask), (told, tell) = os.pipe(), os.pipe()
         try:
-            pid = self._answer(b"fork", [asked, tell, chatter.fileno()])
+            pid = self._answer(work.encode(), [asked, tell, chatter.fileno()])
         except BaseException:
             os.close(ask)
             os.close(told)
@@ -152,15 +162,16 @@ class _Forked:
 # From here on: the fork server.
 
 
-def serve(work: Callable[[], object]) -> None:
+def serve(work: Callable[[], object], **more: Callable[[], object]) -> None:
     """In a module's `main`, once all is loaded: `work`; or, where the command line names a socket,
-    fork a child that does, whenever one is asked for there, until nobody is left to ask."""
+    fork a child that does, whenever one is asked for there, until nobody is left to ask. `more` are
+    other kinds of work that can be asked for, by name."""
+    kinds = {WORK: work, **more}
     if len(sys.argv) < 2:
         work()
         return
     control = int(sys.argv[1])
     unreadable()  # so are its children
-    gc.collect()
     gc.freeze()  # what is never looked at again stays shared with the children
     with socket.socket(fileno=control) as asked:
         while True:
@@ -168,7 +179,7 @@ def serve(work: Callable[[], object]) -> None:
             if not request:
                 return
             if files:
-                answer = _forked(asked, files, work)
+                answer = _forked(asked, files, kinds[request.decode()])
             else:
                 # Nobody else waits for a child, so its number is not given to another before.
                 ended, status = os.waitpid(int(request), os.WNOHANG)

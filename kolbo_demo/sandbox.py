@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitError
 from dataclasses import asdict, dataclass, field
@@ -30,6 +31,7 @@ from PIL import Image
 
 from kolbo_demo.child import Child, Heard, Message
 from kolbo_demo.confine import Files, confine, confine_picture, seal, unreadable
+from kolbo_demo.forks import AVAILABLE, Forks
 from kolbo_demo.magic import UNREADABLE, Media, MediaError
 from kolbo_demo.rotation import Rotation
 
@@ -43,6 +45,9 @@ _START_SECONDS = 30.0
 """For the child to load its libraries on a busy machine."""
 _AT_ONCE = max(2, os.cpu_count() or 1)
 _PR_SET_PDEATHSIG = 1
+_M_ARENA_MAX = -8
+LOOKS = "looks"
+"""What `main` is called where a fork server offers it."""
 _MOST_BYTES = 64 * 1024**2
 """Of one answer."""
 
@@ -74,6 +79,17 @@ def preview(path: Path, pixels: int, at: float = 0.0) -> Image.Image:
     return Image.frombytes("RGB", tuple(found["size"]), base64.b64decode(found["rgb"]))
 
 
+@contextlib.contextmanager
+def forked(forks: Forks) -> Iterator[None]:
+    """Until the block ends, fork the child from a server that offers `LOOKS` and has the decoders
+    loaded anyway, instead of starting it."""
+    _looker.forks = forks if AVAILABLE else None
+    try:
+        yield
+    finally:
+        _looker.forks = None
+
+
 def _ask(what: str, path: Path, **more: object) -> dict[str, Any]:
     with _turns.turn():
         answer = _looker.ask(str(Path(path).absolute()), what=what, **more)
@@ -91,6 +107,7 @@ class _Looker:
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+    forks: Forks | None = None
     _child: Child | None = None
     _waiting: dict[int, "Future[Message]"] = field(default_factory=dict)
 
@@ -110,9 +127,12 @@ class _Looker:
 
     def _started(self) -> Child:
         heard: Heard = queue.SimpleQueue()
-        # glibc reserves 64 MB of address space a thread otherwise. A group of its own, since what
-        # interrupts the parent in a terminal is not for the child: it ends when its parent does.
-        child = Child.start(__name__, heard, {"MALLOC_ARENA_MAX": "2"}, leader=True)
+        # A group of its own, since what interrupts the parent in a terminal is not for the child:
+        # it ends when its parent does.
+        if self.forks:
+            child = self.forks.child(heard, LOOKS)
+        else:
+            child = Child.start(__name__, heard, leader=True)
         threading.Thread(target=self._listen, args=(child, heard), daemon=True).start()
         return child
 
@@ -151,10 +171,12 @@ class _Look:
 def main() -> None:
     """Fork for each request, relay the answers, end with the parent. One thread only: a copy that
     is made beside others could hold their locks for ever."""
-    # Loaded here, once for all copies.
-    from kolbo_demo import longest, media  # noqa: F401
+    from kolbo_demo import longest, media  # noqa: F401 - here, once for all copies
 
     unreadable()
+    with contextlib.suppress(AttributeError):
+        # glibc reserves 64 MB of address space a thread otherwise.
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
     if not hasattr(os, "fork"):
         _without_copies()
         return

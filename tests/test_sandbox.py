@@ -263,3 +263,38 @@ def test_five_hundred_damaged_files(damaged, caplog):
     assert looker() == parent, "the child that forks has not died"
     assert children(parent) == {}, "nothing is left behind"
     assert "looking at a file failed" not in caplog.text, "every damage is one that is known"
+
+
+FORKED = """
+import sys
+from pathlib import Path
+
+from kolbo_demo import sandbox
+from kolbo_demo.service import process
+from tests.test_sandbox import children
+
+server = process.renderers()
+server.warm()
+with sandbox.forked(server):
+    print(sandbox.inspect_source(Path(sys.argv[1])).width)
+    print(sandbox.preview(Path(sys.argv[2]), 80).size)
+    [told] = children(__import__("os").getpid()).values()
+    print(told.split(b"\\0")[3].decode())
+    try:
+        sandbox.inspect_audio(Path(sys.argv[1]))
+    except sandbox.MediaError as error:
+        print(error)
+"""
+
+
+def test_a_loaded_fork_server_looks_too(tmp_path: Path):
+    clip = samples.video(tmp_path / "c.mp4", 25, sound=1.0)
+    words = [sys.executable, "-c", FORKED, str(samples.PORTRAIT), str(clip)]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=root, timeout=60, check=False)
+    assert done.stdout.splitlines() == [
+        "512",
+        "(80, 60)",
+        "kolbo_demo.service.renderer",
+        "The file is a picture: choose a recording for the voice.",
+    ], done.stderr

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
 
+from kolbo_demo.forks import Forks
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.gate import Gate
 from kolbo_demo.service.guard import Guard
@@ -37,15 +38,18 @@ class LocalService:
     api_key: SecretStr
 
 
-def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, limits: Limits | None = None, server: Forks | None = None
+) -> FastAPI:
     """An app with Kolbo's endpoints under `/api/v1`; other paths are free for a page.
 
     `app.state.keys` are the keys that it takes. The work begins with the app's lifespan. Where
     it cannot (the data folder is in use, say), the app runs all the same and the endpoints answer
-    503 with the reason, which `app.state.api.problem` holds, until it can.
+    503 with the reason, which `app.state.api.problem` holds, until it can. `server` is that of
+    `Jobs`.
     """
     keys = Keys(settings.local_api_key)
-    jobs = Jobs(settings, renders=settings.render)
+    jobs = Jobs(settings, renders=settings.render, server=server)
     retention = Retention(jobs, settings)
     guard = Guard(jobs)
     api = Api(jobs, guard, retention, keys, limits or Limits())
@@ -56,7 +60,6 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
         retention.start()
         # What is loaded by now stays. Walking over it, which Python does now and then, holds all
         # answers up for a tenth of a second.
-        gc.collect()
         gc.freeze()
         try:
             yield
@@ -79,30 +82,32 @@ def serving(
     port: int = 0,
     limits: Limits | None = None,
     connections: ConnectionLimits | None = None,
+    server: Forks | None = None,
 ) -> Iterator[LocalService]:
-    """Serve in a thread of this process until the block ends; port 0 takes a free one.
+    """Serve in a thread of this process until the block ends; port 0 takes a free one. `server` is
+    that of `Jobs`.
 
     Raises ServiceError where the port or the data folder cannot be had. One at a time in a
     process; a caller who needs no history gives settings with a temporary `data_dir`.
     """
-    app = create_app(settings, limits)
+    app = create_app(settings, limits, server)
     with _listening(host, port) as listener:
-        server = Server(
+        http = Server(
             Gate(app, Site.of(settings, host, any_name=True)),
             settings.proxies_for(host),
             limits=connections,
         )
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread = threading.Thread(target=http.run, args=([listener],), daemon=True)
         thread.start()
         try:
-            _await_start(server, thread)
+            _await_start(http, thread)
             if problem := app.state.api.problem:
                 raise ServiceError(problem)
             number = listener.getsockname()[1]
             name = f"[{host}]" if ":" in host else host
             yield LocalService(f"http://{name}:{number}/api", app.state.keys.first)
         finally:
-            server.should_exit = True
+            http.should_exit = True
             thread.join()
 
 

@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from kolbo_demo import engine, private_folder
 from kolbo_demo.child import ONE_THREAD
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
+from kolbo_demo.forks import Forks
 from kolbo_demo.service import (
     database,
     fetch,
@@ -106,8 +107,11 @@ def _share(concurrency: int) -> int:
 class Jobs:
     """The queue of generations and the files they use."""
 
-    def __init__(self, settings: Settings, *, renders: bool = True) -> None:
-        """`renders` says whether this process also does the work, or only takes it."""
+    def __init__(
+        self, settings: Settings, *, renders: bool = True, server: Forks | None = None
+    ) -> None:
+        """`renders` says whether this process also does the work, or only takes it. `server` is one
+        of `process.renderers` that may be loading already; it ends with the jobs."""
         self._folder = settings.data_dir.expanduser().absolute()
         self._url = settings.database_url
         self._renders = renders or not self._url
@@ -128,7 +132,8 @@ class Jobs:
         self.cores = 1 if self._url else _share(self.concurrency)
         """For one render."""
         # Of many processes each has one core.
-        self.ready = process.Ready(ONE_THREAD if self._url else None, self.storage.room)
+        server = server or process.renderers(ONE_THREAD if self._url else None)
+        self.ready = process.Ready(server, self.storage.room)
         self._closing = threading.Event()
         self._stopping = threading.Event()
         self._running: dict[str, threading.Event] = {}

@@ -119,6 +119,12 @@ class _Kept:
             self.child.kill()
 
 
+def renderers(environment: dict[str, str] | None = None) -> forks.Forks:
+    """A fork server of children that render, and look at files (`sandbox.forked`). `environment` is
+    added to theirs."""
+    return forks.Forks(_CHILD, environment)
+
+
 class Ready:
     """A child that waits for the next task with all that it needs loaded: a generation does not
     wait for it to start. And one that has done a part of a generation, and waits for the next part
@@ -126,13 +132,13 @@ class Ready:
 
     def __init__(
         self,
-        environment: dict[str, str] | None = None,
+        server: forks.Forks,
         room: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """`environment` is added to the child's, `room` keeps the folder to which a generation's
-        child can write while it waits."""
+        """`server` forks the children and ends with this, `room` keeps the folder to which a
+        generation's child can write while it waits."""
         self._room = room
-        self._forks = forks.Forks(_CHILD, environment)
+        self._forks = server
         self._lock = threading.Lock()
         self._waiting: tuple[Child, Heard] | None = None
         self._kept: _Kept | None = None

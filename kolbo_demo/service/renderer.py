@@ -6,6 +6,7 @@ on standard output, and waits for the next.
 
 import contextlib
 import ctypes
+import gc
 import json
 import sys
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kolbo_demo import forks
+from kolbo_demo import forks, sandbox
 from kolbo_demo.child import parent
 from kolbo_demo.confine import OUTPUT_BYTES, confine, lower_priority
 from kolbo_demo.service.catalogue import MAX_SECONDS, for_kind, kind_of_model
@@ -47,11 +48,13 @@ is `long`."""
 
 
 def main() -> None:
-    """Load the engine, then work or fork those that do."""
+    """Load the engine, then work or fork those that do, and those that look at files."""
     lower_priority()
     _be_called(LOADS)
+    gc.disable()  # what is loaded stays
     _load()
-    forks.serve(_work)
+    gc.enable()
+    forks.serve(_work, **{sandbox.LOOKS: sandbox.main})
 
 
 def _work() -> None:

@@ -165,3 +165,9 @@ def test_deadlines_do_not_follow_a_clock_that_jumps(
         list(events)
     assert 0.9 < time.monotonic() - started < 6
     assert len(server.seen) > 2
+
+
+def test_eager_polls_come_sooner_than_the_hint(server: Scripted, quick: KolboClient) -> None:
+    server.on_status(running(5), running(50), server.completed())
+    seen = [status.state for status in quick.generation("lip_1", 60).events(20, eager=True)]
+    assert seen == ["processing", "processing", "completed"]
