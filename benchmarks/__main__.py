@@ -5,7 +5,7 @@ import json
 import sys
 from importlib import import_module
 
-NAMES = ("client", "engine", "gallery", "judge", "lips", "page", "scale", "service")
+NAMES = ("client", "engine", "gallery", "judge", "lips", "oneshot", "page", "scale", "service")
 PICTURES = "gallery"
 """The one without targets that a run can miss."""
 
