@@ -122,7 +122,15 @@ def generate(
             # Kolbo's API has no such field as the mark: there the result is marked here.
             marked_there = mark and local
             return client.lipsync(
-                source, audio, prompt, model, point, on_upload, mark=marked_there, insist=insist
+                source,
+                audio,
+                prompt,
+                model,
+                point,
+                on_upload,
+                mark=marked_there,
+                insist=insist,
+                on_remark=_say,
             )
 
         _run(start, output, mark, as_json, eager=local)

@@ -28,7 +28,9 @@ from av.video.stream import VideoStream
 from kolbo_demo.magic import UNREADABLE, MediaError
 
 FORMATS = (
-    "mov,matroska,avi,mpeg,mpegvideo,mpegts,flv,asf,ogg,wav,w64,mp3,aac,flac,aiff,caf,amr,ac3,eac3"
+    "mov,matroska,avi,mpeg,mpegvideo,mpegts,flv,asf,ogg,"
+    "wav,w64,aiff,caf,au,mp3,aac,loas,flac,amr,ac3,eac3,dts,dtshd,truehd,mlp,gsm,wv,tta,ape,"
+    "mpc,mpc8,voc"
 )
 """libavformat's demuxers that may be used; none of them opens a second file."""
 
@@ -37,12 +39,18 @@ CODECS = (
     "h264,hevc,libdav1d,av1,vp8,vp9,libvpx,libvpx-vp9,mpeg4,msmpeg4v2,"
     "msmpeg4,h263,flv,theora,mpeg1video,mpeg2video,wmv1,wmv2,wmv3,vc1,"
     "mjpeg,prores,dnxhd,dvvideo,ffv1,png,"
-    # sound
-    "aac,aac_latm,mp3,mp3float,mp2,mp2float,mp1,mp1float,opus,libopus,"
-    "vorbis,flac,alac,ac3,eac3,amrnb,amrwb,libopencore_amrnb,"
-    "libopencore_amrwb,wmav1,wmav2,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,"
-    "pcm_alaw,pcm_mulaw,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,"
-    "pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be"
+    # sound: of the web, of discs and television, of phones, of archives
+    "aac,aac_latm,als,mp3,mp3float,mp2,mp2float,mp1,mp1float,opus,libopus,vorbis,speex,"
+    "ac3,eac3,dca,truehd,mlp,s302m,pcm_bluray,pcm_dvd,"
+    "amrnb,amrwb,libopencore_amrnb,libopencore_amrwb,gsm,gsm_ms,g722,g723_1,g726,g726le,g729,"
+    "ilbc,qcelp,evrc,nellymoser,"
+    "flac,alac,wavpack,tta,ape,mpc7,mpc8,wmav1,wmav2,wmapro,wmavoice,wmalossless,"
+    "adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,adpcm_swf,adpcm_yamaha,adpcm_sbpro_2,adpcm_sbpro_3,"
+    "adpcm_sbpro_4,"
+    "pcm_alaw,pcm_mulaw,pcm_u8,pcm_s8,pcm_s8_planar,pcm_u16le,pcm_u16be,pcm_s16le,pcm_s16be,"
+    "pcm_s16le_planar,pcm_s16be_planar,pcm_u24le,pcm_u24be,pcm_s24le,pcm_s24be,pcm_s24le_planar,"
+    "pcm_u32le,pcm_u32be,pcm_s32le,pcm_s32be,pcm_s32le_planar,pcm_s64le,pcm_s64be,"
+    "pcm_f16le,pcm_f24le,pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be"
 )
 """libavcodec's decoders that may be used, of more than 500: those that nobody has looked after for
 years are where the holes are."""
@@ -134,14 +142,6 @@ def video_stream(container: InputContainer) -> VideoStream:
     raise MediaError(NO_VIDEO)
 
 
-def audio_stream(container: InputContainer) -> AudioStream:
-    """The first sound of a file. Raises MediaError if none can be decoded."""
-    for stream in container.streams.audio:
-        check_codec(stream)
-        return stream
-    raise MediaError(NO_AUDIO)
-
-
 def check_video_size(width: int, height: int) -> None:
     """Raise MediaError unless a frame of so many pixels can be used."""
     if min(width, height) < MIN_SIDE:
@@ -157,10 +157,12 @@ def check_video_size(width: int, height: int) -> None:
 
 def check_codec(stream: Stream) -> None:
     """Raise MediaError unless a stream can be decoded."""
-    if stream.codec_context is None or stream.codec_context.codec.name not in CODECS.split(","):
+    context = stream.codec_context
+    if context is None or context.codec.name not in CODECS.split(","):
+        again = "as WAV or MP3" if stream.type == "audio" else "as MP4 with H.264 and AAC"
         raise MediaError(
-            "The file is packed with a codec that cannot be read here: "
-            "convert it to MP4 with H.264 and AAC."
+            "The file is packed with a codec that cannot be read here, or has copy protection: "
+            f"save it again {again}, and choose the new copy."
         )
 
 
@@ -345,18 +347,3 @@ def square_size(stream: VideoStream) -> tuple[int, int]:
     if aspect >= 1:
         return round(width * aspect), height
     return width, round(height / aspect)
-
-
-def audio_length(container: InputContainer, stream: AudioStream) -> float:
-    """Seconds of sound that a file holds, by its packets: headers are not trusted."""
-    unit = float(stream.time_base or Fraction(1, 1000))
-    first, end, added = None, 0, 0
-    for packet in packets(container, stream):
-        length = packet.duration or 0
-        added += length
-        if packet.pts is not None:
-            first = packet.pts if first is None else min(first, packet.pts)
-            end = max(end, packet.pts + length)
-    if first is None:
-        return added * unit
-    return (end - max(first, 0)) * unit

@@ -35,6 +35,10 @@ class Media:
     has_audio: bool = False
     variable: bool = False
     """Whether the frame rate changes on the way."""
+    silent: bool = False
+    """Of a recording: whether nothing is heard in it."""
+    notes: tuple[str, ...] = ()
+    """Of a recording: what of it is the voice, where that is not all of it."""
 
 
 _HEAD_BYTES = 4096
@@ -80,8 +84,39 @@ _MAGIC: tuple[tuple[bytes, Kind, str], ...] = (
     (rb"caff\0\x01", "audio", "caf"),
     (rb"#!AMR", "audio", "amr"),
     (rb"\x0b\x77", "audio", "ac3"),
+    (rb"\x7f\xfe\x80\x01|\xfe\x7f\x01\x80|\x1f\xff\xe8\0|\xff\x1f\0\xe8|DTSHDHDR", "audio", "dts"),
+    (rb".{4}\xf8\x72\x6f[\xba\xbb]", "audio", "mlp"),
+    (rb"\x56[\xe0-\xff].\x20", "audio", "latm"),
+    (rb"\.snd", "audio", "au"),
+    (rb"wvpk", "audio", "wv"),
+    (rb"TTA[12]", "audio", "tta"),
+    (rb"MAC ", "audio", "ape"),
+    (rb"MP\+|MPCK", "audio", "mpc"),
+    (rb"Creative Voice File\x1a", "audio", "voc"),
 )
-"""First bytes, what they mean; the first match counts."""
+"""First bytes, what they mean; the first match counts. What is not here may be sound all the same:
+decoders know it."""
+
+_OTHERS = [(re.compile(magic, re.DOTALL), what) for magic, what in (
+    (rb"MThd|RIFF.{4}RMID", "a MIDI file (notes without their sound)"),
+    (rb".{4}ftypaaxc?|.{4}\x57\x90\x75\x36", "an audiobook with copy protection"),
+    (rb"\.ra\xfd|\.RMF", "in RealMedia"),
+    (rb"DSD |FRM8", "in DSD"),
+    (rb"IMPM|Extended Module: |.{44}SCRM|.{1080}M[.!]K[.!]", "a tracker module"),
+    (rb"PK\x03\x04.*word/", "a Word document"),
+    (rb"PK\x03\x04.*(xl/|ppt/|mimetypeapplication/)", "a document"),
+    (rb"\xd0\xcf\x11\xe0|\{\\rtf|%PDF-", "a document"),
+    (rb"PK\x03\x04|PK\x05\x06|Rar!|7z\xbc\xaf|\x1f\x8b\x08|BZh|\xfd7zXZ|.{257}ustar",
+     "an archive"),
+    (rb"MZ.{58}|\x7fELF|\xcf\xfa\xed\xfe", "a program"),
+    (rb"SQLite format 3", "a database, or a project of an editor"),
+    (rb"wOF[F2]|OTTO\0|\x00\x01\x00\x00\x00[^\x00]", "a font"),
+    (rb"(\xef\xbb\xbf)?\s*(WEBVTT|\d+\r?\n\d\d:\d\d:\d\d[,.]|\[Script Info)", "subtitles"),
+    (rb"(\xef\xbb\xbf)?\s*(#EXTM3U|\[playlist\])", "a playlist, which only names recordings"),
+    (rb"(?i)(\xef\xbb\xbf)?\s*(<!doctype html|<html)", "a web page"),
+)]  # fmt: skip
+"""First bytes of files that hold neither picture, video nor sound that is taken, and what they
+are."""
 
 _SAVE_AGAIN = "cannot be read here: save it as JPEG or PNG and choose that."
 REFUSED_PICTURES = {
@@ -122,6 +157,33 @@ def sniff(path: Path) -> tuple[Kind, str] | None:
         if magic.match(head):
             return kind, name
     return None
+
+
+def other(path: Path) -> str | None:
+    """What a file is that is neither a picture nor video nor sound, such as "an archive"; None
+    where that cannot be told. Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    for magic, what in _OTHERS:
+        if magic.match(head):
+            return what
+    for coding in ("utf-8", "utf-16"):
+        if coding == "utf-16" and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+            continue
+        text = head.decode(coding, "ignore")
+        if len(text.encode(coding)) >= len(head) - 3 and all(
+            letter.isprintable() or letter.isspace() for letter in text.lstrip("\ufeff")
+        ):
+            return "a text"
+    return None
+
+
+def not_sound(what: str) -> str:
+    """What to tell of an `other` file that is given as a voice."""
+    return (
+        f"The file is {what}, no sound recording that can be read: "
+        "save the recording as WAV or MP3 and choose that."
+    )
 
 
 def cut_short(path: Path) -> bool:

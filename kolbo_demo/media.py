@@ -16,11 +16,8 @@ from kolbo_demo.container import (
     NO_VIDEO,
     THREADS,
     Orientation,
-    audio_length,
-    audio_stream,
     check_colours,
     check_video_size,
-    decode_audio,
     decode_video,
     open_media,
     read_timeline,
@@ -28,8 +25,19 @@ from kolbo_demo.container import (
     video_stream,
 )
 from kolbo_demo.contract import MAX_FILE_BYTES, VIDEO_EXTENSIONS
-from kolbo_demo.magic import UNREADABLE, Kind, Media, MediaError, kind_of, sniff
+from kolbo_demo.magic import (
+    UNREADABLE,
+    Kind,
+    Media,
+    MediaError,
+    kind_of,
+    not_sound,
+    other,
+    sniff,
+)
 from kolbo_demo.picture import checked_size, stored_size, upright_image
+from kolbo_demo.sound_times import sound_length
+from kolbo_demo.soundtrack import Soundtrack, chosen_stream, is_sound, soundtrack
 
 __all__ = [
     "Kind",
@@ -56,18 +64,8 @@ def inspect_source(path: Path, decode: bool = True) -> Media:
     """
     path = Path(path)
     size, found = _checked(path)
-    if found is None:
-        raise MediaError(
-            "The file is neither a picture nor a video, whatever its name says: "
-            "choose a JPEG, PNG or WebP picture or an MP4, MOV or WebM video."
-        )
-    kind, name = found
+    kind, name = _shown(path, found)
     suffix = path.suffix.lower()
-    if kind == "audio":
-        raise MediaError(
-            "The file is a sound recording: choose a picture or a video here, "
-            "and the recording as the voice."
-        )
     if (kind == "image" and suffix in VIDEO_EXTENSIONS) or (
         kind == "video" and suffix in IMAGE_EXTENSIONS
     ):
@@ -78,24 +76,62 @@ def inspect_source(path: Path, decode: bool = True) -> Media:
     return _inspect_video(path, name, size, decode)
 
 
+def _shown(path: Path, found: tuple[Kind, str] | None) -> tuple[Kind, str]:
+    """Kind and format of a source. First bytes tell pictures; what else there is to be seen,
+    decoders know."""
+    if found and found[0] != "audio":
+        return found
+    try:
+        with open_media(path) as container:
+            video_stream(container)
+            return "video", found[1] if found else container.format.name.split(",")[0]
+    except MediaError as error:
+        if found:
+            problem = (
+                "The file is a sound recording: choose a picture or a video here, "
+                "and the recording as the voice."
+            )
+        else:
+            problem = (
+                f"The file is {other(path) or 'something else'}, neither a picture nor a video: "
+                "choose a JPEG, PNG or WebP picture or an MP4, MOV or WebM video."
+            )
+        raise MediaError(problem) from error
+
+
 def inspect_audio(path: Path) -> Media:
     """Measure a recording, or the sound of a video. Raises MediaError."""
     path = Path(path)
     size, found = _checked(path)
-    if found is None:
-        raise MediaError(
-            "The file is no sound recording, whatever its name says: "
-            "choose an MP3, WAV, M4A, OGG or FLAC file."
-        )
-    if found[0] == "image":
+    if what := other(path):
+        raise MediaError(not_sound(what))
+    if found and found[0] == "image":
         raise MediaError("The file is a picture: choose a recording for the voice.")
+    track = soundtrack(path) if found else _unknown_sound(path)
     with open_media(path) as container:
-        stream = audio_stream(container)
-        if next(decode_audio(container, stream), None) is None:
-            raise MediaError(UNREADABLE)
-    with open_media(path) as container:
-        duration = audio_length(container, audio_stream(container))
-    return Media("audio", found[1], size, duration=duration, has_audio=True)
+        duration = sound_length(container, chosen_stream(container, track))
+        name = found[1] if found else container.format.name.split(",")[0]
+    return Media(
+        "audio",
+        name,
+        size,
+        duration=duration,
+        has_audio=True,
+        silent=track.silent,
+        notes=track.notes,
+    )
+
+
+def _unknown_sound(path: Path) -> Soundtrack:
+    """The voice of a file whose first bytes say nothing. Raises MediaError."""
+    with suppress(MediaError):
+        track = soundtrack(path)
+        if is_sound(path, track):
+            return track
+    raise MediaError(
+        "The file is no sound recording that can be read, whatever its name says: "
+        "save the recording as WAV or MP3 and choose that."
+    )
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:
@@ -112,10 +148,13 @@ def first_frame(path: Path, at: float = 0.0, enough: int | None = None) -> Image
     about as many pixels as are `enough`, if it has so many. Raises MediaError."""
     path = Path(path)
     _, found = _checked(path)
-    if found is None or found[0] == "audio":
-        raise MediaError(NO_VIDEO)
-    if found[0] == "image":
+    if found and found[0] == "image":
         return upright_image(path, enough)
+    if found is None or found[0] == "audio":
+        try:
+            _shown(path, found)
+        except MediaError as error:
+            raise MediaError(NO_VIDEO) from error
     return Image.fromarray(_movie_frame(path, at))
 
 

@@ -276,8 +276,9 @@ def _look(request: Message) -> Message:
             case "inspect_audio":
                 return {"found": asdict(media.inspect_audio(path))}
             case "longest_sound":
-                media.inspect_audio(path)
-                return {"found": {"seconds": longest.longest_sound(path, request["enough"])}}
+                ours = media.inspect_audio(path).duration or 0.0
+                most = max(ours, longest.longest_sound(path, request["enough"]))
+                return {"found": {"seconds": most}}
             case _:
                 frame = media.first_frame(path, request["at"], enough=request["pixels"] ** 2)
                 frame.thumbnail((request["pixels"], request["pixels"]))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from kolbo_demo import magic
+from kolbo_demo import magic, sandbox
 from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.client.upload import Request
 from kolbo_demo.contract import is_web_link
@@ -142,10 +142,24 @@ def read_pairs(folder: Path) -> list[Row]:
     for path in files:
         if path.name.startswith("."):
             continue
-        kind = "words" if path.suffix.lower() == ".txt" else magic.kind_of(path)
+        kind = "words" if path.suffix.lower() == ".txt" else _kind(path)
         if kind:
             pairs.setdefault(path.stem, []).append((kind, path))
     return _some([_pair(at, *item) for at, item in enumerate(pairs.items(), start=1)])
+
+
+def _kind(path: Path) -> str | None:
+    """What a file of a folder is; containers of video may hold only sound, and a recording may
+    begin with what no recording begins with."""
+    kind = magic.kind_of(path)
+    if kind in ("image", "audio") or (kind is None and magic.other(path)):
+        return kind
+    try:
+        return sandbox.inspect_source(path, decode=False).kind
+    except MediaError:
+        with suppress(MediaError):
+            return sandbox.inspect_audio(path).kind
+    return kind
 
 
 def check(rows: list[Row], client: KolboClient | None) -> list[Row]:

@@ -69,6 +69,7 @@ class KolboClient:
         *,
         mark: bool = False,
         insist: bool = False,
+        on_remark: Callable[[str], None] | None = None,
     ) -> Generation:
         """Starts a generation: `source` (a picture or a video) says what `audio` says.
 
@@ -76,12 +77,17 @@ class KolboClient:
         is Smart Select. `face` is a point on the face that speaks, x and y in 0-1 of the upright
         picture. `on_upload` is called with the bytes sent and the bytes in all while files go up.
         `mark` has the picture say that it is AI-generated, on the local service: Kolbo's API has no
-        such field. `insist` has a source rendered whose mouth is not visible.
+        such field. `insist` has a source rendered whose mouth is not visible. `on_remark` is
+        called before anything is sent with a sentence about a voice that may not be what was meant,
+        such as a silent one.
 
         Raises `InputError` before anything is sent; `UnreachableError` where nothing was started;
         `MaybeAcceptedError` where it may have been: the request is never sent twice.
         """
         request = Request.checked(source, audio, prompt, model, face, mark, insist)
+        if on_remark is not None:
+            for remark in request.remarks:
+                on_remark(remark)
         with request.body(on_upload) as body:
             started = self._transport.post_once(
                 f"{API_PREFIX}/generate/lipsync",

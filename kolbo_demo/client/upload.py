@@ -19,7 +19,7 @@ from kolbo_demo.client.errors import InputError
 from kolbo_demo.client.session import Timeouts
 from kolbo_demo.client.transport import Body
 from kolbo_demo.contract import LipsyncRequest
-from kolbo_demo.magic import MediaError
+from kolbo_demo.magic import Media, MediaError
 
 _MIME = {
     "jpeg": "image/jpeg",
@@ -44,6 +44,9 @@ _MIME = {
 """Part types by what a file is. Anything else goes as bytes: the other side looks for itself."""
 
 
+SILENT = "The recording is silent: lips will not move. Choose one in which somebody speaks."
+
+
 class _Source(Protocol):
     def read(self, size: int, /) -> bytes | None: ...
 
@@ -66,6 +69,8 @@ class Request:
     fields: dict[str, Any]
     """What travels as text, absent options left out."""
     files: tuple[_File, ...]
+    remarks: tuple[str, ...] = ()
+    """Sentences about a voice that can be sent, and may not be what was meant."""
 
     @classmethod
     def checked(
@@ -81,6 +86,7 @@ class Request:
         """Looks at everything. Raises `InputError` with what is wrong and what to do."""
         fields: dict[str, Any] = {}
         files: list[_File] = []
+        remarks: list[str] = []
         for role, given in (("source", source), ("audio", audio)):
             if given is None or not str(given).strip():
                 wanted = "a picture or a video" if role == "source" else "an audio file"
@@ -88,7 +94,11 @@ class Request:
             if link := _link(given):
                 fields[f"{role}_url"] = link
             else:
-                files.append(_checked_file(role, Path(given)))
+                file, look = _checked_file(role, Path(given))
+                files.append(file)
+                remarks += [f"{note[0].upper()}{note[1:]}." for note in look.notes]
+                if look.silent:
+                    remarks.append(SILENT)
         for name, text in (("prompt", prompt), ("model", model)):
             if text and text.strip():
                 fields[name] = text.strip()
@@ -105,7 +115,7 @@ class Request:
             raise InputError(
                 f"The {name} holds characters that cannot be sent. Type it again."
             ) from None
-        return cls(request.model_dump(mode="json", exclude_none=True), tuple(files))
+        return cls(request.model_dump(mode="json", exclude_none=True), tuple(files), tuple(remarks))
 
     def seconds(self, timeouts: Timeouts) -> float:
         """How long the server may take to answer once it has the request."""
@@ -204,7 +214,7 @@ def _link(given: str | Path) -> str | None:
     return text
 
 
-def _checked_file(role: str, path: Path) -> _File:
+def _checked_file(role: str, path: Path) -> tuple[_File, Media]:
     try:
         if role == "source":
             look = sandbox.inspect_source(path, decode=False)
@@ -216,8 +226,9 @@ def _checked_file(role: str, path: Path) -> _File:
         raise _unreadable(path, error) from None
     mime = _MIME.get(look.format, "application/octet-stream")
     if role == "audio":
-        return _File("audio", path, f"audio.{look.format}", mime.replace("video/", "audio/"))
-    return _File(look.kind, path, f"source.{look.format}", mime)
+        mime = mime.replace("video/", "audio/")
+        return _File("audio", path, f"audio.{look.format}", mime), look
+    return _File(look.kind, path, f"source.{look.format}", mime), look
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:

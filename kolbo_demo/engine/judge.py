@@ -13,19 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kolbo_demo.container import (
-    MediaError,
-    audio_stream,
-    decode_audio,
-    open_media,
-    read_timeline,
-    video_stream,
-)
+from kolbo_demo.container import MediaError, open_media, read_timeline, video_stream
 from kolbo_demo.engine.judge_measures import Floats, articulation, sync
 from kolbo_demo.engine.judge_picture import Seen, watch
 from kolbo_demo.engine.judge_sound import Model, Sound, hear
 from kolbo_demo.engine.speech import HOP, RATE
 from kolbo_demo.engine.video import load_voice
+from kolbo_demo.sound_times import beginning
 
 FACE_SHARE = 0.3
 """Of the frames: less of a face cannot be judged."""
@@ -142,9 +136,8 @@ def judge(
         wave = load_voice(video, RATE) if audio is None else load_voice(audio, RATE)
     except MediaError:
         return verdict_on(seen, None, Model.load())
-    late = 0 if audio else round(RATE * _sound_after_picture(video))
-    if late:
-        wave = np.pad(wave, (late, 0)) if late > 0 else wave[-late:]
+    if audio is None:
+        wave = wave[round(RATE * _sound_before_picture(video)) :]
     return verdict_on(seen, hear(wave), Model.load())
 
 
@@ -192,16 +185,12 @@ def _rounded(curve: Floats) -> list[float | None]:
     return [None if np.isnan(value) else round(float(value), 4) for value in curve]
 
 
-def _sound_after_picture(video: Path) -> float:
-    """Seconds from the first frame to the first sample, as the file's time stamps have it."""
+def _sound_before_picture(video: Path) -> float:
+    """Seconds from the first sample to the first frame, as the file's time stamps have it."""
     with open_media(video) as container:
         timeline = read_timeline(container, video_stream(container))
-    with open_media(video) as container:
-        first = next(decode_audio(container, audio_stream(container)), None)
-    if first is None or first.pts is None or first.time_base is None:
-        return 0.0
-    gap = float(first.pts * first.time_base - timeline.start * timeline.time_base)
-    return gap if abs(gap) < FAR else 0.0
+        gap = float(timeline.start * timeline.time_base - beginning(container))
+    return gap if 0 < gap < FAR else 0.0
 
 
 def _notes(facts: dict) -> list[str]:

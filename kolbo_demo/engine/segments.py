@@ -51,6 +51,7 @@ from kolbo_demo.engine.tracking import Point, look
 from kolbo_demo.engine.video import Clip
 from kolbo_demo.engine.warp import Pixels
 from kolbo_demo.media import MediaError, inspect_source, upright_image
+from kolbo_demo.soundtrack import soundtrack
 
 SEGMENT_SECONDS = 10
 STILL_FPS = 25
@@ -175,7 +176,7 @@ def prepare(
         finally:
             left.set()
     _check(stop)
-    made = replace(made, mark=mark)
+    made = replace(made, mark=mark, notes=(*made.notes, *soundtrack(audio).notes))
     stored.save(plan, made)
     return made
 

@@ -1,13 +1,16 @@
 """Voices: the sound of any file as samples, the same for the engine's ears and for the result."""
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 
-from kolbo_demo.container import UNREADABLE, MediaError, audio_stream, decode_audio, open_media
+from kolbo_demo.container import UNREADABLE, MediaError, decode_audio, open_media
+from kolbo_demo.resampling import Resampler
+from kolbo_demo.sound_times import Placing, beginning
+from kolbo_demo.soundtrack import chosen_stream, soundtrack
 
 MAX_VOICE_SECONDS = 3600
 """An hour: what is heard in a voice is held in memory as a whole."""
@@ -45,33 +48,47 @@ def read_voice(path: Path, rate: int = 16000) -> Iterator[np.ndarray]:
 
 def aac_format(path: Path) -> tuple[int, str]:
     """Rate and layout in which a voice is encoded: its own, where AAC has them."""
+    track = soundtrack(path)
     with open_media(path) as container:
-        first = next(decode_audio(container, audio_stream(container)), None)
+        first = next(decode_audio(container, chosen_stream(container, track)), None)
     if first is None:
         raise MediaError(UNREADABLE)
     rate = next((legal for legal in AAC_RATES if legal >= first.sample_rate), AAC_RATES[-1])
+    if track.mix is not None:
+        return rate, "mono"
     channels = first.layout.nb_channels
     return rate, AAC_LAYOUTS.get(channels, "5.1" if channels > 6 else "stereo")
 
 
 def read_samples(path: Path, rate: int, layout: str) -> Iterator[np.ndarray]:
-    """The sound of a file in pieces, float32 (channels, samples) in -1..1. Raises MediaError."""
-    resampler, source = None, None
+    """The voice of a file in pieces, float32 (channels, samples) in -1..1, from the file's
+    beginning on: silence where its time stamps leave a gap. Raises MediaError."""
+    track = soundtrack(path)
+    resampler = Resampler(rate, layout, track.mix)
     with open_media(path) as container:
-        for frame in decode_audio(container, audio_stream(container)):
-            now = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if resampler is None or source != now:  # some files change on the way
-                if resampler is not None:
-                    yield from map(_clean, resampler.resample(None))
-                source = now
-                resampler = AudioResampler("fltp", layout, rate, options={"rematrix_maxval": "1"})
-            frame.pts = None
-            yield from map(_clean, resampler.resample(frame))
-    if resampler is None:
+        stream, placing = chosen_stream(container, track), Placing(beginning(container))
+        for frame in decode_audio(container, stream):
+            unit = frame.time_base or stream.time_base
+            start = None if frame.pts is None or unit is None else frame.pts * unit
+            gap = placing.silence(start, Fraction(frame.samples, frame.sample_rate))
+            if gap is None:
+                continue
+            for quiet in _silence(frame, round(gap * frame.sample_rate)):
+                yield from resampler(quiet)
+            yield from resampler(frame)
+    if not resampler.begun:
         raise MediaError(UNREADABLE)
-    yield from map(_clean, resampler.resample(None))
+    yield from resampler(None)
 
 
-def _clean(frame: AudioFrame) -> np.ndarray:
-    samples = frame.to_ndarray()
-    return np.clip(np.nan_to_num(samples, copy=False, nan=0.0), -1.0, 1.0, dtype=np.float32)
+def _silence(like: AudioFrame, samples: int) -> Iterator[AudioFrame]:
+    """So many samples of silence, in frames of about a second."""
+    zero = b"\x80" if like.format.name in ("u8", "u8p") else b"\0"
+    while samples > 0:
+        count = min(samples, like.sample_rate)
+        frame = AudioFrame(like.format.name, like.layout.name, count)
+        frame.rate = like.sample_rate
+        for plane in frame.planes:
+            plane.update(zero * plane.buffer_size)
+        yield frame
+        samples -= count

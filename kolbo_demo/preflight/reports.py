@@ -103,3 +103,5 @@ class Voice:
     """Share of samples, 0-1, that stand at full scale."""
     silences: list[tuple[float, float]] = field(default_factory=list)
     """Seconds: where nothing is heard for long."""
+    notes: list[str] = field(default_factory=list)
+    """What of the recording is the voice, where that is not all of it."""

@@ -177,6 +177,7 @@ class _Looker:
                 round(float(level.max()), 1),
                 float(np.mean(np.abs(wave) >= FULL_SCALE)) if len(wave) else 0.0,
                 _silences(level),
+                list(found.notes),
             )
         )
 

@@ -1,16 +1,18 @@
 """A start request, JSON or form, to a checked job; files go straight to storage as they arrive."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from kolbo_demo import magic
+from kolbo_demo import magic, sandbox
 from kolbo_demo.contract import LipsyncRequest, url_kind
 from kolbo_demo.json_bounds import check_json
+from kolbo_demo.magic import Media, MediaError
 from kolbo_demo.service import fetch, threads
 from kolbo_demo.service.catalogue import kind_of_model
 from kolbo_demo.service.errors import ApiError, JobError, bad_request
@@ -153,23 +155,25 @@ def _check_file(name: str, storage: Storage, generation: str) -> str | None:
     kind, format_name = magic.sniff(path) or (None, "")
     if field == "audio":
         # A video file will do: its sound is taken.
-        if kind not in ("audio", "video"):
-            raise bad_request(
-                "INVALID_AUDIO",
-                "The file in audio is not a sound that can be read; "
-                "give an MP3, WAV, M4A, OGG, FLAC or AAC file.",
-            )
+        if (what := magic.other(path)) or kind == "image":
+            raise bad_request("INVALID_AUDIO", magic.not_sound(what or "a picture"))
+        if kind is None:
+            _look(sandbox.inspect_audio, path, "INVALID_AUDIO")
         return None
     # An image sent as video, or the other way round, is taken for what it is.
     if kind not in ("image", "video"):
-        raise bad_request(
-            "INVALID_SOURCE",
-            f"The file in {name} is neither a picture nor a video that can be read; "
-            "give a JPEG, PNG, WebP, MP4, MOV or WebM file.",
-        )
+        kind = _look(sandbox.inspect_source, path, "INVALID_SOURCE").kind
     if refused := magic.REFUSED_PICTURES.get(format_name):
         raise bad_request("INVALID_SOURCE", refused)
     return kind
+
+
+def _look(inspect: Callable[[Path], Media], path: Path, code: str) -> Media:
+    """What decoders make of a file that its first bytes do not tell."""
+    try:
+        return inspect(path)
+    except MediaError as error:
+        raise bad_request(code, str(error)) from error
 
 
 def _check_model(model: str | None, kind: str | None) -> None:

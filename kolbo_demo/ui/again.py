@@ -65,7 +65,7 @@ class Again:
         heard = self._hearing.as_given(said, record.words, record.speed)
         return (
             str(source) if kind == "image" else None,
-            str(source) if kind == "video" else None,
+            str(source) if source and kind != "image" else None,
             given.link or "",
             str(voice) if voice else None,
             spoken or "",

@@ -166,7 +166,7 @@ class Kept(Folders):
     def before(self, record: Record) -> Path | None:
         """The source as a browser can show it; None for a link, or where it cannot be read."""
         path = self.file(record.ticket, record.source.file or "") if record.source else None
-        if path is None or kind_of(path) == "video":
+        if path is None or kind_of(path) != "image":
             return path
         shown = self.folder(record.ticket) / f"{BEFORE}.jpg"
         failed = shown.with_suffix(".failed")

@@ -149,7 +149,11 @@ def _rows(given: Given, expected: float | None) -> Iterator[tuple[str, str]]:
         yield say("preflight.unseen"), _stretches(unseen, given.looked, source)
     if voice:
         length = _length(voice.duration, given.edit.voice)
-        yield say("preflight.voice"), _listed([voice.format.upper(), length, _size(voice.bytes)])
+        notes = [views.noted(text) for text in voice.notes]
+        yield (
+            say("preflight.voice"),
+            _listed([voice.format.upper(), length, _size(voice.bytes), *notes]),
+        )
     if source and voice:
         yield say("preflight.result"), escape(_fitted(given))
     if voice and (price := _price(given, lasts(given.edit))):

@@ -1,6 +1,7 @@
 """What the page says, as HTML. Everything that comes from outside is escaped here."""
 
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -38,8 +39,17 @@ _REASONS = {
 _NOTES = {
     "HDR was tone-mapped to SDR": "note.hdr",
     "transparent parts were laid on white": "note.alpha",
+    "the voice is one channel of the sound": "note.channel",
 }
 """The local engine's words on the wire; what another server says is told as it came."""
+_TRACK = re.compile(r"the voice is sound track (\d+) of (\d+)( \(.*\))?")
+
+
+def noted(text: str) -> str:
+    """A note of the local engine in the visitor's language."""
+    if track := _TRACK.fullmatch(text):
+        return say("note.track", number=track[1], count=track[2]) + (track[3] or "")
+    return say(_NOTES[text]) if text in _NOTES else text
 
 
 def clock(seconds: float) -> str:
@@ -116,7 +126,7 @@ def done(
 ) -> str:
     """The video is there. `unsynced` are its parts whose lips were left as they were, `notes` tell
     what was changed of the source's colours."""
-    changed = [say(_NOTES[text]) if text in _NOTES else text for text in notes]
+    changed = [noted(text) for text in notes]
     facts = _facts(generation_id, COMPLETED, elapsed, changed)
     return _status("done", say("status.ready"), facts + _unsynced(unsynced))
 

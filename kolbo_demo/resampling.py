@@ -1,0 +1,101 @@
+"""Sound as float samples, whatever its channels are called."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.error import FFmpegError
+from av.filter import Graph
+from numpy.typing import NDArray
+
+_PLAIN = ("quad", "4.0", "5.0", "5.1", "7.0", "7.1")
+_UNNAMED = ("1 channels", "2 channels", "6 channels", "8 channels")
+
+
+def is_plain(layout: str) -> bool:
+    """Whether libswresample knows what the channels of a layout mean, and keeps all that may speak:
+    of a subwoofer, of channels without a place and of ambisonics it keeps nothing."""
+    return layout in ("mono", "stereo", *_UNNAMED) or layout.startswith(_PLAIN)
+
+
+class Resampler:
+    """Frames as they come to float samples (channels, n) at a rate; some files change on the way.
+
+    `layout` None keeps the channels as they are, whatever they are called. `mix` makes one channel
+    before that.
+    """
+
+    def __init__(
+        self, rate: int, layout: str | None = None, mix: tuple[float, ...] | None = None
+    ) -> None:
+        self._rate, self._layout, self._mix = rate, layout, mix
+        self._source: tuple[str, str, int] | None = None
+        self._graph: AudioResampler | _Mixer | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether there was a frame."""
+        return self._graph is not None
+
+    def __call__(self, frame: AudioFrame | None) -> Iterator[NDArray[np.float32]]:
+        """What is ready after a frame; all that is left after None."""
+        if frame is None:
+            if self._graph is not None:
+                yield from map(_clean, self._graph.resample(None))
+            return
+        now = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._graph is None or self._source != now:
+            yield from self(None)
+            self._source, self._graph = now, self._made(frame)
+        frame.pts = None
+        yield from map(_clean, self._graph.resample(frame))
+
+    def _made(self, frame: AudioFrame) -> "AudioResampler | _Mixer":
+        count, mix = frame.layout.nb_channels, self._mix
+        if mix is not None and len(mix) != count:
+            mix = (1 / count,) * count
+        if mix is None and self._layout is not None and not is_plain(frame.layout.name):
+            mix = (1 / count,) * count
+        if mix is not None:
+            return _Mixer(frame, self._rate, self._layout or "mono", mix)
+        layout = self._layout or frame.layout.name
+        return AudioResampler("fltp", layout, self._rate, options={"rematrix_maxval": "1"})
+
+
+class _Mixer:
+    """Channels by their numbers to one, which `AudioResampler` cannot do."""
+
+    def __init__(self, frame: AudioFrame, rate: int, layout: str, mix: tuple[float, ...]) -> None:
+        self._graph = Graph()
+        terms = "+".join(f"{weight:.6f}*c{n}" for n, weight in enumerate(mix) if weight)
+        self._graph.link_nodes(
+            self._graph.add_abuffer(
+                sample_rate=frame.sample_rate,
+                format=frame.format.name,
+                layout=frame.layout.name,
+                time_base=Fraction(1, frame.sample_rate),
+            ),
+            self._graph.add("pan", f"mono|c0={terms}"),
+            self._graph.add(
+                "aformat", sample_rates=str(rate), sample_fmts="fltp", channel_layouts=layout
+            ),
+            self._graph.add("abuffersink"),
+        ).configure()
+
+    def resample(self, frame: AudioFrame | None) -> list[AudioFrame]:
+        self._graph.push(frame)
+        out = []
+        while True:
+            try:
+                pulled = self._graph.pull()
+            except (FFmpegError, EOFError):  # more is needed, or it was the last
+                return out
+            if isinstance(pulled, AudioFrame):
+                out.append(pulled)
+
+
+def _clean(frame: AudioFrame) -> NDArray[np.float32]:
+    samples = frame.to_ndarray()
+    return np.clip(np.nan_to_num(samples, copy=False, nan=0.0), -1.0, 1.0, dtype=np.float32)
