@@ -58,6 +58,9 @@ years are where the holes are."""
 _ALPHA_DECODERS: dict[str, Literal["libvpx", "libvpx-vp9"]] = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """libavcodec's decoders of these leave transparency out."""
 
+PROTECTED = ("drms", "drmi", "enca", "encv", "aavd")
+"""Codec tags of MP4 for what is encrypted."""
+
 MIN_SIDE = 32
 """Pixels. Smaller pictures hold no face that could be found."""
 
@@ -122,9 +125,19 @@ def open_media(path: Path, **more: str) -> InputContainer:
         **more,
     }
     try:
-        return av.open(f"file:{path.absolute()}", "r", options=options, metadata_errors="replace")
+        try:
+            return _opened(f"file:{path.absolute()}", options)
+        except FFmpegError:  # its name may have promised another format: without one, bytes count
+            with path.open("rb") as file:
+                return _opened("fd:", {**options, "protocol_whitelist": "fd"}, file.fileno())
     except (FFmpegError, ValueError, OSError) as error:
         raise MediaError(UNREADABLE) from error
+
+
+def _opened(url: str, options: dict[str, str], descriptor: int | None = None) -> InputContainer:
+    if descriptor is not None:
+        options = {**options, "fd": str(descriptor)}  # which FFmpeg duplicates
+    return av.open(url, "r", options=options, metadata_errors="replace")
 
 
 def video_stream(container: InputContainer) -> VideoStream:
@@ -158,11 +171,12 @@ def check_video_size(width: int, height: int) -> None:
 def check_codec(stream: Stream) -> None:
     """Raise MediaError unless a stream can be decoded."""
     context = stream.codec_context
-    if context is None or context.codec.name not in CODECS.split(","):
+    protected = context is not None and _tag(context) in PROTECTED
+    if context is None or protected or context.codec.name not in CODECS.split(","):
         again = "as WAV or MP3" if stream.type == "audio" else "as MP4 with H.264 and AAC"
         raise MediaError(
-            "The file is packed with a codec that cannot be read here, or has copy protection: "
-            f"save it again {again}, and choose the new copy."
+            f"The file {'has copy protection' if protected else 'is packed with a codec'} that "
+            f"cannot be read here: save it again {again}, and choose the new copy."
         )
 
 
@@ -181,7 +195,14 @@ def check_colours(coded: VideoFrame | VideoCodecContext) -> None:
 def _is_dolby_vision(coded: VideoFrame | VideoCodecContext) -> bool:
     if isinstance(coded, VideoFrame):
         return "DOVI_METADATA" in coded.side_data
-    return coded.codec_tag in ("dvh1", "dvhe", "dav1")
+    return _tag(coded) in ("dvh1", "dvhe", "dav1")
+
+
+def _tag(context: CodecContext) -> str:
+    try:
+        return context.codec_tag
+    except UnicodeDecodeError:  # PyAV's: some are numbers
+        return ""
 
 
 FrameT = TypeVar("FrameT", VideoFrame, AudioFrame)

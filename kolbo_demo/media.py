@@ -36,7 +36,7 @@ from kolbo_demo.magic import (
     sniff,
 )
 from kolbo_demo.picture import checked_size, stored_size, upright_image
-from kolbo_demo.sound_times import sound_length
+from kolbo_demo.sound_times import decoded_length, sound_length
 from kolbo_demo.soundtrack import Soundtrack, chosen_stream, is_sound, soundtrack
 
 __all__ = [
@@ -109,7 +109,8 @@ def inspect_audio(path: Path) -> Media:
         raise MediaError("The file is a picture: choose a recording for the voice.")
     track = soundtrack(path) if found else _unknown_sound(path)
     with open_media(path) as container:
-        duration = sound_length(container, chosen_stream(container, track))
+        measure = sound_length if found else decoded_length
+        duration = measure(container, chosen_stream(container, track))
         name = found[1] if found else container.format.name.split(",")[0]
     return Media(
         "audio",

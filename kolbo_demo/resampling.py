@@ -10,6 +10,8 @@ from av.error import FFmpegError
 from av.filter import Graph
 from numpy.typing import NDArray
 
+_PACKED = "flt"
+"""PyAV 18 reads past the planes of a frame of 8 channels, if each has one."""
 _PLAIN = ("quad", "4.0", "5.0", "5.1", "7.0", "7.1")
 _UNNAMED = ("1 channels", "2 channels", "6 channels", "8 channels")
 
@@ -34,16 +36,12 @@ class Resampler:
         self._source: tuple[str, str, int] | None = None
         self._graph: AudioResampler | _Mixer | None = None
 
-    @property
-    def begun(self) -> bool:
-        """Whether there was a frame."""
-        return self._graph is not None
-
     def __call__(self, frame: AudioFrame | None) -> Iterator[NDArray[np.float32]]:
         """What is ready after a frame; all that is left after None."""
         if frame is None:
             if self._graph is not None:
                 yield from map(_clean, self._graph.resample(None))
+            self._graph = None
             return
         now = (frame.format.name, frame.layout.name, frame.sample_rate)
         if self._graph is None or self._source != now:
@@ -61,7 +59,7 @@ class Resampler:
         if mix is not None:
             return _Mixer(frame, self._rate, self._layout or "mono", mix)
         layout = self._layout or frame.layout.name
-        return AudioResampler("fltp", layout, self._rate, options={"rematrix_maxval": "1"})
+        return AudioResampler(_PACKED, layout, self._rate, options={"rematrix_maxval": "1"})
 
 
 class _Mixer:
@@ -79,7 +77,7 @@ class _Mixer:
             ),
             self._graph.add("pan", f"mono|c0={terms}"),
             self._graph.add(
-                "aformat", sample_rates=str(rate), sample_fmts="fltp", channel_layouts=layout
+                "aformat", sample_rates=str(rate), sample_fmts=_PACKED, channel_layouts=layout
             ),
             self._graph.add("abuffersink"),
         ).configure()
@@ -97,5 +95,5 @@ class _Mixer:
 
 
 def _clean(frame: AudioFrame) -> NDArray[np.float32]:
-    samples = frame.to_ndarray()
+    samples = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
     return np.clip(np.nan_to_num(samples, copy=False, nan=0.0), -1.0, 1.0, dtype=np.float32)

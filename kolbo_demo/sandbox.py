@@ -268,9 +268,10 @@ def _look(request: Message) -> Message:
 
     path = Path(request.pop("path"))
     try:
-        if size := media.picture_size(path):
+        what = request.pop("what")
+        if what in ("inspect_source", "preview") and (size := media.picture_size(path)):
             confine_picture(size[0] * size[1])
-        match request.pop("what"):
+        match what:
             case "inspect_source":
                 return {"found": asdict(media.inspect_source(path, **request))}
             case "inspect_audio":

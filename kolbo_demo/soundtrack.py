@@ -37,6 +37,8 @@ SPEAKS = 0.3
 """`_likeness` of speech is 1.3 to 8, under noise as loud 0.4, that of noise and hum 0 to 0.3."""
 BURIED = 0.7
 """A mix that is less like speech than its best channel by this factor has buried it."""
+HUMS = 6.0
+"""Decibels by which a mix may hum more than its best channel."""
 LOST = (0.0, 9.0, 15.0)
 """Decibels that a mix may be below its best channel: of one, two and more channels."""
 LEAST_OF_BEST = 0.4
@@ -227,7 +229,9 @@ class _Track:
         by_level = max(range(len(alone)), key=lambda n: alone[n].level)
         best = by_speech if alone[by_speech].speech >= SPEAKS else by_level
         lost = alone[best].level - mixed.level > LOST[min(len(alone), 3) - 1]
-        buried = mixed.speech < BURIED * alone[best].speech and best == by_speech
+        buried = best == by_speech and (
+            mixed.speech < BURIED * alone[best].speech or mixed.rest > alone[best].rest + HUMS
+        )
         if len(alone) > 1 and (lost or buried):
             self.mix, self.alone = tuple(float(n == best) for n in range(len(alone))), True
             mixed = alone[best]
@@ -245,6 +249,8 @@ def _usual_mix(sound: NDArray[np.float32]) -> NDArray[np.float32]:
 class _Likeness:
     level: float = -100.0
     """Decibels of full scale between 300 and 3400 Hz, where it is loud."""
+    rest: float = 0.0
+    """Decibels by which all other frequencies are louder than these."""
     speech: float = 0.0
     """How much like speech: decibels by which loudness changes from syllable to syllable, by the
     share of the sound that has a pitch."""
@@ -256,20 +262,23 @@ def _likeness(sound: NDArray[np.float32]) -> _Likeness:
         sound = np.pad(sound, (0, FRAME + 20 * STEP - len(sound)))
     window = np.hanning(FRAME).astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(sound, FRAME)[::STEP]
-    level, pitch = [], []
+    level, pitch, powers = [], [], []
     whole = _autocorrelation(window)[0]
     for start in range(0, len(frames), 1000):
-        power, alike = _spectrum_and_pitch(frames[start : start + 1000] * window)
+        power, other, alike = _spectrum_and_pitch(frames[start : start + 1000] * window)
+        powers.append((power.sum(), other.sum()))
         level.append(10 * np.log10(power / (FRAME * window.sum()) + 1e-10))
         pitch.append((alike / (whole[20:101] / whole[0])).max(1))
     decibels, pitched = np.concatenate(level), np.concatenate(pitch) > 0.6
     loud = float(np.percentile(decibels, 95))
+    band, other = np.sum(powers, 0)
+    rest = float(10 * np.log10((other + 1e-9) / (band + 1e-9)))
     if loud < SILENT:
-        return _Likeness(loud)
+        return _Likeness(loud, rest)
     envelope = np.convolve(np.maximum(decibels, loud - 35), np.ones(5) / 5, "same")
     slow = np.convolve(np.pad(envelope, 25, "edge"), np.ones(51) / 51, "valid")
     active = decibels > loud - 25
-    return _Likeness(loud, float((envelope - slow)[active].std() * pitched[active].mean()))
+    return _Likeness(loud, rest, float((envelope - slow)[active].std() * pitched[active].mean()))
 
 
 def _autocorrelation(frames: NDArray[np.float32]) -> NDArray[np.floating]:
@@ -278,10 +287,12 @@ def _autocorrelation(frames: NDArray[np.float32]) -> NDArray[np.floating]:
 
 def _spectrum_and_pitch(
     frames: NDArray[np.float32],
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Power between 300 and 3400 Hz, and likeness to itself 2.5 to 12.5 ms later (n, 81)."""
+) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
+    """Power between 300 and 3400 Hz and elsewhere, and likeness to itself 2.5 to 12.5 ms later,
+    (n, 81)."""
     power = np.abs(np.fft.rfft(frames, 1024)) ** 2
     band = power[:, 38:435].sum(1)
+    other = power[:, 1:38].sum(1)
     power[:, :8] = 0
     alike = np.fft.irfft(power)
-    return band, alike[:, 20:101] / (alike[:, :1] + 1e-12)
+    return band, other, alike[:, 20:101] / (alike[:, :1] + 1e-12)

@@ -189,7 +189,8 @@ def _sound_before_picture(video: Path) -> float:
     """Seconds from the first sample to the first frame, as the file's time stamps have it."""
     with open_media(video) as container:
         timeline = read_timeline(container, video_stream(container))
-        gap = float(timeline.start * timeline.time_base - beginning(container))
+        picture = timeline.start * timeline.time_base
+        gap = float(picture - (beginning(container) or picture))
     return gap if 0 < gap < FAR else 0.0
 
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 
 from kolbo_demo.container import UNREADABLE, MediaError, decode_audio, open_media
 from kolbo_demo.resampling import Resampler
@@ -15,6 +15,8 @@ from kolbo_demo.soundtrack import chosen_stream, soundtrack
 MAX_VOICE_SECONDS = 3600
 """An hour: what is heard in a voice is held in memory as a whole."""
 PIECE_SECONDS = 30
+MAX_SILENCE = 48000
+"""Samples at once."""
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
@@ -64,7 +66,7 @@ def read_samples(path: Path, rate: int, layout: str) -> Iterator[np.ndarray]:
     """The voice of a file in pieces, float32 (channels, samples) in -1..1, from the file's
     beginning on: silence where its time stamps leave a gap. Raises MediaError."""
     track = soundtrack(path)
-    resampler = Resampler(rate, layout, track.mix)
+    resampler, channels = Resampler(rate, layout, track.mix), AudioLayout(layout).nb_channels
     with open_media(path) as container:
         stream, placing = chosen_stream(container, track), Placing(beginning(container))
         for frame in decode_audio(container, stream):
@@ -73,22 +75,17 @@ def read_samples(path: Path, rate: int, layout: str) -> Iterator[np.ndarray]:
             gap = placing.silence(start, Fraction(frame.samples, frame.sample_rate))
             if gap is None:
                 continue
-            for quiet in _silence(frame, round(gap * frame.sample_rate)):
-                yield from resampler(quiet)
+            if gap:
+                yield from resampler(None)
+                yield from _silence(channels, round(gap * rate))
             yield from resampler(frame)
-    if not resampler.begun:
+    if not placing.end:
         raise MediaError(UNREADABLE)
     yield from resampler(None)
 
 
-def _silence(like: AudioFrame, samples: int) -> Iterator[AudioFrame]:
-    """So many samples of silence, in frames of about a second."""
-    zero = b"\x80" if like.format.name in ("u8", "u8p") else b"\0"
+def _silence(channels: int, samples: int) -> Iterator[np.ndarray]:
     while samples > 0:
-        count = min(samples, like.sample_rate)
-        frame = AudioFrame(like.format.name, like.layout.name, count)
-        frame.rate = like.sample_rate
-        for plane in frame.planes:
-            plane.update(zero * plane.buffer_size)
-        yield frame
+        count = min(samples, MAX_SILENCE)
+        yield np.zeros((channels, count), np.float32)
         samples -= count
