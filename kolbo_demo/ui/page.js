@@ -7,6 +7,41 @@
     target.setAttribute('aria-label', decodeURIComponent(file) || document.title);
   }, true);
 
+  // Gradio takes files for its player and camera by the type that the browser guesses from their
+  // names, and browsers know few. What a file is, the server tells from its bytes.
+  const TYPES = { '#audio': 'audio/mpeg', '#source-video': 'video/mp4' };
+  const ACCEPT = {
+    '#audio': 'audio/*,video/*,.3gp,.3g2,.aac,.ac3,.aif,.aifc,.aiff,.amr,.ape,.au,.caf,.dts,.eac3,'
+      + '.flac,.flv,.gsm,.m4a,.m4b,.mka,.mkv,.mpc,.oga,.ogg,.opus,.snd,.spx,.ts,.tta,.voc,.w64,'
+      + '.weba,.wma,.wv',
+    '#source-video': 'video/*,.3gp,.3g2,.asf,.avi,.flv,.m2ts,.mkv,.mts,.ts,.vob,.wmv',
+  };
+  const taking = (target) => Object.keys(TYPES).find((field) => target.closest?.(field));
+  const typed = (files, type) => {
+    const carried = new DataTransfer();
+    for (const file of files) carried.items.add(new File([file], file.name, { type }));
+    return carried;
+  };
+  document.addEventListener('change', ({ target }) => {
+    const field = taking(target);
+    if (field && target.type === 'file') target.files = typed(target.files, TYPES[field]).files;
+  }, true);
+  document.addEventListener('drop', (event) => {
+    const field = taking(event.target);
+    if (!event.isTrusted || !field || !event.dataTransfer?.files.length) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const dataTransfer = typed(event.dataTransfer.files, TYPES[field]);
+    event.target.dispatchEvent(
+      new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer }),
+    );
+  }, true);
+  document.addEventListener('click', ({ target }) => {
+    const field = taking(target);
+    const input = field && document.querySelector(`${field} input[type=file]`);
+    if (input) input.accept = ACCEPT[field];
+  }, true);
+
   // A file still on its way, as a recording is that was only just stopped, does not count as given
   // yet: who presses a button that uses it has the button pressed once it is there.
   const USE_FILES = '#generate, #versus-generate, #batch-check';
