@@ -1,0 +1,32 @@
+"""docs/formats.md names what the code takes and refuses, no more and no less."""
+
+import re
+from pathlib import Path
+
+from kolbo_demo import container, magic, picture
+
+TEXT = (Path(__file__).parents[1] / "docs" / "formats.md").read_text("utf-8")
+ONE_LINE = " ".join(TEXT.split())
+
+
+def _listed(after: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", ONE_LINE.partition(after)[2].partition(". ")[0])
+
+
+def test_the_demuxers_and_decoders_are_those_of_the_code() -> None:
+    assert _listed("calls its demuxers:") == container.FORMATS.split(",")
+    of_clips, of_voices = _listed("calls its decoders:"), _listed("with the decoders")
+    assert of_clips + of_voices == container.CODECS.split(",")
+
+
+def test_the_pictures_are_those_of_the_code() -> None:
+    assert f"Taken: {', '.join(picture._FORMATS)}." in ONE_LINE
+    assert f"at most {picture.MAX_PIXELS // 10**6} megapixels" in ONE_LINE
+    assert f"baseline JPEG {picture.MAX_DRAFT_PIXELS // 10**6}" in ONE_LINE
+
+
+def test_what_is_refused_is_named() -> None:
+    for name, message in magic.REFUSED_PICTURES.items():
+        assert f"| {name} | {message} |" in TEXT
+    for _, what in magic._OTHERS:
+        assert f"- {what}\n" in TEXT
