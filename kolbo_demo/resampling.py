@@ -95,5 +95,5 @@ class _Mixer:
 
 
 def _clean(frame: AudioFrame) -> NDArray[np.float32]:
-    samples = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
+    samples = np.ascontiguousarray(frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T)
     return np.clip(np.nan_to_num(samples, copy=False, nan=0.0), -1.0, 1.0, dtype=np.float32)

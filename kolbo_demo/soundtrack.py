@@ -25,7 +25,7 @@ from kolbo_demo.resampling import Resampler, is_plain
 RATE = 8000
 HEARD_SECONDS = 40
 """Sound that is listened to in each track; silence does not count."""
-ENOUGH_SECONDS, MOST_SECONDS = 120, 900
+ENOUGH_SECONDS, MOST_SECONDS = 120, 600
 """How far to look for a track that speaks where one was found, and where none was."""
 PROBED, LEAST_GOOD = 200, 8
 """Packets."""

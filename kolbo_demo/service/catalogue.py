@@ -8,7 +8,11 @@ MAX_SECONDS = 600.0
 PROVIDER = "kolbo-local"
 ALIASES = {"lipsync": {"lipsync-image", "lipsync-video"}}
 
-_AUDIO = ["mp3", "wav", "m4a", "aac", "ogg", "opus", "flac", "webm", "mp4", "mov", "mkv"]
+_AUDIO = [
+    *("mp3", "wav", "m4a", "aac", "ogg", "opus", "flac", "aiff", "caf", "amr", "wma", "wv"),
+    *("au", "3gp", "webm", "mp4", "mov", "mkv"),
+]
+"""What people have; `container` has all."""
 
 
 def _model(name: str, title: str, kind: str, summary: str, **more: object) -> Model:

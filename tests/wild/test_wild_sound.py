@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from kolbo_demo import media, sandbox
+from kolbo_demo.batch import read_pairs
 from kolbo_demo.engine.sound import aac_format, load_voice
 from kolbo_demo.longest import longest_sound
 from kolbo_demo.magic import MediaError
@@ -494,7 +495,9 @@ def test_the_second_track_speaks_after_its_silence(tmp_path: Path) -> None:
         (silence(1.5), speech()[: 3 * RATE // 2])
     )]  # fmt: skip
     path, out = tmp_path / "voice.mka", tmp_path / "out.mp4"
-    ffmpeg("-i", sounds[0], "-itsoffset", 0.8, "-i", sounds[1], "-map", 0, "-map", 1, path)
+    ffmpeg(
+        "-i", sounds[0], "-itsoffset", 0.8, "-i", sounds[1], "-map", 0, "-map", 1, "-ac", 2, path
+    )
     done = generate(small_portrait(tmp_path / "p.png"), path, out)
     assert done.returncode == 0, done.stderr
     assert "sound track 2 of 2" in done.stderr
@@ -511,3 +514,19 @@ def test_a_silent_recording_is_told_before_anything_is_rendered(tmp_path: Path) 
     silent = next(n for n, line in enumerate(told) if "recording is silent" in line)
     started = next(n for n, line in enumerate(told) if "started" in line)
     assert silent < started
+
+
+def test_a_folder_s_recordings_are_known_by_their_content(tmp_path: Path, voice: Path) -> None:
+    for name in ("film.mp4", "late.mp3", "phone.3gp"):
+        small_portrait(tmp_path / f"{Path(name).stem}.png")
+    ffmpeg("-i", voice, tmp_path / "film.mp4")
+    ffmpeg("-i", voice, *KINDS["a.3gp"], tmp_path / "phone.3gp")
+    plain = tmp_path / "plain.tmp"
+    ffmpeg("-i", voice, "-f", "mp3", "-id3v2_version", 0, plain)
+    (tmp_path / "late.mp3").write_bytes(BEFORE["garbage"] + plain.read_bytes())
+    plain.unlink()
+    voice.unlink()
+    rows = read_pairs(tmp_path)
+    assert [(row.name, row.problem) for row in rows] == [
+        ("film.png", None), ("late.png", None), ("phone.png", None)
+    ]  # fmt: skip
