@@ -114,7 +114,7 @@ def test_a_turn_of_each_goes_before_the_second_of_any(
         assert {caller.finish(one)["state"] for one in all_of_one} == {"completed"}
     assert third.finish(later[1])["state"] == "completed"
     order = started(tmp_path)
-    assert order[:2] == others
+    assert set(order[:2]) == set(others)
     assert set(order[2:5]) == {crowd[0], *later}
 
 
