@@ -36,7 +36,7 @@ _RGB, _NCL = 0, 9
 _YCGCO, _CL, _DERIVED, _DERIVED_CL, _ICTCP = _UNKNOWN = 8, 10, 12, 13, 14
 """Matrices that it does not, but that are known here."""
 _PQ, _HLG = 16, 18
-_WIDE = {
+WIDE = {
     9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
     11: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),  # of DCI, with the white of screens
     12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
@@ -100,12 +100,12 @@ def _meant(matrix: int, primaries: int, transfer: int, rgb: bool, hd: bool) -> C
         primaries = 9
     if not rgb and matrix not in (*_SWSCALE, *_UNKNOWN):
         matrix = _NCL if hdr else 1 if hd else 5
-    return Colours(matrix, primaries if primaries in _WIDE else 1, transfer if hdr else 1)
+    return Colours(matrix, primaries if primaries in WIDE else 1, transfer if hdr else 1)
 
 
-def is_wide(primaries: int, transfer: int) -> bool:
-    """Whether colours of these tags are wider or brighter than sRGB's."""
-    return primaries in _WIDE or transfer in (_PQ, _HLG)
+def is_hdr(transfer: int) -> bool:
+    """Whether this transfer function is PQ or HLG."""
+    return transfer in (_PQ, _HLG)
 
 
 def shown(rgb: NDArray[np.uint8], primaries: int, transfer: int) -> NDArray[np.uint8]:
@@ -219,7 +219,7 @@ def _shown(colours: Colours) -> Floats:
     light = _light(
         colours, np.stack(np.meshgrid(side, side, side, indexing="ij")[::-1], -1).reshape(-1, 3)
     )
-    wide = _to_xyz(_WIDE.get(colours.primaries, _BT709))
+    wide = _to_xyz(WIDE.get(colours.primaries, _BT709))
     light = light @ (np.linalg.inv(_to_xyz(_BT709)) @ wide).T
     if not colours.hdr:
         return _from_light(np.clip(light, 0, 1))
@@ -258,7 +258,7 @@ def _weights(colours: Colours) -> tuple[float, float, float]:
     """Of red, green and blue in luma."""
     red, blue = 0.2627, 0.0593
     if colours.matrix != _CL:
-        red, _, blue = _to_xyz(_WIDE.get(colours.primaries, _BT709))[1]
+        red, _, blue = _to_xyz(WIDE.get(colours.primaries, _BT709))[1]
     return red, 1 - red - blue, blue
 
 

@@ -57,6 +57,8 @@ SEGMENT_SECONDS = 10
 STILL_FPS = 25
 STILL_PIXELS = 1920 * 1088
 """A larger still is scaled down to about so many pixels."""
+STILL_SIDE = 3840
+"""The longer side of a still: players refuse what is much longer."""
 LOOPED = 600
 """Frames of a clip that plays back and forth up to which every one is looked at beforehand."""
 SHORTEST_VOICE = 0.04
@@ -435,9 +437,9 @@ def _unstopped() -> bool:
 
 
 def _fitted(image: Image.Image) -> Pixels:
-    """RGB pixels with even sides, at most STILL_PIXELS of them."""
+    """RGB pixels with even sides of at most STILL_SIDE, at most STILL_PIXELS of them."""
     width, height = image.size
-    shrink = min((STILL_PIXELS / (width * height)) ** 0.5, 1.0)
+    shrink = min((STILL_PIXELS / (width * height)) ** 0.5, STILL_SIDE / max(width, height), 1.0)
     size = max(round(width * shrink / 2) * 2, 2), max(round(height * shrink / 2) * 2, 2)
     if shrink < 1:
         image = image.resize(size, Image.Resampling.LANCZOS)

@@ -32,6 +32,7 @@ from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.judged import judged
 from kolbo_demo.forks import Forks
 from kolbo_demo.magic import MediaError
+from kolbo_demo.picture_file import PictureFile
 from kolbo_demo.preflight import Analyst
 from kolbo_demo.service.app import LocalService
 from kolbo_demo.ui.allowance import Allowance
@@ -578,13 +579,13 @@ def test_a_large_picture_is_reduced_before_it_is_worked_on(
     else:
         both.save(path, exif=exif)
     worked_on: list[int] = []
-    srgb = picture._srgb
+    srgb = picture.srgb
 
-    def counted(image: Image.Image, profile: bytes | None) -> Image.Image:
+    def counted(image: Image.Image, file: PictureFile) -> Image.Image:
         worked_on.append(image.width * image.height)
-        return srgb(image, profile)
+        return srgb(image, file)
 
-    monkeypatch.setattr(picture, "_srgb", counted)
+    monkeypatch.setattr(picture, "srgb", counted)
     whole, small = media.upright_image(path), media.upright_image(path, enough=100_000)
     assert worked_on[0] == 6_000_000
     assert worked_on[1] < 500_000
