@@ -87,9 +87,9 @@ class Retention:
             self._thread.join(1)
 
     @contextlib.contextmanager
-    def upload(self) -> Iterator["Room"]:
-        """Room for an upload, for as long as it lasts."""
-        room = Room(self)
+    def upload(self, length: int) -> Iterator["Room"]:
+        """Room for an upload of at most so many bytes, for as long as it lasts."""
+        room = Room(self, length)
         try:
             yield room
         finally:
@@ -242,15 +242,17 @@ class Room:
     """Disk space of one upload, reserved in steps as bytes arrive: an announced length alone
     reserves nothing."""
 
-    def __init__(self, retention: Retention) -> None:
+    def __init__(self, retention: Retention, length: int) -> None:
         self._retention = retention
+        self._length = length
         self.ahead = 0
         """Bytes reserved and not written yet."""
         self._received = 0
 
     def reserve(self, size: int) -> None:
         """Have room for `size` bytes more. Raises ApiError where there is none. Blocks."""
-        more = max(size, STEP_BYTES, min(self._received, MAX_STEP_BYTES))
+        step = max(STEP_BYTES, min(self._received, MAX_STEP_BYTES))
+        more = max(size, min(step, self._length - self._received - self.ahead))
         self._retention.expect(more)
         self.ahead += more
         self._retention.check_room()

@@ -223,7 +223,7 @@ class Api:
                 room.written(len(chunk))
 
         try:
-            with self._retention.upload() as room:
+            with self._retention.upload(intake.length(request)) as room:
                 job = await intake.read(
                     request, counted(), self.jobs.storage, generation, self.jobs.policy
                 )
