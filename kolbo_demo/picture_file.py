@@ -28,6 +28,11 @@ _PNG_TRANSPARENCY = {0: (2,), 2: (6,), 3: tuple(range(1, 257))}
 """Lengths of tRNS by colour type."""
 
 
+_OTHER_ITEM = re.compile(
+    rb"(infe\x02.{7}|infe\x03.{9})(?!hvc1|hev1|av01|grid|iden|iovl|tmap)....", re.DOTALL
+)
+
+
 @dataclass
 class PictureFile:
     """A picture for Pillow, and what was told beside it."""
@@ -163,16 +168,20 @@ def _inflated(chunk: bytes) -> bytes | None:
 
 
 def _avif(file: BinaryIO) -> PictureFile:
-    """Without EXIF, at which Pillow may give up: the turn stands elsewhere."""
-    data = file.read()
-    plain = re.sub(rb"(infe.{8}(?:..)?)Exif", rb"\1none", data, flags=re.DOTALL)
-    return PictureFile(BytesIO(plain), coding=_coding(data))
+    data = _without_metadata(file.read())
+    return PictureFile(BytesIO(data), coding=_coding(data))
 
 
 def _heic(file: BinaryIO) -> PictureFile:
     """libheif turns the picture by itself, and EXIF's orientation does not count."""
-    data = file.read()
+    data = _without_metadata(file.read())
     return PictureFile(BytesIO(data), 1, coding=_coding(data))
+
+
+def _without_metadata(data: bytes) -> bytes:
+    """All items but pictures (ISO/IEC 23008-12) under a type that nobody looks for: at broken EXIF
+    and XMP Pillow gives up, and pi-heif crashes. The turn stands elsewhere."""
+    return _OTHER_ITEM.sub(rb"\1none", data)
 
 
 def _coding(data: bytes) -> tuple[int, int] | None:

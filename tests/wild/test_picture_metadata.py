@@ -8,7 +8,7 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from kolbo_demo import media
+from kolbo_demo import media, sandbox
 from kolbo_demo.magic import MediaError
 from tests.wild.pictures import (
     UNTURNED,
@@ -190,6 +190,24 @@ def test_exif_of_a_heic_does_not_count(tmp_path: Path, told: bool, broken: bool)
     if broken:
         path.write_bytes(path.read_bytes().replace(body, b"II*\0" + b"\xff" * (len(body) - 4)))
     assert_a_card(path)
+
+
+def test_broken_metadata_of_a_heic_cost_nothing(tmp_path: Path) -> None:
+    """In a process of its own: what reads them may crash."""
+    path = tmp_path / "card.heic"
+    body = exif_turned(1) + bytes(2000)
+    pillow_heif.from_pillow(card(192, 144)).save(path, quality=95, exif=body)
+    data = path.read_bytes()
+    length = next(
+        struct.pack(">I", len(body) + more)
+        for more in (0, 4, 6, 10)
+        if data.count(struct.pack(">I", len(body) + more)) == 1
+    )
+    broken = [data.replace(length, struct.pack(">I", wrong)) for wrong in (2**31, 2**24, 2, 0)]
+    for harmed in (*broken, data.replace(b"Exif", b"Ex\xfff", 1)):
+        path.write_bytes(harmed)
+        found = sandbox.inspect_source(path)
+        assert (found.width, found.height) == (192, 144)
 
 
 @pytest.mark.parametrize("lost", [2, 10, 0.03])
