@@ -22,6 +22,12 @@ _EXIF = b"Exif\0\0"
 _MAX_PROFILE_BYTES = 8 * 1024**2
 _MAX_PAGES = 64
 
+_JPEG_MARKERS = frozenset(
+    bytes([marker])
+    for marker in (0xC0, 0xC1, 0xC2, 0xC4, 0xC9, 0xCA, 0xCC, 0xDB, 0xDD, *range(0xE0, 0xFF))
+)
+"""Before the first scan. Not those of lossless and hierarchical frames: where one is to be decoded
+smaller, Pillow and libjpeg-turbo write beyond their memory."""
 _PNG_PICTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _PNG_FACTS = (b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf")
 _PNG_TRANSPARENCY = {0: (2,), 2: (6,), 3: tuple(range(1, 257))}
@@ -93,13 +99,10 @@ def _jpeg(file: BinaryIO) -> PictureFile:
             pass
         head = byte + file.read(2)
         length = int.from_bytes(head[1:])
-        if (
-            file.tell() < start + 4
-            or not b"\xc0" <= byte <= b"\xfe"
-            or b"\xd0" <= byte <= b"\xda"
-            or length < 2
-        ):
+        if byte == b"\xda":
             break
+        if file.tell() < start + 4 or byte not in _JPEG_MARKERS or length < 2:
+            raise struct.error
         body = file.read(length - 2)
         if byte == b"\xe1" and body.startswith(_EXIF):
             turned = turned or orientation_of(body)
