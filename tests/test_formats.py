@@ -23,6 +23,7 @@ def test_the_pictures_are_those_of_the_code() -> None:
     assert f"Taken: {', '.join(picture._FORMATS)}." in ONE_LINE
     assert f"at most {picture.MAX_PIXELS // 10**6} megapixels" in ONE_LINE
     assert f"baseline JPEG {picture.MAX_DRAFT_PIXELS // 10**6}" in ONE_LINE
+    assert f"a WebP {picture.MAX_WEBP_PIXELS // 10**6} " in ONE_LINE
 
 
 def test_what_is_refused_is_named() -> None:
