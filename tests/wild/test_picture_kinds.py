@@ -110,11 +110,12 @@ def test_what_is_not_taken_is_refused_by_its_name(tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize("frame", [0xC3, 0xC5, 0xC7, 0xCB, 0xCF], ids=hex)
 @pytest.mark.parametrize("before", [b"", b"\xff\x01", b"\xff\xd0", b"\0\0"], ids=bytes.hex)
 def test_lossless_and_hierarchical_jpegs_reach_no_decoder(
-    tmp_path: Path, frame: int, before: bytes
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: int, before: bytes
 ) -> None:
     """It would write beyond its memory."""
     data = saved(card(), "JPEG")
     path = tmp_path / "card.jpg"
     path.write_bytes(data.replace(b"\xff\xc0", before + bytes([0xFF, frame]), 1))
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("a decoder was reached"))
     with pytest.raises(MediaError, match="not supported"):
         media.inspect_source(path)
