@@ -20,7 +20,6 @@ _ORIENTATION = 0x0112
 """EXIF's tag for the way the camera was held."""
 _EXIF = b"Exif\0\0"
 _MAX_PROFILE_BYTES = 8 * 1024**2
-_MAX_PAGES = 64
 
 _JPEG_MARKERS = frozenset(
     bytes([marker])

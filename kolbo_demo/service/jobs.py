@@ -239,8 +239,8 @@ class Jobs:
             if self.shared or self.resting or any(self.load()):
                 return
             self.resting = True
-            for queue in (running.GENERATIONS, turns.NEXT, FETCHES, LINKS):
-                DBOS.delete_queue(queue)
+            for queue in DBOS.list_queues():
+                DBOS.delete_queue(queue.name)
 
     @staticmethod
     def _register(queue: str, most: int, seconds: float, of_one: int | None = None) -> None:
