@@ -1,8 +1,8 @@
-"""What one call of the command line costs, beside the engine alone on the same files.
+"""The cost of one call of the command line, beside that of the engine alone on the same files.
 
 Wall and processor seconds of `generate --local` with all the processes that it starts, for one and
-eight seconds of speech on a portrait of 512x512; the floor is the engine's render in this process,
-which has it loaded. Both take turns, since machines are noisy; the least of each is told.
+eight seconds of speech on a portrait of 512x512. The floor is the same render in this process, with
+the engine loaded. The two alternate, since machines are noisy; the minimum of each is reported.
 """
 
 import resource

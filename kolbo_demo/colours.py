@@ -72,7 +72,7 @@ class Colours(NamedTuple):
 
     @classmethod
     def of(cls, frame: VideoFrame) -> "Colours":
-        """What a frame's tags say, without what no picture can mean."""
+        """The tags of a frame; impossible values count as untagged."""
         kind = frame.format
         return _meant(
             _RGB if kind.is_rgb else int(frame.colorspace),
@@ -295,7 +295,8 @@ def _from_hlg(signal: Floats) -> Floats:
 
 
 def _displayed(scene: Floats) -> Floats:
-    """What a display of HLG makes of light of the scene; 1 is diffuse white."""
+    """Light of an HLG display, from light of the scene (the OOTF of BT.2100); 1 is diffuse
+    white."""
     luminance = np.maximum(scene @ [0.2627, 0.6780, 0.0593], 1e-9)[:, None]
     return _HLG_PEAK / _DIFFUSE_WHITE * luminance**0.2 * scene
 

@@ -203,8 +203,8 @@ class Result(_Reply):
     unsynced: list[Unsynced] = Field(default_factory=list)
     """What is not in step, and why; empty where all is, and where a server does not tell."""
     notes: list[str] = Field(default_factory=list)
-    """What was changed of the source's colours, and which sound of a recording is its voice, in
-    short: "HDR was tone-mapped to SDR". The local service tells of it."""
+    """Changes to the source's colours, and the track or channel used as the voice, such as "HDR was
+    tone-mapped to SDR". Set by the local service only."""
     visible_mark: bool = False
     """Whether the picture itself says that it is AI-generated. The local service tells of it."""
 

@@ -149,8 +149,8 @@ def read_pairs(folder: Path) -> list[Row]:
 
 
 def _kind(path: Path) -> str | None:
-    """What a file of a folder is; containers of video may hold only sound, and a recording may
-    begin with what no recording begins with."""
+    """The kind of a file in a folder. Decoders decide where the first bytes do not: a container of
+    video may hold sound alone, and a recording may begin with unrelated bytes."""
     kind = magic.kind_of(path)
     if kind in ("image", "audio") or (kind is None and magic.other(path)):
         return kind

@@ -80,7 +80,7 @@ class Detector:
     ) -> list[Detection]:
         """Faces in a tile (left, top, width, height) of a picture, best first in each turn.
 
-        What of the tile is outside the picture is black.
+        The detector sees black where the tile lies outside the picture.
         """
         left, top, width, height = tile
         x0, y0 = max(left, 0), max(top, 0)

@@ -203,7 +203,8 @@ class FaceFinder:
         return None
 
     def _detected(self, rgb: Pixels, face: Face) -> Detection | None:
-        """What the detector sees where landmarks are, with the face upright and in its turns."""
+        """The best detection at a face's landmarks, in a crop with the face upright and in its
+        quarter turns."""
         region = _Region.around(face.points, SURROUNDED)
         to_crop = region.to_crop()
         crop = _crop(rgb, region)

@@ -40,7 +40,7 @@ class Rendered:
     unsynced: tuple[Unsynced, ...]
     """Frames passed through unchanged, and why."""
     notes: tuple[str, ...] = ()
-    """What of the source is not shown as its file has it."""
+    """Changes to the source's colours, and the track or channel used as the voice."""
 
     @property
     def skipped(self) -> int:

@@ -116,7 +116,7 @@ class Plan:
     matrix: int = int(Colorspace.ITU709)
     """How luma and colours are mixed in the result."""
     notes: tuple[str, ...] = ()
-    """What of the source is not shown as its file has it."""
+    """Changes to the source's colours, and the track or channel used as the voice."""
     mark: bool = False
     """Whether every frame says that it is AI-generated."""
 

@@ -68,7 +68,7 @@ class Clip:
             raise MediaError(UNREADABLE)
         check_colours(first)
         self.notes = tuple(_notes(first))
-        """What is not shown as the file has it."""
+        """Changes to its colours."""
         self._orientation = Orientation.of(first)
         self._frame_bytes = sum(plane.buffer_size for plane in first.planes)
         width, height = self._orientation.size(*self._stored)

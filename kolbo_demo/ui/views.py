@@ -124,8 +124,8 @@ def done(
     unsynced: Sequence[Unsynced] = (),
     notes: Sequence[str] = (),
 ) -> str:
-    """The video is there. `unsynced` are its parts whose lips were left as they were, `notes` tell
-    what was changed of the source's colours."""
+    """The video is there. `unsynced` are its parts whose lips were left as they were, `notes` are
+    those of the result."""
     changed = [noted(text) for text in notes]
     facts = _facts(generation_id, COMPLETED, elapsed, changed)
     return _status("done", say("status.ready"), facts + _unsynced(unsynced))
