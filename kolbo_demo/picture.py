@@ -42,7 +42,7 @@ _MISSING = 128
 
 BROKEN = (
     "The picture is damaged or cut short, or its kind is not supported: open it in a photo "
-    "program, save it as JPEG or PNG and choose the new copy."
+    "program, save it again as JPEG or PNG and choose the new copy."
 )
 # What Pillow's readers are known to raise on damaged files.
 _PILLOW_ERRORS = (
