@@ -127,6 +127,12 @@ class Scripted(ThreadingHTTPServer):
         method, path = what.split(" ")
         return sum(s.method == method and s.path.startswith(f"/api{path}") for s in self.seen)
 
+    def wait_for(self, what: str) -> None:
+        """Until a request `METHOD /path...` has come: a caller may give up before it is read."""
+        deadline = time.monotonic() + 30
+        while not self.count(what) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
     def completed(self, **result: Any) -> dict[str, Any]:
         """A completed status whose video this server has."""
         self.script.setdefault("GET /files/result.mp4", [Reply(body=VIDEO)])
@@ -258,6 +264,9 @@ def server() -> Iterator[Scripted]:
         yield scripted
 
 
+_SHORT_PAUSES = Retry(first=0.01, longest=0.04, longest_asked=0.3)
+
+
 @pytest.fixture
 def client(server: Scripted) -> KolboClient:
     """A client of the scripted server."""
@@ -266,13 +275,15 @@ def client(server: Scripted) -> KolboClient:
 
 @pytest.fixture
 def quick(server: Scripted) -> KolboClient:
-    """The same with short pauses and short patience, for tests with many faults."""
-    return KolboClient(
-        KEY,
-        server.base_url,
-        retry=Retry(first=0.01, longest=0.04, longest_asked=0.3),
-        timeouts=Timeouts(connect=0.5, read=0.5, start=0.5, upload=0.5, download=20),
-    )
+    """The same with short pauses, for tests with many faults."""
+    return KolboClient(KEY, server.base_url, retry=_SHORT_PAUSES)
+
+
+@pytest.fixture
+def impatient(server: Scripted) -> KolboClient:
+    """The same with short patience too, for tests in which the server hangs."""
+    timeouts = Timeouts(connect=5, read=0.5, start=0.5, upload=0.5, download=20)
+    return KolboClient(KEY, server.base_url, retry=_SHORT_PAUSES, timeouts=timeouts)
 
 
 @pytest.fixture(scope="session")

@@ -289,6 +289,11 @@ class GradioGate:
         self._heard[session] = self._heard.get(session, 0) + 1
         try:
             await self._app(scope, receive, send)
+        except RuntimeError as error:
+            # Gradio tells a page that its session is gone, and then raises into the open stream.
+            if not isinstance(error.__cause__, HTTPException):
+                raise
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._heard[session] -= 1
             if not self._heard[session]:

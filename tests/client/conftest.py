@@ -1,6 +1,7 @@
 from tests.scripted import (  # noqa: F401 - fixtures
     client,
     clip,
+    impatient,
     media_dir,
     no_settings,
     portrait,

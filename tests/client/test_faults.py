@@ -172,11 +172,12 @@ def test_a_start_that_may_have_been_accepted_is_sent_once(
 
 @pytest.mark.parametrize("upload", [False, True])
 def test_a_start_without_an_answer_in_time(
-    server: Scripted, quick: KolboClient, portrait: Path, speech: Path, upload: bool
+    server: Scripted, impatient: KolboClient, portrait: Path, speech: Path, upload: bool
 ) -> None:
     server.on("POST /v1/generate/lipsync", Reply(hang=2))
     with pytest.raises(MaybeAcceptedError, match=r"did not answer in time.*check your history"):
-        quick.lipsync(*((portrait, speech) if upload else (LINK, VOICE)))
+        impatient.lipsync(*((portrait, speech) if upload else (LINK, VOICE)))
+    server.wait_for("POST /v1/generate")
     time.sleep(0.2)  # longer than the first pause of this policy
     assert server.count("POST /v1/generate") == 1
 
@@ -195,12 +196,15 @@ UNSENT = {
 
 @pytest.mark.parametrize("fault", UNSENT)
 def test_an_upload_that_breaks_off_started_nothing(
-    server: Scripted, quick: KolboClient, portrait: Path, tmp_path: Path, fault: str
-) -> None:
+    server: Scripted, quick: KolboClient, impatient: KolboClient, portrait: Path, tmp_path: Path,
+    fault: str,
+) -> None:  # fmt: skip
     reply, kind, message = UNSENT[fault]
     server.on("POST /v1/generate/lipsync", reply)
+    client = impatient if reply.hang else quick
     with pytest.raises(kind, match=message):
-        quick.lipsync(portrait, sparse_wav(tmp_path / "long.wav", 30))
+        client.lipsync(portrait, sparse_wav(tmp_path / "long.wav", 30))
+    server.wait_for("POST /v1/generate")
     time.sleep(0.2)  # longer than the first pause of this policy
     assert server.count("POST /v1/generate") == 1
 

@@ -40,10 +40,11 @@ TRANSIENT: dict[str, Reply] = {
 
 @pytest.mark.parametrize("fault", TRANSIENT)
 def test_a_fault_does_not_end_the_watching(
-    server: Scripted, quick: KolboClient, fault: str
+    server: Scripted, quick: KolboClient, impatient: KolboClient, fault: str
 ) -> None:
     server.on_status(running(5), TRANSIENT[fault], server.completed())
-    seen = [status.state for status in quick.generation("lip_1", 0.2).events(20)]
+    client = impatient if TRANSIENT[fault].hang else quick
+    seen = [status.state for status in client.generation("lip_1", 0.2).events(20)]
     assert seen == ["processing", "completed"]
     assert len(server.seen) == 3
 

@@ -59,8 +59,11 @@ HITCHES = {
 
 
 @pytest.mark.parametrize("hitch", HITCHES)
-def test_a_hitch_passes(server: Scripted, quick: KolboClient, tmp_path: Path, hitch: str) -> None:
-    path = save(server, quick, tmp_path, HITCHES[hitch], Reply(body=VIDEO))
+def test_a_hitch_passes(
+    server: Scripted, quick: KolboClient, impatient: KolboClient, tmp_path: Path, hitch: str
+) -> None:
+    client = impatient if HITCHES[hitch].hang else quick
+    path = save(server, client, tmp_path, HITCHES[hitch], Reply(body=VIDEO))
     assert path.read_bytes() == VIDEO
     assert list(tmp_path.iterdir()) == [path]
     assert len(asked(server)) == 2
@@ -68,10 +71,11 @@ def test_a_hitch_passes(server: Scripted, quick: KolboClient, tmp_path: Path, hi
 
 @pytest.mark.parametrize("hitch", HITCHES)
 def test_a_hitch_that_stays_leaves_nothing(
-    server: Scripted, quick: KolboClient, tmp_path: Path, hitch: str
+    server: Scripted, quick: KolboClient, impatient: KolboClient, tmp_path: Path, hitch: str
 ) -> None:
+    client = impatient if HITCHES[hitch].hang else quick
     with pytest.raises(DownloadError, match="could not be downloaded"):
-        save(server, quick, tmp_path, HITCHES[hitch])
+        save(server, client, tmp_path, HITCHES[hitch])
     assert list(tmp_path.iterdir()) == []
     assert 5 <= len(asked(server)) <= 6
 

@@ -280,6 +280,13 @@ def test_events_that_fail_do_not_fill_the_log(tmp_path: Path) -> None:
     assert len(log) < 20_000
 
 
+def test_listening_to_a_session_that_is_gone_is_no_error(tmp_path: Path) -> None:
+    with serve(tmp_path) as site:  # which fails where the log shows an error
+        address = f"{site.url}{gradio_gate.EVENTS}?session_hash=gone"
+        with requests.get(address, timeout=10) as stream:
+            assert 'session_not_found":true' in stream.text
+
+
 def post(site: Site, path: str, body: Any, visitor: str) -> requests.Response:
     headers = {"X-Forwarded-For": visitor}
     return requests.post(f"{site.url}{path}", json=body, headers=headers, timeout=60)
