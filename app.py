@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from kolbo_demo import logs, private_folder, ui
 from kolbo_demo.service.app import create_app
-from kolbo_demo.service.site import Site
+from kolbo_demo.service.hostnames import Site
 from kolbo_demo.settings import Settings, problem
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from kolbo_demo.client.client import KolboClient
-from kolbo_demo.engine.video import Clip, Writer, load_voice
+from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
 from kolbo_demo.service.app import serving
 from kolbo_demo.settings import Settings
 

@@ -18,14 +18,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.endurance import first_progress, long_against_short
-from kolbo_demo.engine import animate, segments
-from kolbo_demo.engine.deform import Layers, MouthWarp
-from kolbo_demo.engine.encode import PieceWriter
-from kolbo_demo.engine.face import FaceFinder, track
-from kolbo_demo.engine.life import Eyelids, Sway
+from kolbo_demo.engine import compositor, render_plan
+from kolbo_demo.engine.idle_motion import Eyelids, Sway
+from kolbo_demo.engine.landmarks import FaceFinder, track
+from kolbo_demo.engine.mouth_warp import Layers, MouthWarp
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.video import Clip, Writer, load_voice
-from kolbo_demo.media import inspect_audio
+from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
+from kolbo_demo.engine.video_writer import PieceWriter
+from kolbo_demo.media.probe import inspect_audio
 
 ASSETS = Path(__file__).parents[1] / "assets"
 WORK = (
@@ -51,13 +51,13 @@ STAGES: dict[str, tuple[object, str]] = {
     "decode": (Clip, "frames_and_planes"),
     "landmarks": (FaceFinder, "_landmarks"),
     "head": (Sway, "head_map"),
-    "resampling": (animate, "sampled"),
+    "resampling": (compositor, "sampled"),
     "lids": (Eyelids, "draw"),
     "warp": (MouthWarp, "__call__"),
     "mouth": (Layers, "compose"),
-    "planes": (segments, "patched"),
+    "planes": (render_plan, "patched"),
     "encode": (PieceWriter, "write"),
-    "hearing": (segments, "hear"),
+    "hearing": (render_plan, "hear"),
 }
 """A stage's name and the function whose time on the processor, all it calls included, it is."""
 

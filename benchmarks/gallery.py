@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kolbo_demo.engine.face import FaceFinder, find_speaker
+from kolbo_demo.engine.landmarks import FaceFinder, find_speaker
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.video import Clip
-from kolbo_demo.engine.warp import Pixels
+from kolbo_demo.engine.thin_plate import Pixels
+from kolbo_demo.engine.video_reader import Clip
 
 ASSETS = Path(__file__).parents[1] / "assets"
 DOCS = Path(__file__).parents[1] / "docs"

@@ -13,14 +13,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kolbo_demo.engine.face import FaceFinder, find_speaker
-from kolbo_demo.engine.head import EYE_CORNERS_MM, RIGID, Pose
-from kolbo_demo.engine.judge import judge
-from kolbo_demo.engine.judge_picture import mouth_sharpness, watch
+from kolbo_demo.engine.head_pose import EYE_CORNERS_MM, RIGID, Pose
+from kolbo_demo.engine.landmarks import FaceFinder, find_speaker
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.video import Clip
-from kolbo_demo.engine.warp import Pixels
-from kolbo_demo.media import upright_image
+from kolbo_demo.engine.sync_eval.judge import judge
+from kolbo_demo.engine.sync_eval.lip_motion import mouth_sharpness, watch
+from kolbo_demo.engine.thin_plate import Pixels
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.media.probe import upright_image
 
 ASSETS = Path(__file__).parents[1] / "assets"
 VOICES = 4

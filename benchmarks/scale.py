@@ -22,8 +22,8 @@ from benchmarks.endurance import ASSETS, RATE, megabytes, processor_seconds, voi
 from benchmarks.engine import sized_clip
 from benchmarks.site import Postgres, Site
 from kolbo_demo.client import Generation, KolboClient
-from kolbo_demo.service.jobs import Jobs, new_id
-from kolbo_demo.service.storage import input_name
+from kolbo_demo.service.job_queue import Jobs, new_id
+from kolbo_demo.service.storage.files import input_name
 from kolbo_demo.settings import Settings
 
 SIZES = {"512x512": (512, 512), "1920x1080": (1920, 1080)}

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kolbo_demo.engine.face import Face, FaceFinder, Pixels, track
-from kolbo_demo.engine.speech import HOP, RATE, loudness
-from kolbo_demo.engine.video import Clip, Writer, load_voice
+from kolbo_demo.engine.landmarks import Face, FaceFinder, Pixels, track
+from kolbo_demo.engine.speech_features import HOP, RATE, loudness
+from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
 
 Change = Callable[[Pixels, Face], Pixels]
 LIPS = (61, 291, 0, 17)

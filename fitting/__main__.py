@@ -7,7 +7,7 @@ import numpy as np
 import typer
 
 from fitting.tracks import load
-from kolbo_demo.engine.motion import WEIGHTS
+from kolbo_demo.engine.motion_model import WEIGHTS
 
 app = typer.Typer(add_completion=False)
 

@@ -16,9 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kolbo_demo.engine.judge_measures import REACH, Floats, agreement, evidence, peak
-from kolbo_demo.engine.judge_picture import Seen, lips_of
-from kolbo_demo.engine.judge_sound import (
+from kolbo_demo.engine.sync_eval.audio_model import (
     BANDS,
     CHANNELS,
     HOP,
@@ -32,7 +30,9 @@ from kolbo_demo.engine.judge_sound import (
     hear,
     token_names,
 )
-from kolbo_demo.engine.video import load_voice
+from kolbo_demo.engine.sync_eval.lip_motion import Seen, lips_of
+from kolbo_demo.engine.sync_eval.measures import REACH, Floats, agreement, evidence, peak
+from kolbo_demo.engine.video_reader import load_voice
 
 SYMBOLS = 52
 """The recogniser's tokens with the most mass are heard; the others hardly ever occur."""

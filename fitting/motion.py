@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from fitting.figures import figures, knots
 from fitting.tracks import LEARNT, Clip, load
-from kolbo_demo.engine.recogniser import STEP
+from kolbo_demo.engine.phoneme_model import STEP
 
 KEPT = ("opening", "width", "jaw", "pout")
 """The curves that the engine gets."""

@@ -243,7 +243,7 @@ def serve(
 ) -> None:
     """Run the local service alone: Kolbo's API under http://HOST:PORT/api."""
     from kolbo_demo import logs, private_folder
-    from kolbo_demo.deadline import end_within
+    from kolbo_demo.process.exit_deadline import end_within
     from kolbo_demo.service.app import serving
     from kolbo_demo.service.errors import ServiceError
     from kolbo_demo.settings import Settings
@@ -277,7 +277,7 @@ def worker(
 ) -> None:
     """Render what pages and services on the same PostgreSQL have accepted (KOLBO_DATABASE_URL)."""
     from kolbo_demo import private_folder
-    from kolbo_demo.child import cores
+    from kolbo_demo.process.child import cores
     from kolbo_demo.service.errors import ServiceError
     from kolbo_demo.service.worker import work
     from kolbo_demo.settings import Settings
@@ -383,13 +383,14 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
     if api_key or base_url:
         raise _StopError("--local goes without a key and --base-url: drop one or the other.", 2)
     with _loading():
-        from kolbo_demo import engine, sandbox
-        from kolbo_demo.service import process
+        from kolbo_demo import engine
+        from kolbo_demo.media import sandbox
+        from kolbo_demo.service import render_pool
         from kolbo_demo.service.errors import ServiceError
 
     with ExitStack() as stack:
         # The engine loads in a process of its own while this one loads the service.
-        server = process.renderers()
+        server = render_pool.renderers()
         server.warm()
         stack.callback(server.close)
         stack.enter_context(sandbox.forked(server))
@@ -409,13 +410,13 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
 @contextmanager
 def _spoken(text: str, speed: float) -> Iterator[Path]:
     """A temporary file in which a voice says the text."""
-    from kolbo_demo.engine import EngineError, voice
-    from kolbo_demo.media import MediaError
+    from kolbo_demo.engine import EngineError, tts
+    from kolbo_demo.media.probe import MediaError
 
     with tempfile.TemporaryDirectory(prefix="kolbo-") as folder:
         path = Path(folder) / "speech.wav"
         try:
-            voice.speak(text, path, speed)
+            tts.speak(text, path, speed)
         except MediaError as error:
             raise _StopError(str(error), 2) from None
         except EngineError as error:
@@ -433,9 +434,9 @@ def _run(
 ) -> None:
     """The whole way from the request, which `start` sends, to the saved file. An interruption
     cancels the generation. `eager` is that of `Generation.events`."""
-    from kolbo_demo.media import MediaError
+    from kolbo_demo.generation import save
+    from kolbo_demo.media.probe import MediaError
     from kolbo_demo.preflight import Analyst
-    from kolbo_demo.save import save
 
     analyst = Analyst()
     generation: Generation | None = None
@@ -496,8 +497,8 @@ def _cancelled(generation: "Generation", finished: bool) -> str:
 
 
 def _check_speed(speed: float, say: str | None) -> None:
-    from kolbo_demo.engine.voice import check_speed
-    from kolbo_demo.media import MediaError
+    from kolbo_demo.engine.tts import check_speed
+    from kolbo_demo.media.probe import MediaError
 
     if say is None:
         raise _StopError("--speed goes with --say: a recording has its own.", 2)

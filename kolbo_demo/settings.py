@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from kolbo_demo.address import is_loopback
+from kolbo_demo.ip_policy import is_loopback
 
 CLOUD_URL = "https://api.kolbo.ai/api"
 _PREFIX = re.compile(r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kolbo_demo.service.app import LocalService, serving
-from kolbo_demo.service.limits import Limits
+from kolbo_demo.service.rate_limit import Limits
 from kolbo_demo.settings import Settings
 
 LONGEST = (

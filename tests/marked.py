@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from kolbo_demo.engine.mark import Mark
+from kolbo_demo.engine.watermark import Mark
 
 
 def is_marked(picture: Image.Image) -> bool:

@@ -20,7 +20,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 from PIL import Image
 
-from kolbo_demo.engine.sound import load_voice
+from kolbo_demo.engine.audio_io import load_voice
 
 ASSETS = Path(__file__).parent.parent / "assets"
 PORTRAIT = ASSETS / "portrait.jpg"

@@ -23,7 +23,7 @@ from PIL import Image
 
 from kolbo_demo.client import ApiError, GenerationFailedError, InputError, KolboClient, KolboError
 from kolbo_demo.contract import PROCESSING
-from kolbo_demo.engine.sound import load_voice
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.service.app import LocalService
 from tests import samples, scripted
 from tests.engine.lips import lips

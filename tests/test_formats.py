@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from kolbo_demo import container, magic, picture
+from kolbo_demo.media import demux, picture, sniff
 
 TEXT = (Path(__file__).parents[1] / "docs" / "formats.md").read_text("utf-8")
 ONE_LINE = " ".join(TEXT.split())
@@ -14,9 +14,9 @@ def _listed(after: str) -> list[str]:
 
 
 def test_the_demuxers_and_decoders_are_those_of_the_code() -> None:
-    assert _listed("calls its demuxers:") == container.FORMATS.split(",")
+    assert _listed("calls its demuxers:") == demux.FORMATS.split(",")
     of_clips, of_voices = _listed("calls its decoders:"), _listed("with the decoders")
-    assert of_clips + of_voices == container.CODECS.split(",")
+    assert of_clips + of_voices == demux.CODECS.split(",")
 
 
 def test_the_pictures_are_those_of_the_code() -> None:
@@ -27,7 +27,7 @@ def test_the_pictures_are_those_of_the_code() -> None:
 
 
 def test_what_is_refused_is_named() -> None:
-    for name, message in magic.REFUSED_PICTURES.items():
+    for name, message in sniff.REFUSED_PICTURES.items():
         assert f"| {name} | {message} |" in TEXT
-    for _, what in magic._OTHERS:
+    for _, what in sniff._OTHERS:
         assert f"- {what}\n" in TEXT

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from kolbo_demo import media
-from kolbo_demo.media import MediaError
+from kolbo_demo.media import probe
+from kolbo_demo.media.probe import MediaError
 from tests import samples
 
 SOURCES = [
@@ -26,39 +26,39 @@ RECORDINGS = ["v.wav", "v.mp3", "v.m4a", "v.flac", "v.ogg", "v.aac", "v.aiff", "
 @pytest.mark.parametrize(("name", "kind", "form"), SOURCES)
 def test_video_is_measured(tmp_path, name, kind, form):
     path = samples.video(tmp_path / name, 10, sound=0.4)
-    found = media.inspect_source(path)
+    found = probe.inspect_source(path)
     assert (found.kind, found.format, found.width, found.height) == (kind, form, 160, 120)
     assert found.fps == 25
     assert found.duration == pytest.approx(0.4)
     assert found.has_audio
     assert found.bytes == path.stat().st_size
-    assert media.kind_of(path) == kind
+    assert probe.kind_of(path) == kind
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp", "tiff", "avif"])
 def test_picture_is_measured(tmp_path, suffix):
     path = samples.portrait(tmp_path / f"p.{suffix}")
-    found = media.inspect_source(path)
+    found = probe.inspect_source(path)
     assert (found.kind, found.width, found.height) == ("image", 512, 512)
     assert found.duration is None
     assert not found.has_audio
-    assert media.kind_of(path) == "image"
+    assert probe.kind_of(path) == "image"
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_recording_is_measured(tmp_path, name):
     codec = "libopus" if name == "v.webm" else ""
     path = samples.recording(tmp_path / name, 1.0, codec=codec)
-    found = media.inspect_audio(path)
+    found = probe.inspect_audio(path)
     assert (found.kind, found.format) == ("audio", Path(name).suffix[1:])
     assert found.duration == pytest.approx(1.0, abs=0.08)
     assert found.has_audio
-    assert media.kind_of(path) == "audio"
+    assert probe.kind_of(path) == "audio"
 
 
 def test_sound_of_a_video_is_a_voice(tmp_path):
     path = samples.video(tmp_path / "clip.mp4", sound=0.4)
-    assert media.inspect_audio(path).duration == pytest.approx(0.4, abs=0.03)
+    assert probe.inspect_audio(path).duration == pytest.approx(0.4, abs=0.03)
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,16 @@ def test_sound_of_a_video_is_a_voice(tmp_path):
     [(samples.silent_wav, 1.0), (samples.short_wav, 0.05), (samples.long_wav, 600.0)],
 )
 def test_silent_short_and_long_sound_is_measured_not_refused(tmp_path, make, seconds):
-    assert media.inspect_audio(make(tmp_path / "v.wav")).duration == pytest.approx(seconds)
+    assert probe.inspect_audio(make(tmp_path / "v.wav")).duration == pytest.approx(seconds)
 
 
 def test_length_is_what_can_be_read_not_what_the_header_says(tmp_path):
     clip = samples.truncated_faststart_mp4(tmp_path / "clip.mp4")
-    found = media.inspect_source(clip)
+    found = probe.inspect_source(clip)
     assert found.duration is not None
     assert 0.4 < found.duration < 1.8
     voice = samples.cut(tmp_path / "v.wav", samples.SPEECH, 0.5)
-    assert media.inspect_audio(voice).duration == pytest.approx(5.79775 / 2, abs=0.05)
+    assert probe.inspect_audio(voice).duration == pytest.approx(5.79775 / 2, abs=0.05)
 
 
 def _missing(path: Path) -> Path:
@@ -109,7 +109,7 @@ BAD_SOURCES = [
 def test_bad_source_gets_one_sentence(tmp_path, name, make, says):
     path = make(tmp_path / name)
     with pytest.raises(MediaError, match=says) as raised:
-        media.inspect_source(path)
+        probe.inspect_source(path)
     _is_a_sentence(raised.value, tmp_path)
 
 
@@ -132,7 +132,7 @@ BAD_VOICES = [
 def test_bad_voice_gets_one_sentence(tmp_path, name, make, says):
     path = make(tmp_path / name)
     with pytest.raises(MediaError, match=says) as raised:
-        media.inspect_audio(path)
+        probe.inspect_audio(path)
     _is_a_sentence(raised.value, tmp_path)
 
 
@@ -149,7 +149,7 @@ def test_huge_picture_is_refused_undecoded(tmp_path):
     path = samples.blank_png(tmp_path / "big.png", 12000, 9500)  # under Pillow's own limit
     path.write_bytes(path.read_bytes()[:2000])  # had it been decoded, it would be called damaged
     with pytest.raises(MediaError, match="12000x9500 pixels"):
-        media.upright_image(path)
+        probe.upright_image(path)
 
 
 def test_a_large_picture_is_looked_at_in_little_memory(tmp_path):
@@ -166,31 +166,31 @@ def test_a_large_picture_is_looked_at_in_little_memory(tmp_path):
     )  # fmt: skip
     assert int(ran.stdout) < 16 * 1024, "kilobytes"
     with pytest.raises(MediaError, match="damaged or cut short"):
-        media.inspect_source(samples.cut(tmp_path / "cut.png", path))
+        probe.inspect_source(samples.cut(tmp_path / "cut.png", path))
 
 
 def test_truncated_mp3_is_used_as_far_as_it_goes(tmp_path):
     path = samples.truncated_mp3(tmp_path / "v.mp3")
-    assert media.inspect_audio(path).duration == pytest.approx(0.55, abs=0.1)
+    assert probe.inspect_audio(path).duration == pytest.approx(0.55, abs=0.1)
 
 
 @pytest.mark.parametrize("name", samples.ODD_NAMES)
 def test_odd_names_work(tmp_path, name):
     picture = samples.portrait(tmp_path / name)
-    assert media.inspect_source(picture).width == 512
+    assert probe.inspect_source(picture).width == 512
     clip = samples.video(tmp_path / "plain.mp4").rename(tmp_path / f"{name}.mp4")
-    assert media.inspect_source(clip).width == 160
-    assert samples.number_on(np.asarray(media.first_frame(clip))) == 0
+    assert probe.inspect_source(clip).width == 160
+    assert samples.number_on(np.asarray(probe.first_frame(clip))) == 0
     voice = samples.silent_wav(tmp_path / f"{name}.wav")
-    assert media.inspect_audio(voice).duration == 1
+    assert probe.inspect_audio(voice).duration == 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotation_is_honoured(tmp_path, orientation):
     path = samples.exif_rotated(tmp_path / "p.jpg", orientation)
-    found = media.inspect_source(path)
+    found = probe.inspect_source(path)
     assert (found.width, found.height) == (160, 120)
-    rgb = np.asarray(media.upright_image(path))
+    rgb = np.asarray(probe.upright_image(path))
     assert rgb.shape == (120, 160, 3)
     assert samples.corners_of(rgb) == samples.UPRIGHT
     assert samples.number_on(rgb) == 9
@@ -199,19 +199,19 @@ def test_exif_rotation_is_honoured(tmp_path, orientation):
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
 def test_animation_shows_its_first_frame(tmp_path, suffix):
     path = samples.animated(tmp_path / f"a.{suffix}")
-    assert media.inspect_source(path).kind == "image"
-    assert samples.number_on(np.asarray(media.upright_image(path))) == 5
+    assert probe.inspect_source(path).kind == "image"
+    assert samples.number_on(np.asarray(probe.upright_image(path))) == 5
 
 
 def test_cmyk_keeps_its_colours(tmp_path):
-    rgb = np.asarray(media.upright_image(samples.cmyk_jpeg(tmp_path / "p.jpg")))
+    rgb = np.asarray(probe.upright_image(samples.cmyk_jpeg(tmp_path / "p.jpg")))
     assert samples.corners_of(rgb) == samples.UPRIGHT
 
 
 @pytest.mark.parametrize("make", [samples.rgb16_png, samples.grey16_png])
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path, make):
     path = make(tmp_path / "p.png")
-    rgb = np.asarray(media.upright_image(path)).astype(int)
+    rgb = np.asarray(probe.upright_image(path)).astype(int)
     if make is samples.rgb16_png:
         assert np.abs(rgb - samples.card(0)).max() <= 1
     else:
@@ -220,7 +220,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, make):
 
 
 def test_float_picture_is_scaled(tmp_path):
-    rgb = np.asarray(media.upright_image(samples.float_tiff(tmp_path / "p.tif")))
+    rgb = np.asarray(probe.upright_image(samples.float_tiff(tmp_path / "p.tif")))
     assert rgb[0, 0].max() == 0
     assert rgb[0, -1].min() == 255
     assert abs(int(rgb[0, 32, 0]) - 129) <= 1
@@ -228,7 +228,7 @@ def test_float_picture_is_scaled(tmp_path):
 
 @pytest.mark.parametrize("make", [samples.alpha_png, samples.palette_gif])
 def test_transparent_becomes_white(tmp_path, make):
-    image = media.upright_image(make(tmp_path / f"p.{make.__name__[-3:]}"))
+    image = probe.upright_image(make(tmp_path / f"p.{make.__name__[-3:]}"))
     assert image.mode == "RGB"
     assert image.getpixel((2, 2)) == (255, 255, 255)
     assert image.getpixel((32, 32)) == samples.RED
@@ -238,44 +238,44 @@ def test_colour_profile_is_applied(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     path = tmp_path / "p.png"
     Image.fromarray(samples.card(0)).save(path, icc_profile=profile)
-    assert samples.corners_of(np.asarray(media.upright_image(path))) == samples.UPRIGHT
+    assert samples.corners_of(np.asarray(probe.upright_image(path))) == samples.UPRIGHT
     Image.fromarray(samples.card(0)).save(path, icc_profile=b"no profile at all" * 20)
-    assert np.array_equal(np.asarray(media.upright_image(path)), samples.card(0))
+    assert np.array_equal(np.asarray(probe.upright_image(path)), samples.card(0))
 
 
 def test_first_frame_is_upright_and_on_time(tmp_path):
     path = samples.video(tmp_path / "clip.mp4", 25, turn=90)
-    found = media.inspect_source(path)
+    found = probe.inspect_source(path)
     assert (found.width, found.height) == (120, 160)
-    assert media.first_frame(path).size == (120, 160)
+    assert probe.first_frame(path).size == (120, 160)
     flat = samples.video(tmp_path / "flat.mp4", 25)
     for at, number in ((0.0, 0), (0.52, 13), (99.0, 24), (-1.0, 0)):
-        assert samples.number_on(np.asarray(media.first_frame(flat, at))) == number
+        assert samples.number_on(np.asarray(probe.first_frame(flat, at))) == number
 
 
 def test_a_browsers_recording_without_duration_is_seen(tmp_path):
     path = samples.video(tmp_path / "c.webm", 50, codec="libvpx", container_options={"live": "1"})
-    assert media.inspect_source(path).duration == pytest.approx(2.0)
-    assert samples.number_on(np.asarray(media.first_frame(path, 1.0))) == 25
+    assert probe.inspect_source(path).duration == pytest.approx(2.0)
+    assert samples.number_on(np.asarray(probe.first_frame(path, 1.0))) == 25
 
 
 def test_first_frame_has_square_pixels(tmp_path):
     path = samples.video(tmp_path / "clip.mp4", aspect=Fraction(2))
-    assert media.first_frame(path).size == (320, 120)
-    assert media.inspect_source(path).width == 320
+    assert probe.first_frame(path).size == (320, 120)
+    assert probe.inspect_source(path).width == 320
 
 
 def test_first_frame_of_a_picture_is_the_picture(tmp_path):
     path = samples.exif_rotated(tmp_path / "p.jpg", 6)
-    assert media.first_frame(path).size == (160, 120)
+    assert probe.first_frame(path).size == (160, 120)
 
 
 def test_first_frame_of_sound_is_refused(tmp_path):
     with pytest.raises(MediaError, match="no picture"):
-        media.first_frame(samples.silent_wav(tmp_path / "v.wav"))
+        probe.first_frame(samples.silent_wav(tmp_path / "v.wav"))
 
 
 def test_cover_art_is_not_a_clip(tmp_path):
     path = samples.silent_film(tmp_path / "film.mp4")
     with pytest.raises(MediaError, match="no picture"):
-        media.first_frame(path)
+        probe.first_frame(path)

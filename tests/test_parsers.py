@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from starlette.requests import HTTPConnection
 
-from kolbo_demo import contract, magic
-from kolbo_demo.address import is_local_name, literal
+from kolbo_demo import contract
 from kolbo_demo.client import retry
-from kolbo_demo.engine.directions import Directions
+from kolbo_demo.engine.prompt import Directions
+from kolbo_demo.ip_policy import is_local_name, literal
+from kolbo_demo.media import sniff
 from kolbo_demo.service import fetch
 from kolbo_demo.service.app import LocalService
 from kolbo_demo.service.errors import JobError
@@ -186,7 +187,7 @@ def test_any_prompt(prompt: str) -> None:
 def test_any_first_bytes(tmp_path_factory, data: bytes) -> None:
     path: Path = tmp_path_factory.getbasetemp() / "bytes"
     path.write_bytes(data)
-    assert magic.kind_of(path) in (None, "image", "video", "audio")
+    assert sniff.kind_of(path) in (None, "image", "video", "audio")
 
 
 @thoroughly

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from kolbo_demo.media import inspect_audio, inspect_source
+from kolbo_demo.media.probe import inspect_audio, inspect_source
 from kolbo_demo.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from kolbo_demo.rotation import CALLER, Rotation
+from kolbo_demo.fair_lock import CALLER, Rotation
 
 
 def until(done: Callable[[], bool]) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kolbo_demo import sandbox
-from kolbo_demo.media import Media, MediaError
+from kolbo_demo.media import sandbox
+from kolbo_demo.media.probe import Media, MediaError
 from tests import hostile, samples, scripted
 from tests.scripted import Scripted
 
@@ -49,7 +49,9 @@ def children(parent: int) -> dict[int, bytes]:
 def looker() -> int:
     """The child that looks at files for this process."""
     sandbox.inspect_source(samples.PORTRAIT)
-    [pid] = [pid for pid, told in children(os.getpid()).items() if b"kolbo_demo.sandbox" in told]
+    [pid] = [
+        pid for pid, told in children(os.getpid()).items() if b"kolbo_demo.media.sandbox" in told
+    ]
     return pid
 
 
@@ -295,6 +297,6 @@ def test_a_loaded_fork_server_looks_too(tmp_path: Path):
     assert done.stdout.splitlines() == [
         "512",
         "(80, 60)",
-        "kolbo_demo.service.renderer",
+        "kolbo_demo.service.render_worker",
         "The file is a picture: choose a recording for the voice.",
     ], done.stderr

@@ -5,7 +5,7 @@
 ...     print(line.row.number, line.state)
 """
 
-from kolbo_demo.batch.rows import (
+from kolbo_demo.batch.manifest import (
     Find,
     Row,
     check,
@@ -15,8 +15,8 @@ from kolbo_demo.batch.rows import (
     read_csv,
     read_pairs,
 )
-from kolbo_demo.batch.run import Batch
-from kolbo_demo.batch.store import Line, Store
+from kolbo_demo.batch.runner import Batch
+from kolbo_demo.batch.state import Line, Store
 
 __all__ = [
     "Batch",

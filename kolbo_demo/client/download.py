@@ -15,12 +15,12 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 
-from kolbo_demo import magic
-from kolbo_demo.address import is_private_host
-from kolbo_demo.client.answers import Silence
 from kolbo_demo.client.errors import DownloadError, InputError
+from kolbo_demo.client.responses import Silence
 from kolbo_demo.client.retry import Retry, retry_after
 from kolbo_demo.client.session import PrivateAddressError, Timeouts, bare_session
+from kolbo_demo.ip_policy import is_private_host
+from kolbo_demo.media import sniff
 
 MAX_REDIRECTS = 5
 _PIECE = 1 << 18
@@ -96,7 +96,7 @@ class Download:
                 if hitch is None:
                     file.flush()
                     os.fsync(file.fileno())
-                    if self._framed or not magic.cut_short(to):
+                    if self._framed or not sniff.cut_short(to):
                         return
                     hitch = self._afresh("it stops before its end")
                 fruitless = 0 if self._furthest > before else fruitless + 1

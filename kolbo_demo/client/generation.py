@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kolbo_demo import magic
 from kolbo_demo.client.download import Download, check_target
 from kolbo_demo.client.errors import (
     ApiError,
@@ -28,6 +27,7 @@ from kolbo_demo.contract import (
     StartReply,
     Status,
 )
+from kolbo_demo.media import sniff
 
 WAIT_SECONDS = 3600.0
 """How long to wait where nobody says: nothing waits for ever."""
@@ -169,7 +169,7 @@ class Generation:
         part = path.with_name(f".{uuid.uuid4().hex}.part")
         try:
             self._download(status.result.urls[0], on_progress).into(part)
-            if magic.kind_of(part) != "video":
+            if sniff.kind_of(part) != "video":
                 raise DownloadError(
                     "What came from the result's link is not a video. Try again later."
                 )

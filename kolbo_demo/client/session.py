@@ -18,7 +18,7 @@ from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from kolbo_demo.address import is_elsewhere, literal
+from kolbo_demo.ip_policy import is_elsewhere, literal
 
 _BLOCK = 1 << 16
 """Bytes of one piece of an upload, 4 times urllib3's: a third less time a byte. All of it must go

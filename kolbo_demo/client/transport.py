@@ -12,7 +12,6 @@ import requests
 import urllib3
 from pydantic import SecretStr
 
-from kolbo_demo.client.answers import Answer, Doc, Silence
 from kolbo_demo.client.errors import (
     ApiError,
     AuthError,
@@ -21,6 +20,7 @@ from kolbo_demo.client.errors import (
     MaybeAcceptedError,
     UnreachableError,
 )
+from kolbo_demo.client.responses import Answer, Doc, Silence
 from kolbo_demo.client.retry import Retry
 from kolbo_demo.client.session import KeyAuth, Timeouts, bare_session
 

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 from urllib3.fields import RequestField
 
-from kolbo_demo import sandbox
 from kolbo_demo.client.errors import InputError
 from kolbo_demo.client.session import Timeouts
 from kolbo_demo.client.transport import Body
 from kolbo_demo.contract import LipsyncRequest
-from kolbo_demo.magic import Media, MediaError
+from kolbo_demo.media import sandbox
+from kolbo_demo.media.sniff import Media, MediaError
 
 _MIME = {
     "jpeg": "image/jpeg",

@@ -6,8 +6,7 @@ while those of eyes and nose hold, and those of a mouth that is seen hold as wel
 
 import numpy as np
 
-from kolbo_demo.engine.face import Face, FaceFinder, Pixels
-from kolbo_demo.engine.head import (
+from kolbo_demo.engine.head_pose import (
     LOWER_INNER,
     LOWER_OUTER,
     RIGID,
@@ -16,6 +15,7 @@ from kolbo_demo.engine.head import (
     Array,
     Pose,
 )
+from kolbo_demo.engine.landmarks import Face, FaceFinder, Pixels
 
 NOT_VISIBLE = (
     "The mouth is not visible in the {what}. Use one that shows the lips with nothing before them, "

@@ -6,10 +6,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kolbo_demo.child import cores
-from kolbo_demo.engine.directions import AS_PEOPLE_DO, Directions
-from kolbo_demo.engine.memory import release
-from kolbo_demo.engine.segments import (
+from kolbo_demo.engine.prompt import AS_PEOPLE_DO, Directions
+from kolbo_demo.engine.render_plan import (
     STILL_PIXELS,
     IsCancelled,
     OnProgress,
@@ -21,8 +19,10 @@ from kolbo_demo.engine.segments import (
     render_segment,
     segments_in,
 )
-from kolbo_demo.engine.workers import Workers
-from kolbo_demo.media import MediaError, inspect_audio, inspect_source
+from kolbo_demo.engine.segment_pool import Workers
+from kolbo_demo.media.probe import MediaError, inspect_audio, inspect_source
+from kolbo_demo.process.child import cores
+from kolbo_demo.process.free_memory import release
 
 PIXELS_AT_ONCE = 4096 * 2304
 """Of the frames that all workers have in hand: a 4K render takes more than a gigabyte."""

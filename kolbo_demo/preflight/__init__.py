@@ -4,7 +4,7 @@ Files are hostile, so they are opened in a child process (`analyst.py` asks, `wo
 Nothing here renders: faces and sounds are found with the same parts that the engine uses.
 """
 
-from kolbo_demo.preflight.analyst import Analyst, StoppedError
-from kolbo_demo.preflight.reports import Face, Picture, Source, Stretch, Voice
+from kolbo_demo.preflight.inspector import Analyst, StoppedError
+from kolbo_demo.preflight.types import Face, Picture, Source, Stretch, Voice
 
 __all__ = ["Analyst", "Face", "Picture", "Source", "StoppedError", "Stretch", "Voice"]

@@ -11,22 +11,23 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kolbo_demo import forks, media
-from kolbo_demo.child import cores, parent
-from kolbo_demo.confine import confine, confine_picture, lower_priority
-from kolbo_demo.container import MediaError
-from kolbo_demo.engine.face import Face as Landmarks
-from kolbo_demo.engine.face import FaceFinder, speaker, track
-from kolbo_demo.engine.head import Pose
-from kolbo_demo.engine.mark import mark, stamp
+from kolbo_demo.engine.audio_io import load_voice
+from kolbo_demo.engine.head_pose import Pose
+from kolbo_demo.engine.landmarks import Face as Landmarks
+from kolbo_demo.engine.landmarks import FaceFinder, speaker, track
 from kolbo_demo.engine.occlusion import mouth_visible
-from kolbo_demo.engine.segments import STILL_PIXELS
-from kolbo_demo.engine.sound import load_voice
-from kolbo_demo.engine.speech import HOP, hear, loudness, threshold
-from kolbo_demo.engine.tracking import turns_at
-from kolbo_demo.engine.video import Clip
-from kolbo_demo.preflight import lengths
-from kolbo_demo.preflight.reports import Face, Source, Voice
+from kolbo_demo.engine.render_plan import STILL_PIXELS
+from kolbo_demo.engine.speaker_tracking import turns_at
+from kolbo_demo.engine.speech_features import HOP, hear, loudness, threshold
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.watermark import mark, stamp
+from kolbo_demo.media import probe
+from kolbo_demo.media.demux import MediaError
+from kolbo_demo.preflight import trim
+from kolbo_demo.preflight.types import Face, Source, Voice
+from kolbo_demo.process import fork_server
+from kolbo_demo.process.child import cores, parent
+from kolbo_demo.process.confinement import confine, confine_picture, lower_priority
 
 PREVIEW_PIXELS = 960
 """Longer side of the picture that is shown."""
@@ -64,9 +65,9 @@ class _Looker:
             self._finder = None
 
     def source(self, path: str) -> dict[str, Any]:
-        if size := media.picture_size(Path(path)):
+        if size := probe.picture_size(Path(path)):
             confine_picture(size[0] * size[1])
-        found = media.inspect_source(Path(path))
+        found = probe.inspect_source(Path(path))
         shown = Source(
             found.kind if found.kind == "image" else "video",
             found.format,
@@ -80,7 +81,7 @@ class _Looker:
         )
         if found.kind == "image":
             # No larger than the engine itself takes it.
-            rgb = np.asarray(media.upright_image(Path(path), enough=STILL_PIXELS))
+            rgb = np.asarray(probe.upright_image(Path(path), enough=STILL_PIXELS))
             picture = self._picture(rgb, 0.0, shrunk=(found.width or 0) / rgb.shape[1])
         else:
             picture = self.picture(path, 0.0)
@@ -165,7 +166,7 @@ class _Looker:
         return {"point": (last[0] / width, last[1] / height)}
 
     def voice(self, path: str) -> dict[str, Any]:
-        found = media.inspect_audio(Path(path))
+        found = probe.inspect_audio(Path(path))
         wave = load_voice(Path(path))
         level = loudness(wave)
         return asdict(
@@ -234,7 +235,7 @@ def main() -> None:
     """Load what finds faces, then work or fork those that do."""
     lower_priority()
     looker = _Looker()
-    forks.serve(lambda: _work(looker))
+    fork_server.serve(lambda: _work(looker))
 
 
 def _work(looker: _Looker) -> None:
@@ -245,8 +246,8 @@ def _work(looker: _Looker) -> None:
         "stretches": looker.stretches,
         "follow": looker.follow,
         "voice": looker.voice,
-        "cut_source": lengths.cut_source,
-        "cut_voice": lengths.cut_voice,
+        "cut_source": trim.cut_source,
+        "cut_voice": trim.cut_voice,
         "mark": _mark,
     }
     with parent() as (requests, tell):

@@ -13,17 +13,17 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
 
-from kolbo_demo.forks import Forks
+from kolbo_demo.process.fork_server import Forks
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.gate import Gate
-from kolbo_demo.service.guard import Guard
 from kolbo_demo.service.health import Health
+from kolbo_demo.service.hostnames import Site
 from kolbo_demo.service.http_server import ConnectionLimits, Server
-from kolbo_demo.service.jobs import Jobs
-from kolbo_demo.service.limits import Keys, Limits
+from kolbo_demo.service.job_queue import Jobs
+from kolbo_demo.service.rate_limit import Keys, Limits
 from kolbo_demo.service.retention import Retention
 from kolbo_demo.service.routes import Api
-from kolbo_demo.service.site import Site
+from kolbo_demo.service.supervisor import Guard
 from kolbo_demo.settings import Settings
 
 START_SECONDS = 30.0

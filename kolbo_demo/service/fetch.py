@@ -19,8 +19,8 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from kolbo_demo.address import Address, is_elsewhere, is_local_name, is_public, literal
 from kolbo_demo.contract import MAX_FILE_BYTES
+from kolbo_demo.ip_policy import Address, is_elsewhere, is_local_name, is_public, literal
 from kolbo_demo.service.errors import JobError
 
 Field = Literal["source", "audio"]

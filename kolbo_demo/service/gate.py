@@ -21,12 +21,12 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kolbo_demo.address import is_loopback
 from kolbo_demo.contract import ErrorReply
-from kolbo_demo.service.bodies import BodyError, drain, read_body, replay
-from kolbo_demo.service.limits import TooManyError, UnderWay
+from kolbo_demo.ip_policy import is_loopback
+from kolbo_demo.service.hostnames import Site, is_address, split_host
 from kolbo_demo.service.public_url import PUBLIC, origin_of, route_of, with_prefix
-from kolbo_demo.service.site import Site, is_address, split_host
+from kolbo_demo.service.rate_limit import TooManyError, UnderWay
+from kolbo_demo.service.request_body import BodyError, drain, read_body, replay
 
 TOO_MANY = "Too many requests at once; wait for some to end."
 MOST_AT_ONCE = 96

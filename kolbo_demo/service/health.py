@@ -6,8 +6,8 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from kolbo_demo.service import observe
-from kolbo_demo.service.guard import Guard
+from kolbo_demo.service import metrics
+from kolbo_demo.service.supervisor import Guard
 
 
 class Health:
@@ -52,5 +52,5 @@ class Health:
         """`GET /metrics`: Prometheus's text format."""
         found = self.look()
         for name in ("ready", "queue", "running", "workers"):
-            observe.now(name, found[name])
-        return Response(generate_latest(observe.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+            metrics.now(name, found[name])
+        return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)

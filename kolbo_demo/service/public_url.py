@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from kolbo_demo.service.site import Site
+from kolbo_demo.service.hostnames import Site
 from kolbo_demo.settings import is_prefix
 
 PROXIED = "kolbo.proxied"

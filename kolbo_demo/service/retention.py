@@ -22,11 +22,12 @@ from dbos import DBOS
 from kolbo_demo import logs
 from kolbo_demo.clock import Ages, steady
 from kolbo_demo.contract import FINAL_STATES
-from kolbo_demo.service import listening, observe, running
+from kolbo_demo.service import metrics
 from kolbo_demo.service.errors import ApiError
-from kolbo_demo.service.jobs import Jobs
-from kolbo_demo.service.places import File
-from kolbo_demo.service.storage import INPUTS, PARTS, RESULTS
+from kolbo_demo.service.job_queue import Jobs
+from kolbo_demo.service.storage.backends import File
+from kolbo_demo.service.storage.files import INPUTS, PARTS, RESULTS
+from kolbo_demo.service.workflows import context, listening
 from kolbo_demo.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class Retention:
         now = time.time()
         ended = partial(
             DBOS.list_workflows,
-            name=running.GENERATIONS,
+            name=context.GENERATIONS,
             status=_ENDED,
             load_input=False,
             load_output=False,
@@ -231,7 +232,7 @@ class Retention:
         if not self._jobs.storage.listed:
             self._list_if_due()
         used = self._jobs.storage.used()
-        observe.now("disk_bytes", used)
+        metrics.now("disk_bytes", used)
         with self._lock:
             coming = self._coming
         left = self._limit - used - coming

@@ -33,14 +33,13 @@ from kolbo_demo.contract import (
     StartReply,
     Status,
 )
-from kolbo_demo.service import intake, observe, sending, threads
-from kolbo_demo.service.bodies import discard
-from kolbo_demo.service.catalogue import listed
-from kolbo_demo.service.described import RESULT, START, answers
+from kolbo_demo.service import metrics, request_parser, result_response, thread_pool
 from kolbo_demo.service.errors import ApiError
-from kolbo_demo.service.guard import Guard, unavailable
-from kolbo_demo.service.jobs import Jobs, Progress, new_id
-from kolbo_demo.service.limits import (
+from kolbo_demo.service.job_queue import Jobs, Progress, new_id
+from kolbo_demo.service.models import listed
+from kolbo_demo.service.openapi import RESULT, START, answers
+from kolbo_demo.service.public_url import base_of, own_base_of
+from kolbo_demo.service.rate_limit import (
     UNFINISHED_AGAIN_SECONDS,
     VISITOR,
     Keys,
@@ -49,10 +48,11 @@ from kolbo_demo.service.limits import (
     UnderWay,
     Window,
 )
-from kolbo_demo.service.public_url import base_of, own_base_of
+from kolbo_demo.service.request_body import discard
 from kolbo_demo.service.retention import Retention
-from kolbo_demo.service.seen import Seen
-from kolbo_demo.service.storage import thumbnail_name, video_name
+from kolbo_demo.service.status_cache import Seen
+from kolbo_demo.service.storage.files import thumbnail_name, video_name
+from kolbo_demo.service.supervisor import Guard, unavailable
 
 POLL_SECONDS = 1.0
 """Between polls of a generation that has the engine for itself."""
@@ -191,7 +191,7 @@ class Api:
         self._tries.take(_caller(key, request))
         if problem := self._guard.problem:
             raise ApiError(503, "SERVICE_UNAVAILABLE", problem, {"Retry-After": "5"})
-        if problem := await threads.run(threads.DISK, self.jobs.problem):
+        if problem := await thread_pool.run(thread_pool.DISK, self.jobs.problem):
             raise ApiError(503, "ENGINE_UNAVAILABLE", problem)
         with self._uploads.one(key) as under_way:
             unfinished = await self._guard.write(lambda: None, self.jobs.unfinished, key)
@@ -218,26 +218,26 @@ class Api:
             async for chunk in _paced(body):
                 received += len(chunk)
                 if len(chunk) > room.ahead:
-                    await threads.run(threads.STORE, room.reserve, len(chunk))
+                    await thread_pool.run(thread_pool.STORE, room.reserve, len(chunk))
                 yield chunk
                 room.written(len(chunk))
 
         try:
-            with self._retention.upload(intake.length(request)) as room:
-                job = await intake.read(
+            with self._retention.upload(request_parser.length(request)) as room:
+                job = await request_parser.read(
                     request, counted(), self.jobs.storage, generation, self.jobs.policy
                 )
             ahead = sum(self._guard.load)
             await self._guard.write(
                 lambda: self.jobs.withdraw(generation), self.jobs.submit, generation, job, key
             )
-            observe.accepted(generation)
+            metrics.accepted(generation)
         except BaseException:
             # Nothing of it stays.
             await self._guard.write(lambda: None, self.jobs.withdraw, generation)
             raise
         finally:
-            observe.moved("received", received)
+            metrics.moved("received", received)
         return _reply(
             StartReply(
                 generation_id=generation,
@@ -260,7 +260,7 @@ class Api:
     async def cancel(self, generation: str) -> Response:
         """`POST /v1/generate/{id}/cancel`."""
         self._check_seen()
-        before = _known(await threads.run(threads.DATABASE, self.jobs.find, generation))
+        before = _known(await thread_pool.run(thread_pool.DATABASE, self.jobs.find, generation))
         if before.state != PROCESSING:
             raise _ended(before)
         after = _known(await self._guard.write(lambda: None, self.jobs.cancel, generation))
@@ -277,8 +277,10 @@ class Api:
         if ending in _FILES and len(stem) == 32 and stem.isalnum() and stem.isascii():
             media_type, storage_name = _FILES[ending]
             storage, stored = self.jobs.storage, storage_name(stem)
-            if found := await threads.run(threads.STORE, sending.find, storage, stored):
-                return sending.Sent(self._retention.sending(stem), found, media_type)
+            if found := await thread_pool.run(
+                thread_pool.STORE, result_response.find, storage, stored
+            ):
+                return result_response.Sent(self._retention.sending(stem), found, media_type)
         raise ApiError(
             404,
             "RESULT_NOT_FOUND",
@@ -362,7 +364,7 @@ async def _paced(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _refusal(error: ApiError) -> JSONResponse:
-    observe.refused(error.code, error.status)
+    metrics.refused(error.code, error.status)
     return JSONResponse(
         ErrorReply.of(error.code, error.message).model_dump(),
         status_code=error.status,

@@ -18,10 +18,10 @@ from multiprocessing.process import BaseProcess
 from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
-from kolbo_demo.confine import unreadable
-from kolbo_demo.deadline import end_within
+from kolbo_demo.process.confinement import unreadable
+from kolbo_demo.process.exit_deadline import end_within
 from kolbo_demo.service.errors import ServiceError
-from kolbo_demo.service.jobs import Jobs
+from kolbo_demo.service.job_queue import Jobs
 from kolbo_demo.settings import Settings
 
 LOOK_SECONDS = 1.0

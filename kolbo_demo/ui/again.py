@@ -9,7 +9,7 @@ import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
-from kolbo_demo.media import kind_of
+from kolbo_demo.media.probe import kind_of
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui.edits import Edits, as_chosen
 from kolbo_demo.ui.events import LOOKING, QUIET

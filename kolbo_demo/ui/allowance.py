@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kolbo_demo.client import ApiError, InputError, UnreachableError
-from kolbo_demo.sandbox import longest_sound
+from kolbo_demo.media.sandbox import longest_sound
 from kolbo_demo.service.gate import visitor_of
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.texts import say

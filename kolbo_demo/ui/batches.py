@@ -23,7 +23,7 @@ from kolbo_demo.batch import (
     read_csv,
     read_pairs,
 )
-from kolbo_demo.batch.run import STARTS_A_MINUTE
+from kolbo_demo.batch.runner import STARTS_A_MINUTE
 from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.preflight import Analyst

@@ -14,11 +14,11 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
 
-from kolbo_demo.beside import beside
-from kolbo_demo.media import MediaError
-from kolbo_demo.rotation import CALLER, Rotation
+from kolbo_demo.csv_export import csv_text
+from kolbo_demo.fair_lock import CALLER, Rotation
+from kolbo_demo.media.probe import MediaError
+from kolbo_demo.media.side_by_side import beside
 from kolbo_demo.service.gate import Caller, caller_of
-from kolbo_demo.sheet import csv_text
 from kolbo_demo.ui import model_comparison, sync_report, views
 from kolbo_demo.ui.access import CLOUD
 from kolbo_demo.ui.generate import Run

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from kolbo_demo.contract import is_web_link
-from kolbo_demo.media import MediaError
+from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import Analyst
 from kolbo_demo.ui import views
 from kolbo_demo.ui.access import CLOUD, Access

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from kolbo_demo.preflight import Analyst, Source, Voice
-from kolbo_demo.preflight.lengths import MODES, SAME_SECONDS, fitting
+from kolbo_demo.preflight.trim import MODES, SAME_SECONDS, fitting
 from kolbo_demo.ui.events import LATEST
 from kolbo_demo.ui.inputs import Edit, Point, Request, Span, UnusableError
 from kolbo_demo.ui.texts import say, shown

@@ -19,9 +19,9 @@ from gradio.utils import get_upload_folder
 
 from kolbo_demo.client import KolboClient, KolboError
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.judged import judged
-from kolbo_demo.engine.voice import check_speed
-from kolbo_demo.media import MediaError
+from kolbo_demo.engine.sync_eval.process import judged
+from kolbo_demo.engine.tts import check_speed
+from kolbo_demo.media.probe import MediaError
 from kolbo_demo.safe_file import UnsafeFileError, regular_file
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.service.public_url import base_of

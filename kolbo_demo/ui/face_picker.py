@@ -14,7 +14,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from kolbo_demo.contract import url_kind
-from kolbo_demo.media import MediaError
+from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import Analyst, Face, Picture, Source
 from kolbo_demo.ui import views
 from kolbo_demo.ui.events import EACH, LATEST, LOOKING, QUIET, changes

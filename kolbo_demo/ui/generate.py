@@ -12,11 +12,11 @@ from pathlib import Path
 from kolbo_demo.client import Generation, GenerationCancelledError, KolboClient, KolboError
 from kolbo_demo.contract import CANCELLED, PENDING, Status
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.voice import speak
-from kolbo_demo.media import MediaError
+from kolbo_demo.engine.tts import speak
+from kolbo_demo.fair_lock import CALLER, Rotation
+from kolbo_demo.generation import save
+from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import Analyst, StoppedError
-from kolbo_demo.rotation import CALLER, Rotation
-from kolbo_demo.save import save
 from kolbo_demo.ui import subtitles
 from kolbo_demo.ui.edits import edited
 from kolbo_demo.ui.inputs import Request, UnusableError

@@ -25,10 +25,10 @@ from starlette.responses import FileResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.safe_file import UnsafeFileError, regular_file
-from kolbo_demo.service.bodies import replay
 from kolbo_demo.service.gate import Caller, caller_of, refusal
-from kolbo_demo.service.limits import TooManyError, Window
 from kolbo_demo.service.public_url import route_of
+from kolbo_demo.service.rate_limit import TooManyError, Window
+from kolbo_demo.service.request_body import replay
 from kolbo_demo.ui.idle import QueuePolling
 from kolbo_demo.ui.sessions import Sessions
 

@@ -15,9 +15,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from kolbo_demo import clock
 from kolbo_demo.contract import Status
-from kolbo_demo.media import MediaError, kind_of
-from kolbo_demo.rotation import CALLER
-from kolbo_demo.sandbox import preview
+from kolbo_demo.fair_lock import CALLER
+from kolbo_demo.media.probe import MediaError, kind_of
+from kolbo_demo.media.sandbox import preview
 from kolbo_demo.ui.folders import Folders, linked
 from kolbo_demo.ui.inputs import Edit, Request
 

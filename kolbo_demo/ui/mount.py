@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.service.gate import Gate
+from kolbo_demo.service.hostnames import Site
 from kolbo_demo.service.public_url import route_of
-from kolbo_demo.service.site import Site
 from kolbo_demo.ui import examples, sessions, texts
 from kolbo_demo.ui.event_log import log_events
 from kolbo_demo.ui.gradio_gate import EVENTS, UPLOAD, GradioGate, limit_work

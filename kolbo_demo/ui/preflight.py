@@ -10,9 +10,9 @@ from typing import Any
 import gradio as gr
 
 from kolbo_demo.contract import Model
-from kolbo_demo.media import MediaError
+from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import Analyst, Face, Source, Stretch, Voice
-from kolbo_demo.preflight.lengths import SAME_SECONDS
+from kolbo_demo.preflight.trim import SAME_SECONDS
 from kolbo_demo.ui import pace, views
 from kolbo_demo.ui.access import LOCAL
 from kolbo_demo.ui.edits import AtHand, Edits, edit_of, is_empty, lasts

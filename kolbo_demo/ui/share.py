@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from fastapi import HTTPException, Request
 
 from kolbo_demo.service.gate import TOO_MANY, caller_of
-from kolbo_demo.service.limits import TooManyError, UnderWay
+from kolbo_demo.service.rate_limit import TooManyError, UnderWay
 
 ANSWERS, WORK = 8, 2
 """At a time for what is looked up, and for what is made."""

@@ -14,7 +14,7 @@ from html import escape
 from typing import Any
 
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.judged import judged
+from kolbo_demo.engine.sync_eval.process import judged
 from kolbo_demo.ui.kept import REPORT, RESULT, Kept, Record
 from kolbo_demo.ui.texts import say
 

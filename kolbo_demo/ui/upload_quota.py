@@ -19,10 +19,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kolbo_demo.service.bodies import chunks, discard
 from kolbo_demo.service.gate import TOO_MANY, Caller, caller_of
-from kolbo_demo.service.limits import TooManyError, UnderWay
 from kolbo_demo.service.public_url import route_of
+from kolbo_demo.service.rate_limit import TooManyError, UnderWay
+from kolbo_demo.service.request_body import chunks, discard
 from kolbo_demo.ui.disk import remove
 from kolbo_demo.ui.gradio_gate import UPLOAD
 from kolbo_demo.ui.quota import Quota, QuotaError, Writing, counted

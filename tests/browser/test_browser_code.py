@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from kolbo_demo.media import inspect_source
+from kolbo_demo.media.probe import inspect_source
 from tests import samples
 from tests.browser.desk import Desk
 from tests.browser.site import KEY, Site

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from kolbo_demo.engine.video import Writer
-from kolbo_demo.media import first_frame
+from kolbo_demo.engine.video_reader import Writer
+from kolbo_demo.media.probe import first_frame
 from tests import samples
 from tests.browser.desk import Desk
 from tests.browser.site import Site

@@ -18,7 +18,7 @@ import pytest
 
 from kolbo_demo.batch import Batch, check, from_folder, from_uploads, read_csv, read_pairs
 from kolbo_demo.client import InputError, KolboClient
-from kolbo_demo.media import first_frame
+from kolbo_demo.media.probe import first_frame
 from kolbo_demo.service.app import LocalService
 from tests.marked import is_marked
 from tests.scripted import KEY, VIDEO, Reply, Scripted

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kolbo_demo.media import first_frame
+from kolbo_demo.media.probe import first_frame
 from tests.marked import is_marked
 from tests.scripted import KEY, VIDEO, Reply, Scripted
 

@@ -12,8 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from kolbo_demo.engine.voice import speak
-from kolbo_demo.media import first_frame, inspect_audio, inspect_source
+from kolbo_demo.engine.tts import speak
+from kolbo_demo.media.probe import first_frame, inspect_audio, inspect_source
 from tests import samples
 from tests.engine.people import talking
 from tests.marked import is_marked

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kolbo_demo.engine.face import FaceFinder, track
-from kolbo_demo.engine.speech import HOP, RATE, loudness
-from kolbo_demo.engine.video import Clip, load_voice
+from kolbo_demo.engine.landmarks import FaceFinder, track
+from kolbo_demo.engine.speech_features import HOP, RATE, loudness
+from kolbo_demo.engine.video_reader import Clip, load_voice
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import numpy as np
 from scipy.spatial import Delaunay
 from scipy.spatial.transform import Rotation
 
-from kolbo_demo.engine.face import FaceFinder, track
-from kolbo_demo.engine.head import LOWER_OUTER, UPPER_OUTER
-from kolbo_demo.engine.video import Clip
+from kolbo_demo.engine.head_pose import LOWER_OUTER, UPPER_OUTER
+from kolbo_demo.engine.landmarks import FaceFinder, track
+from kolbo_demo.engine.video_reader import Clip
 from tests import samples
 
 Picture = np.ndarray

@@ -11,10 +11,17 @@ import numpy as np
 import pytest
 
 from kolbo_demo.engine.render import Rendered, render
-from kolbo_demo.engine.tracking import COVERED, OUTSIDE, SMALL, SOMEBODY_ELSE, TURNED, UNSEEN
-from kolbo_demo.engine.video import Clip
-from kolbo_demo.engine.voice import speak
-from kolbo_demo.media import MediaError
+from kolbo_demo.engine.speaker_tracking import (
+    COVERED,
+    OUTSIDE,
+    SMALL,
+    SOMEBODY_ELSE,
+    TURNED,
+    UNSEEN,
+)
+from kolbo_demo.engine.tts import speak
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.media.probe import MediaError
 from tests import samples
 from tests.engine.people import (
     HEAD,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kolbo_demo.engine.directions import AS_PEOPLE_DO, Directions
-from kolbo_demo.engine.face import FaceFinder, track
+from kolbo_demo.engine.landmarks import FaceFinder, track
+from kolbo_demo.engine.prompt import AS_PEOPLE_DO, Directions
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.video import Clip
-from kolbo_demo.engine.voice import speak
+from kolbo_demo.engine.tts import speak
+from kolbo_demo.engine.video_reader import Clip
 from tests import samples
 
 PORTRAIT = samples.SPEECH.parent / "portrait.jpg"

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kolbo_demo.engine.deform import MouthWarp, Shape
-from kolbo_demo.engine.face import FaceFinder, find_speaker, track
-from kolbo_demo.engine.head import (
+from kolbo_demo.engine.head_pose import (
     LOWER_INNER,
     LOWER_OUTER,
     UPPER_INNER,
@@ -19,9 +17,11 @@ from kolbo_demo.engine.head import (
     Head,
     Pose,
 )
+from kolbo_demo.engine.landmarks import FaceFinder, find_speaker, track
+from kolbo_demo.engine.mouth_warp import MouthWarp, Shape
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.video import Clip
-from kolbo_demo.engine.voice import speak
+from kolbo_demo.engine.tts import speak
+from kolbo_demo.engine.video_reader import Clip
 from tests import samples
 from tests.engine import people
 from tests.engine.lips import lips

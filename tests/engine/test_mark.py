@@ -6,10 +6,10 @@ import av
 import numpy as np
 import pytest
 
-from kolbo_demo.engine.mark import Mark, mark, stamp
-from kolbo_demo.engine.sound import load_voice
-from kolbo_demo.engine.video import Clip
-from kolbo_demo.media import MediaError
+from kolbo_demo.engine.audio_io import load_voice
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.watermark import Mark, mark, stamp
+from kolbo_demo.media.probe import MediaError
 from tests import samples
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kolbo_demo.engine import EngineError, recogniser, speech
-from kolbo_demo.engine.motion import WEIGHTS, motion
-from kolbo_demo.engine.mouth import BILABIALS, MouthCurves, mouth_curves
-from kolbo_demo.engine.speech import Heard, hear
-from kolbo_demo.engine.video import load_voice
-from kolbo_demo.engine.voice import speak
+from kolbo_demo.engine import EngineError, phoneme_model, speech_features
+from kolbo_demo.engine.motion_model import WEIGHTS, motion
+from kolbo_demo.engine.mouth_curves import BILABIALS, MouthCurves, mouth_curves
+from kolbo_demo.engine.speech_features import Heard, hear
+from kolbo_demo.engine.tts import speak
+from kolbo_demo.engine.video_reader import load_voice
 from tests import samples
 
 FPS = 25.0
@@ -18,7 +18,7 @@ FPS = 25.0
 
 @pytest.fixture(scope="module")
 def voice() -> np.ndarray:
-    return load_voice(samples.SPEECH, speech.RATE)
+    return load_voice(samples.SPEECH, speech_features.RATE)
 
 
 @pytest.fixture(scope="module")
@@ -27,20 +27,20 @@ def heard(voice: np.ndarray) -> Heard:
 
 
 def shown(heard: Heard, fps: float = FPS) -> MouthCurves:
-    return mouth_curves(heard, fps, int(len(heard.level) * speech.HOP * fps))
+    return mouth_curves(heard, fps, int(len(heard.level) * speech_features.HOP * fps))
 
 
 def said(text: str, folder: Path) -> np.ndarray:
     speak(text, folder / "said.wav")
-    return load_voice(folder / "said.wav", speech.RATE)
+    return load_voice(folder / "said.wav", speech_features.RATE)
 
 
 def test_the_recogniser_hears_what_hamas_own_library_hears(voice: np.ndarray):
     from hama import ASRModel
 
     theirs = ASRModel()
-    spans = theirs.phoneme_spans(theirs.transcribe_waveform(voice, speech.RATE))
-    ours = recogniser.recogniser()
+    spans = theirs.phoneme_spans(theirs.transcribe_waveform(voice, speech_features.RATE))
+    ours = phoneme_model.recogniser()
     _, odds = ours.hear(ours.mels([voice]))
     emitted = [(at, symbol) for at, symbol in ours.emitted(odds) if symbol != "<wb>"]
     same = set(emitted) & {(span.start_frame, span.phoneme) for span in spans}
@@ -49,17 +49,17 @@ def test_the_recogniser_hears_what_hamas_own_library_hears(voice: np.ndarray):
 
 
 def test_another_recogniser_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch):
-    recogniser.recogniser.cache_clear()
+    phoneme_model.recogniser.cache_clear()
     monkeypatch.setattr(Path, "read_bytes", lambda _: b"HAMAPK\x02\x02\x01\x00\x00\x00nothing")
     with pytest.raises(EngineError, match="install hama"):
-        recogniser.recogniser()
-    recogniser.recogniser.cache_clear()
+        phoneme_model.recogniser()
+    phoneme_model.recogniser.cache_clear()
 
 
 def test_a_long_voice_is_heard_in_pieces_as_it_is_whole(
     voice: np.ndarray, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(speech, "CHUNK", 120)
+    monkeypatch.setattr(speech_features, "CHUNK", 120)
     pieces = hear(voice)
     for name in motion().names:
         whole, cut = heard.curves[name], pieces.curves[name]
@@ -122,9 +122,9 @@ def test_rounded_sounds_narrow_the_mouth_and_push_it_forward(tmp_path: Path):
 
 
 def test_lips_rest_where_nobody_speaks(voice: np.ndarray):
-    gap = np.zeros(int(1.5 * speech.RATE), np.float32)
+    gap = np.zeros(int(1.5 * speech_features.RATE), np.float32)
     curves = shown(hear(np.concatenate([voice, gap, voice]).astype(np.float32)))
-    start = int(len(voice) / speech.RATE * FPS) + 8
+    start = int(len(voice) / speech_features.RATE * FPS) + 8
     pause = slice(start, start + 24)
     assert curves.aperture[pause].max() < 0.5
     assert curves.jaw[pause].max() < 0.5
@@ -134,7 +134,7 @@ def test_lips_rest_where_nobody_speaks(voice: np.ndarray):
 @pytest.mark.parametrize("seconds", [0.04, 0.3, 1.01])
 @pytest.mark.parametrize("loud", [True, False])
 def test_any_length_gives_a_value_for_each_frame(voice: np.ndarray, seconds: float, loud: bool):
-    part = voice[: int(seconds * speech.RATE)] * loud
+    part = voice[: int(seconds * speech_features.RATE)] * loud
     curves = mouth_curves(hear(part), 30.0, 40)
     assert len(curves) == 40
     for name in ("aperture", "jaw", "width", "protrusion", "tongue", "teeth", "closure"):

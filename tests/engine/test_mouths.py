@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from kolbo_demo.engine.face import FaceFinder, Points, track
-from kolbo_demo.engine.head import LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTER
+from kolbo_demo.engine.head_pose import LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTER
+from kolbo_demo.engine.landmarks import FaceFinder, Points, track
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.video import Clip, Writer, load_voice
-from kolbo_demo.engine.voice import speak
+from kolbo_demo.engine.tts import speak
+from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
 from tests import samples
 from tests.engine.lips import lips
 

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from kolbo_demo.engine import Cancelled
-from kolbo_demo.engine.face import FaceFinder, track
+from kolbo_demo.engine.landmarks import FaceFinder, track
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.video import Clip, Writer, load_voice
-from kolbo_demo.engine.voice import speak
-from kolbo_demo.media import MediaError
+from kolbo_demo.engine.tts import speak
+from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
+from kolbo_demo.media.probe import MediaError
 from tests import samples
 from tests.engine.lips import Lips, lips
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError, segments, stored
-from kolbo_demo.engine.encode import PieceWriter, join
+from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError, npz_codec, render_plan
 from kolbo_demo.engine.render import Rendered, render
-from kolbo_demo.engine.segments import Plan, Unsynced, merged, prepare, render_segment
-from kolbo_demo.engine.speech import Heard
-from kolbo_demo.engine.video import Clip, Writer, load_voice
-from kolbo_demo.media import MediaError
+from kolbo_demo.engine.render_plan import Plan, Unsynced, merged, prepare, render_segment
+from kolbo_demo.engine.speech_features import Heard
+from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
+from kolbo_demo.engine.video_writer import PieceWriter, join
+from kolbo_demo.media.probe import MediaError
 from tests import samples
 from tests.engine.lips import lips
 from tests.marked import is_marked
@@ -142,7 +142,7 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "SEGMENT_SECONDS", 1)
+    monkeypatch.setattr(render_plan, "SEGMENT_SECONDS", 1)
 
 
 def bounce(count: int) -> list[int]:
@@ -163,7 +163,7 @@ def psnr(one: np.ndarray, two: np.ndarray) -> float:
 def test_segments_join_to_what_an_undivided_render_shows(tmp_path, clip, voice, monkeypatch):
     """The voice is longer than the clip: segments begin on the way there and on the way back."""
     whole = render(clip, voice, tmp_path / "whole.mp4")
-    monkeypatch.setattr(segments, "SEGMENT_SECONDS", 1)
+    monkeypatch.setattr(render_plan, "SEGMENT_SECONDS", 1)
     parts = render(clip, voice, tmp_path / "parts.mp4", workers=2)
     assert parts == whole
     assert whole.frames == 80
@@ -211,7 +211,7 @@ def test_segments_need_files_only(tmp_path, clip, voice):
     for index in reversed(range(len(plan.segments))):
         pieces[index] = elsewhere / f"{index}.mp4"
         assert render_segment(*copied, index, pieces[index], threaded=index % 2 == 0) == []
-    segments.join(tmp_path / "plan.npz", [pieces[i] for i in sorted(pieces)], voice,
+    render_plan.join(tmp_path / "plan.npz", [pieces[i] for i in sorted(pieces)], voice,
                   tmp_path / "joined.mp4")  # fmt: skip
     render(clip, voice, tmp_path / "rendered.mp4", workers=1)
     assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "rendered.mp4").read_bytes()
@@ -219,12 +219,12 @@ def test_segments_need_files_only(tmp_path, clip, voice):
 
 def test_a_voice_may_be_listened_to_elsewhere(tmp_path, clip, voice):
     def heard_elsewhere(*_: object) -> Heard:
-        segments.listen(voice, tmp_path / "heard.npz")
-        return stored.load(tmp_path / "heard.npz", Heard)
+        render_plan.listen(voice, tmp_path / "heard.npz")
+        return npz_codec.load(tmp_path / "heard.npz", Heard)
 
     prepare(clip, voice, tmp_path / "own.npz")
     prepare(clip, voice, tmp_path / "shared.npz", listen=heard_elsewhere)
-    own, shared = (stored.load(tmp_path / name, Plan) for name in ("own.npz", "shared.npz"))
+    own, shared = (npz_codec.load(tmp_path / name, Plan) for name in ("own.npz", "shared.npz"))
     np.testing.assert_equal(asdict(shared), asdict(own))
 
 
@@ -265,7 +265,7 @@ def workers_now() -> list[int]:
             command = (entry / "cmdline").read_bytes()
         except OSError:
             continue
-        if parent == os.getpid() and b"kolbo_demo.engine.workers" in command:
+        if parent == os.getpid() and b"kolbo_demo.engine.segment_pool" in command:
             found.append(int(entry.name))
     return found
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kolbo_demo import container
-from kolbo_demo.engine import sound, video
-from kolbo_demo.engine.video import Clip, Writer, frames_for, load_voice
-from kolbo_demo.media import MediaError, first_frame
+from kolbo_demo.engine import audio_io, video_reader
+from kolbo_demo.engine.video_reader import Clip, Writer, frames_for, load_voice
+from kolbo_demo.media import demux
+from kolbo_demo.media.probe import MediaError, first_frame
 from tests import samples
 
 
@@ -133,7 +133,7 @@ def bounce(last: int, count: int) -> list[int]:
 @pytest.mark.parametrize("gop", [1, 7, 250])
 @pytest.mark.parametrize("held", [1, 100_000, 10**9])
 def test_more_frames_than_there_are_play_back_and_forth(tmp_path, monkeypatch, gop, held):
-    monkeypatch.setattr(video, "HELD_BYTES", held)
+    monkeypatch.setattr(video_reader, "HELD_BYTES", held)
     options = {"g": str(gop), "bf": "2"}
     path = samples.video(tmp_path / "c.mp4", 23, options=options)
     assert numbers(path, 100) == bounce(22, 100)
@@ -141,7 +141,7 @@ def test_more_frames_than_there_are_play_back_and_forth(tmp_path, monkeypatch, g
 
 @pytest.mark.parametrize("suffix", ["mkv", "avi", "ts", "mpg"])
 def test_back_and_forth_in_other_containers(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(video, "HELD_BYTES", 100_000)
+    monkeypatch.setattr(video_reader, "HELD_BYTES", 100_000)
     codec = {"avi": "mpeg4", "mpg": "mpeg1video"}.get(suffix, "libx264")
     path = samples.video(tmp_path / f"c.{suffix}", 23, codec=codec)
     with Clip(path) as clip:
@@ -158,7 +158,7 @@ def test_fewer_frames_are_cut(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts", "mpg"])
 def test_frames_from_any_place_are_those_of_the_whole(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(video, "HELD_BYTES", 100_000)
+    monkeypatch.setattr(video_reader, "HELD_BYTES", 100_000)
     codec = {"avi": "mpeg4", "mpg": "mpeg1video"}.get(suffix, "libx264")
     options = {"g": "7", "bf": "2"} if codec == "libx264" else None
     path = samples.video(tmp_path / f"c.{suffix}", 23, codec=codec, options=options)
@@ -177,12 +177,12 @@ def test_frames_far_apart_are_searched_not_decoded_through(tmp_path, monkeypatch
     decoded = []
 
     def counted(*arguments):
-        for frame in container.decode_video(*arguments):
+        for frame in demux.decode_video(*arguments):
             decoded.append(frame.pts)
             yield frame
 
     with Clip(path) as clip:
-        monkeypatch.setattr(video, "decode_video", counted)
+        monkeypatch.setattr(video_reader, "decode_video", counted)
         some = [5, 60, 61, 113, 199]
         assert [samples.number_on(frame) for frame in clip.frames_at(some)] == some
         assert len(decoded) < 60
@@ -200,11 +200,11 @@ def test_a_file_that_cannot_be_searched_is_read_twice_at_most(tmp_path, monkeypa
         decoded = []
 
         def counted(*arguments):
-            for frame in container.decode_video(*arguments):
+            for frame in demux.decode_video(*arguments):
                 decoded.append(frame.pts)
                 yield frame
 
-        monkeypatch.setattr(video, "decode_video", counted)
+        monkeypatch.setattr(video_reader, "decode_video", counted)
         assert [samples.number_on(frame) for frame in clip.frames_at(some)] == some
         assert len(decoded) <= 90
 
@@ -525,7 +525,7 @@ def test_a_playlist_opens_nothing_else(tmp_path, suffix):
 
 
 def test_a_giant_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(container, "MAX_VIDEO_PIXELS", 160 * 100)
+    monkeypatch.setattr(demux, "MAX_VIDEO_PIXELS", 160 * 100)
     with pytest.raises(MediaError, match="160x120 pixels"):
         Clip(samples.video(tmp_path / "c.mp4"))
 
@@ -742,7 +742,7 @@ def test_numbers_that_are_none_do_no_harm(tmp_path):
 
 
 def test_an_endless_voice_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(sound, "MAX_VOICE_SECONDS", 1)
+    monkeypatch.setattr(audio_io, "MAX_VOICE_SECONDS", 1)
     with pytest.raises(MediaError, match="longer than"):
         load_voice(samples.SPEECH)
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kolbo_demo.engine import EngineError, voice
-from kolbo_demo.engine.sound import load_voice
-from kolbo_demo.media import MediaError
+from kolbo_demo.engine import EngineError, tts
+from kolbo_demo.engine.audio_io import load_voice
+from kolbo_demo.media.probe import MediaError
 
 
 def test_words_become_a_recording_and_the_same_words_the_same(tmp_path: Path):
     one, two = tmp_path / "one.wav", tmp_path / "two.wav"
-    voice.speak("Good  morning.\n", one)
-    voice.speak("Good morning.", two)
+    tts.speak("Good  morning.\n", one)
+    tts.speak("Good morning.", two)
     assert one.read_bytes() == two.read_bytes()
     with wave.open(str(one)) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 24_000)
@@ -35,13 +35,13 @@ def test_words_become_a_recording_and_the_same_words_the_same(tmp_path: Path):
 )
 def test_what_cannot_be_spoken_gets_a_sentence_and_leaves_nothing(tmp_path: Path, text, says):
     with pytest.raises(MediaError, match=says):
-        voice.speak(text, tmp_path / "out.wav")
+        tts.speak(text, tmp_path / "out.wav")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_library_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    voice._voice.cache_clear()
+    tts._voice.cache_clear()
     monkeypatch.setitem(sys.modules, "hibari", None)
     with pytest.raises(EngineError, match=r"hibari.*give a recording"):
-        voice.speak("Hello.", tmp_path / "out.wav")
+        tts.speak("Hello.", tmp_path / "out.wav")
     assert list(tmp_path.iterdir()) == []

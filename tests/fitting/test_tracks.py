@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from fitting import figures, tracks
-from kolbo_demo.engine.face import FaceFinder
-from kolbo_demo.engine.head import CHIN, EYE_CORNERS_MM
+from kolbo_demo.engine.head_pose import CHIN, EYE_CORNERS_MM
+from kolbo_demo.engine.landmarks import FaceFinder
 from tests import samples
 
 PORTRAIT = samples.SPEECH.parent / "portrait.jpg"

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from benchmarks.endurance import started_by
-from kolbo_demo import media
-from kolbo_demo.engine.video import Clip
-from kolbo_demo.media import MediaError
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.media import probe
+from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import Analyst, StoppedError
-from kolbo_demo.preflight.lengths import fitting
+from kolbo_demo.preflight.trim import fitting
 from tests import samples
 from tests.engine.people import talking, turned
 from tests.hostile import bounds
@@ -164,7 +164,7 @@ def test_clips_are_made_to_last(
     output = tmp_path / "made.mp4"
     part = {"start": 0.2, "end": 0.6, "mode": mode, "voice": voice}
     analyst.make("cut_source", clip, output, lambda: True, **part)
-    made = media.inspect_source(output)
+    made = probe.inspect_source(output)
     assert made.duration == pytest.approx(len(numbers) / 20)
     with Clip(output) as shown:
         assert [samples.number_on(frame) for frame in shown.frames()] == numbers
@@ -175,7 +175,7 @@ def test_voices_are_made_to_last(analyst: Analyst, tmp_path: Path) -> None:
         output = tmp_path / f"{mode}.wav"
         part = {"start": 1.0, "end": 5.0, "mode": mode, "clip": clip}
         analyst.make("cut_voice", samples.SPEECH, output, lambda: True, **part)
-        assert media.inspect_audio(output).duration == pytest.approx(seconds, abs=0.01)
+        assert probe.inspect_audio(output).duration == pytest.approx(seconds, abs=0.01)
 
 
 def test_what_is_not_wanted_any_more_is_stopped(analyst: Analyst, tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kolbo_demo import forks, landlock
-from kolbo_demo.child import parent
-from kolbo_demo.confine import confine
-from kolbo_demo.engine import recogniser  # noqa: F401 - as the real ones, with libraries loaded
+from kolbo_demo.engine import phoneme_model  # noqa: F401 - as the real ones, with libraries loaded
+from kolbo_demo.process import fork_server, landlock
+from kolbo_demo.process.child import parent
+from kolbo_demo.process.confinement import confine
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _ARM = os.uname().machine == "aarch64"
@@ -147,7 +147,9 @@ ATTEMPTS: dict[str, Callable[..., Any]] = {
     "environment": lambda: dict(os.environ),
     "own": lambda: Path("/proc/self/status").read_text(),
     "devices": lambda: len(os.urandom(8)) + Path("/dev/null").write_bytes(b"12345678"),
-    "library": lambda: __import__("wave") and __import__("kolbo_demo.engine.judge") and True,
+    "library": lambda: (
+        __import__("wave") and __import__("kolbo_demo.engine.sync_eval.judge") and True
+    ),
     "say": _say,
 }
 
@@ -173,7 +175,7 @@ def _work() -> None:
 def main() -> None:
     if (known := os.environ.get("TZ", "")).startswith("landlock"):  # a name that is passed on
         landlock.version = lambda: int(known[-1])
-    forks.serve(_work)
+    fork_server.serve(_work)
 
 
 if __name__ == "__main__":

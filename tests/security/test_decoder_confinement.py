@@ -25,15 +25,17 @@ import requests
 from av.audio.stream import AudioStream
 from PIL import Image
 
-from kolbo_demo import landlock, media, picture, sandbox
-from kolbo_demo.child import Child, Heard
-from kolbo_demo.confine import Files
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.judged import judged
-from kolbo_demo.forks import Forks
-from kolbo_demo.magic import MediaError
-from kolbo_demo.picture_file import PictureFile
+from kolbo_demo.engine.sync_eval.process import judged
+from kolbo_demo.media import picture, sandbox
+from kolbo_demo.media import probe as media
+from kolbo_demo.media.picture_metadata import PictureFile
+from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.preflight import Analyst
+from kolbo_demo.process import landlock
+from kolbo_demo.process.child import Child, Heard
+from kolbo_demo.process.confinement import Files
+from kolbo_demo.process.fork_server import Forks
 from kolbo_demo.service.app import LocalService
 from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.inputs import UnusableError
@@ -436,7 +438,7 @@ def test_a_render_and_its_workers_are_sealed(live_service: LocalService, tmp_pat
         for pid in below(os.getpid()):
             with contextlib.suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes()
-                if b"kolbo_demo.engine.workers" in words:  # from its first moment: it inherits
+                if b"kolbo_demo.engine.segment_pool" in words:  # from its first moment: it inherits
                     workers.add(pid)
                     if tasks(pid) and not sealed(pid):
                         unsealed.add(pid)

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from kolbo_demo.service.app import serving
-from kolbo_demo.service.limits import Limits
+from kolbo_demo.service.rate_limit import Limits
 from kolbo_demo.settings import Settings
 
 KEY = "kolbo_live_" + "0" * 40

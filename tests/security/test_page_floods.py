@@ -206,13 +206,13 @@ def test_a_body_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.Monke
     from pydantic import SecretStr
 
     from kolbo_demo import ui
-    from kolbo_demo.service import bodies
+    from kolbo_demo.service import request_body
     from kolbo_demo.settings import Settings
     from tests.ui.serving import serving
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    monkeypatch.setattr(bodies, "_BODY_SECONDS", 0.5)
-    monkeypatch.setattr(bodies, "_DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr(request_body, "_BODY_SECONDS", 0.5)
+    monkeypatch.setattr(request_body, "_DRAIN_SECONDS", 0.2)
 
     def drips() -> Iterator[bytes]:
         for _ in range(100):

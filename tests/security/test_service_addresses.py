@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kolbo_demo.address import is_elsewhere, is_own, is_private_host
+from kolbo_demo.ip_policy import is_elsewhere, is_own, is_private_host
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks.endurance import started_by
 from kolbo_demo.service.app import LocalService
-from kolbo_demo.service.renderer import RENDERS
+from kolbo_demo.service.render_worker import RENDERS
 from tests.machines import s3_endpoint
 
 __all__ = ["s3_endpoint"]

@@ -13,9 +13,9 @@ import requests
 from PIL import Image
 
 from benchmarks.endurance import started_by
-from kolbo_demo.service import guard
-from kolbo_demo.service.renderer import LOADS
-from kolbo_demo.service.storage import Storage
+from kolbo_demo.service import supervisor
+from kolbo_demo.service.render_worker import LOADS
+from kolbo_demo.service.storage.files import Storage
 from tests.hostile import bounds
 from tests.service.conftest import alive, called
 
@@ -59,7 +59,7 @@ def test_an_idle_service_polls_no_queue_until_a_generation_comes(api, files, mon
     def polls() -> bool:
         return any(thread.name == "queue-worker-lipsync" for thread in threading.enumerate())
 
-    monkeypatch.setattr(guard, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "REST_SECONDS", 0.0)
     _wait(lambda: not polls())
     generation = api.start(files=files())
     _wait(polls)
@@ -93,7 +93,7 @@ def test_cancelling_frees_the_processor_within_a_second(
 def test_a_render_and_its_workers_are_bounded(api, files, renders):
     generation = api.start(files=files(LONG))
     [child] = _wait(lambda: renders(os.getpid()))
-    for pid in (child, *_wait(lambda: renders(child, b"kolbo_demo.engine.workers"))):
+    for pid in (child, *_wait(lambda: renders(child, b"kolbo_demo.engine.segment_pool"))):
         found = bounds(pid)
         assert int(found["Max address space"]) < 12 * 1024**3
         assert int(found["Max cpu time"]) < 300 + 300 * LONG
@@ -105,7 +105,7 @@ def test_a_render_and_its_workers_are_bounded(api, files, renders):
 def test_the_workers_of_a_long_render_are_as_nice_and_end_with_it(api, files, renders, end):
     generation = api.start(files=files(LONG))
     [child] = _wait(lambda: renders(os.getpid()))
-    workers = _wait(lambda: renders(child, b"kolbo_demo.engine.workers"))
+    workers = _wait(lambda: renders(child, b"kolbo_demo.engine.segment_pool"))
     assert os.getpriority(os.PRIO_PROCESS, workers[0]) > os.getpriority(os.PRIO_PROCESS, 0)
     assert os.getsid(child) == os.getsid(0), "in a session of its own it would be nice to nobody"
     if end == "cancelled":

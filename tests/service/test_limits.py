@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from kolbo_demo.service.errors import ApiError
-from kolbo_demo.service.limits import Keys, TooManyError, Window
+from kolbo_demo.service.rate_limit import Keys, TooManyError, Window
 
 
 class Clock:

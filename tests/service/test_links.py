@@ -11,7 +11,7 @@ import socket
 import anyio
 import pytest
 
-from kolbo_demo.address import is_public
+from kolbo_demo.ip_policy import is_public
 from kolbo_demo.service import fetch
 from kolbo_demo.service.errors import JobError
 

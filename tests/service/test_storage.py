@@ -12,9 +12,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from kolbo_demo.service import places
 from kolbo_demo.service.errors import ServiceError
-from kolbo_demo.service.storage import Storage
+from kolbo_demo.service.storage import backends
+from kolbo_demo.service.storage.files import Storage
 
 NAME = "inputs/lip_0a1b/source"
 
@@ -135,7 +135,7 @@ def test_no_name_from_outside_becomes_a_path(storage: Storage, name: str):
 def test_copies_of_what_lies_elsewhere_do_not_fill_the_disk(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(places, "CACHE_BYTES", 3000)
+    monkeypatch.setattr(backends, "CACHE_BYTES", 3000)
     storage = Storage(tmp_path, f"{bucket}/{secrets.token_hex(4)}")
     storage.prepare()
     with storage.workspace("lip_1") as folder:

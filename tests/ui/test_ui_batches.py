@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from kolbo_demo.client import KolboClient, KolboError
-from kolbo_demo.media import first_frame
+from kolbo_demo.media.probe import first_frame
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.ui import batch_panel
 from kolbo_demo.ui.allowance import Allowance

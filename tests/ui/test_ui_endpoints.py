@@ -13,7 +13,7 @@ from gradio_client.exceptions import AppError
 from pydantic import SecretStr
 
 from kolbo_demo import ui
-from kolbo_demo.media import first_frame
+from kolbo_demo.media.probe import first_frame
 from kolbo_demo.settings import Settings
 from tests.marked import is_marked
 from tests.scripted import KEY, Reply, Scripted

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from kolbo_demo.client import KolboClient
-from kolbo_demo.engine.mark import Mark
-from kolbo_demo.media import first_frame
+from kolbo_demo.engine.watermark import Mark
+from kolbo_demo.media.probe import first_frame
 from kolbo_demo.ui.generate import Run, Stage
 from kolbo_demo.ui.inputs import Request
 from tests.scripted import VIDEO, Reply, Scripted, sparse_wav

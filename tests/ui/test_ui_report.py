@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.judged import judged
+from kolbo_demo.engine.sync_eval.process import judged
 from kolbo_demo.ui import subtitles, sync_report
 
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from kolbo_demo.contract import Result, Status, Unsynced
-from kolbo_demo.engine import tracking
+from kolbo_demo.engine import speaker_tracking
 from kolbo_demo.ui import texts, views
 from kolbo_demo.ui.generate import Stage
 
@@ -72,7 +72,7 @@ def test_parts_that_are_not_synced_are_told_in_words() -> None:
 
 def test_every_reason_of_the_engine_has_its_text() -> None:
     names = ("UNSEEN", "SOMEBODY_ELSE", "SMALL", "TURNED", "OUTSIDE", "COVERED")
-    assert {getattr(tracking, name) for name in names} == set(views._REASONS)
+    assert {getattr(speaker_tracking, name) for name in names} == set(views._REASONS)
 
 
 def test_all_that_is_known_of_a_run_is_on_its_card() -> None:

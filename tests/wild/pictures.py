@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from kolbo_demo import media
+from kolbo_demo.media import probe
 
 COLOURS = ((200, 60, 50), (60, 170, 80), (50, 70, 190), (190, 150, 120))
 """Red, green, blue, skin: the corners of a card, from the upper left, row by row."""
@@ -40,8 +40,8 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def assert_a_card(path: Path, within: float = 6) -> None:
-    media.inspect_source(path)
-    found = corners(media.upright_image(path))
+    probe.inspect_source(path)
+    found = corners(probe.upright_image(path))
     assert np.abs(found - COLOURS).max() <= within, found
 
 

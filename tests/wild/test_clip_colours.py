@@ -19,8 +19,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
-from kolbo_demo.engine.video import Clip
-from kolbo_demo.media import MediaError, first_frame, inspect_source
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.media.probe import MediaError, first_frame, inspect_source
 from tests import samples
 
 BT709, BT2020, PQ, HLG = 1, 9, 16, 18

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kolbo_demo.engine.animate import Speaker, still
-from kolbo_demo.engine.directions import Directions
-from kolbo_demo.engine.face import Face, FaceFinder, find_speaker
-from kolbo_demo.engine.life import Life
-from kolbo_demo.engine.mouth import mouth_curves
+from kolbo_demo.engine.compositor import Speaker, still
+from kolbo_demo.engine.idle_motion import Life
+from kolbo_demo.engine.landmarks import Face, FaceFinder, find_speaker
+from kolbo_demo.engine.mouth_curves import mouth_curves
 from kolbo_demo.engine.occlusion import mouth_visible
+from kolbo_demo.engine.prompt import Directions
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.segments import features
-from kolbo_demo.engine.speech import hear
-from kolbo_demo.engine.video import Clip
-from kolbo_demo.media import MediaError
+from kolbo_demo.engine.render_plan import features
+from kolbo_demo.engine.speech_features import hear
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import Analyst
 from tests import samples
 from tests.engine import people

@@ -9,7 +9,7 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageCms
 
-from kolbo_demo import media
+from kolbo_demo.media import probe
 from tests.wild.pictures import (
     COLOURS,
     P3,
@@ -52,7 +52,7 @@ def test_a_profile_of_greys_counts(tmp_path: Path, mode: str, gamma: float) -> N
     stored = round(255 * light ** (1 / gamma))
     path = tmp_path / "grey.png"
     Image.new("L", (96, 72), stored).convert(mode).save(path, icc_profile=grey_profile(gamma))
-    assert np.abs(corners(media.upright_image(path)) - level).max() <= 3
+    assert np.abs(corners(probe.upright_image(path)) - level).max() <= 3
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK"])
@@ -61,7 +61,7 @@ def test_a_profile_for_other_colours_costs_nothing(tmp_path: Path, mode: str) ->
     path = tmp_path / "card.tif"
     image = card().convert(mode)
     image.save(path, icc_profile=other)
-    found = corners(media.upright_image(path))
+    found = corners(probe.upright_image(path))
     assert np.abs(found - corners(image.convert("RGB"))).max() <= 4
 
 
@@ -82,10 +82,10 @@ def test_gamma_and_primaries_of_a_png_count(tmp_path: Path, mode: str) -> None:
         told += [chunk(b"cHRM", chrm)]
     path = tmp_path / "card.png"
     path.write_bytes(data[:33] + b"".join(told) + data[33:])
-    found = corners(media.upright_image(path))
+    found = corners(probe.upright_image(path))
     assert np.abs(found - (level if mode == "L" else COLOURS)).max() <= 5, found
     path.write_bytes(data[:33] + b"".join([*told, chunk(b"sRGB", b"\0")]) + data[33:])
-    assert np.abs(corners(media.upright_image(path)) - corners(stored)).max() <= 1
+    assert np.abs(corners(probe.upright_image(path)) - corners(stored)).max() <= 1
 
 
 NONSENSE = {
@@ -141,7 +141,7 @@ def test_a_profile_for_print_counts(tmp_path: Path) -> None:
     path = tmp_path / "card.tif"
     image = Image.new("CMYK", (96, 72), (0, 255, 0, 0))
     image.save(path, icc_profile=ink_profile())
-    found = corners(media.upright_image(path))
+    found = corners(probe.upright_image(path))
     assert np.abs(found - (200, 60, 50)).max() <= 12, found
 
 
@@ -194,7 +194,7 @@ def test_an_hdr_picture_is_neither_dull_nor_grey(tmp_path: Path, transfer: int) 
     place = data.index(b"colrnclx") + 8
     path = tmp_path / "card.avif"
     path.write_bytes(data[:place] + struct.pack(">HH", 9, transfer) + data[place + 4 :])
-    found = corners(media.upright_image(path))
+    found = corners(probe.upright_image(path))
     wanted = 255 * np.clip(0.7 ** (1 / 2.2), 0, 1) * np.array(COLOURS) / 255
     assert np.abs(found - wanted).max() < 30, found
     saturation = (found.max(1) - found.min(1)) / found.max(1)

@@ -7,8 +7,8 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from kolbo_demo import media
-from kolbo_demo.magic import MediaError
+from kolbo_demo.media import probe
+from kolbo_demo.media.sniff import MediaError
 from tests.wild.pictures import assert_a_card, card, saved, tiff_pages
 
 
@@ -20,7 +20,7 @@ def test_a_heic_is_read_upright(tmp_path: Path, turned: int) -> None:
     exif[0x0112] = turned
     path = tmp_path / "IMG_0001.HEIC"
     pillow_heif.from_pillow(stored).save(path, quality=95, exif=exif.tobytes())
-    found = media.inspect_source(path)
+    found = probe.inspect_source(path)
     assert (found.kind, found.width, found.height) == ("image", 192, 144)
     assert_a_card(path)
 
@@ -42,14 +42,14 @@ def test_a_raw_picture_is_not_its_thumbnail(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(tiff_pages(*((card(160, 120), tags) for tags in RAW[name])))
     with pytest.raises(MediaError, match="Raw pictures"):
-        media.inspect_source(path)
+        probe.inspect_source(path)
 
 
 def test_a_tiff_is_not_its_thumbnail(tmp_path: Path) -> None:
     path = tmp_path / "scan.tif"
     thumbnail = Image.new("RGB", (160, 120)), {0x00FE: (4, 1)}
     path.write_bytes(tiff_pages(thumbnail, (card(640, 480), {}), thumbnail))
-    assert media.inspect_source(path).width == 640
+    assert probe.inspect_source(path).width == 640
     assert_a_card(path)
 
 
@@ -103,7 +103,7 @@ def test_what_is_not_taken_is_refused_by_its_name(tmp_path: Path, name: str) -> 
     path = tmp_path / name
     make(path)
     with pytest.raises(MediaError, match=told) as refused:
-        media.inspect_source(path)
+        probe.inspect_source(path)
     assert "choose that" in str(refused.value)
 
 
@@ -118,4 +118,4 @@ def test_lossless_and_hierarchical_jpegs_reach_no_decoder(
     path.write_bytes(data.replace(b"\xff\xc0", before + bytes([0xFF, frame]), 1))
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("a decoder was reached"))
     with pytest.raises(MediaError, match="not supported"):
-        media.inspect_source(path)
+        probe.inspect_source(path)

@@ -8,8 +8,8 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from kolbo_demo import media, sandbox
-from kolbo_demo.magic import MediaError
+from kolbo_demo.media import probe, sandbox
+from kolbo_demo.media.sniff import MediaError
 from tests.wild.pictures import (
     UNTURNED,
     assert_a_card,
@@ -88,7 +88,7 @@ def test_exif_costs_the_orientation_at_most(tmp_path: Path, kind: str, exif: str
         path.write_bytes(data[:33] + chunk(b"eXIf", body) + data[33:])
     else:
         path.write_bytes(saved(lying, "WEBP", lossless=True, exif=body))
-    assert (media.inspect_source(path).width, media.inspect_source(path).height) == (96, 72)
+    assert (probe.inspect_source(path).width, probe.inspect_source(path).height) == (96, 72)
     assert_a_card(path)
 
 
@@ -224,6 +224,6 @@ def test_half_a_photograph_is_none(tmp_path: Path, more: dict[str, bool]) -> Non
     path = tmp_path / "card.jpg"
     data = saved(noisy(640, 480), "JPEG", quality=95, **more)
     path.write_bytes(data[: len(data) // 2])
-    for look in (media.inspect_source, media.upright_image):
+    for look in (probe.inspect_source, probe.upright_image):
         with pytest.raises(MediaError, match="cut short"):
             look(path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kolbo_demo import media
+from kolbo_demo.media import probe
 from tests import samples
 from tests.wild.pictures import (
     COLOURS,
@@ -59,8 +59,8 @@ def test_a_picture_of_every_kind_speaks(tmp_path: Path) -> None:
         [sys.executable, "-m", "kolbo_demo", *words], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    shown = media.first_frame(out)
-    wanted = media.upright_image(source)
+    shown = probe.first_frame(out)
+    wanted = probe.upright_image(source)
     edges = np.s_[[20, 20, 128, 235], [20, 230, 20, 235]]
     error = np.subtract(np.asarray(shown)[edges], np.asarray(wanted)[edges], dtype=float)
     assert np.abs(error).max() < 20, error

@@ -11,7 +11,7 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from kolbo_demo import media
+from kolbo_demo.media import probe
 from tests.wild.pictures import (
     PROFILES,
     UNTURNED,
@@ -114,8 +114,8 @@ def mixture(folder: Path, rng: np.random.Generator) -> tuple[Path, np.ndarray, f
 @pytest.mark.parametrize("seed", SEEDS)
 def test_pictures_of_any_kind_look_like_their_source(tmp_path: Path, seed: int) -> None:
     path, wanted, within = mixture(tmp_path, np.random.default_rng(seed))
-    found = media.inspect_source(path)
-    whole = media.upright_image(path)
+    found = probe.inspect_source(path)
+    whole = probe.upright_image(path)
     assert (found.width, found.height) == whole.size
-    for image in (whole, media.upright_image(path, enough=1000)):
+    for image in (whole, probe.upright_image(path, enough=1000)):
         assert np.abs(corners(image) - wanted).max() <= within, corners(image) - wanted

@@ -14,11 +14,11 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from kolbo_demo import media, sandbox
 from kolbo_demo.batch import read_pairs
-from kolbo_demo.engine.sound import aac_format, load_voice
-from kolbo_demo.longest import longest_sound
-from kolbo_demo.magic import MediaError
+from kolbo_demo.engine.audio_io import aac_format, load_voice
+from kolbo_demo.media import probe, sandbox
+from kolbo_demo.media.duration_bound import longest_sound
+from kolbo_demo.media.sniff import MediaError
 from tests import samples
 
 RATE = 16000
@@ -67,7 +67,7 @@ def assert_says(path: Path, late: float = 0.0, seconds: float | None = None) -> 
     found, alike = lag(heard, speech())
     assert alike > 0.9, (found, alike)
     assert found == pytest.approx(late, abs=0.05)
-    look = media.inspect_audio(path)
+    look = probe.inspect_audio(path)
     assert not look.silent
     assert look.duration == pytest.approx(len(heard) / RATE, abs=0.15)
     if seconds is not None:
@@ -147,7 +147,7 @@ def test_the_track_that_speaks_is_used_and_named(tmp_path: Path, suffix: str, fi
     words = ("-metadata:s:a:1", "language=deu", "-metadata:s:a:1", "title=Interview")
     path = tracks(tmp_path / f"voice.{suffix}", other, speech(), words=words)
     assert_says(path, late=0, seconds=3)
-    (note,) = media.inspect_audio(path).notes
+    (note,) = probe.inspect_audio(path).notes
     assert "track 2 of 2" in note
     assert suffix == "ts" or "deu" in note
 
@@ -159,7 +159,7 @@ def test_of_languages_the_default_is_used(tmp_path: Path) -> None:
     flags = ("-disposition:a:0", "default", "-disposition:a:1", "0")
     path = tracks(tmp_path / "b.mkv", speech(), other, words=flags)
     assert_says(path)
-    assert media.inspect_audio(path).notes == ()
+    assert probe.inspect_audio(path).notes == ()
 
 
 def test_a_commentary_is_not_used(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_gap_in_the_time_stamps_is_silence(tmp_path: Path) -> None:
     assert lag(heard, speech()[:half])[0] == pytest.approx(0, abs=0.01)
     assert lag(heard, speech()[half:])[0] == pytest.approx(3.5, abs=0.01)
     assert np.abs(heard[round(1.7 * RATE) : round(3.3 * RATE)]).max() == 0
-    assert media.inspect_audio(path).duration == pytest.approx(5, abs=0.01)
+    assert probe.inspect_audio(path).duration == pytest.approx(5, abs=0.01)
 
 
 @pytest.mark.parametrize("jump", [100, 3600, 86400 * 3, 1e6])
@@ -323,7 +323,7 @@ def test_every_kind_is_heard_whatever_its_name(
             pytest.skip("once is enough")
         path = path.rename(tmp_path / "voice.dat")
     heard = load_voice(path)
-    assert media.inspect_audio(path).duration == pytest.approx(3, abs=0.35)
+    assert probe.inspect_audio(path).duration == pytest.approx(3, abs=0.35)
     found, alike = lag(heard, speech())
     assert alike > 0.5, alike
     assert abs(found) < 0.15
@@ -415,7 +415,7 @@ def test_an_mp3_after_anything(tmp_path: Path, voice: Path, before: str, name: s
     ffmpeg("-i", voice, "-id3v2_version", 0, "-write_xing", 0, plain)
     path = tmp_path / name
     path.write_bytes(BEFORE[before] + plain.read_bytes() + ape_tag() + b"TAG" + bytes(125))
-    assert media.inspect_audio(path).duration == pytest.approx(3, abs=0.15)
+    assert probe.inspect_audio(path).duration == pytest.approx(3, abs=0.15)
     assert lag(load_voice(path), speech())[1] > 0.9
 
 
@@ -428,9 +428,9 @@ def test_others_after_a_tag(tmp_path: Path, voice: Path, kind: str, before: str)
     path.write_bytes(BEFORE[before] + plain.read_bytes())
     if kind in ("wav", "ogg"):  # no player reads these
         with suppress(MediaError):
-            media.inspect_audio(path)
+            probe.inspect_audio(path)
     else:
-        assert media.inspect_audio(path).duration == pytest.approx(3, abs=0.2)
+        assert probe.inspect_audio(path).duration == pytest.approx(3, abs=0.2)
 
 
 @pytest.mark.parametrize("kind", ["mp3", "m4a", "flac", "ogg", "wv", "mka"])
@@ -449,7 +449,7 @@ def test_album_art_is_no_video(tmp_path: Path, voice: Path, kind: str) -> None:
         ffmpeg("-i", voice, "-i", art, *words, path)
     assert_says(path, seconds=3)
     with pytest.raises(MediaError, match="sound recording"):
-        media.inspect_source(path)
+        probe.inspect_source(path)
 
 
 @pytest.mark.parametrize("kind", ["webm", "mkv"])
@@ -460,7 +460,7 @@ def test_a_clip_whose_sound_comes_first_is_a_clip(
     path = tmp_path / f"clip.{kind}"
     title = ("-metadata:s:a:0", "title=" + "x" * pad)
     film(path, "-i", voice, "-map", 1, "-map", 0, *title)
-    found = media.inspect_source(path)
+    found = probe.inspect_source(path)
     assert (found.kind, found.width, found.has_audio) == ("video", 64, True)
     assert sandbox.inspect_source(path, decode=False).kind == "video"
     assert_says(path)
@@ -471,8 +471,8 @@ def test_a_ts_that_begins_within_a_packet(tmp_path: Path, voice: Path, lost: int
     whole = film(tmp_path / "whole.ts", "-i", voice, "-map", 0, "-map", 1)
     path = tmp_path / "clip.ts"
     path.write_bytes(whole.read_bytes()[lost:])
-    assert media.inspect_source(path).kind == "video"
-    assert media.inspect_audio(path).duration == pytest.approx(3, abs=0.3)
+    assert probe.inspect_source(path).kind == "video"
+    assert probe.inspect_audio(path).duration == pytest.approx(3, abs=0.3)
 
 
 # Through the command line
@@ -486,7 +486,7 @@ def generate(source: Path, audio: Path, out: Path) -> "subprocess.CompletedProce
 
 
 def small_portrait(path: Path) -> Path:
-    media.upright_image(samples.PORTRAIT).resize((256, 256)).save(path)
+    probe.upright_image(samples.PORTRAIT).resize((256, 256)).save(path)
     return path
 
 

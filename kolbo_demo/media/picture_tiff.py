@@ -1,0 +1,121 @@
+"""Reduce a TIFF, in its bytes, to the tags that make its first picture."""
+
+import struct
+from dataclasses import dataclass
+
+from kolbo_demo.media.sniff import REFUSED_PICTURES, MediaError
+
+_LAYOUT = (*range(256, 260), 266, 273, 277, 278, 279, 284, 292, 293, *range(322, 326), 347)
+_COLOURS = (262, 317, 320, 332, 338, 339, *range(512, 522), *range(529, 533))
+_PICTURE = frozenset((*_LAYOUT, *_COLOURS))
+_SUBFILE_TYPE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 259, 262
+_ORIENTATION, _SUB_IFDS, _ICC_PROFILE, _DNG_VERSION = 274, 330, 34675, 50706
+_RAW_PHOTOMETRIC = (32803, 34892)
+_RAW_COMPRESSION = (32767, 32769, 32770, 34713, 65000, 65535)
+"""Of Sony, Epson, Samsung, Nikon, Kodak and Pentax."""
+_THUMBNAIL_SIDE = 1024
+_MAX_PAGES = 64
+
+
+def reduce(data: memoryview) -> tuple[int, bytes]:
+    """Leave the first page that is no thumbnail; its orientation as it says, and its ICC profile.
+    Raises MediaError for raw pictures of cameras, and struct.error for damaged files."""
+    tags = _Tags(data)
+    pages = tags.pages()
+    if not pages:
+        raise struct.error
+    full = [page for page in pages if not tags.value(page, _SUBFILE_TYPE) & 1]
+    page = (full or pages)[0]
+    if _is_raw(tags, pages, page):
+        raise MediaError(REFUSED_PICTURES["raw"])
+    turned, profile = tags.value(page, _ORIENTATION), tags.content(page, _ICC_PROFILE)
+    tags.keep_only(page, _PICTURE)
+    return turned, profile
+
+
+def _is_raw(tags: "_Tags", pages: "list[_Page]", page: "_Page") -> bool:
+    """Whether a TIFF is a camera's raw picture, of which `page` may be a thumbnail."""
+    small = max(tags.value(page, _WIDTH), tags.value(page, _HEIGHT)) < _THUMBNAIL_SIDE
+    return (
+        any(_DNG_VERSION in one.entries for one in pages)
+        or tags.value(page, _PHOTOMETRIC) in _RAW_PHOTOMETRIC
+        or tags.value(page, _COMPRESSION) in _RAW_COMPRESSION
+        or (
+            any(_SUB_IFDS in one.entries for one in pages)
+            and (small or bool(tags.value(pages[0], _SUBFILE_TYPE) & 1))
+        )
+    )
+
+
+@dataclass
+class _Page:
+    place: int
+    entries: dict[int, int]
+    """Where the entry of each tag is."""
+
+
+class _Tags:
+    """The directories of a TIFF or BigTIFF, in its bytes."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._order = ">" if data[:2] == b"MM" else "<"
+        self._large = 43 in data[2:4]
+        self._unit, self._counter = ("Q", "Q") if self._large else ("I", "H")
+        self._width = struct.calcsize(self._unit)
+        self._entry = 4 + 2 * self._width
+
+    def pages(self) -> list[_Page]:
+        found: list[_Page] = []
+        (place,) = self._read(self._unit, self._width)
+        seen = set[int]()
+        while place and place not in seen and len(seen) < _MAX_PAGES:
+            seen.add(place)
+            try:
+                (count,) = self._read(self._counter, place)
+                start = place + struct.calcsize(self._counter)
+                end = start + count * self._entry
+                if end > len(self._data):
+                    break
+                places = range(start, end, self._entry)
+                found.append(_Page(place, {self._read("H", at)[0]: at for at in places}))
+                (place,) = self._read(self._unit, end)
+            except struct.error:
+                break
+        return found
+
+    def value(self, page: _Page, tag: int) -> int:
+        """The first number of a tag; 0 if it has none."""
+        place = page.entries.get(tag)
+        if place is None:
+            return 0
+        kind = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(self._read("H", place + 2)[0])
+        if kind is None or struct.calcsize(kind) > self._width:
+            return 0
+        return self._read(kind, place + 4 + self._width)[0]
+
+    def content(self, page: _Page, tag: int) -> bytes:
+        """The bytes of a tag that holds some; none if it is broken."""
+        place = page.entries.get(tag)
+        if place is None:
+            return b""
+        kind, count, start = self._read(f"H{self._unit}{self._unit}", place + 2)
+        return bytes(self._data[start : start + count]) if kind in (1, 7) else b""
+
+    def keep_only(self, page: _Page, wanted: frozenset[int]) -> None:
+        """Make it a file of this page with these tags."""
+        kept = [bytes(self._data[at : at + self._entry]) for at in page.entries.values()]
+        kept = [one for one in kept if struct.unpack_from(self._order + "H", one)[0] in wanted]
+        start = page.place + struct.calcsize(self._counter)
+        body = (b"".join(kept) + bytes(self._width))[: len(self._data) - start]
+        self._data[start : start + len(body)] = body
+        self._write(self._counter, page.place, len(kept))
+        self._write(self._unit, self._width, page.place)
+
+    def _read(self, layout: str, place: int) -> tuple[int, ...]:
+        if place > len(self._data):
+            raise struct.error
+        return struct.unpack_from(self._order + layout, self._data, place)
+
+    def _write(self, layout: str, place: int, value: int) -> None:
+        struct.pack_into(self._order + layout, self._data, place, value)

@@ -1,0 +1,162 @@
+"""Fair queueing: callers are served in rotation, however much each has submitted.
+
+The dbos priority of a generation is its turn: the n-th of one caller comes after the (n-1)-th of
+every other. Spare places keep long renders from delaying a caller with nothing running. The caller
+is stored in dbos's documented table as the partition key.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+
+import sqlalchemy as sa
+
+from kolbo_demo.service.workflows import context
+
+NEXT = "next"
+"""Queue of the spare places."""
+LAST = 2**31 - 1
+"""Turn of background work, after everything else."""
+LATEST = 1000
+"""Number of newest generations that determine the current turn, to bound the query."""
+_QUEUED = ("ENQUEUED", "PENDING")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A caller's position in the queue."""
+
+    turn: int
+    """Turn of its next generation."""
+    unfinished: int
+    """Number of its generations that wait or run."""
+
+
+def _table(engine: sa.Engine) -> sa.TableClause:
+    names = (
+        "workflow_uuid",
+        "name",
+        "status",
+        "priority",
+        "queue_name",
+        "queue_partition_key",
+        "created_at",
+    )
+    schema = None if engine.dialect.name == "sqlite" else "dbos"
+    return sa.table("workflow_status", *map(sa.column, names), schema=schema)
+
+
+def standing(engine: sa.Engine, caller: str) -> Standing:
+    """Read a caller's position. Raises SQLAlchemyError."""
+    rows = _table(engine).c
+    latest = (
+        sa.select(rows.priority, rows.status, rows.queue_partition_key)
+        .where(rows.name == context.GENERATIONS)
+        .order_by(rows.created_at.desc())
+        .limit(LATEST)
+        .subquery()
+        .c
+    )
+    mine = rows.queue_partition_key == caller
+    unfinished = sa.select(sa.func.count(), sa.func.max(rows.priority)).where(
+        rows.name == context.GENERATIONS, rows.status.in_(_QUEUED), mine
+    )
+    begun = sa.select(sa.func.max(latest.priority)).where(latest.status != "ENQUEUED")
+    own = sa.select(sa.func.max(latest.priority)).where(latest.queue_partition_key == caller)
+    with engine.connect() as connection:
+        number, waiting = connection.execute(unfinished).one()
+        # Turns cannot be saved up: the earliest possible one is the round under way.
+        now = connection.execute(begun).scalar() or 1
+        last = max(waiting or 0, connection.execute(own).scalar() or 0)
+    return Standing(min(max(now, last + 1), LAST - 1), number)
+
+
+def bring_forward(engine: sa.Engine, ordinary_places: int, spare_places: int) -> None:
+    """Fill free spare places with generations of callers that have nothing under way, if all
+    ordinary places are taken. To be called every second or so. Raises SQLAlchemyError."""
+    table = _table(engine)
+    rows, caller = table.c, table.c.queue_partition_key
+    ordinary = sa.and_(rows.name == context.GENERATIONS, rows.queue_name == context.GENERATIONS)
+    waits = sa.and_(ordinary, rows.status == "ENQUEUED", caller.is_not(None))
+    forward = sa.and_(rows.queue_name == NEXT, rows.status.in_(_QUEUED))
+    busy = sa.or_(sa.and_(ordinary, rows.status == "PENDING"), forward)
+    with engine.begin() as connection:
+        under_way = connection.execute(sa.select(caller, rows.queue_name).where(busy)).all()
+        callers = {name for name, _ in under_way}
+        taken = sum(queue == NEXT for _, queue in under_way)
+        if len(under_way) - taken < ordinary_places or taken >= spare_places:
+            return
+        first = (
+            sa.select(caller)
+            .where(waits, caller.not_in(callers - {None}))
+            .group_by(caller)
+            .order_by(sa.func.min(rows.priority), sa.func.min(rows.created_at))
+            .limit(spare_places - taken)
+        )
+        for name in connection.execute(first).scalars().all():
+            mine = sa.select(rows.workflow_uuid).where(waits, caller == name)
+            workflow = mine.order_by(rows.priority, rows.created_at).limit(1).scalar_subquery()
+            # Conditional, since other processes dequeue meanwhile.
+            move = sa.update(table).where(waits, rows.workflow_uuid == workflow)
+            connection.execute(move.values(queue_name=NEXT))
+
+
+@dataclass(frozen=True, order=True)
+class Ticket:
+    """Position among the generations of this process that wait to render."""
+
+    turn: int
+    arrival: int
+    caller: str = field(compare=False)
+
+
+class Slots:
+    """Render slots of this process: `ordinary` ones, and `spare` ones reserved for callers with no
+    running render. The caller with the fewest running renders goes first."""
+
+    def __init__(self, ordinary: int, spare: int) -> None:
+        self._ordinary, self._spare = ordinary, spare
+        self._changed = threading.Condition()
+        self._waiting: list[Ticket] = []
+        self._rendering: Counter[str] = Counter()
+        self._arrivals = count()
+
+    @contextmanager
+    def slot(
+        self, caller: str, turn: int, seconds: float, wanted: Callable[[], bool]
+    ) -> Iterator[None]:
+        """Hold a slot. Calls `wanted` every `seconds` while waiting, and enters the block without a
+        slot once it returns False."""
+        had = self._taken(caller, turn, seconds, wanted)
+        try:
+            yield
+        finally:
+            if had:
+                with self._changed:
+                    self._rendering -= Counter([caller])
+                    self._changed.notify_all()
+
+    def _taken(self, caller: str, turn: int, seconds: float, wanted: Callable[[], bool]) -> bool:
+        with self._changed:
+            ticket = Ticket(turn, next(self._arrivals), caller)
+            self._waiting.append(ticket)
+        try:
+            while True:
+                with self._changed:
+                    if self._changed.wait_for(lambda: self._is_next(ticket), seconds):
+                        self._rendering[caller] += 1
+                        return True
+                if not wanted():
+                    return False
+        finally:
+            with self._changed:
+                self._waiting.remove(ticket)
+                self._changed.notify_all()
+
+    def _is_next(self, ticket: Ticket) -> bool:
+        best = min(self._waiting, key=lambda other: (self._rendering[other.caller], other))
+        room = self._ordinary + (0 if self._rendering[ticket.caller] else self._spare)
+        return ticket is best and self._rendering.total() < room

@@ -1,0 +1,428 @@
+"""Generations as durable workflows: accepted once, finished even over a `kill -9`.
+
+dbos keeps each generation as a row in a database: its input before the caller hears an id, its
+progress, its outcome. What a process leaves unfinished is run by the next one on the same SQLite
+file, or by another on the same PostgreSQL, where a long generation is shared as well (`split`).
+dbos exists once a process, and so does `Jobs` between `start` and `stop`.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import socket
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from kolbo_demo import engine, private_folder
+from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
+from kolbo_demo.process.child import ONE_THREAD
+from kolbo_demo.process.fork_server import Forks
+from kolbo_demo.service import database, fair_queue, fetch, metrics, render_pool
+from kolbo_demo.service.cluster.heartbeat import Fleet
+from kolbo_demo.service.errors import ServiceError
+from kolbo_demo.service.storage.files import INPUTS, PARTS, Storage, thumbnail_name, video_name
+from kolbo_demo.service.workflows import context, listening, segments
+from kolbo_demo.service.workflows import generation as making
+from kolbo_demo.settings import Settings
+
+FETCHES = "fetches"
+"""Queue of generations with links to fetch, partitioned by caller: a slow link delays no render."""
+LINKS = "links"
+"""Its unpartitioned predecessor, drained after an upgrade."""
+MAX_FETCHES = 16
+"""Generations that fetch, or wait for their render after it, at a time,"""
+FETCHES_OF_ONE = 4
+"""and those of one caller among them."""
+SPARE = 2
+"""Render slots beyond `default_concurrency`, each for a caller with no running render."""
+SLOT_SECONDS = 0.5
+"""How often a generation that waits for its render looks whether it is still wanted."""
+MISSED_LOOKS = 3
+DRAIN_SECONDS = 6.5
+"""What runs when the process is told to stop may finish within so long."""
+KILL_SECONDS = 1.0
+"""For the rest to die."""
+POLL_SECONDS = 0.25
+"""How often a process looks for uploads to render. Each look takes some 4 ms of a processor."""
+OLD_POLL_SECONDS = 5.0
+"""Polling interval of `LINKS`."""
+RARE_POLL_SECONDS = 0.5
+"""How often for links to fetch, which takes longer anyway; and for anything where many processes
+ask one server."""
+_ID = re.compile(r"lip_[0-9a-f]{20}")
+_STATES = {"SUCCESS": COMPLETED, "CANCELLED": CANCELLED, "ERROR": FAILED}
+_STATES["MAX_RECOVERY_ATTEMPTS_EXCEEDED"] = FAILED
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a generation stands. `made` is what the engine tells of a completed one."""
+
+    id: str
+    state: str
+    percent: int
+    created: float
+    """Seconds since the epoch."""
+    file: str | None = None
+    """Stem of the result's names in storage."""
+    made: dict[str, Any] | None = None
+    failure: Failure | None = None
+
+
+def new_id() -> str:
+    """An id for a generation: `lip_` and 20 hex digits."""
+    return "lip_" + secrets.token_hex(10)
+
+
+def default_concurrency() -> int:
+    """Renders side by side: one for every two cores."""
+    return max(1, (os.cpu_count() or 2) // 2)
+
+
+def _share(concurrency: int) -> int:
+    """Processes for one of so many renders: together as many as there are cores."""
+    return max(1, (os.cpu_count() or 2) // concurrency)
+
+
+class Jobs:
+    """The queue of generations and the files they use."""
+
+    def __init__(
+        self, settings: Settings, *, renders: bool = True, server: Forks | None = None
+    ) -> None:
+        """`renders` says whether this process also does the work, or only takes it. `server` is one
+        of `process.renderers` that may be loading already; it ends with the jobs."""
+        self._folder = settings.data_dir.expanduser().absolute()
+        self._url = settings.database_url
+        self._renders = renders or not self._url
+        self._own = self._folder
+        """Of this process alone."""
+        self._executor = "local"
+        files = settings.storage_url
+        if self._url:
+            # The host, for people who look at the database; the rest makes it the only one.
+            host = re.sub(r"[^0-9A-Za-z-]", "-", socket.gethostname())
+            self._executor = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+            self._own = self._folder / "processes" / self._executor
+            files = files or str(self._folder)
+        self.storage = Storage(self._own, files)
+        self.policy = fetch.Policy(allow_hosts=settings.fetch_allow_hosts)
+        # Of many processes each has one core and one generation.
+        self.concurrency = 1 if self._url else default_concurrency()
+        self.cores = 1 if self._url else _share(self.concurrency)
+        """For one render."""
+        # Of many processes each has one core.
+        server = server or render_pool.renderers(ONE_THREAD if self._url else None)
+        self.ready = render_pool.Ready(server, self.storage.room)
+        self._closing = threading.Event()
+        self._stopping = threading.Event()
+        self._running: dict[str, threading.Event] = {}
+        # With many processes, one spare place in each is enough.
+        self.spare = 1 if self._url else SPARE
+        self._slots = fair_queue.Slots(self.concurrency, self.spare)
+        self._submitting = threading.Lock()
+        self.resting = False
+        """Whether the queues are not polled; see `rest`."""
+        self._missed: Counter[str] = Counter()
+        self.changed = threading.Event()
+        """Set whenever work here comes to an end."""
+        self._lock: sqlite3.Connection | None = None
+        self._fleet: Fleet | None = None
+        self._reader: Engine | None = None
+
+    def problem(self) -> str | None:
+        """Why this process could not render what it accepts; None where it can, or need not."""
+        return engine.problem() if self._renders else None
+
+    def workers(self) -> int:
+        """Renders side by side that there is room for. Raises SQLAlchemyError."""
+        return self._fleet.workers() if self._fleet else self.concurrency
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes work on the same queue."""
+        return self._url is not None
+
+    @property
+    def database_file(self) -> Path | None:
+        """The SQLite file, where there is one."""
+        return None if self._url else self._folder / "jobs.sqlite"
+
+    def start(self) -> None:
+        """Launch dbos and take up unfinished generations. Raises ServiceError. Blocks."""
+        if not _one_a_process.acquire(blocking=False):
+            raise ServiceError("A local service runs in this process already; stop that one first.")
+        try:
+            self._closing.clear()
+            self._stopping.clear()
+            private_folder.prepare(self._folder)
+            self._lock = database.lock(self._own)
+            self.storage.prepare()
+            context.current.append(self)
+            self._launch()
+            self._sweep()
+        except SQLAlchemyError as error:
+            self._release()
+            if not self._url:
+                raise self._unusable(error) from error
+            reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            raise ServiceError(
+                f"The database cannot be used ({reason}); check KOLBO_DATABASE_URL."
+            ) from error
+        except (OSError, sqlite3.Error) as error:
+            self._release()
+            raise self._unusable(error) from error
+        except BaseException:
+            self._release()
+            raise
+
+    def _unusable(self, error: Exception) -> ServiceError:
+        reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
+        return ServiceError(
+            f"The data folder {self._folder} cannot be used ({reason}); "
+            "set KOLBO_DATA_DIR to another folder."
+        )
+
+    def _launch(self) -> None:
+        if self._url:
+            url = database.server(self._url.get_secret_value())
+            database.clear(self._own.parent)
+            database.launch(url, self._executor, listens=self._renders)
+            self._fleet = Fleet(url, self._executor, self._renders)
+            self._fleet.start()
+        else:
+            url = database.file(self._folder)
+            database.launch(url, self._executor)
+        self._reader = database.connections(url)
+        self._register_queues()
+        if self.shared and self._renders:
+            self.ready.refill()  # a worker has nothing else to keep memory for
+
+    def _register_queues(self) -> None:
+        often = RARE_POLL_SECONDS if self.shared else POLL_SECONDS
+        # Other processes cannot use files that this one has fetched, so it fetches few ahead.
+        fetches = self.concurrency + 1 if self.shared else MAX_FETCHES
+        self._register(context.GENERATIONS, self.concurrency, often)
+        self._register(fair_queue.NEXT, self.spare, RARE_POLL_SECONDS)
+        of_one = 1 if self.shared else FETCHES_OF_ONE
+        self._register(FETCHES, fetches, RARE_POLL_SECONDS, of_one)
+        self._register(LINKS, 1, OLD_POLL_SECONDS)
+        if self.shared:
+            self._register(segments.QUEUE, self.concurrency, often)
+        self.resting = False
+
+    def rest(self) -> None:
+        """Stop polling the queues until the next `submit`, if nothing waits or runs and no other
+        process submits. dbos starts polling a registered queue within a second. Raises
+        SQLAlchemyError."""
+        with self._submitting:
+            if self.shared or self.resting or any(self.load()):
+                return
+            self.resting = True
+            for queue in DBOS.list_queues():
+                DBOS.delete_queue(queue.name)
+
+    @staticmethod
+    def _register(queue: str, most: int, seconds: float, of_one: int | None = None) -> None:
+        DBOS.register_queue(
+            queue,
+            worker_concurrency=most,
+            partition_worker_concurrency=of_one,
+            polling_interval_sec=seconds,
+        )
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Let running renders finish for a while, keep the rest for the next start, and close.
+
+        Blocks, for under 10 s: that is what process managers grant before they kill.
+        """
+        self._closing.set()  # nothing is begun any more
+        deadline = time.monotonic() + (0 if at_once else DRAIN_SECONDS)
+        for ended in list(self._running.values()):
+            ended.wait(timeout=max(0.0, deadline - time.monotonic()))
+        self._stopping.set()
+        for ended in list(self._running.values()):
+            ended.wait(timeout=KILL_SECONDS)
+        self._release()
+
+    def _release(self) -> None:
+        if self._fleet:
+            self._fleet.stop()
+        DBOS.destroy()
+        if self._reader:
+            self._reader.dispose()
+            self._reader = None
+        self.ready.close()
+        if self._fleet:
+            self._fleet.leave()
+            self._fleet = None
+        context.current.clear()
+        if self._lock:
+            self._lock.close()
+            if self.shared:
+                shutil.rmtree(self._own, ignore_errors=True)
+        _one_a_process.release()
+
+    def _sweep(self) -> None:
+        """Remove inputs of generations that were never accepted or have ended."""
+        for generation in self.storage.under(INPUTS):
+            found = self.find(generation)
+            # Where others accept generations too, one may be on its way just now.
+            if found.state in FINAL_STATES if found else not self.shared:
+                self.discard(generation)
+
+    def submit(self, generation: str, job: dict[str, Any], caller: str = "owner") -> None:
+        """Accept a generation; once this returns it will be worked on. `job` is plain JSON;
+        `caller` takes turns with other callers."""
+        assert self._reader
+        queue = FETCHES if job.get("source_url") or job.get("audio_url") else context.GENERATIONS
+        own = {"file": secrets.token_hex(16), "created": time.time(), "caller": caller}
+        with self._submitting:  # no two generations of a caller share a turn
+            if self.resting:
+                self._register_queues()
+            turn = fair_queue.standing(self._reader, caller).turn
+            with (
+                SetWorkflowID(generation),
+                SetEnqueueOptions(priority=turn, queue_partition_key=caller),
+            ):
+                DBOS.enqueue_workflow(queue, making.run, job | own | {"turn": turn})
+
+    def unfinished(self, caller: str) -> int:
+        """Number of a caller's generations that wait or run. Raises SQLAlchemyError."""
+        assert self._reader
+        return fair_queue.standing(self._reader, caller).unfinished
+
+    def find(self, generation: str) -> Progress | None:
+        """Where a generation stands, or None where there is none of that id."""
+        return self.find_all([generation]).get(generation)
+
+    def find_all(self, generations: Iterable[str]) -> dict[str, Progress]:
+        """Where generations stand, by their ids; what there is not is left out."""
+        ids = [generation for generation in generations if _ID.fullmatch(generation)]
+        found = DBOS.list_workflows(workflow_ids=ids) if ids else []
+        return {status.workflow_id: _progress(status) for status in found}
+
+    def cancel(self, generation: str) -> Progress | None:
+        """Cancel what has not ended, and tell how it stands now; None for an unknown id."""
+        if not _ID.fullmatch(generation) or not DBOS.get_workflow_status(generation):
+            return None
+        DBOS.cancel_workflow(generation, cancel_children=self.shared)
+        found = self.find(generation)
+        if found and found.state == CANCELLED:
+            # One that runs notices by itself and cleans up after itself again.
+            self.discard(generation, found.file)
+            metrics.ended(generation, CANCELLED)
+        return found
+
+    def withdraw(self, generation: str) -> None:
+        """Undo a start whose caller will not hear of it, accepted or not."""
+        with contextlib.suppress(SQLAlchemyError):
+            self.cancel(generation)
+        self.discard(generation)
+
+    def load(self) -> tuple[int, int]:
+        """How many generations wait, and how many run. Raises SQLAlchemyError."""
+        assert self._reader
+        return database.under_way(self._reader, context.GENERATIONS)
+
+    def bring_forward(self) -> None:
+        """Give free spare places to callers with nothing under way. To be called every second or
+        so. Raises SQLAlchemyError."""
+        assert self._reader
+        processes = self.workers() if self.shared else 1
+        fair_queue.bring_forward(self._reader, self.concurrency * processes, self.spare * processes)
+
+    def resume_postponed(self) -> None:
+        """Take up again what should run here and does not. To be called now and then."""
+        pending = DBOS.list_workflows(
+            name=[context.GENERATIONS, listening.NAME, segments.NAME],
+            status="PENDING",
+            executor_id=self._executor,
+            load_input=False,
+            load_output=False,
+        )
+        missed = [row.workflow_id for row in pending if row.workflow_id not in self._running]
+        # One that is just beginning, or whose end is just being written, is missed for a moment.
+        self._missed = Counter({name: self._missed[name] + 1 for name in missed})
+        for row in pending:
+            if self._missed[row.workflow_id] >= MISSED_LOOKS and not self._closing.is_set():
+                DBOS.resume_workflow(
+                    row.workflow_id, queue_name=row.queue_name or context.GENERATIONS
+                )
+
+    def discard(self, generation: str, file: str | None = None) -> None:
+        """Remove a generation's inputs, and its results where `file` names them."""
+        self.storage.delete(f"{INPUTS}/{generation}")
+        self.storage.delete(f"{PARTS}/{generation}")
+        if file:
+            self.storage.delete(video_name(file))
+            self.storage.delete(thumbnail_name(file))
+
+    @contextlib.contextmanager
+    def at_work(self, workflow: str) -> Iterator[None]:
+        """Mark work that `stop` waits for. Raises StoppedError where none is begun any more."""
+        if self._closing.is_set():
+            raise context.StoppedError
+        ended = threading.Event()
+        self._running[workflow] = ended
+        try:
+            yield
+        finally:
+            self._running.pop(workflow, None)
+            ended.set()
+            self.changed.set()
+
+    def only(self, workflow: str) -> bool:
+        """Whether this process is at nothing else."""
+        return not self._running.keys() - {workflow}
+
+    def check_stopping(self) -> None:
+        """Raises StoppedError when the process goes down."""
+        if self._stopping.is_set():
+            raise context.StoppedError
+
+    def slot(
+        self, job: dict[str, Any], wanted: Callable[[], bool]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Hold a render slot. Enters the block without one when the job is no longer wanted."""
+
+        def waits() -> bool:
+            if self._closing.is_set():
+                raise context.StoppedError
+            return wanted()
+
+        # Jobs of an older release have neither.
+        caller, turn = job.get("caller", ""), job.get("turn", 0)
+        return self._slots.slot(caller, turn, SLOT_SECONDS, waits)
+
+
+_one_a_process = threading.Lock()
+
+
+def _progress(status: WorkflowStatus) -> Progress:
+    job = status.input["args"][0] if status.input else {}
+    outcome = status.output if status.status == "SUCCESS" and status.output else {}
+    state, failure = _STATES.get(status.status, PROCESSING), None
+    if state == FAILED or (state == COMPLETED and "made" not in outcome):
+        state, failure = FAILED, Failure.model_validate(outcome.get("failure") or context.LOST)
+    return Progress(
+        id=status.workflow_id,
+        state=state,
+        percent=100 if state == COMPLETED else making.percent(status.workflow_id),
+        created=job.get("created", 0.0),
+        file=job.get("file"),
+        made=outcome.get("made"),
+        failure=failure,
+    )

@@ -1,0 +1,84 @@
+"""The local models: what each takes, told honestly."""
+
+from kolbo_demo.contract import MAX_FILE_BYTES, Model
+from kolbo_demo.service.rate_limit import MAX_PROMPT_CHARACTERS
+
+MIN_SECONDS = 0.1
+MAX_SECONDS = 600.0
+PROVIDER = "kolbo-local"
+ALIASES = {"lipsync": {"lipsync-image", "lipsync-video"}}
+
+_AUDIO = [
+    *("mp3", "wav", "m4a", "aac", "ogg", "opus", "flac", "aiff", "caf", "amr", "wma", "wv"),
+    *("au", "3gp", "webm", "mp4", "mov", "mkv"),
+]
+"""What people have; `container` has all."""
+
+
+def _model(name: str, title: str, kind: str, summary: str, **more: object) -> Model:
+    return Model.model_validate(
+        {
+            "identifier": f"{PROVIDER}/{name}",
+            "name": title,
+            "provider": PROVIDER,
+            "types": [f"lipsync-{kind}"],
+            "credit": 0,
+            "summary": summary,
+            "recommended": True,
+            "new_model": False,
+            "min_audio_duration": MIN_SECONDS,
+            "max_audio_duration": MAX_SECONDS,
+            "audio_max_follows_video_duration": False,
+            "supported_audio_formats": _AUDIO,
+            "min_video_duration": None,
+            "max_video_duration": None,
+            "max_file_size": MAX_FILE_BYTES,
+            "requires_prompt": False,
+            "max_prompt_length": MAX_PROMPT_CHARACTERS,
+        }
+        | more
+    )
+
+
+_MODELS = {
+    "image": _model(
+        "still",
+        "Local still",
+        "image",
+        "Makes a portrait speak on this machine: lips by phoneme, blinks, slight head motion. "
+        "Free. English sounds fit best. A prompt may tell lips (subtle to exaggerated, "
+        "whispering, singing), head (still to lively), no blinking, smiling or neutral.",
+    ),
+    "video": _model(
+        "clip",
+        "Local clip",
+        "video",
+        "Gives a clip new lips on this machine and leaves the rest of each frame as it is. "
+        "The result is as long as the audio: a shorter clip plays back and forth, a longer one "
+        "is cut. Free. English sounds fit best. A prompt may tell lips (subtle to exaggerated, "
+        "whispering, singing) and smiling or neutral.",
+        min_video_duration=MIN_SECONDS,
+        max_video_duration=MAX_SECONDS,
+    ),
+}
+
+
+def listed(type_name: str | None = None, provider: str | None = None) -> list[Model]:
+    """The models of a type (`lipsync` means both kinds) and provider; None means any."""
+    types = ALIASES.get(type_name, {type_name}) if type_name else None
+    return [
+        model
+        for model in _MODELS.values()
+        if (types is None or types & set(model.types))
+        and (not provider or provider == model.provider)
+    ]
+
+
+def kind_of_model(identifier: str) -> str | None:
+    """`image` or `video`: the source that the model takes; None for an unknown model."""
+    return next((k for k, m in _MODELS.items() if m.identifier == identifier), None)
+
+
+def for_kind(kind: str) -> Model:
+    """Smart Select: the model for a source that is an `image` or a `video`."""
+    return _MODELS[kind]

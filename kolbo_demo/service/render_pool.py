@@ -1,0 +1,292 @@
+"""One render in a process of its own.
+
+A decoder that crashes on a hostile file takes one generation down, not the service; a cancelled
+render is killed at once; the page stays quick while pixels are made. The child tells progress, then
+the outcome; the processes that it starts in turn are of its group and end with it. No child sees
+the files of two generations, but one may do several parts of the same.
+"""
+
+import contextlib
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kolbo_demo import logs
+from kolbo_demo.process import fork_server
+from kolbo_demo.process.child import Child, Heard
+from kolbo_demo.process.confinement import Files
+from kolbo_demo.service.errors import JobError
+
+_log = logging.getLogger(__name__)
+
+CHECK_SECONDS = 0.2
+"""How often a running render looks whether it is still wanted."""
+KEPT_SECONDS = 10.0
+"""A child that has done a part of a generation waits so long for the next one."""
+STALL_SECONDS = 900.0
+"""A render that tells nothing for so long is given up: the longest audio takes less to read."""
+MOST_SEGMENTS = 1000
+"""The longest voice has some 60; each becomes a workflow."""
+_CRASHED = "ENGINE_CRASHED"
+_CHILD = "kolbo_demo.service.render_worker"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to render: paths on this machine, all absolute."""
+
+    source: str
+    audio: str
+    video: str
+    """Where the MP4 goes."""
+    thumbnail: str
+    """Where its first frame goes, as JPEG."""
+    told: str
+    """A file to come: while it is there another process listens to the voice of a long one, and in
+    the end it tells (`handed`) in `heard` where what is heard is."""
+    face: tuple[float, float] | None
+    model: str | None
+    """The model asked for; None lets the source decide."""
+    prompt: str | None = None
+    mark: bool = False
+    """Whether every frame says that it is AI-generated."""
+    insist: bool = False
+    """Whether to render a source whose mouth is not visible."""
+    workers: int | None = None
+    """Processes that may share the render; None: one a core."""
+    plan: str | None = None
+    """Where to write the plan of a long one, for others to make its segments; None: all is made
+    here."""
+
+
+@dataclass(frozen=True)
+class Listen:
+    """A voice to be listened to for another process that plans."""
+
+    audio: str
+    heard: str
+    """Where what is heard goes."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of what a task has planned, to be made on one core."""
+
+    plan: str
+    source: str
+    index: int
+    video: str
+    """Where it goes, without sound."""
+
+
+@dataclass(frozen=True)
+class Join:
+    """All segments, to be made into what their task asked for. They may be still in the making:
+    each is waited for until it is `handed` over."""
+
+    plan: str
+    audio: str
+    segments: list[str]
+    """Files to come, in order, one that tells of each: `video`, where it is, and `unsynced`."""
+    video: str
+    thumbnail: str
+
+
+def handed(told: Path, **what: Any) -> None:
+    """Tell a process that waits for others what has become of their work, in the file `told`."""
+    made = told.with_suffix(".new")
+    made.write_text(json.dumps(what))
+    made.replace(told)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """A child that has done a part of a generation, from the end of one to the next."""
+
+    generation: str
+    child: Child
+    said: Heard
+    room: ExitStack
+
+    def end(self) -> None:
+        with self.room:
+            self.child.kill()
+
+
+def renderers(environment: dict[str, str] | None = None) -> fork_server.Forks:
+    """A fork server of children that render, and look at files (`sandbox.forked`). `environment` is
+    added to theirs."""
+    return fork_server.Forks(_CHILD, environment)
+
+
+class Ready:
+    """A child that waits for the next task with all that it needs loaded: a generation does not
+    wait for it to start. And one that has done a part of a generation, and waits for the next part
+    of it: warm, it makes a segment a fifth quicker."""
+
+    def __init__(
+        self,
+        server: fork_server.Forks,
+        room: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        """`server` forks the children and ends with this, `room` keeps the folder to which a
+        generation's child can write while it waits."""
+        self._room = room
+        self._forks = server
+        self._lock = threading.Lock()
+        self._waiting: tuple[Child, Heard] | None = None
+        self._kept: _Kept | None = None
+
+    def take(self, generation: str | None = None) -> tuple[Child, Heard]:
+        """The one that has done a part of this generation, or the one that waits, or a new one; to
+        be killed, or kept, by who took it. Raises ChildProcessError."""
+        with self._lock:
+            kept = self._kept if generation else None
+            if kept:
+                self._kept = None
+                if kept.generation == generation and kept.child.alive:
+                    kept.room.close()
+                    return kept.child, kept.said
+            taken, self._waiting = self._waiting, None
+        if kept:
+            kept.end()
+        if taken and not taken[0].alive:
+            taken[0].kill()
+            taken = None
+        return taken or self._started()
+
+    def keep(self, generation: str, child: Child, said: Heard) -> None:
+        """Have a child that was taken, and has done its part, wait for the next."""
+        room = ExitStack()
+        room.enter_context(self._room(generation))
+        kept = _Kept(generation, child, said, room)
+        with self._lock:
+            before, self._kept = self._kept, kept
+        if before:
+            before.end()
+        end = threading.Timer(KEPT_SECONDS, self._tired_of, [kept])
+        end.daemon = True
+        end.start()
+
+    def _tired_of(self, kept: _Kept) -> None:
+        """End one that has not been taken since it was kept, and have one wait for anything."""
+        with self._lock:
+            if self._kept is not kept:
+                return
+            self._kept = None
+        kept.end()
+        self.refill()
+
+    def refill(self) -> None:
+        """Start one, if none waits."""
+        with self._lock, contextlib.suppress(ChildProcessError):
+            self._waiting = self._waiting or self._started()
+
+    def close(self) -> None:
+        """End those that wait."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, None
+            kept, self._kept = self._kept, None
+        if waiting:
+            waiting[0].kill()
+        if kept:
+            kept.end()
+        self._forks.close()
+
+    def _started(self) -> tuple[Child, Heard]:
+        said: Heard = queue.SimpleQueue()
+        return self._forks.child(said), said
+
+
+def run(
+    task: Task | Listen | Segment | Join,
+    files: Files,
+    on_progress: Callable[[int, int], None],
+    wanted: Callable[[], bool],
+    ready: Ready,
+    on_long: Callable[[], None] = lambda: None,
+    generation: str | None = None,
+) -> dict[str, Any] | None:
+    """Render in a child and return its result. `files` are all that the child can open; those of a
+    `generation` are always the same.
+
+    Of a `Task` and a `Join` that is duration (s), width, height (px)...; of a task that only made
+    a plan `segments`, `frames` to be shown and `looks` taken; of a `Segment` its `unsynced` spans.
+    `on_progress` gets frames done and frames in all, `on_long` is called where only a plan will be
+    made, before that. None means that `wanted` said no and the child is dead. Raises JobError.
+    Whatever is raised here, the child does not outlive it; `ready` then has another one. After a
+    part of a `generation` the child is kept for the next part.
+    """
+    try:
+        child, said = ready.take(generation)
+    except ChildProcessError as error:
+        raise broken("could not be started") from error
+    crashed, result = False, None
+    try:
+        child.ask(files, do=type(task).__name__, **asdict(task))
+        result = _follow(child, said, on_progress, wanted, on_long)
+    except JobError as error:
+        crashed = error.failure.code == _CRASHED
+        raise
+    finally:
+        whole = isinstance(task, Task) and not (result and "segments" in result)
+        if generation and result is not None and not whole:
+            ready.keep(generation, child, said)
+        else:
+            last = child.kill()
+            if crashed:
+                logs.event(_log, "render crashed", logging.WARNING, where=logs.places(last))
+            ready.refill()
+    return result
+
+
+def _follow(
+    child: Child,
+    said: Heard,
+    on_progress: Callable[[int, int], None],
+    wanted: Callable[[], bool],
+    on_long: Callable[[], None],
+) -> dict[str, Any] | None:
+    told, look = time.monotonic(), 0.0
+    while True:
+        if time.monotonic() >= look:
+            if not wanted():
+                return None
+            look = time.monotonic() + CHECK_SECONDS
+        try:
+            _, message = said.get(timeout=CHECK_SECONDS)
+        except queue.Empty:
+            if time.monotonic() - told > STALL_SECONDS:
+                raise broken("made no progress for a quarter of an hour") from None
+            continue
+        told = time.monotonic()
+        if message is None:
+            raise broken(child.last_words())
+        if "progress" in message:
+            on_progress(*message["progress"])
+        elif "long" in message:
+            on_long()
+        elif "failure" in message:
+            failure = message["failure"]
+            raise JobError(failure.pop("message"), **failure)
+        elif message["result"].get("segments", 1) > MOST_SEGMENTS:
+            raise broken("told of more segments than any voice has")
+        else:
+            return message["result"]
+
+
+def broken(what: str) -> JobError:
+    """The engine has ended without an answer: what it did, in a few words."""
+    return JobError(
+        f"The engine {what}. Try again; if it happens again, convert the files and use those.",
+        category="engine",
+        code=_CRASHED,
+        retryable=True,
+    )

@@ -1,0 +1,311 @@
+"""The process in which one render happens: the child of `process`.
+
+It waits with all that it needs loaded, reads a task from standard input, does it, tells the outcome
+on standard output, and waits for the next.
+"""
+
+import contextlib
+import ctypes
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kolbo_demo.media import sandbox
+from kolbo_demo.process import fork_server
+from kolbo_demo.process.child import parent
+from kolbo_demo.process.confinement import OUTPUT_BYTES, confine, lower_priority
+from kolbo_demo.service.errors import JobError, storage_failed
+from kolbo_demo.service.models import MAX_SECONDS, for_kind, kind_of_model
+from kolbo_demo.service.render_pool import Join, Listen, Segment, Task, broken
+
+if TYPE_CHECKING:
+    from kolbo_demo.engine import render_plan
+    from kolbo_demo.engine.render import Rendered
+    from kolbo_demo.engine.render_plan import Plan, Unsynced
+    from kolbo_demo.engine.speech_features import Features, Heard
+
+TELL_SECONDS = 0.1
+"""Progress is told at most so often: who hears it takes its part of the same core."""
+HANDED_SECONDS = 0.02
+"""How often a child looks whether what others make for it is there."""
+MEMORY_BYTES = 4 * 1024**3
+"""Address space for a render, and for each of its workers. At 4096x2304 it takes half."""
+CPU_SECONDS = 300.0
+"""Processor time for looking at the files, and for what a render takes however short it is."""
+CPU_SECONDS_A_SECOND = 200.0
+"""Processor time for each second of the voice: twice what 120 frames of 4096x2304 take."""
+_PR_SET_NAME = 15
+LOADS, WAITS, RENDERS = "kolbo loads", "kolbo waits", "kolbo renders"
+"""What is called who loads the engine and then forks, a child without a task, and one with a task;
+15 letters at most."""
+
+Tell = Callable[..., None]
+"""Tells the parent: `progress`, the frames that are done and how many there are in all, or that it
+is `long`."""
+
+
+def main() -> None:
+    """Load the engine, then work or fork those that do, and those that look at files."""
+    lower_priority()
+    _be_called(LOADS)
+    gc.disable()  # what is loaded stays
+    _load()
+    gc.enable()
+    fork_server.serve(_work, **{sandbox.LOOKS: sandbox.main})
+
+
+def _work() -> None:
+    """Read tasks from standard input, do them, tell the outcomes on standard output."""
+    longest = CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS
+    confine(CPU_SECONDS, MEMORY_BYTES, OUTPUT_BYTES, longest)
+    with parent() as (requests, tell):
+        _be_called(WAITS)
+        for request in requests:
+            _be_called(RENDERS)
+            kind, do = _WORK[request.pop("do")]
+            try:
+                with _told():  # here, not above: the parent needs no decoder and no engine
+                    result = do(kind(**request), tell)
+            except JobError as error:
+                tell(failure=error.failure.model_dump())
+            else:
+                _be_called(WAITS)
+                tell(result=result)
+
+
+def _allow(seconds: float) -> None:
+    """Processor time for so much voice."""
+    allowed = CPU_SECONDS + CPU_SECONDS_A_SECOND * seconds
+    confine(allowed, longest=CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS)
+
+
+def _be_called(name: str) -> None:
+    """Set the process name that `ps` shows, on Linux."""
+    if sys.platform == "linux":  # not by /proc, which is closed to it
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
+def _load() -> None:
+    """What every render needs. What is missing is told by the one that misses it."""
+    with contextlib.suppress(Exception):
+        from kolbo_demo.engine.motion_model import motion
+        from kolbo_demo.engine.phoneme_model import recogniser
+        from kolbo_demo.engine.render import render as _  # noqa: F401
+        from kolbo_demo.media import probe  # noqa: F401
+
+        recogniser()
+        motion()
+
+
+def render(task: Task, tell: Tell) -> dict[str, Any]:
+    """Look at the files, render, make the thumbnail; or plan what is long. Raises JobError."""
+    from kolbo_demo.engine.prompt import Directions
+    from kolbo_demo.engine.render import render as render_video
+    from kolbo_demo.engine.render_plan import prepare, segments_in
+    from kolbo_demo.media import probe
+
+    source = probe.inspect_source(Path(task.source))
+    audio = probe.inspect_audio(Path(task.audio))
+    model = for_kind(source.kind)
+    if task.model and kind_of_model(task.model) != source.kind:
+        raise JobError(
+            f"The model {task.model} does not take a source that is "
+            f"{'an image' if source.kind == 'image' else 'a video'}; leave the model out.",
+            category="input",
+            code="WRONG_MODEL_TYPE",
+        )
+    _within("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
+    _within("video", source.duration, model.min_video_duration, model.max_video_duration)
+    _allow(audio.duration or 0)
+    directions = Directions.of(task.prompt, clip=source.kind == "video")
+    face = (task.face[0], task.face[1]) if task.face else None
+    about = {
+        "model": model.identifier,
+        "prompt_used": directions.told,
+        "visible_mark": task.mark,
+    }
+    if task.plan and segments_in(audio.duration or 0.0) > 1:
+        tell(long=True)
+        plan = prepare(
+            Path(task.source),
+            Path(task.audio),
+            Path(task.plan),
+            face,
+            directions,
+            on_progress=_frames(tell),
+            mark=task.mark,
+            insist=task.insist,
+            listen=_listening(Path(task.told)),
+        )
+        return about | {
+            "segments": len(plan.segments),
+            "frames": plan.frames,
+            "looks": plan.looks,
+        }
+    made = render_video(
+        Path(task.source),
+        Path(task.audio),
+        Path(task.video),
+        face=face,
+        directions=directions,
+        on_progress=_frames(tell),
+        workers=task.workers,
+        mark=task.mark,
+        insist=task.insist,
+    )
+    _save_first_frame(task)
+    return about | _measures(made, made.unsynced)
+
+
+def _frames(tell: Tell) -> Callable[[int, int], None]:
+    due = 0.0
+
+    def told(done: int, total: int) -> None:
+        nonlocal due
+        if done == total or time.monotonic() >= due:
+            tell(progress=[done, total])
+            due = time.monotonic() + TELL_SECONDS
+
+    return told
+
+
+class _TakenError(Exception):
+    """Somebody else listens."""
+
+
+def _listening(told: Path) -> "segments.Listen":
+    """What hears a voice itself until `told` says that another does, and then waits for that one;
+    it begins anew where `told` is withdrawn."""
+    from kolbo_demo.engine import npz_codec
+    from kolbo_demo.engine.speech_features import Heard, hear
+
+    def listen(voice: "Features", go_on: Callable[[], None]) -> "Heard":
+        def nobody_else() -> None:
+            go_on()
+            if told.exists():
+                raise _TakenError
+
+        with contextlib.suppress(_TakenError):
+            return hear(voice, nobody_else)
+        with contextlib.suppress(FileNotFoundError):
+            while not (heard := json.loads(told.read_text())["heard"]):
+                go_on()
+                time.sleep(HANDED_SECONDS)
+            return npz_codec.load(Path(heard), Heard)
+        return hear(voice, go_on)
+
+    return listen
+
+
+def _listen(task: Listen, _tell: Tell) -> dict[str, Any]:
+    from kolbo_demo.engine.render_plan import listen
+    from kolbo_demo.media import probe
+
+    audio = probe.inspect_audio(Path(task.audio))
+    _allow(audio.duration or 0)
+    listen(Path(task.audio), Path(task.heard))
+    return {}
+
+
+def _segment(task: Segment, tell: Tell) -> dict[str, Any]:
+    from kolbo_demo.engine.render_plan import SEGMENT_SECONDS, render_segment
+
+    _allow(2 * SEGMENT_SECONDS)
+    unsynced = render_segment(
+        Path(task.plan),
+        Path(task.source),
+        task.index,
+        Path(task.video),
+        _frames(tell),
+        threaded=False,
+    )
+    return {"unsynced": unsynced}
+
+
+def _join(task: Join, tell: Tell) -> dict[str, Any]:
+    from kolbo_demo.engine.render_plan import Unsynced, check_synced, join, merged
+
+    spans, waited = list[Unsynced](), _frames(tell)
+
+    def segments() -> Iterator[Path]:
+        for index, told in enumerate(map(Path, task.segments)):
+            while not told.exists():
+                waited(index, len(task.segments))  # others are slow, this process is not stuck
+                time.sleep(HANDED_SECONDS)
+            segment = json.loads(told.read_text())
+            spans.extend(Unsynced(*span) for span in segment["unsynced"])
+            yield Path(segment["video"])
+
+    plan = join(Path(task.plan), render_plan(), Path(task.audio), Path(task.video))
+    unsynced = merged(spans)
+    check_synced(unsynced, plan.frames)
+    _save_first_frame(task)
+    return _measures(plan, unsynced)
+
+
+_WORK: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
+    "Task": (Task, render),
+    "Listen": (Listen, _listen),
+    "Segment": (Segment, _segment),
+    "Join": (Join, _join),
+}
+
+
+def _save_first_frame(task: Task | Join) -> None:
+    from kolbo_demo.media import probe
+
+    probe.first_frame(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
+
+
+def _measures(made: "Rendered | Plan", unsynced: "Iterable[Unsynced]") -> dict[str, Any]:
+    return {
+        "duration": round(float(made.duration), 3),
+        "width": made.width,
+        "height": made.height,
+        "frames": made.frames,
+        "fps": round(float(made.fps), 3),
+        "unsynced": [span.told(float(made.fps)) for span in unsynced],
+        "notes": list(made.notes),
+    }
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn what files and engine raise into JobError; the rest is a bug and ends the child."""
+    from kolbo_demo.engine import EngineCrashError, EngineError
+    from kolbo_demo.media.probe import MediaError
+
+    try:
+        yield
+    except MediaError as error:
+        raise JobError(str(error), category="input", code="INVALID_MEDIA") from error
+    except EngineCrashError as error:
+        raise broken(error.how) from error
+    except EngineError as error:
+        raise JobError(str(error), category="engine", code="ENGINE_ERROR") from error
+    except MemoryError as error:
+        raise broken("ran out of memory") from error
+    except OSError as error:
+        if failure := storage_failed(error):
+            raise failure from error
+        raise broken(f"could not read or write a file ({error.strerror})") from error
+
+
+def _within(what: str, seconds: float | None, low: float | None, high: float | None) -> None:
+    if seconds is None:
+        return
+    if low is not None and seconds < low:
+        problem = f"The {what} is {seconds:.2f} s long; give at least {low:g} s."
+    elif high is not None and seconds > high + 0.5:  # encoders round up to whole packets
+        problem = f"The {what} is {seconds:.0f} s long; cut it to at most {high:g} s."
+    else:
+        return
+    raise JobError(problem, category="input", code=f"INVALID_{what.upper()}_DURATION")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""A start request, JSON or form, to a checked job; files go straight to storage as they arrive."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from python_multipart.multipart import parse_options_header
+from starlette.requests import Request
+
+from kolbo_demo.contract import LipsyncRequest, url_kind
+from kolbo_demo.json_bounds import check_json
+from kolbo_demo.media import sandbox, sniff
+from kolbo_demo.media.sniff import Media, MediaError
+from kolbo_demo.service import fetch, thread_pool
+from kolbo_demo.service.errors import ApiError, JobError, bad_request
+from kolbo_demo.service.models import kind_of_model
+from kolbo_demo.service.multipart import FILE_FIELDS, TEXT_FIELDS, Form
+from kolbo_demo.service.rate_limit import (
+    MAX_JSON_BYTES,
+    MAX_PROMPT_CHARACTERS,
+    MAX_UPLOAD_BYTES,
+    too_large,
+)
+from kolbo_demo.service.storage.files import Storage, input_name
+
+
+async def read(
+    request: Request,
+    body: AsyncIterator[bytes],
+    storage: Storage,
+    generation: str,
+    policy: fetch.Policy,
+) -> dict[str, Any]:
+    """The job that a request asks for, its files in storage. Raises ApiError.
+
+    A refused request may leave files: the caller discards the generation's inputs.
+    """
+    content_type, options = parse_options_header(request.headers.get("content-type"))
+    if length(request) > MAX_UPLOAD_BYTES:
+        raise too_large("request", MAX_UPLOAD_BYTES)
+    files: dict[str, str] = {}
+    if content_type == b"multipart/form-data":
+        form = Form(options.get(b"boundary", b""), storage, generation)
+        fields, files = await form.read(body)
+    else:
+        fields = await _read_json(content_type, body)
+    return await thread_pool.run(
+        thread_pool.STORE, _job, fields, files, storage, generation, policy
+    )
+
+
+def length(request: Request) -> int:
+    """Bytes of a request's body as it says, or as many as it may have."""
+    told = request.headers.get("content-length", "")
+    return int(told) if told.isdecimal() else MAX_UPLOAD_BYTES
+
+
+async def _read_json(content_type: bytes, body: AsyncIterator[bytes]) -> dict[str, Any]:
+    data = bytearray()
+    async for chunk in body:
+        data += chunk
+        if len(data) > MAX_JSON_BYTES:
+            raise too_large("JSON", MAX_JSON_BYTES)
+    if not data.strip():
+        return {}
+    if content_type != b"application/json":
+        raise ApiError(
+            415,
+            "UNSUPPORTED_CONTENT_TYPE",
+            "Send links as application/json, or files as multipart/form-data.",
+        )
+    try:
+        check_json(bytes(data))
+    except ValueError as error:
+        raise bad_request("INVALID_JSON", str(error)) from None
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        raise bad_request("INVALID_JSON", "The body is not valid JSON.") from None
+    if not isinstance(fields, dict):
+        raise bad_request("INVALID_JSON", "The body must be a JSON object.")
+    # A null is as good as an absent field; so is an empty text.
+    return {name: fields[name] for name in TEXT_FIELDS if fields.get(name) not in (None, "")}
+
+
+def _job(
+    fields: dict[str, Any],
+    files: dict[str, str],
+    storage: Storage,
+    generation: str,
+    policy: fetch.Policy,
+) -> dict[str, Any]:
+    asked = _validated(fields)
+    inputs: list[tuple[fetch.Field, str | None, str]] = [
+        ("source", asked.source_url, "source_url, an image file or a video file"),
+        ("audio", asked.audio_url, "audio_url or an audio file"),
+    ]
+    for field, link, names in inputs:
+        given = [f for f, target in FILE_FIELDS.items() if target == field and f in files]
+        if len(given) + (link is not None) > 1:
+            raise bad_request(
+                f"CONFLICTING_{field.upper()}", f"Give only one {field}: {names}, not two of them."
+            )
+        if not given and link is None:
+            raise bad_request("MISSING_FIELDS", f"The {field} is missing: give {names}.")
+        if link is not None:
+            try:
+                fetch.check(link, field, policy)
+            except JobError as error:
+                raise bad_request(error.failure.code or "", str(error)) from error
+    if asked.prompt and len(asked.prompt) > MAX_PROMPT_CHARACTERS:
+        raise bad_request(
+            "INVALID_PROMPT", f"The prompt is over {MAX_PROMPT_CHARACTERS} characters; shorten it."
+        )
+    kind = url_kind(asked.source_url) if asked.source_url else None
+    for name in files:
+        kind = _check_file(name, storage, generation) or kind
+    _check_model(asked.model, kind)
+    return {
+        "source_url": asked.source_url,
+        "audio_url": asked.audio_url,
+        "prompt": asked.prompt,
+        "model": asked.model,
+        "face": asked.bounding_box_target,
+        "mark": bool(asked.visible_mark),
+        "insist": asked.occlusion_detection_enabled is False,
+    }
+
+
+def _validated(fields: dict[str, Any]) -> LipsyncRequest:
+    try:
+        asked = LipsyncRequest.model_validate(fields)
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        if name == "bounding_box_target":
+            raise bad_request(
+                "INVALID_BOUNDING_BOX_TARGET",
+                "bounding_box_target must be [x, y], each a number from 0 to 1: "
+                "where the face is in the upright picture.",
+            ) from None
+        if name in {"visible_mark", "occlusion_detection_enabled"}:
+            raise bad_request(f"INVALID_{name.upper()}", f"{name} must be true or false.") from None
+        raise bad_request(f"INVALID_{name.upper()}", f"{name} must be UTF-8 text.") from None
+    return asked.model_copy(update={"model": None}) if asked.model == "auto" else asked
+
+
+def _check_file(name: str, storage: Storage, generation: str) -> str | None:
+    """Judge an uploaded file by its first bytes; the kind of a source, None for an audio."""
+    field = FILE_FIELDS[name]
+    path = storage.local(input_name(generation, field))
+    if not path.stat().st_size:
+        raise bad_request(
+            f"INVALID_{field.upper()}", f"The file in {name} is empty; choose another."
+        )
+    kind, format_name = sniff.sniff(path) or (None, "")
+    if field == "audio":
+        # A video file will do: its sound is taken.
+        if (what := sniff.other(path)) or kind == "image":
+            raise bad_request("INVALID_AUDIO", sniff.not_sound(what or "a picture"))
+        if kind is None:
+            _look(sandbox.inspect_audio, path, "INVALID_AUDIO")
+        return None
+    # An image sent as video, or the other way round, is taken for what it is.
+    if kind not in ("image", "video"):
+        kind = _look(sandbox.inspect_source, path, "INVALID_SOURCE").kind
+    if refused := sniff.REFUSED_PICTURES.get(format_name):
+        raise bad_request("INVALID_SOURCE", refused)
+    return kind
+
+
+def _look(inspect: Callable[[Path], Media], path: Path, code: str) -> Media:
+    """What decoders make of a file that its first bytes do not tell."""
+    try:
+        return inspect(path)
+    except MediaError as error:
+        raise bad_request(code, str(error)) from error
+
+
+def _check_model(model: str | None, kind: str | None) -> None:
+    if model is None:
+        return
+    takes = kind_of_model(model)
+    if takes is None:
+        raise bad_request(
+            "MODEL_NOT_FOUND", "Model not found. Choose one of the models that the API lists."
+        )
+    if takes != kind:
+        raise bad_request(
+            "WRONG_MODEL_TYPE",
+            f"The model {model} takes {'an image' if takes == 'image' else 'a video'} as source; "
+            "leave the model out and the right one is chosen.",
+        )
