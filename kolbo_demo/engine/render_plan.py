@@ -60,7 +60,6 @@ CANCELLED = "The generation was cancelled."
 
 OnProgress = Callable[[int, int], None]
 IsCancelled = Callable[[], bool]
-Listen = Callable[[Features, Callable[[], None]], Heard]
 
 
 class Unsynced(NamedTuple):
@@ -138,14 +137,12 @@ def prepare(
     on_progress: OnProgress | None = None,
     cancelled: IsCancelled | None = None,
     mark: bool = False,
-    listen: Listen | None = None,
     insist: bool = False,
 ) -> Plan:
     """Look at `source`, listen to `audio`, and write what segments need to the file `plan`.
 
     Arguments and errors are those of `render.render`. `on_progress` gets the frames looked at, and
-    how many there are in the whole job: those, and all that will be shown. `listen` does what
-    `speech.hear` does, in a thread.
+    how many there are in the whole job: those, and all that will be shown.
     """
     _check_engine()
     tell, stop = on_progress or _untold, cancelled or _unstopped
@@ -160,9 +157,7 @@ def prepare(
     left = Event()
     with ThreadPoolExecutor(1, "hearing") as pool:
         # While the source is looked at, and no longer than that is worth while.
-        hearing = pool.submit(
-            listen or hear, voice, lambda: _check(lambda: left.is_set() or stop())
-        )
+        hearing = pool.submit(hear, voice, lambda: _check(lambda: left.is_set() or stop()))
         try:
             if kind == "image":
                 made = _of_still(source, duration, face, hearing, directions, insist)
@@ -179,15 +174,6 @@ def prepare(
 def features(audio: Path) -> Features:
     """What a file's voice is heard by. Raises MediaError."""
     return Features.of(read_voice(audio, RATE))
-
-
-def listen(audio: Path, heard: Path) -> None:
-    """Write what is heard in `audio` to the file `heard`, for a `prepare` elsewhere.
-
-    Raises MediaError, EngineError or OSError.
-    """
-    _check_engine()
-    npz_codec.save(heard, hear(features(audio)))
 
 
 def _of_still(

@@ -20,13 +20,11 @@ from kolbo_demo.process.child import parent
 from kolbo_demo.process.confinement import OUTPUT_BYTES, confine, lower_priority
 from kolbo_demo.service.errors import JobError, storage_failed
 from kolbo_demo.service.models import MAX_SECONDS, for_kind, kind_of_model
-from kolbo_demo.service.render_pool import Join, Listen, Segment, Task, broken
+from kolbo_demo.service.render_pool import Join, Segment, Task, broken
 
 if TYPE_CHECKING:
-    from kolbo_demo.engine import render_plan
     from kolbo_demo.engine.render import Rendered
     from kolbo_demo.engine.render_plan import Plan, Unsynced
-    from kolbo_demo.engine.speech_features import Features, Heard
 
 TELL_SECONDS = 0.1
 """Progress is told at most so often: who hears it takes its part of the same core."""
@@ -44,8 +42,7 @@ LOADS, WAITS, RENDERS = "kolbo loads", "kolbo waits", "kolbo renders"
 15 letters at most."""
 
 Tell = Callable[..., None]
-"""Tells the parent: `progress`, the frames that are done and how many there are in all, or that it
-is `long`."""
+"""Tells the parent `progress`: the frames that are done, and how many there are in all."""
 
 
 def main() -> None:
@@ -129,7 +126,6 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
         "visible_mark": task.mark,
     }
     if task.plan and segments_in(audio.duration or 0.0) > 1:
-        tell(long=True)
         plan = prepare(
             Path(task.source),
             Path(task.audio),
@@ -139,7 +135,6 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
             on_progress=_frames(tell),
             mark=task.mark,
             insist=task.insist,
-            listen=_listening(Path(task.told)),
         )
         return about | {
             "segments": len(plan.segments),
@@ -173,44 +168,6 @@ def _frames(tell: Tell) -> Callable[[int, int], None]:
     return told
 
 
-class _TakenError(Exception):
-    """Somebody else listens."""
-
-
-def _listening(told: Path) -> "segments.Listen":
-    """What hears a voice itself until `told` says that another does, and then waits for that one;
-    it begins anew where `told` is withdrawn."""
-    from kolbo_demo.engine import npz_codec
-    from kolbo_demo.engine.speech_features import Heard, hear
-
-    def listen(voice: "Features", go_on: Callable[[], None]) -> "Heard":
-        def nobody_else() -> None:
-            go_on()
-            if told.exists():
-                raise _TakenError
-
-        with contextlib.suppress(_TakenError):
-            return hear(voice, nobody_else)
-        with contextlib.suppress(FileNotFoundError):
-            while not (heard := json.loads(told.read_text())["heard"]):
-                go_on()
-                time.sleep(HANDED_SECONDS)
-            return npz_codec.load(Path(heard), Heard)
-        return hear(voice, go_on)
-
-    return listen
-
-
-def _listen(task: Listen, _tell: Tell) -> dict[str, Any]:
-    from kolbo_demo.engine.render_plan import listen
-    from kolbo_demo.media import probe
-
-    audio = probe.inspect_audio(Path(task.audio))
-    _allow(audio.duration or 0)
-    listen(Path(task.audio), Path(task.heard))
-    return {}
-
-
 def _segment(task: Segment, tell: Tell) -> dict[str, Any]:
     from kolbo_demo.engine.render_plan import SEGMENT_SECONDS, render_segment
 
@@ -240,7 +197,7 @@ def _join(task: Join, tell: Tell) -> dict[str, Any]:
             spans.extend(Unsynced(*span) for span in segment["unsynced"])
             yield Path(segment["video"])
 
-    plan = join(Path(task.plan), render_plan(), Path(task.audio), Path(task.video))
+    plan = join(Path(task.plan), segments(), Path(task.audio), Path(task.video))
     unsynced = merged(spans)
     check_synced(unsynced, plan.frames)
     _save_first_frame(task)
@@ -249,7 +206,6 @@ def _join(task: Join, tell: Tell) -> dict[str, Any]:
 
 _WORK: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
     "Task": (Task, render),
-    "Listen": (Listen, _listen),
     "Segment": (Segment, _segment),
     "Join": (Join, _join),
 }
