@@ -23,6 +23,7 @@ import typer
 if TYPE_CHECKING:
     from kolbo_demo.batch import Row
     from kolbo_demo.client import Generation, KolboClient
+    from kolbo_demo.options import Options
 
 app = typer.Typer(
     help="Make a portrait or a clip say what a recording says.",
@@ -112,28 +113,13 @@ def generate(
         _check_speed(speed, say)
     point = _face(face)
     _check_output(output, source, audio)
-    with ExitStack() as stack:
-        client = stack.enter_context(_client(local, _key(api_key, api_key_file), base_url))
-        if say is not None:
-            audio = str(stack.enter_context(_spoken(say, 1.0 if speed is None else speed)))
-        assert audio is not None, "--audio or --say"
+    from kolbo_demo.options import Options
 
-        def start(on_upload: Callable[[int, int], None]) -> "Generation":
-            # Kolbo's API has no such field as the mark: there the result is marked here.
-            marked_there = mark and local
-            return client.lipsync(
-                source,
-                audio,
-                prompt,
-                model,
-                point,
-                on_upload,
-                mark=marked_there,
-                insist=insist,
-                on_remark=_say,
-            )
-
-        _run(start, output, mark, as_json, eager=local)
+    options = Options(
+        prompt=prompt, model=model, face=point, speed=speed or 1.0, mark=mark, insist=insist
+    )
+    with _client(local, _key(api_key, api_key_file), base_url) as client:
+        _run(client, source, audio, say, options, output, as_json=as_json, local=local)
     if not as_json:
         print(output)
 
@@ -407,80 +393,70 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
         yield KolboClient(service.api_key, service.base_url)
 
 
-@contextmanager
-def _spoken(text: str, speed: float) -> Iterator[Path]:
-    """A temporary file in which a voice says the text."""
-    from kolbo_demo.engine import EngineError, tts
-    from kolbo_demo.media.probe import MediaError
-
-    with tempfile.TemporaryDirectory(prefix="kolbo-") as folder:
-        path = Path(folder) / "speech.wav"
-        try:
-            tts.speak(text, path, speed)
-        except MediaError as error:
-            raise _StopError(str(error), 2) from None
-        except EngineError as error:
-            raise _StopError(str(error), 1) from None
-        yield path
-
-
 def _run(
-    start: "Callable[[Callable[[int, int], None]], Generation]",
+    client: "KolboClient",
+    source: str,
+    audio: str | None,
+    words: str | None,
+    options: "Options",
     output: Path,
-    mark: bool,
-    as_json: bool,
     *,
-    eager: bool,
+    as_json: bool,
+    local: bool,
 ) -> None:
-    """The whole way from the request, which `start` sends, to the saved file. An interruption
-    cancels the generation. `eager` is that of `Generation.events`."""
-    from kolbo_demo.generation import save
-    from kolbo_demo.media.probe import MediaError
+    """The whole flow, from the request to the saved file. An interruption cancels the
+    generation."""
+    from kolbo_demo.engine import EngineError
+    from kolbo_demo.generation import GenerationFlow, Request, Step
+    from kolbo_demo.media.sniff import MediaError
     from kolbo_demo.preflight import Analyst
 
-    analyst = Analyst()
+    shown = {Step.UPLOADING: "Sending", Step.DOWNLOADING: "Saving", Step.MARKING: "Marking"}
     generation: Generation | None = None
     finished = False
-    try:
-        with _bar() as show:
-            generation = start(lambda sent, total: show("Sending", sent, total))
+    with ExitStack() as stack:
+        inspector = Analyst()
+        stack.callback(inspector.close)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kolbo-")))
+        try:
+            show = stack.enter_context(_bar())
+
+            def on_step(step: Step, done: float, total: float | None) -> None:
+                if step in shown:
+                    show(shown[step], done, total)
+
+            flow = GenerationFlow(client, inspector, folder, local=local, on_step=on_step)
+            prepared = flow.prepare(Request(source, audio, words, options))
+            generation = flow.submit(prepared, _say)
             _say(f"Generation {generation.id} started.")
             status = None
-            for status in generation.events(eager=eager):
+            for status in generation.events(eager=local):
                 show("Making", status.progress or 0.0, 100.0)
             assert status is not None, "events() yields at least once"
             finished = True
             if as_json:
                 print(json.dumps(status.model_dump(mode="json", exclude_none=True)))
-            generation.check(status)
-            save(
-                generation,
-                status,
-                output,
-                analyst,
-                lambda: True,
-                mark=mark,
-                on_progress=lambda done, total: show("Saving", done, total),
-                on_mark=lambda: show("Marking", 0, None),
-            )
+            flow.save(generation, status, output, mark=options.mark)
             if status.result:
                 for text in (*status.result.notes, *(part.told for part in status.result.unsynced)):
                     _say(text)
-    except KeyboardInterrupt:
-        if generation is None:
+        except KeyboardInterrupt:
+            if generation is None:
+                raise _StopError(
+                    "Interrupted. If all was sent already, a generation may have started: check "
+                    "your history.",
+                    130,
+                ) from None
+            raise _StopError(_cancelled(generation, finished), 130) from None
+        except EngineError as error:  # cannot speak here
+            raise _StopError(str(error), 1) from None
+        except MediaError as error:
+            if generation is None:
+                raise _StopError(str(error), 2) from None
             raise _StopError(
-                "Interrupted. If all was sent already, a generation may have started: check your "
-                "history.",
-                130,
+                f"Generation {generation.id} is done, but not saved: it cannot be marked. {error}",
+                1,
             ) from None
-        raise _StopError(_cancelled(generation, finished), 130) from None
-    except MediaError as error:
-        assert generation is not None, "only a result is marked"
-        raise _StopError(
-            f"Generation {generation.id} is done, but not saved: it cannot be marked. {error}", 1
-        ) from None
-    finally:
-        analyst.close()
 
 
 def _cancelled(generation: "Generation", finished: bool) -> str:

@@ -14,6 +14,7 @@ from kolbo_demo.contract import is_web_link
 from kolbo_demo.engine.tts import check_speed
 from kolbo_demo.media import sandbox, sniff
 from kolbo_demo.media.sniff import MediaError
+from kolbo_demo.options import Options
 from kolbo_demo.service import fetch
 from kolbo_demo.service.errors import JobError
 
@@ -40,13 +41,7 @@ class Row:
     source: str | Path = ""
     audio: str | Path | None = None
     words: str | None = None
-    prompt: str | None = None
-    model: str | None = None
-    face: tuple[float, float] | None = None
-    speed: float = 1.0
-    """Of words to be spoken."""
-    mark: bool = False
-    """Whether the picture of the result says that it is AI-generated."""
+    options: Options = Options()
     problem: str | None = None
     """One sentence where it cannot work."""
 
@@ -58,9 +53,10 @@ class Row:
     @property
     def fingerprint(self) -> str:
         """Changes with the row's fields and with the size or age of its files."""
-        parts: list[object] = [self.words, self.prompt, self.model, self.face]
-        if (self.speed, self.mark) != (1.0, False):  # else as it was before there were these two
-            parts += [self.speed, self.mark]
+        chosen = self.options
+        parts: list[object] = [self.words, chosen.prompt, chosen.model, chosen.face]
+        if (chosen.speed, chosen.mark) != (1.0, False):  # else as it was before there were these
+            parts += [chosen.speed, chosen.mark]
         for given in (self.source, self.audio):
             stamp = None
             if isinstance(given, Path):
@@ -168,7 +164,7 @@ def check(rows: list[Row], client: KolboClient | None) -> list[Row]:
     With a client, models are looked up too. Raises what `KolboClient.models` raises.
     """
     models = None
-    if client and any(row.model for row in rows if not row.problem):
+    if client and any(row.options.model for row in rows if not row.problem):
         models = {model.identifier for model in client.models()}
     return [_checked(row, models) for row in rows]
 
@@ -197,14 +193,15 @@ def _checked(row: Row, models: set[str] | None) -> Row:
         return row
     try:
         voice = _LATER if row.words else row.audio
-        Request.checked(row.source, voice, row.prompt, row.model, row.face)
+        Request.checked(row.source, voice, row.options)
     except InputError as error:
         return replace(row, problem=str(error))
     if row.words and not any(letter.isalnum() for letter in row.words):
         return replace(row, problem="There are no words to speak: type an English sentence.")
-    if models is not None and row.model and row.model not in models:
+    model = row.options.model
+    if models is not None and model and model not in models:
         return replace(
-            row, problem=f"There is no model “{row.model[:80]}”. See `models` for those there are."
+            row, problem=f"There is no model “{model[:80]}”. See `models` for those there are."
         )
     return row
 
@@ -228,11 +225,13 @@ def _row(number: int, names: list[str], cells: list[str], find: Find) -> Row:
             source=find(source),
             audio=find(audio) if audio else None,
             words=words or None,
-            prompt=given.get("prompt") or None,
-            model=given.get("model") or None,
-            face=_face(given.get("face")),
-            speed=_speed(given.get("speed"), words),
-            mark=_mark(given.get("mark")),
+            options=Options(
+                prompt=given.get("prompt") or None,
+                model=given.get("model") or None,
+                face=_face(given.get("face")),
+                speed=_speed(given.get("speed"), words),
+                mark=_mark(given.get("mark")),
+            ),
         )
     except InputError as error:
         return replace(row, problem=str(error))

@@ -20,6 +20,7 @@ from kolbo_demo.client.transport import Body
 from kolbo_demo.contract import LipsyncRequest
 from kolbo_demo.media import sandbox
 from kolbo_demo.media.sniff import Media, MediaError
+from kolbo_demo.options import Options
 
 _MIME = {
     "jpeg": "image/jpeg",
@@ -77,11 +78,7 @@ class Request:
         cls,
         source: str | Path | None,
         audio: str | Path | None,
-        prompt: str | None,
-        model: str | None,
-        face: tuple[float, float] | None,
-        mark: bool = False,
-        insist: bool = False,
+        options: Options,
     ) -> "Request":
         """Looks at everything. Raises `InputError` with what is wrong and what to do."""
         fields: dict[str, Any] = {}
@@ -99,15 +96,9 @@ class Request:
                 remarks += [f"{note[0].upper()}{note[1:]}." for note in look.notes]
                 if look.silent:
                     remarks.append(SILENT)
-        for name, text in (("prompt", prompt), ("model", model)):
-            if text and text.strip():
-                fields[name] = text.strip()
-        if face is not None:
-            fields["bounding_box_target"] = _checked_face(face)
-        if mark:
-            fields["visible_mark"] = True
-        if insist:
-            fields["occlusion_detection_enabled"] = False
+        if options.face is not None:
+            options = options.changed(face=_checked_face(options.face))
+        fields |= options.wire()
         try:
             request = LipsyncRequest.model_validate(fields)
         except ValidationError as error:  # what is no Unicode, such as a stray byte from a terminal

@@ -48,14 +48,8 @@ class Task:
     """Where the MP4 goes."""
     thumbnail: str
     """Where its first frame goes, as JPEG."""
-    face: tuple[float, float] | None
-    model: str | None
-    """The model asked for; None lets the source decide."""
-    prompt: str | None = None
-    mark: bool = False
-    """Whether every frame says that it is AI-generated."""
-    insist: bool = False
-    """Whether to render a source whose mouth is not visible."""
+    options: dict[str, Any]
+    """`Options` as JSON."""
     workers: int | None = None
     """Processes that may share the render; None: one a core."""
     plan: str | None = None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolbo_demo.media import sandbox
+from kolbo_demo.options import Options
 from kolbo_demo.process import fork_server
 from kolbo_demo.process.child import parent
 from kolbo_demo.process.confinement import OUTPUT_BYTES, confine, lower_priority
@@ -107,10 +108,11 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
 
     source = probe.inspect_source(Path(task.source))
     audio = probe.inspect_audio(Path(task.audio))
+    options = Options.model_validate(task.options)
     model = for_kind(source.kind)
-    if task.model and kind_of_model(task.model) != source.kind:
+    if options.model and kind_of_model(options.model) != source.kind:
         raise JobError(
-            f"The model {task.model} does not take a source that is "
+            f"The model {options.model} does not take a source that is "
             f"{'an image' if source.kind == 'image' else 'a video'}; leave the model out.",
             category="input",
             code="WRONG_MODEL_TYPE",
@@ -118,23 +120,22 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
     _within("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
     _within("video", source.duration, model.min_video_duration, model.max_video_duration)
     _allow(audio.duration or 0)
-    directions = Directions.of(task.prompt, clip=source.kind == "video")
-    face = (task.face[0], task.face[1]) if task.face else None
+    directions = Directions.of(options.prompt, clip=source.kind == "video")
     about = {
         "model": model.identifier,
         "prompt_used": directions.told,
-        "visible_mark": task.mark,
+        "visible_mark": options.mark,
     }
     if task.plan and segments_in(audio.duration or 0.0) > 1:
         plan = prepare(
             Path(task.source),
             Path(task.audio),
             Path(task.plan),
-            face,
+            options.face,
             directions,
             on_progress=_frames(tell),
-            mark=task.mark,
-            insist=task.insist,
+            mark=options.mark,
+            insist=options.insist,
         )
         return about | {
             "segments": len(plan.segments),
@@ -145,12 +146,12 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
         Path(task.source),
         Path(task.audio),
         Path(task.video),
-        face=face,
+        face=options.face,
         directions=directions,
         on_progress=_frames(tell),
         workers=task.workers,
-        mark=task.mark,
-        insist=task.insist,
+        mark=options.mark,
+        insist=options.insist,
     )
     _save_first_frame(task)
     return about | _measures(made, made.unsynced)

@@ -13,6 +13,7 @@ from kolbo_demo.contract import LipsyncRequest, url_kind
 from kolbo_demo.json_bounds import check_json
 from kolbo_demo.media import sandbox, sniff
 from kolbo_demo.media.sniff import Media, MediaError
+from kolbo_demo.options import Options
 from kolbo_demo.service import fetch, thread_pool
 from kolbo_demo.service.errors import ApiError, JobError, bad_request
 from kolbo_demo.service.models import kind_of_model
@@ -121,11 +122,7 @@ def _job(
     return {
         "source_url": asked.source_url,
         "audio_url": asked.audio_url,
-        "prompt": asked.prompt,
-        "model": asked.model,
-        "face": asked.bounding_box_target,
-        "mark": bool(asked.visible_mark),
-        "insist": asked.occlusion_detection_enabled is False,
+        "options": Options.of(asked).model_dump(mode="json"),
     }
 
 

@@ -15,10 +15,10 @@ import gradio as gr
 
 from kolbo_demo.contract import url_kind
 from kolbo_demo.media.probe import MediaError
+from kolbo_demo.options import Point
 from kolbo_demo.preflight import Analyst, Face, Picture, Source
 from kolbo_demo.ui import views
 from kolbo_demo.ui.events import EACH, LATEST, LOOKING, QUIET, changes
-from kolbo_demo.ui.inputs import Point
 from kolbo_demo.ui.texts import say, shown
 
 FRAME_STEP = 0.1

@@ -127,11 +127,7 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
                 audio=str(storage.bring(input_name(generation, "audio"), folder)),
                 video=str(folder / "video.mp4"),
                 thumbnail=str(folder / "thumbnail.jpg"),
-                face=job["face"],
-                model=job["model"],
-                prompt=job.get("prompt"),
-                mark=job.get("mark", False),
-                insist=job.get("insist", False),
+                options=job.get("options", job),  # an older release has them beside the rest
                 workers=here.cores,
                 plan=str(plan) if here.shared else None,
             )
