@@ -19,8 +19,9 @@ from kolbo_demo.options import Options
 from kolbo_demo.process import fork_server
 from kolbo_demo.process.child import parent
 from kolbo_demo.process.confinement import OUTPUT_BYTES, confine, lower_priority
+from kolbo_demo.service import models
 from kolbo_demo.service.errors import JobError, storage_failed
-from kolbo_demo.service.models import MAX_SECONDS, for_kind, kind_of_model
+from kolbo_demo.service.models import MAX_SECONDS
 from kolbo_demo.service.render_pool import Join, Segment, Task, broken
 
 if TYPE_CHECKING:
@@ -109,10 +110,10 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
     source = probe.inspect_source(Path(task.source))
     audio = probe.inspect_audio(Path(task.audio))
     options = Options.model_validate(task.options)
-    model = for_kind(source.kind)
-    if options.model and kind_of_model(options.model) != source.kind:
+    model = models.find(options.model or "") or models.smart_select(source.kind)
+    if not models.takes(model, source.kind):
         raise JobError(
-            f"The model {options.model} does not take a source that is "
+            f"The model {model.identifier} does not take a source that is "
             f"{'an image' if source.kind == 'image' else 'a video'}; leave the model out.",
             category="input",
             code="WRONG_MODEL_TYPE",
