@@ -27,7 +27,7 @@ from kolbo_demo.media.demux import (
     video_stream,
 )
 from kolbo_demo.media.frame_colours import Converter
-from kolbo_demo.media.picture import checked_size, stored_size, upright_image
+from kolbo_demo.media.picture import checked_size, stored_size, upright_image, upright_picture
 from kolbo_demo.media.sniff import (
     UNREADABLE,
     Kind,
@@ -49,6 +49,7 @@ __all__ = [
     "kind_of",
     "picture_size",
     "upright_image",
+    "upright_picture",
 ]
 
 IMAGE_EXTENSIONS = frozenset(
