@@ -353,10 +353,14 @@ def _key(api_key: str | None, file: Path | None) -> str | None:
 def _loading() -> Iterator[None]:
     """For imports: looking for garbage among what they leave, which stays, takes a fifth of their
     time."""
+    from pydantic import BaseModel
+
     gc.disable()
+    BaseModel.model_config["defer_build"] = True
     try:
         yield
     finally:
+        del BaseModel.model_config["defer_build"]
         gc.freeze()
         gc.enable()
 
@@ -380,7 +384,6 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
     if api_key or base_url:
         raise _StopError("--local goes without a key and --base-url: drop one or the other.", 2)
     with _loading():
-        from kolbo_demo import engine
         from kolbo_demo.media import sandbox
         from kolbo_demo.service import render_pool
         from kolbo_demo.service.errors import ServiceError
@@ -394,13 +397,13 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
         with _loading():
             from kolbo_demo.service.app import serving
 
-        if problem := engine.problem():
-            raise _StopError(problem, 1)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kolbo-")))
         try:
             service = stack.enter_context(serving(Settings(data_dir=folder), server=server))
         except ServiceError as error:
             raise _StopError(str(error), 1) from None
+        if problem := render_pool.problem(server):
+            raise _StopError(problem, 1)
         yield KolboClient(service.api_key, service.base_url)
 
 
@@ -495,7 +498,7 @@ def _cancelled(generation: "Generation", finished: bool) -> str:
 
 def _check_speed(speed: float, say: str | None) -> None:
     from kolbo_demo.engine.tts import check_speed
-    from kolbo_demo.media.probe import MediaError
+    from kolbo_demo.media.sniff import MediaError
 
     if say is None:
         raise _StopError("--speed goes with --say: a recording has its own.", 2)
@@ -518,7 +521,8 @@ def _face(text: str | None) -> tuple[float, float] | None:
 
 def _check_output(output: Path, *inputs: str | None) -> None:
     """Before anything is sent, not after minutes of work."""
-    from kolbo_demo.client.download import check_target
+    with _loading():
+        from kolbo_demo.client.download import check_target
 
     check_target(output)
     for given in inputs:

@@ -11,7 +11,6 @@ import numpy as np
 from av.error import FFmpegError
 from PIL import Image
 
-from kolbo_demo.contract import MAX_FILE_BYTES, VIDEO_EXTENSIONS
 from kolbo_demo.media.audio_timestamps import decoded_length, sound_length
 from kolbo_demo.media.audio_track import Soundtrack, chosen_stream, is_sound, soundtrack
 from kolbo_demo.media.demux import (
@@ -29,7 +28,9 @@ from kolbo_demo.media.demux import (
 from kolbo_demo.media.frame_colours import Converter
 from kolbo_demo.media.picture import checked_size, stored_size, upright_image, upright_picture
 from kolbo_demo.media.sniff import (
+    MAX_FILE_BYTES,
     UNREADABLE,
+    VIDEO_EXTENSIONS,
     Kind,
     Media,
     MediaError,

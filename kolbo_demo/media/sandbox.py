@@ -25,15 +25,16 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitError
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any
 
 from kolbo_demo.fair_lock import Rotation
 from kolbo_demo.media.sniff import UNREADABLE, Media, MediaError
 from kolbo_demo.process.child import Child, Heard, Message
 from kolbo_demo.process.confinement import Files, confine, confine_picture, seal, unreadable
 from kolbo_demo.process.fork_server import AVAILABLE, Forks
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _log = logging.getLogger(__name__)
 
@@ -73,8 +74,10 @@ def longest_sound(path: Path, enough: float) -> float:
     return _ask("longest_sound", path, enough=enough)["seconds"]
 
 
-def preview(path: Path, pixels: int, at: float = 0.0) -> Image.Image:
+def preview(path: Path, pixels: int, at: float = 0.0) -> "Image.Image":
     """`media.first_frame`, at a distance, its longer side at most `pixels`."""
+    from PIL import Image
+
     found = _ask("preview", path, pixels=pixels, at=at)
     return Image.frombytes("RGB", tuple(found["size"]), base64.b64decode(found["rgb"]))
 

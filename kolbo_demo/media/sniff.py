@@ -8,6 +8,11 @@ from typing import Literal
 
 Kind = Literal["image", "video", "audio"]
 
+MAX_FILE_BYTES = 100 * 1024 * 1024
+"""Kolbo's limit: 100 MB a file."""
+VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v"})
+"""A `source_url` whose path ends so is a video; anything else is an image."""
+
 UNREADABLE = (
     "The file cannot be read: it is damaged, cut short or in an unknown format. "
     "Save it again as MP4, or as WAV if it is a recording, and choose the new copy."

@@ -6,10 +6,11 @@ import logging
 import shutil
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, error
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, error
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
@@ -17,6 +18,7 @@ from sqlalchemy.exc import ArgumentError
 from kolbo_demo import logs, private_folder
 from kolbo_demo.service.errors import ServiceError
 
+NAME = "kolbo-lipsync"
 # Jobs of an older release are taken up by a newer one: raise it only when they no longer fit.
 APPLICATION_VERSION = "1"
 YOUNG_SECONDS = 60.0
@@ -70,7 +72,8 @@ def file(folder: Path) -> URL:
     with contextlib.closing(sqlite3.connect(path)) as database:
         # The file remembers: from now on readers and the writer do not wait for each other.
         database.execute("PRAGMA journal_mode=WAL")
-    return URL.create("sqlite", database=str(path))
+    # As a URI with a mode, so that no later connection makes a new file in place of a deleted one.
+    return URL.create("sqlite", database=path.as_uri(), query={"mode": "rw", "uri": "true"})
 
 
 def server(text: str) -> URL:
@@ -82,6 +85,29 @@ def server(text: str) -> URL:
     raise ServiceError(
         "KOLBO_DATABASE_URL is not an address of PostgreSQL; "
         "give one such as postgresql://user:password@host:5432/kolbo."
+    )
+
+
+@contextlib.contextmanager
+def setup(url: URL) -> Iterator[DBOSClient]:
+    """A client of an SQLite file that is made or migrated, for what is to be there before dbos
+    starts. Raises SQLAlchemyError."""
+    text = url.render_as_string(hide_password=False)
+    DBOS.migrate(text)
+    made = DBOSClient(system_database_url=text, application_name=NAME)
+    try:
+        yield made
+    finally:
+        made.destroy()
+
+
+def client(engine: sa.Engine) -> DBOSClient:
+    """A client that reads workflows by these connections, whether or not dbos runs."""
+    return DBOSClient(
+        system_database_engine=engine,
+        serializer=DBOSPortableJSONSerializer(),
+        application_name=NAME,
+        lazy=True,
     )
 
 
@@ -97,7 +123,7 @@ def launch(url: URL, executor: str, *, listens: bool = True) -> None:
         log.addHandler(logging.NullHandler() if log.propagate else logs.text_handler())
     local = url.get_backend_name() == "sqlite"
     config: DBOSConfig = {
-        "name": "kolbo-lipsync",
+        "name": NAME,
         "system_database_url": url.render_as_string(hide_password=False),
         "application_version": APPLICATION_VERSION,
         "executor_id": executor,
@@ -107,7 +133,7 @@ def launch(url: URL, executor: str, *, listens: bool = True) -> None:
         "db_engine_kwargs": {"hide_parameters": True}
         | ({} if local else {"connect_args": dict(REACH)}),
         "enable_otlp": False,
-        "notification_listener_polling_interval_sec": 0.2,
+        "notification_listener_polling_interval_sec": 0.05,
         # Nobody waits for events, so no connection a process is spent on them.
         "use_listen_notify": False,
         "sys_db_pool_size": None if local else CONNECTIONS,
@@ -116,7 +142,11 @@ def launch(url: URL, executor: str, *, listens: bool = True) -> None:
     DBOS(config=config)
     if not listens:
         DBOS.listen_queues([])
-    DBOS.launch()
+    try:
+        DBOS.launch()
+    except BaseException:
+        DBOS.destroy()
+        raise
 
 
 def connections(url: URL, count: int = 1) -> sa.Engine:

@@ -8,8 +8,10 @@ JobError              one generation fails: sentence, category, code
 
 import errno
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from kolbo_demo.contract import Failure
+if TYPE_CHECKING:
+    from kolbo_demo.contract import Failure
 
 STORAGE_FAILED = "STORAGE_FAILED"
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
@@ -37,14 +39,24 @@ class JobError(Exception):
 
     def __init__(self, message: str, *, category: str, code: str, retryable: bool = False) -> None:
         super().__init__(message)
-        self.failure = Failure(message=message, category=category, code=code, retryable=retryable)
+        self.code = code
+        self.failure = {
+            "message": message,
+            "category": category,
+            "code": code,
+            "retryable": retryable,
+        }
+        """The fields of a `contract.Failure`, without the pydantic that a render does not load."""
 
     @classmethod
-    def of(cls, failure: Failure) -> "JobError":
+    def of(cls, failure: "Failure") -> "JobError":
         """The error that a recorded failure came from."""
-        error = cls(failure.message or "", category="", code="")
-        error.failure = failure
-        return error
+        return cls(
+            failure.message or "",
+            category=failure.category or "",
+            code=failure.code or "",
+            retryable=bool(failure.retryable),
+        )
 
 
 def storage_failed(error: OSError) -> JobError | None:

@@ -16,12 +16,12 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
+from dbos import DBOS, DBOSClient, Queue, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -124,13 +124,16 @@ class Jobs:
         self.cores = 1 if self._url else _share(self.concurrency)
         """For one render."""
         # Of many processes each has one core.
+        self._loading = server
         server = server or render_pool.renderers(ONE_THREAD if self._url else None)
         self.ready = render_pool.Ready(server, self.storage.room)
         # With many processes, one spare place in each is enough.
         self.spare = 1 if self._url else SPARE
-        self._submitting = threading.Lock()
+        self._waking = threading.Lock()
         self.resting = False
-        """Whether the queues are not polled; see `rest`."""
+        """Whether dbos does not run; see `rest`."""
+        self.rows: type[DBOS] | DBOSClient = DBOS
+        """For reading workflows, even while dbos rests."""
         self._missed: Counter[str] = Counter()
         self._context = self._new_context()
         self._lock: sqlite3.Connection | None = None
@@ -154,7 +157,9 @@ class Jobs:
 
     def problem(self) -> str | None:
         """Why this process could not render what it accepts; None where it can, or need not."""
-        return engine.problem() if self._renders else None
+        if not self._renders:
+            return None
+        return render_pool.problem(self._loading) if self._loading else engine.problem()
 
     def workers(self) -> int:
         """Renders side by side that there is room for. Raises SQLAlchemyError."""
@@ -208,49 +213,58 @@ class Jobs:
         if self._url:
             url = database.server(self._url.get_secret_value())
             database.clear(self._own.parent)
+            self._reader = database.connections(url)
             database.launch(url, self._executor, listens=self._renders)
             self._fleet = Fleet(url, self._executor, self._renders)
             self._fleet.start()
+            self._register_queues(DBOS.register_queue)
+            if self._renders:
+                self.ready.refill()  # a worker has nothing else to keep memory for
         else:
             url = database.file(self._folder)
+            self._reader = database.connections(url)
+            self.rows = database.client(self._reader)
+            # Before dbos starts, which would notice new queues only a second later.
+            with database.setup(url) as setup:
+                self._register_queues(setup.register_queue)
             database.launch(url, self._executor)
-        self._reader = database.connections(url)
-        self._register_queues()
-        if self.shared and self._renders:
-            self.ready.refill()  # a worker has nothing else to keep memory for
 
-    def _register_queues(self) -> None:
+    @contextlib.contextmanager
+    def awake(self) -> Iterator[None]:
+        """Keep dbos running within the block, and start it if it rests. Raises SQLAlchemyError."""
+        with self._waking:
+            if self.resting:
+                assert self._reader
+                database.launch(self._reader.url, self._executor)
+                self.resting = False
+            yield
+
+    def rest(self) -> None:
+        """Stop dbos until the next `awake`, if nothing waits or runs and no other process submits:
+        its threads ask the database several times a second. Raises SQLAlchemyError."""
+        with self._waking:
+            if not (self.shared or self.resting or self._context.running or any(self.load())):
+                self.resting = True
+                DBOS.destroy()
+
+    def _register_queues(self, register: Callable[..., Queue]) -> None:
+        def queue(name: str, most: int, seconds: float, of_one: int | None = None) -> None:
+            register(
+                name,
+                worker_concurrency=most,
+                partition_worker_concurrency=of_one,
+                polling_interval_sec=seconds,
+            )
+
         often = RARE_POLL_SECONDS if self.shared else POLL_SECONDS
         # Other processes cannot use files that this one has fetched, so it fetches few ahead.
         fetches = self.concurrency + 1 if self.shared else MAX_FETCHES
-        self._register(context.GENERATIONS, self.concurrency, often)
-        self._register(fair_queue.NEXT, self.spare, RARE_POLL_SECONDS)
-        of_one = 1 if self.shared else FETCHES_OF_ONE
-        self._register(FETCHES, fetches, RARE_POLL_SECONDS, of_one)
-        self._register(LINKS, 1, OLD_POLL_SECONDS)
+        queue(context.GENERATIONS, self.concurrency, often)
+        queue(fair_queue.NEXT, self.spare, RARE_POLL_SECONDS)
+        queue(FETCHES, fetches, RARE_POLL_SECONDS, 1 if self.shared else FETCHES_OF_ONE)
+        queue(LINKS, 1, OLD_POLL_SECONDS)
         if self.shared:
-            self._register(segments.QUEUE, self.concurrency, often)
-        self.resting = False
-
-    def rest(self) -> None:
-        """Stop polling the queues until the next `submit`, if nothing waits or runs and no other
-        process submits. dbos starts polling a registered queue within a second. Raises
-        SQLAlchemyError."""
-        with self._submitting:
-            if self.shared or self.resting or any(self.load()):
-                return
-            self.resting = True
-            for queue in DBOS.list_queues():
-                DBOS.delete_queue(queue.name)
-
-    @staticmethod
-    def _register(queue: str, most: int, seconds: float, of_one: int | None = None) -> None:
-        DBOS.register_queue(
-            queue,
-            worker_concurrency=most,
-            partition_worker_concurrency=of_one,
-            polling_interval_sec=seconds,
-        )
+            queue(segments.QUEUE, self.concurrency, often)
 
     def stop(self, *, at_once: bool = False) -> None:
         """Let running renders finish for a while, keep the rest for the next start, and close.
@@ -263,10 +277,12 @@ class Jobs:
     def _release(self) -> None:
         if self._fleet:
             self._fleet.stop()
-        DBOS.destroy()
+        with self._waking:
+            self.resting = False
+            DBOS.destroy()
         if self._reader:
             self._reader.dispose()
-            self._reader = None
+            self._reader, self.rows = None, DBOS
         self.ready.close()
         if self._fleet:
             self._fleet.leave()
@@ -292,9 +308,7 @@ class Jobs:
         assert self._reader
         queue = FETCHES if job.get("source_url") or job.get("audio_url") else context.GENERATIONS
         own = {"file": secrets.token_hex(16), "created": time.time(), "caller": caller}
-        with self._submitting:  # no two generations of a caller share a turn
-            if self.resting:
-                self._register_queues()
+        with self.awake():  # in which no two generations of a caller share a turn
             turn = fair_queue.standing(self._reader, caller).turn
             with (
                 SetWorkflowID(generation),
@@ -314,20 +328,26 @@ class Jobs:
     def find_all(self, generations: Iterable[str]) -> dict[str, Progress]:
         """Where generations stand, by their ids; what there is not is left out."""
         ids = [generation for generation in generations if _ID.fullmatch(generation)]
-        found = DBOS.list_workflows(workflow_ids=ids) if ids else []
+        found = self.rows.list_workflows(workflow_ids=ids) if ids else []
         return {status.workflow_id: _progress(status) for status in found}
 
     def cancel(self, generation: str) -> Progress | None:
         """Cancel what has not ended, and tell how it stands now; None for an unknown id."""
-        if not _ID.fullmatch(generation) or not DBOS.get_workflow_status(generation):
+        if not self.find(generation):
             return None
-        DBOS.cancel_workflow(generation, cancel_children=self.shared)
+        with self.awake():
+            DBOS.cancel_workflow(generation, cancel_children=self.shared)
         found = self.find(generation)
         if found and found.state == CANCELLED:
             # One that runs notices by itself and cleans up after itself again.
             self.discard(generation, found.file)
             metrics.ended(generation, CANCELLED)
         return found
+
+    def forget(self, generation: str) -> None:
+        """Remove the rows of a generation that has ended."""
+        with self.awake():
+            DBOS.delete_workflows([generation], delete_children=True)
 
     def withdraw(self, generation: str) -> None:
         """Undo a start whose caller will not hear of it, accepted or not."""

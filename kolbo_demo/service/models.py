@@ -1,7 +1,10 @@
 """The local models: what each takes, told honestly."""
 
-from kolbo_demo.contract import MAX_FILE_BYTES, Model
-from kolbo_demo.service.rate_limit import MAX_PROMPT_CHARACTERS
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kolbo_demo.contract import Model
 
 MIN_SECONDS = 0.1
 MAX_SECONDS = 600.0
@@ -15,33 +18,28 @@ _AUDIO = [
 """What people have; `container` has all."""
 
 
-def _model(name: str, title: str, kind: str, summary: str, **more: object) -> Model:
-    return Model.model_validate(
-        {
-            "identifier": f"{PROVIDER}/{name}",
-            "name": title,
-            "provider": PROVIDER,
-            "types": [f"lipsync-{kind}"],
-            "credit": 0,
-            "summary": summary,
-            "recommended": True,
-            "new_model": False,
-            "min_audio_duration": MIN_SECONDS,
-            "max_audio_duration": MAX_SECONDS,
-            "audio_max_follows_video_duration": False,
-            "supported_audio_formats": _AUDIO,
-            "min_video_duration": None,
-            "max_video_duration": None,
-            "max_file_size": MAX_FILE_BYTES,
-            "requires_prompt": False,
-            "max_prompt_length": MAX_PROMPT_CHARACTERS,
-        }
-        | more
-    )
+@dataclass(frozen=True)
+class LocalModel:
+    """What a render needs to know of a model, without pydantic: lengths are in seconds."""
+
+    name: str
+    title: str
+    kind: str
+    """Of the sources that it takes: `image` or `video`."""
+    summary: str
+    min_audio_duration: float | None = MIN_SECONDS
+    max_audio_duration: float | None = MAX_SECONDS
+    min_video_duration: float | None = None
+    max_video_duration: float | None = None
+
+    @property
+    def identifier(self) -> str:
+        """The name on the wire."""
+        return f"{PROVIDER}/{self.name}"
 
 
 _MODELS = [
-    _model(
+    LocalModel(
         "still",
         "Local still",
         "image",
@@ -49,7 +47,7 @@ _MODELS = [
         "Free. English sounds fit best. A prompt may tell lips (subtle to exaggerated, "
         "whispering, singing), head (still to lively), no blinking, smiling or neutral.",
     ),
-    _model(
+    LocalModel(
         "clip",
         "Local clip",
         "video",
@@ -63,27 +61,50 @@ _MODELS = [
 ]
 
 
-def listed(type_name: str | None = None, provider: str | None = None) -> list[Model]:
+def listed(type_name: str | None = None, provider: str | None = None) -> "list[Model]":
     """The models of a type (`lipsync` means both kinds) and provider; None means any."""
     types = ALIASES.get(type_name, {type_name}) if type_name else None
     return [
-        model
+        _on_the_wire(model)
         for model in _MODELS
-        if (types is None or types & set(model.types))
-        and (not provider or provider == model.provider)
+        if (types is None or f"lipsync-{model.kind}" in types)
+        and (not provider or provider == PROVIDER)
     ]
 
 
-def find(identifier: str) -> Model | None:
+def _on_the_wire(model: LocalModel) -> "Model":
+    # Here, not above: pydantic takes longer to load than a short render takes.
+    from kolbo_demo.contract import MAX_FILE_BYTES, Model
+    from kolbo_demo.service.rate_limit import MAX_PROMPT_CHARACTERS
+
+    return Model.model_validate(
+        {
+            "identifier": model.identifier,
+            "name": model.title,
+            "provider": PROVIDER,
+            "types": [f"lipsync-{model.kind}"],
+            "credit": 0,
+            "summary": model.summary,
+            "recommended": True,
+            "new_model": False,
+            "min_audio_duration": model.min_audio_duration,
+            "max_audio_duration": model.max_audio_duration,
+            "audio_max_follows_video_duration": False,
+            "supported_audio_formats": _AUDIO,
+            "min_video_duration": model.min_video_duration,
+            "max_video_duration": model.max_video_duration,
+            "max_file_size": MAX_FILE_BYTES,
+            "requires_prompt": False,
+            "max_prompt_length": MAX_PROMPT_CHARACTERS,
+        }
+    )
+
+
+def find(identifier: str) -> LocalModel | None:
     """The model of that identifier."""
     return next((model for model in _MODELS if model.identifier == identifier), None)
 
 
-def takes(model: Model, kind: str | None) -> bool:
-    """Whether the model takes a source of a kind: `image` or `video`."""
-    return f"lipsync-{kind}" in model.types
-
-
-def smart_select(kind: str) -> Model:
+def smart_select(kind: str) -> LocalModel:
     """The model for a source of a kind where none was chosen: the first listed that takes it."""
-    return next(model for model in _MODELS if takes(model, kind))
+    return next(model for model in _MODELS if model.kind == kind)

@@ -7,6 +7,7 @@ the files of two generations, but one may do several parts of the same.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import queue
@@ -18,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kolbo_demo import logs
+from kolbo_demo import engine, logs
 from kolbo_demo.process import fork_server
 from kolbo_demo.process.child import Child, Heard
 from kolbo_demo.process.confinement import Files
@@ -34,6 +35,11 @@ STALL_SECONDS = 900.0
 """A render that tells nothing for so long is given up: the longest audio takes less to read."""
 MOST_SEGMENTS = 1000
 """The longest voice has some 60; each becomes a workflow."""
+START_SECONDS = 30.0
+"""For a child to tell whether it has an engine, on a busy machine."""
+PROBLEM = "problem"
+"""The work of a child that tells what is wrong with the engine."""
+_NO_ENGINE = "The local engine does not start on this machine; install requirements.txt anew."
 _CRASHED = "ENGINE_CRASHED"
 _CHILD = "kolbo_demo.service.render_worker"
 
@@ -106,6 +112,27 @@ def renderers(environment: dict[str, str] | None = None) -> fork_server.Forks:
     """A fork server of children that render, and look at files (`sandbox.forked`). `environment` is
     added to theirs."""
     return fork_server.Forks(_CHILD, environment)
+
+
+@functools.lru_cache(maxsize=8)
+def problem(server: fork_server.Forks) -> str | None:
+    """What `engine.problem` says in a child of one of `renderers`: this process does not load the
+    engine. Blocks until the server has loaded it."""
+    if not fork_server.AVAILABLE:
+        return engine.problem()
+    said: Heard = queue.SimpleQueue()
+    try:
+        child = server.child(said, PROBLEM)
+    except ChildProcessError:
+        return _NO_ENGINE
+    try:
+        child.ask(Files())
+        _, message = said.get(timeout=START_SECONDS)
+    except queue.Empty:
+        message = None
+    finally:
+        child.kill()
+    return message["problem"] if message else _NO_ENGINE
 
 
 class Ready:
@@ -213,7 +240,7 @@ def run(
         child.ask(files, do=type(task).__name__, **asdict(task))
         result = _follow(child, said, on_progress, wanted)
     except JobError as error:
-        crashed = error.failure.code == _CRASHED
+        crashed = error.code == _CRASHED
         raise
     finally:
         whole = isinstance(task, Task) and not (result and "segments" in result)
@@ -251,8 +278,7 @@ def _follow(
         if "progress" in message:
             on_progress(*message["progress"])
         elif "failure" in message:
-            failure = message["failure"]
-            raise JobError(failure.pop("message"), **failure)
+            raise JobError(**message["failure"])
         elif message["result"].get("segments", 1) > MOST_SEGMENTS:
             raise broken("told of more segments than any voice has")
         else:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kolbo_demo import engine
 from kolbo_demo.media import sandbox
 from kolbo_demo.options import Options
 from kolbo_demo.process import fork_server
@@ -22,7 +23,7 @@ from kolbo_demo.process.confinement import OUTPUT_BYTES, confine, lower_priority
 from kolbo_demo.service import models
 from kolbo_demo.service.errors import JobError, storage_failed
 from kolbo_demo.service.models import MAX_SECONDS
-from kolbo_demo.service.render_pool import Join, Segment, Task, broken
+from kolbo_demo.service.render_pool import PROBLEM, Join, Segment, Task, broken
 
 if TYPE_CHECKING:
     from kolbo_demo.engine.render import Rendered
@@ -54,7 +55,7 @@ def main() -> None:
     gc.disable()  # what is loaded stays
     _load()
     gc.enable()
-    fork_server.serve(_work, **{sandbox.LOOKS: sandbox.main})
+    fork_server.serve(_work, **{sandbox.LOOKS: sandbox.main, PROBLEM: _tell_problem})
 
 
 def _work() -> None:
@@ -70,10 +71,17 @@ def _work() -> None:
                 with _told():  # here, not above: the parent needs no decoder and no engine
                     result = do(kind(**request), tell)
             except JobError as error:
-                tell(failure=error.failure.model_dump())
+                tell(failure=error.failure)
             else:
                 _be_called(WAITS)
                 tell(result=result)
+
+
+def _tell_problem() -> None:
+    """Answer the one request with what is wrong with the engine, if anything is."""
+    with parent() as (requests, tell):
+        next(requests)
+        tell(problem=engine.problem())
 
 
 def _allow(seconds: float) -> None:
@@ -91,6 +99,13 @@ def _be_called(name: str) -> None:
 def _load() -> None:
     """What every render needs. What is missing is told by the one that misses it."""
     with contextlib.suppress(Exception):
+        engine.problem()
+        # What libraries would load at their first use, in each child.
+        import numpy.fft
+        import numpy.ma  # noqa: F401
+        from PIL import Image
+
+        Image.preinit()
         from kolbo_demo.engine.motion_model import motion
         from kolbo_demo.engine.phoneme_model import recogniser
         from kolbo_demo.engine.render import render as _  # noqa: F401
@@ -109,9 +124,9 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
 
     source = probe.inspect_source(Path(task.source))
     audio = probe.inspect_audio(Path(task.audio))
-    options = Options.model_validate(task.options)
+    options = Options.of_json(task.options)
     model = models.find(options.model or "") or models.smart_select(source.kind)
-    if not models.takes(model, source.kind):
+    if model.kind != source.kind:
         raise JobError(
             f"The model {model.identifier} does not take a source that is "
             f"{'an image' if source.kind == 'image' else 'a video'}; leave the model out.",

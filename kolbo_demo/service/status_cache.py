@@ -2,8 +2,8 @@
 
 A look takes a thread, and some milliseconds of the interpreter that a busy event loop grants it in
 slices: a hundred who wait for each look wait long. Progress is written twice a second at most, so
-what was seen a moment ago is as good as new. Who asks after it has grown a little older hears it
-still, while one look is made for all that is wanted meanwhile.
+what was seen a moment ago is as good as new. After that a look begins, and its result is returned
+if it comes at once; callers during a look get the last state, and the next look is for all of them.
 """
 
 import asyncio
@@ -13,9 +13,12 @@ from collections.abc import Callable, Collection
 from kolbo_demo.service import thread_pool
 from kolbo_demo.service.job_queue import Progress
 
-FRESH_SECONDS = 0.25
+FRESH_SECONDS = 0.19
+"""Less than the shortest pause between two polls of one client."""
 GOOD_SECONDS = 0.75
 """What is older is not told any more."""
+PATIENCE_SECONDS = 0.02
+"""For a look that begins at once, before what is known is told: mostly it takes milliseconds."""
 _MOST = 10_000
 """Generations that are remembered."""
 _AT_ONCE = 100
@@ -46,10 +49,14 @@ class Seen:
         if coming is None:
             coming = self._wanted[generation] = asyncio.get_running_loop().create_future()
             coming.add_done_callback(asyncio.Future.exception)  # it may be that nobody waits
+        begins = self._looking is None
         if self._looking is None:
             self._looking = asyncio.ensure_future(self._look())
         if age < GOOD_SECONDS:
-            return progress
+            if begins:
+                await asyncio.wait({coming}, timeout=PATIENCE_SECONDS)
+            if not coming.done():
+                return progress
         return await asyncio.shield(coming)  # one who hangs up does not end it for the others
 
     def forget(self, generation: str) -> None:

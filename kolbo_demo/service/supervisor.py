@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 LOOK_SECONDS = 1.0
 REST_SECONDS = 10.0
-"""The queues rest after so long without a generation,"""
+"""dbos rests after so long without a generation,"""
 RESTING_LOOK_SECONDS = 3.0
 """and the guard looks less often."""
 START_AGAIN_SECONDS = 5.0
@@ -151,7 +151,8 @@ class Guard:
             self.problem = self.blind = "The database cannot be read; try again later."
         self._look = None
         if self.problem is None:
-            self._jobs.resume_postponed()
+            if not self._jobs.resting:
+                self._jobs.resume_postponed()
             if self.load[0]:
                 self._jobs.bring_forward()
             if any(self.load):

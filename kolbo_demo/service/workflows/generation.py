@@ -93,7 +93,7 @@ def _fetch(job: dict[str, Any]) -> dict[str, Any]:
                 with patient(generation), metrics.stage("fetch"):
                     _bring(link, field, generation)
             except JobError as error:
-                return {"failure": error.failure.model_dump()}
+                return {"failure": error.failure}
             except _UnwantedError:
                 break
     return {}
@@ -143,7 +143,7 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
                 return {"parts": made}
             _keep(storage, folder, file)
     except JobError as error:
-        return {"failure": error.failure.model_dump()}
+        return {"failure": error.failure}
     return {"made": made}
 
 
@@ -160,7 +160,7 @@ def _join(job: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
                 return {}
             _keep(storage, folder, job["file"])
     except JobError as error:
-        return {"failure": error.failure.model_dump()}
+        return {"failure": error.failure}
     return {"made": made}
 
 

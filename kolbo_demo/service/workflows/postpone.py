@@ -36,7 +36,7 @@ def patient(generation: str) -> Iterator[None]:
         if isinstance(error, FileNotFoundError):  # it does not come back by waiting
             raise
         failure = error if isinstance(error, JobError) else None
-        if failure and failure.failure.code != STORAGE_FAILED:
+        if failure and failure.code != STORAGE_FAILED:
             raise
         _met[generation] += 1
         logs.event(_log, "postponed", logging.WARNING, error=type(error).__name__)
