@@ -34,6 +34,7 @@ from kolbo_demo.media.sniff import (
     Kind,
     Media,
     MediaError,
+    as_recording,
     kind_of,
     not_sound,
     other,
@@ -94,13 +95,15 @@ def _shown(path: Path, found: tuple[Kind, str] | None) -> tuple[Kind, str]:
                 "and the recording as the voice."
             )
         else:
+            what = other(path)
             problem = (
-                f"The file is {other(path) or 'something else'}, neither a picture nor a video: "
+                f"The file is {what + ', ' if what else ''}no picture or video that can be read: "
                 "choose a JPEG, PNG or WebP picture or an MP4, MOV or WebM video."
             )
         raise MediaError(problem) from error
 
 
+@as_recording()
 def inspect_audio(path: Path) -> Media:
     """Measure a recording, or the sound of a video. Raises MediaError."""
     path = Path(path)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolbo_demo.fair_lock import Rotation
-from kolbo_demo.media.sniff import UNREADABLE, Media, MediaError
+from kolbo_demo.media.sniff import UNREADABLE, Media, MediaError, as_recording
 from kolbo_demo.process.child import Child, Heard, Message
 from kolbo_demo.process.confinement import Files, confine, confine_picture, seal, unreadable
 from kolbo_demo.process.fork_server import AVAILABLE, Forks
@@ -64,6 +64,7 @@ def inspect_source(path: Path, decode: bool = True) -> Media:
     return Media(**_ask("inspect_source", path, decode=decode))
 
 
+@as_recording()
 def inspect_audio(path: Path) -> Media:
     """`media.inspect_audio`, at a distance."""
     return Media(**_ask("inspect_audio", path))

@@ -262,7 +262,7 @@ MISTAKES = {
     "model of stray bytes": ([], "model holds characters"),
     "local with a key": ([], "drop one or the other"),
     "no such file": (["--source"], "no such file"),
-    "text as a picture": (["--source"], "neither a picture nor a video"),
+    "text as a picture": (["--source"], "no picture or video that can be read"),
     "bad base": ([], "base URL"),
 }
 

@@ -26,8 +26,9 @@ from kolbo_demo.preflight import Analyst
 from tests import samples
 from tests.engine import people
 from tests.engine.lips import lips
+from tests.wild import cases
 
-SEED, CROPS = 20, 200
+SEED, CROPS = 20, cases.count(200)
 MOUTH = [0, 17, 61, 291, 13, 14]
 _finder = cache(FaceFinder)
 
