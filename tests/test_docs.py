@@ -38,5 +38,5 @@ def test_architecture_names_modules_that_exist():
     text = (ROOT / "docs/architecture.md").read_text("utf-8")
     names = [name for name in re.findall(r"`([\w/]+\.py)`", text) if name != "packages.txt"]
     assert len(names) > 40
-    paths = [str(path.relative_to(ROOT)) for path in ROOT.glob("*/**/*.py")] + ["/app.py"]
+    paths = [f"/{path.relative_to(ROOT)}" for path in ROOT.glob("*/**/*.py")] + ["/app.py"]
     assert not [name for name in names if not any(path.endswith(f"/{name}") for path in paths)]
