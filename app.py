@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from kolbo_demo import logs, private_folder, ui
 from kolbo_demo.service.app import create_app
 from kolbo_demo.service.hostnames import Site
-from kolbo_demo.settings import Settings, problem
+from kolbo_demo.settings import Settings, describe_error
 
 
 def _reach(host: str) -> str:
@@ -36,9 +36,9 @@ def main() -> None:
     try:
         settings = Settings()
     except ValidationError as error:
-        sys.exit(problem(error))
+        sys.exit(describe_error(error))
     os.umask(private_folder.UMASK)
-    private_folder.prepare(settings.data_dir.expanduser())
+    private_folder.try_create(settings.data_dir.expanduser())
     logs.configure(settings.log)
     # The names that Gradio itself reads; a Hugging Face Space sets them.
     host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"

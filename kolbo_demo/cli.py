@@ -243,13 +243,13 @@ def serve(
 ) -> None:
     """Run the local service alone: Kolbo's API under http://HOST:PORT/api."""
     from kolbo_demo import logs, private_folder
-    from kolbo_demo.process.exit_deadline import end_within
+    from kolbo_demo.process.exit_deadline import exit_within
     from kolbo_demo.service.app import serving
     from kolbo_demo.service.errors import ServiceError
     from kolbo_demo.settings import Settings
 
     os.umask(private_folder.UMASK)
-    end_within(STOP_SECONDS)
+    exit_within(STOP_SECONDS)
     settings = Settings()
     logs.configure(settings.log)
     if settings.log == "json" and settings.local_api_key is None:
@@ -277,14 +277,14 @@ def worker(
 ) -> None:
     """Render what pages and services on the same PostgreSQL have accepted (KOLBO_DATABASE_URL)."""
     from kolbo_demo import private_folder
-    from kolbo_demo.process.child import cores
+    from kolbo_demo.process.child import cpu_count
     from kolbo_demo.service.errors import ServiceError
     from kolbo_demo.service.worker import work
     from kolbo_demo.settings import Settings
 
     os.umask(private_folder.UMASK)
     try:
-        work(Settings(), processes or cores())
+        work(Settings(), processes or cpu_count())
     except ServiceError as error:
         raise _StopError(str(error), 2) from None
     except KeyboardInterrupt:

@@ -8,16 +8,16 @@ import threading
 import time
 from collections.abc import Collection
 
-_STEADY = getattr(time, "CLOCK_BOOTTIME", None)
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
 
 
-def steady() -> float:
+def monotonic() -> float:
     """Seconds of a clock that cannot be set. Counts suspended time where the system allows it; its
     zero is arbitrary."""
-    return time.monotonic() if _STEADY is None else time.clock_gettime(_STEADY)
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
-_EPOCH = time.time() - steady()
+_EPOCH = time.time() - monotonic()
 
 
 def now() -> float:
@@ -25,10 +25,10 @@ def now() -> float:
 
     A clock that is set ahead makes no file old, and one that is set back keeps files longer.
     """
-    return min(time.time(), _EPOCH + steady())
+    return min(time.time(), _EPOCH + monotonic())
 
 
-class Ages:
+class AgeTracker:
     """Ages of named, stamped items. Thread-safe.
 
     The age of an item at first sight is the one by `now`. From then on it grows steadily.
@@ -36,19 +36,19 @@ class Ages:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._born: dict[str, tuple[float, float]] = {}
+        self._births: dict[str, tuple[float, float]] = {}
         """Stamp, and birth on the steady clock."""
 
-    def of(self, name: str, stamp: float) -> float:
+    def age(self, name: str, stamp: float) -> float:
         """Age in seconds of the item `name`, stamped by `time.time`. A new stamp restarts it."""
         with self._lock:
-            known, born = self._born.get(name, (None, 0.0))
+            known, born = self._births.get(name, (None, 0.0))
             if known != stamp:
-                born = steady() - max(0.0, now() - stamp)
-                self._born[name] = stamp, born
-        return steady() - born
+                born = monotonic() - max(0.0, now() - stamp)
+                self._births[name] = stamp, born
+        return monotonic() - born
 
-    def keep(self, names: Collection[str]) -> None:
+    def retain(self, names: Collection[str]) -> None:
         """Drop all other items."""
         with self._lock:
-            self._born = {name: born for name, born in self._born.items() if name in names}
+            self._births = {name: born for name, born in self._births.items() if name in names}

@@ -8,7 +8,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _IPV4_COMPATIBLE = ipaddress.ip_network("::/96")
-_INSIDE = tuple(
+_NOT_PUBLIC = tuple(
     ipaddress.ip_network(network)
     for network in (
         "168.63.129.16/32",  # Azure's own services, reached from its machines only
@@ -32,7 +32,7 @@ def is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         if address.teredo or address.is_site_local:
             return False
-        inner = _wrapped(address)
+        inner = _embedded_ipv4(address)
         if inner is not None:
             return is_public(inner)
     return (
@@ -40,20 +40,20 @@ def is_public(address: Address) -> bool:
         and not address.is_multicast
         and not address.is_reserved
         and not address.is_unspecified
-        and not any(address in network for network in _INSIDE)
+        and not any(address in network for network in _NOT_PUBLIC)
     )
 
 
-def is_own(address: Address) -> bool:
+def is_local_interface(address: Address) -> bool:
     """Whether an address, or the one that it wraps, is assigned to this machine: a public one then
     reaches local listeners behind any firewall. Binds a socket; sends nothing."""
-    inner = _wrapped(address) if isinstance(address, ipaddress.IPv6Address) else None
-    if inner is not None and is_own(inner):
+    inner = _embedded_ipv4(address) if isinstance(address, ipaddress.IPv6Address) else None
+    if inner is not None and is_local_interface(inner):
         return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    if not _binds(family, str(address)):
+    if not _can_bind(family, str(address)):
         return False
-    if not all(_binds(family, free) for free in _UNASSIGNED[family]):
+    if not all(_can_bind(family, free) for free in _UNASSIGNED[family]):
         return True
     # With net.ipv4.ip_nonlocal_bind every bind succeeds. The kernel then picks an own address as
     # its own source, except a secondary address of an interface.
@@ -63,19 +63,19 @@ def is_own(address: Address) -> bool:
     return False
 
 
-def is_elsewhere(address: Address) -> bool:
+def is_public_remote(address: Address) -> bool:
     """Whether an address is public and not this machine's."""
-    return is_public(address) and not is_own(address)
+    return is_public(address) and not is_local_interface(address)
 
 
-def _binds(family: socket.AddressFamily, address: str) -> bool:
+def _can_bind(family: socket.AddressFamily, address: str) -> bool:
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.bind((address, 0))
         return True
     return False
 
 
-def _wrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+def _embedded_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     """The IPv4 address that an IPv6 one leads to."""
     isatap = int(address) >> 32 & 0xFDFFFFFF == 0x5EFE  # RFC 5214, under any prefix
     if isatap or address in _NAT64 or address in _IPV4_COMPATIBLE:
@@ -83,7 +83,7 @@ def _wrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     return address.ipv4_mapped or address.sixtofour
 
 
-def literal(host: str) -> Address | None:
+def parse_address(host: str) -> Address | None:
     """The address that `host` spells, also in the old short, octal and hexadecimal forms."""
     host = host.rstrip(".")
     with contextlib.suppress(ValueError):
@@ -96,7 +96,7 @@ def literal(host: str) -> Address | None:
 
 def is_loopback(host: str) -> bool:
     """Whether a server that listens on `host` is reached from this machine alone."""
-    address = literal(host)
+    address = parse_address(host)
     if isinstance(address, ipaddress.IPv6Address):
         address = address.ipv4_mapped or address
     return host == "localhost" if address is None else address.is_loopback
@@ -111,13 +111,13 @@ def is_local_name(host: str) -> bool:
 def is_private_host(host: str) -> bool:
     """Whether a host name or address is private, or this machine, as far as can be told from here:
     asks the resolver for names. A name that is not found counts as public."""
-    address = literal(host)
+    address = parse_address(host)
     if address is not None:
-        return not is_elsewhere(address)
+        return not is_public_remote(address)
     if is_local_name(host):
         return True
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return False
-    return not all(is_elsewhere(ipaddress.ip_address(str(entry[4][0]))) for entry in found)
+    return not all(is_public_remote(ipaddress.ip_address(str(entry[4][0]))) for entry in found)

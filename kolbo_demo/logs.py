@@ -18,23 +18,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TextIO
 
-Format = Literal["text", "json"]
+LogFormat = Literal["text", "json"]
 
-_about: ContextVar[str | None] = ContextVar("generation", default=None)
+_generation_id: ContextVar[str | None] = ContextVar("generation", default=None)
 _ID = re.compile(r"lip_[0-9a-f]{20}")
-_SHOWN_FRAMES = 6
-_QUIET_SECONDS = 1.0
+_MAX_FRAMES = 6
+_THROTTLE_SECONDS = 1.0
 """Between two lines of one kind of trouble."""
 
 
 @contextlib.contextmanager
-def about(generation: str) -> Iterator[None]:
+def generation_context(generation: str) -> Iterator[None]:
     """Lines of this thread are about a generation until the block ends."""
-    token = _about.set(generation)
+    token = _generation_id.set(generation)
     try:
         yield
     finally:
-        _about.reset(token)
+        _generation_id.reset(token)
 
 
 def event(logger: logging.Logger, name: str, level: int = logging.INFO, **fields: object) -> None:
@@ -42,12 +42,12 @@ def event(logger: logging.Logger, name: str, level: int = logging.INFO, **fields
     logger.log(level, name, extra={"fields": fields}, stacklevel=2)
 
 
-def configure(format: Format) -> None:  # noqa: A002 - what it is
+def configure(format: LogFormat) -> None:  # noqa: A002 - what it is
     """Send this process's log to standard error: warnings as text, or everything as JSON.
 
     For programs; a library leaves logging to its caller.
     """
-    handler = _handler(_Json() if format == "json" else _Text())
+    handler = _handler(_JsonFormatter() if format == "json" else _TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -61,7 +61,9 @@ def configure(format: Format) -> None:  # noqa: A002 - what it is
 
 def announce(sentence: str, file: TextIO) -> None:
     """Tell whoever started this program where it is; in the log, where that is for machines."""
-    if any(isinstance(handler.formatter, _Json) for handler in logging.getLogger().handlers):
+    if any(
+        isinstance(handler.formatter, _JsonFormatter) for handler in logging.getLogger().handlers
+    ):
         event(logging.getLogger(__package__), sentence)
     else:
         print(sentence, file=file, flush=True)
@@ -69,7 +71,7 @@ def announce(sentence: str, file: TextIO) -> None:
 
 def text_handler() -> logging.Handler:
     """For a library's logger where `configure` was not called."""
-    return _handler(_Text())
+    return _handler(_TextFormatter())
 
 
 def _handler(formatter: logging.Formatter) -> logging.Handler:
@@ -79,10 +81,10 @@ def _handler(formatter: logging.Formatter) -> logging.Handler:
     return handler
 
 
-def places(chatter: str) -> list[str]:
+def traceback_locations(chatter: str) -> list[str]:
     """Where in the code a traceback went, out of what a process wrote before its end."""
     found = re.findall(r'File ".*?([^"/\\]+)", line (\d+),? in (\w+)', chatter)
-    return [f"{file}:{line} {name}" for file, line, name in found[-_SHOWN_FRAMES:]]
+    return [f"{file}:{line} {name}" for file, line, name in found[-_MAX_FRAMES:]]
 
 
 class _Throttle(logging.Filter):
@@ -95,26 +97,26 @@ class _Throttle(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
-        self._seen: dict[tuple[object, ...], tuple[float, int]] = {}
+        self._last_passed: dict[tuple[object, ...], tuple[float, int]] = {}
         """By kind: when one passed, and how many were suppressed since."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
-        kind = (record.name, record.pathname, record.lineno, *_raised(record))
+        kind = (record.name, record.pathname, record.lineno, *_error_kind(record))
         now = time.monotonic()
         with self._lock:
-            passed, suppressed = self._seen.get(kind, (-_QUIET_SECONDS, 0))
-            if now - passed < _QUIET_SECONDS:
-                self._seen[kind] = passed, suppressed + 1
+            passed, suppressed = self._last_passed.get(kind, (-_THROTTLE_SECONDS, 0))
+            if now - passed < _THROTTLE_SECONDS:
+                self._last_passed[kind] = passed, suppressed + 1
                 return False
-            self._seen[kind] = now, 0
+            self._last_passed[kind] = now, 0
         if suppressed:
             record.fields = getattr(record, "fields", {}) | {"suppressed": suppressed}
         return True
 
 
-def _raised(record: logging.LogRecord) -> tuple[object, ...]:
+def _error_kind(record: logging.LogRecord) -> tuple[object, ...]:
     error = record.exc_info[1] if record.exc_info else None
     if error is None:
         return ()
@@ -125,7 +127,7 @@ def _raised(record: logging.LogRecord) -> tuple[object, ...]:
     return type(error), *place
 
 
-class _Text(logging.Formatter):
+class _TextFormatter(logging.Formatter):
     """A line each, without traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -137,7 +139,7 @@ class _Text(logging.Formatter):
         return " ".join(words)
 
 
-class _Json(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     """One object a line. `generation` is in every line, null where it is about none."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -153,7 +155,7 @@ class _Json(logging.Formatter):
 
 def _generation(record: logging.LogRecord) -> str | None:
     # dbos tells the workflow by an attribute, or in the words of its message.
-    told = _about.get() or getattr(record, "operationUUID", None) or record.getMessage()
+    told = _generation_id.get() or getattr(record, "operationUUID", None) or record.getMessage()
     found = _ID.search(str(told))
     return found[0] if found else None
 
@@ -165,6 +167,6 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
         fields["error"] = type(error).__name__
         fields["where"] = [
             f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
-            for frame in traceback.extract_tb(error.__traceback__)[-_SHOWN_FRAMES:]
+            for frame in traceback.extract_tb(error.__traceback__)[-_MAX_FRAMES:]
         ]
     return fields

@@ -9,7 +9,7 @@ UMASK = 0o077
 """Of commands that write data, so that files made by libraries are private too."""
 
 
-def make(folder: Path) -> None:
+def create(folder: Path) -> None:
     """Create a folder with mode 0700, or tighten an existing one to it. Raises OSError where there
     can be none.
 
@@ -27,10 +27,10 @@ def make(folder: Path) -> None:
             folder.chmod(stat.S_IMODE(found.st_mode) & ~UMASK)
 
 
-def prepare(folder: Path) -> None:
+def try_create(folder: Path) -> None:
     """As `make`, but an unusable folder is no error here: the first write reports it."""
     with contextlib.suppress(OSError):
-        make(folder)
+        create(folder)
 
 
 def _is_home(folder: Path) -> bool:

@@ -21,8 +21,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from kolbo_demo.ip_policy import is_loopback
 
 CLOUD_URL = "https://api.kolbo.ai/api"
-_PREFIX = re.compile(r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*")
-_TAKEN = re.compile(
+_PATH_PREFIX = re.compile(r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*")
+_RESERVED_PATHS = re.compile(
     r"/(api|assets|batches|cards|config|gradio_api|healthz|metrics|static|svelte|theme\.css)(/|$)"
 )
 """First parts of the page's own paths: as a prefix they would be ambiguous where a proxy may strip
@@ -30,12 +30,12 @@ it or not."""
 _ANCESTOR = re.compile(r"(https?://)?(\*\.)?([a-z0-9.-]+|\[[0-9a-f:.]+\])(:([0-9]{1,5}|\*))?")
 
 
-def is_prefix(path: str) -> bool:
+def is_valid_prefix(path: str) -> bool:
     """Whether a path, "" or "/some/where", can stand before all of the page's own."""
-    return bool(_PREFIX.fullmatch(path)) and not _TAKEN.match(path)
+    return bool(_PATH_PREFIX.fullmatch(path)) and not _RESERVED_PATHS.match(path)
 
 
-def _proxies() -> str:
+def _default_proxies() -> str:
     """This machine; on a Hugging Face Space also its private network."""
     loopback = "127.0.0.1,::1"
     return f"{loopback},10.0.0.0/8" if "SPACE_ID" in os.environ else loopback
@@ -60,7 +60,7 @@ def _plain_url(text: str) -> HttpUrl:
     )
 
 
-def problem(error: ValidationError) -> str:
+def describe_error(error: ValidationError) -> str:
     """One sentence about settings that cannot be used."""
     first = error.errors()[0]
     name = "".join(f"KOLBO_{part}: ".upper() for part in first["loc"])
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     visitor_limit: float = Field(default=60.0, gt=0)
     """Seconds of sound that each of them may spend within a day."""
 
-    trusted_proxies: str = Field(default_factory=_proxies)
+    trusted_proxies: str = Field(default_factory=_default_proxies)
     """Addresses and networks, comma separated, of proxies that are believed when they tell whom
     they forward for (`X-Forwarded-For`)."""
 
@@ -158,7 +158,7 @@ class Settings(BaseSettings):
             root = path or root
             self.public_url = str(url).rstrip("/").removesuffix(path)
         root = f"/{root}".rstrip("/").replace("//", "/")
-        if not is_prefix(root):
+        if not is_valid_prefix(root):
             raise ValueError(
                 f"The page cannot be served under the path {root}: part of it is the page's own, "
                 "or no plain name; choose another, such as /lipsync."

@@ -29,11 +29,17 @@ from typing import Any
 
 from PIL import Image
 
-from kolbo_demo.fair_lock import Rotation
+from kolbo_demo.fair_lock import FairSemaphore
 from kolbo_demo.media.sniff import UNREADABLE, Media, MediaError
-from kolbo_demo.process.child import Child, Heard, Message
-from kolbo_demo.process.confinement import Files, confine, confine_picture, seal, unreadable
-from kolbo_demo.process.fork_server import AVAILABLE, Forks
+from kolbo_demo.process.child import Child, Message, MessageQueue
+from kolbo_demo.process.confinement import (
+    AllowedFiles,
+    disable_dumping,
+    limit_resources,
+    limit_resources_for_picture,
+    restrict_access,
+)
+from kolbo_demo.process.fork_server import AVAILABLE, ForkServer
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +86,7 @@ def preview(path: Path, pixels: int, at: float = 0.0) -> Image.Image:
 
 
 @contextlib.contextmanager
-def forked(forks: Forks) -> Iterator[None]:
+def forked(forks: ForkServer) -> Iterator[None]:
     """Until the block ends, fork the child from a server that offers `LOOKS` and has the decoders
     loaded anyway, instead of starting it."""
     _looker.forks = forks if AVAILABLE else None
@@ -91,7 +97,7 @@ def forked(forks: Forks) -> Iterator[None]:
 
 
 def _ask(what: str, path: Path, **more: object) -> dict[str, Any]:
-    with _turns.turn():
+    with _turns.acquire():
         answer = _looker.ask(str(Path(path).absolute()), what=what, **more)
     if fault := answer.get("fault"):
         _log.error("looking at a file failed: %s", fault)
@@ -107,7 +113,7 @@ class _Looker:
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
-    forks: Forks | None = None
+    forks: ForkServer | None = None
     _child: Child | None = None
     _waiting: dict[int, "Future[Message]"] = field(default_factory=dict)
 
@@ -118,7 +124,7 @@ class _Looker:
             child = self._child = self._child or self._started()
             number = next(self._numbers)
             self._waiting[number] = future
-            child.ask(Files(read=(path,)), number=number, path=path, **request)
+            child.send(AllowedFiles(read=(path,)), number=number, path=path, **request)
         try:
             return future.result(_START_SECONDS + LOOK_SECONDS)
         except WaitError:
@@ -126,17 +132,17 @@ class _Looker:
             return {"refused": _TOO_LONG}
 
     def _started(self) -> Child:
-        heard: Heard = queue.SimpleQueue()
+        heard: MessageQueue = queue.SimpleQueue()
         # A group of its own, since what interrupts the parent in a terminal is not for the child:
         # it ends when its parent does.
         if self.forks:
             child = self.forks.child(heard, LOOKS)
         else:
-            child = Child.start(__name__, heard, leader=True)
+            child = Child.start(__name__, heard, group_leader=True)
         threading.Thread(target=self._listen, args=(child, heard), daemon=True).start()
         return child
 
-    def _listen(self, child: Child, heard: Heard) -> None:
+    def _listen(self, child: Child, heard: MessageQueue) -> None:
         while (message := heard.get()[1]) is not None:
             with self._lock:
                 future = self._waiting.pop(message.pop("number"), None)
@@ -152,7 +158,7 @@ class _Looker:
 
 
 _looker = _Looker()
-_turns = Rotation(_AT_ONCE)
+_turns = FairSemaphore(_AT_ONCE)
 
 
 # From here on: the child.
@@ -173,7 +179,7 @@ def main() -> None:
     is made beside others could hold their locks for ever."""
     from kolbo_demo.media import duration_bound, probe  # noqa: F401 - here, once for all copies
 
-    unreadable()
+    disable_dumping()
     with contextlib.suppress(AttributeError):
         # glibc reserves 64 MB of address space a thread otherwise.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
@@ -227,8 +233,8 @@ def _begun(request: Message) -> tuple[int, _Look]:
                 os.dup2(nothing.fileno(), descriptor)
         os.closerange(3, writer)  # nothing but the file to come, and its own answer
         os.closerange(writer + 1, 1024)
-        confine(LOOK_SECONDS, LOOK_MEMORY, output=0)
-        seal(Files(**request.pop("files")))
+        limit_resources(LOOK_SECONDS, LOOK_MEMORY, file_bytes=0)
+        restrict_access(AllowedFiles(**request.pop("files")))
         # Should the child itself be killed: at once where Linux can be told, else in time.
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -270,7 +276,7 @@ def _look(request: Message) -> Message:
     try:
         what = request.pop("what")
         if what in ("inspect_source", "preview") and (size := probe.picture_size(path)):
-            confine_picture(size[0] * size[1])
+            limit_resources_for_picture(size[0] * size[1])
         match what:
             case "inspect_source":
                 return {"found": asdict(probe.inspect_source(path, **request))}

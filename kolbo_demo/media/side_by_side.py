@@ -7,8 +7,8 @@ from typing import Any
 
 from kolbo_demo.media.demux import MediaError
 from kolbo_demo.media.sniff import kind_of
-from kolbo_demo.process.child import once, parent
-from kolbo_demo.process.confinement import OUTPUT_BYTES, Files, confine
+from kolbo_demo.process.child import once, parent_connection
+from kolbo_demo.process.confinement import MAX_OUTPUT_BYTES, AllowedFiles, limit_resources
 
 LONGEST = 900.0
 """Seconds that it may take."""
@@ -28,7 +28,7 @@ def beside(left: Path, right: Path, target: Path) -> None:
     given = [str(path.absolute()) for path in (left, right)]
     with tempfile.TemporaryDirectory(prefix=".", dir=target.absolute().parent) as folder:
         part = Path(folder, "beside.mp4")
-        files = Files(read=tuple(given), make=(folder,))
+        files = AllowedFiles(read=tuple(given), write=(folder,))
         answer = once(__name__, LONGEST, files, left=given[0], right=given[1], part=str(part))
         if isinstance(answer, str) or "failure" in answer:
             raise MediaError("These two could not be put side by side. Try others.")
@@ -42,9 +42,9 @@ def main() -> None:
     """Put together what is asked for."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
-    with parent() as (requests, tell):
+    with parent_connection() as (requests, tell):
         asked = next(requests)
-        confine(LONGEST, MEMORY, OUTPUT_BYTES)
+        limit_resources(LONGEST, MEMORY, MAX_OUTPUT_BYTES)
         try:
             _write(Path(asked["left"]), Path(asked["right"]), Path(asked["part"]))
         except Exception as error:  # noqa: BLE001 - moviepy raises whatever its parts raise

@@ -19,15 +19,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, NoReturn, Protocol
 
-from kolbo_demo.process.confinement import Files, seal, unreadable
+from kolbo_demo.process.confinement import AllowedFiles, disable_dumping, restrict_access
 
-_CHATTER_BYTES = 8192
-_MOST_BYTES = 64 * 1024**2
+_STDERR_TAIL_BYTES = 8192
+_MAX_MESSAGE_BYTES = 64 * 1024**2
 """Of one message."""
 _FILES = "files"
 """Of a request: what its task opens."""
-_START = str(Path(__file__).with_name("start.py"))
-_PASSED_ON = (
+_RUN_MODULE = str(Path(__file__).with_name("start.py"))
+_INHERITED_VARIABLES = (
     # where programs, libraries and temporary files lie
     *("PATH", "HOME", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
     *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PATHEXT"),
@@ -41,7 +41,7 @@ _PASSED_ON = (
 )
 """Environment variables that a child gets. None is ours, and none holds a secret."""
 
-ONE_THREAD: dict[str, str] = dict.fromkeys(
+SINGLE_THREAD_ENV: dict[str, str] = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"
 )
 """Environment of a process that has a core, not the machine, to itself."""
@@ -49,7 +49,7 @@ ONE_THREAD: dict[str, str] = dict.fromkeys(
 Message = dict[str, Any]
 
 
-def cores() -> int:
+def cpu_count() -> int:
     """Processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -77,38 +77,38 @@ class Child:
     def __init__(
         self,
         process: Process,
-        chatter: IO[bytes],
-        heard: "Heard",
-        leader: bool,
+        stderr: IO[bytes],
+        heard: "MessageQueue",
+        group_leader: bool,
     ) -> None:
         """`chatter` is where it writes what is no message. `leader`: it has a process group, and
         `kill` ends all that it started as well."""
-        self._process, self._chatter, self._leader = process, chatter, leader
-        threading.Thread(target=self._pump, args=(heard,), daemon=True).start()
+        self._process, self._stderr, self._group_leader = process, stderr, group_leader
+        threading.Thread(target=self._read_messages, args=(heard,), daemon=True).start()
 
     @classmethod
     def start(
         cls,
         module: str,
-        heard: "Heard",
-        more: dict[str, str] | None = None,
-        leader: bool = False,
+        messages: "MessageQueue",
+        environment: dict[str, str] | None = None,
+        group_leader: bool = False,
     ) -> "Child":
         """`more` is added to its `environment`; a `leader` gets a process group."""
-        unreadable()
-        leader = leader and os.name == "posix"
+        disable_dumping()
+        group_leader = group_leader and os.name == "posix"
         chatter = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         process = subprocess.Popen(  # noqa: S603 - our own module on our own interpreter
-            command(module),
+            module_command(module),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=chatter,
-            env=environment() | (more or {}),
+            env=child_environment() | (environment or {}),
             # No session: Linux shares the processor among sessions first, and a render's low
             # priority would count within its own alone.
-            process_group=0 if leader else None,
+            process_group=0 if group_leader else None,
         )
-        return cls(process, chatter, heard, leader)
+        return cls(process, chatter, messages, group_leader)
 
     @property
     def pid(self) -> int:
@@ -119,7 +119,7 @@ class Child:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def ask(self, files: Files, /, **request: object) -> None:
+    def send(self, files: AllowedFiles, /, **request: object) -> None:
         """Send a request. The files of the first are all that the child can open from then on. A
         dead child is reported by the queue."""
         assert self._process.stdin
@@ -131,7 +131,7 @@ class Child:
     def kill(self) -> str:
         """End it, at once. Returns the last of what libraries, or a traceback, wrote: for the log,
         not for visitors."""
-        if self._leader:
+        if self._group_leader:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         else:
@@ -140,11 +140,11 @@ class Child:
         assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        with self._chatter as chatter:
-            chatter.seek(max(0, chatter.seek(0, os.SEEK_END) - _CHATTER_BYTES))
+        with self._stderr as chatter:
+            chatter.seek(max(0, chatter.seek(0, os.SEEK_END) - _STDERR_TAIL_BYTES))
             return chatter.read().decode(errors="replace").strip()
 
-    def last_words(self) -> str:
+    def exit_reason(self) -> str:
         """How a child ended that should not have, for a sentence about it."""
         code = self._process.wait()
         if code >= 0:
@@ -156,57 +156,57 @@ class Child:
             return "took more processor time than any sound file needs"
         return f"crashed ({name})"
 
-    def _pump(self, heard: "Heard") -> None:
+    def _read_messages(self, messages: "MessageQueue") -> None:
         assert self._process.stdout
         try:
-            while line := self._process.stdout.readline(_MOST_BYTES):
-                heard.put((self, json.loads(line)))
+            while line := self._process.stdout.readline(_MAX_MESSAGE_BYTES):
+                messages.put((self, json.loads(line)))
         except (ValueError, RecursionError):
             # Half a line of one that was killed, or what one says that a file has taken over.
             self._process.kill()
-        heard.put((self, None))
+        messages.put((self, None))
 
 
-Heard = queue.SimpleQueue[tuple[Child, Message | None]]
+MessageQueue = queue.SimpleQueue[tuple[Child, Message | None]]
 """Where children tell."""
 
 
-def once(module: str, seconds: float, files: Files, /, **request: object) -> Message | str:
+def once(module: str, seconds: float, files: AllowedFiles, /, **request: object) -> Message | str:
     """The one answer of a child that is asked one thing about `files`, or how it ended without: in
     a few words. Blocks for `seconds` at most."""
-    heard: Heard = queue.SimpleQueue()
-    child = Child.start(module, heard, leader=True)
+    heard: MessageQueue = queue.SimpleQueue()
+    child = Child.start(module, heard, group_leader=True)
     try:
-        child.ask(files, **request)
+        child.send(files, **request)
         _, message = heard.get(timeout=seconds)
-        return child.last_words() if message is None else message
+        return child.exit_reason() if message is None else message
     except queue.Empty:
         return "took too long"
     finally:
         child.kill()
 
 
-def command(module: str, *arguments: str) -> list[str]:
+def module_command(module: str, *arguments: str) -> list[str]:
     """The command line of one of our modules, on our own interpreter."""
-    return [sys.executable, "-P", _START, module, *arguments]
+    return [sys.executable, "-P", _RUN_MODULE, module, *arguments]
 
 
-def environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """A child's: of this process's what it needs to start, and nothing else."""
-    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
 
 
 # From here on: the child.
 
 
 @contextlib.contextmanager
-def parent() -> Iterator[tuple[Iterator[Message], Callable[..., None]]]:
+def parent_connection() -> Iterator[tuple[Iterator[Message], Callable[..., None]]]:
     """In a child: what the parent asks for, one after another, and a function that tells it.
 
     Before the first request is handed out this process is sealed: from then on it opens the files
     of that request and no others. Until then it has one thread only, since others would not be.
     """
-    unreadable()
+    disable_dumping()
     # Libraries chatter on standard output; only our lines may go there.
     with os.fdopen(os.dup(1), "w", buffering=1) as out:
         os.dup2(2, 1)
@@ -219,21 +219,23 @@ def parent() -> Iterator[tuple[Iterator[Message], Callable[..., None]]]:
 
 def _requests() -> Iterator[Message]:
     lines = _lines()
-    first = json.loads(next(lines, None) or _ended())
-    seal(Files(**{name: tuple(paths) for name, paths in first.pop(_FILES).items()}))
+    first = json.loads(next(lines, None) or _exit_with_group())
+    restrict_access(
+        AllowedFiles(**{name: tuple(paths) for name, paths in first.pop(_FILES).items()})
+    )
     asked: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(lines, asked), daemon=True).start()
+    threading.Thread(target=_receive, args=(lines, asked), daemon=True).start()
     yield first
     yield from iter(asked.get, None)
 
 
-def _listen(lines: Iterator[bytes], asked: "queue.SimpleQueue[Message]") -> None:
+def _receive(lines: Iterator[bytes], asked: "queue.SimpleQueue[Message]") -> None:
     """Requests to a queue. When the parent is gone, so is this process, with all it started."""
     for line in lines:
         request = json.loads(line)
         del request[_FILES]
         asked.put(request)
-    _ended()
+    _exit_with_group()
 
 
 def _lines() -> Iterator[bytes]:
@@ -245,7 +247,7 @@ def _lines() -> Iterator[bytes]:
         yield from lines
 
 
-def _ended() -> NoReturn:
+def _exit_with_group() -> NoReturn:
     if os.name == "posix" and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

@@ -7,7 +7,7 @@ import threading
 import time
 
 
-def end_within(seconds: float) -> None:
+def exit_within(seconds: float) -> None:
     """From now on, end this process `seconds` after SIGINT or SIGTERM, with exit code 0, unless it
     ends earlier by itself. To be called in the main thread, for signals that Python handles.
 

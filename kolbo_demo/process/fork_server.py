@@ -21,8 +21,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from kolbo_demo.process.child import Child, Heard, command, environment
-from kolbo_demo.process.confinement import unreadable
+from kolbo_demo.process.child import Child, MessageQueue, child_environment, module_command
+from kolbo_demo.process.confinement import disable_dumping
 
 AVAILABLE = sys.platform == "linux"
 """Elsewhere each child is started anew, and does its module's first kind of work."""
@@ -38,7 +38,7 @@ _LOST = -9
 killed."""
 
 
-class Forks:
+class ForkServer:
     """Children of one of our modules, forked from a server of their own, which is started when the
     first is wanted and again if somebody has killed it. For any thread."""
 
@@ -54,14 +54,14 @@ class Forks:
             if AVAILABLE and not self._server:
                 self._server = _Server(self._module, self._more)
 
-    def child(self, heard: Heard, work: str = WORK) -> Child:
+    def child(self, heard: MessageQueue, work: str = WORK) -> Child:
         """A new one that does the `work` of that name, a leader of its process group. Blocks until
         a server has all loaded.
 
         Raises ChildProcessError where that fails.
         """
         if not AVAILABLE:
-            return Child.start(self._module, heard, self._more, leader=True)
+            return Child.start(self._module, heard, self._more, group_leader=True)
         with self._lock:
             if self._server:
                 with contextlib.suppress(ChildProcessError):
@@ -81,21 +81,21 @@ class Forks:
 class _Server:
     def __init__(self, module: str, more: dict[str, str] | None) -> None:
         self._lock = threading.Lock()
-        unreadable()
+        disable_dumping()
         # Of whole messages: nobody has to look for where one ends.
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own module on our own interpreter
-                command(module, str(theirs.fileno())),
+                module_command(module, str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=environment() | (more or {}),
+                env=child_environment() | (more or {}),
                 pass_fds=(theirs.fileno(),),
                 process_group=0,  # an interrupt from a terminal is not for it
             )
 
-    def child(self, heard: Heard, work: str) -> Child:
+    def child(self, heard: MessageQueue, work: str) -> Child:
         chatter = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         (asked, ask), (told, tell) = os.pipe(), os.pipe()
         try:
@@ -108,7 +108,7 @@ class _Server:
         finally:
             os.close(asked)
             os.close(tell)
-        return Child(_Forked(self, pid, ask, told), chatter, heard, leader=True)
+        return Child(_Forked(self, pid, ask, told), chatter, heard, group_leader=True)
 
     def outcome(self, pid: int) -> int | None:
         """The exit code of a child, as `subprocess.Popen` tells it; None while it runs. To be asked
@@ -171,7 +171,7 @@ def serve(work: Callable[[], object], **more: Callable[[], object]) -> None:
         work()
         return
     control = int(sys.argv[1])
-    unreadable()  # so are its children
+    disable_dumping()  # so are its children
     gc.freeze()  # what is never looked at again stays shared with the children
     with socket.socket(fileno=control) as asked:
         while True:

@@ -7,17 +7,17 @@ from contextlib import suppress
 from functools import cache
 
 
-def release() -> None:
+def release_memory() -> None:
     """Give back what nothing uses any more. Frames and plans that are held in circles wait long for
     Python to look, and glibc keeps what lies between small things still in use: over a long voice
     both add up to tens of megabytes in each process. Takes up to 0.1 s: for long work only."""
     gc.collect()
-    if trim := _trim():
+    if trim := _malloc_trim():
         trim(0)
 
 
 @cache
-def _trim() -> Callable[[int], object] | None:
+def _malloc_trim() -> Callable[[int], object] | None:
     with suppress(AttributeError, OSError, TypeError):  # another C library
         return ctypes.CDLL(None).malloc_trim
     return None

@@ -18,32 +18,32 @@ from kolbo_demo.process.seccomp import libc
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 """Numbers of the system calls, the same on every processor."""
-_ASK_VERSION = 1
-_PATH_BENEATH = 1
+_CREATE_RULESET_VERSION = 1
+_RULE_PATH_BENEATH = 1
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _REMOVE_DIR, _REMOVE_FILE = (1 << n for n in range(6))
 _MAKE_DIR, _MAKE_REG, _REFER, _TRUNCATE = 1 << 7, 1 << 8, 1 << 13, 1 << 14
-_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
+_FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 """Rights that a rule for a single file may name."""
-_KNOWN = {1: 13, 2: 14, 3: 15, 5: 16}
+_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 5: 16}
 """Number of file rights, by the first Landlock version that has them."""
 _ALL_TCP, _ALL_SCOPES = 0b11, 0b11
 
-RUN = _EXECUTE | _READ_FILE | _READ_DIR
+EXECUTE = _EXECUTE | _READ_FILE | _READ_DIR
 """Libraries and programs."""
 READ = _READ_FILE | _READ_DIR
-USE = _READ_FILE | _WRITE_FILE
+USE_DEVICE = _READ_FILE | _WRITE_FILE
 """Devices."""
 # Neither links nor sockets nor devices: the parent opens what it finds there.
-MAKE = READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
+WRITE = READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
 """A folder for results."""
 
 
-def version() -> int:
+def abi_version() -> int:
     """The version that this kernel has; 0 for none."""
     if sys.platform != "linux":
         return 0
-    return max(0, _call(_CREATE_RULESET, None, 0, _ASK_VERSION))
+    return max(0, _syscall(_CREATE_RULESET, None, 0, _CREATE_RULESET_VERSION))
 
 
 def restrict(rules: Iterable[tuple[str | Path, int]]) -> bool:
@@ -53,41 +53,41 @@ def restrict(rules: Iterable[tuple[str | Path, int]]) -> bool:
 
     Returns whether the kernel has Landlock; nothing happens where it has none. Raises OSError.
     """
-    known = version()
-    if not known:
+    abi = abi_version()
+    if not abi:
         return False
-    files = (1 << max(bits for since, bits in _KNOWN.items() if since <= known)) - 1
+    files = (1 << max(bits for since, bits in _RIGHTS_BY_ABI.items() if since <= abi)) - 1
     handled = struct.pack(
-        "=QQQ", files, _ALL_TCP if known >= 4 else 0, _ALL_SCOPES if known >= 6 else 0
-    )[: 24 if known >= 6 else 16 if known >= 4 else 8]
-    ruleset = _checked(_call(_CREATE_RULESET, handled, len(handled), 0))
+        "=QQQ", files, _ALL_TCP if abi >= 4 else 0, _ALL_SCOPES if abi >= 6 else 0
+    )[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
+    ruleset = _check(_syscall(_CREATE_RULESET, handled, len(handled), 0))
     try:
         for path, rights in rules:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-                _allow(ruleset, path, rights & files)
-        _checked(_call(_RESTRICT_SELF, ruleset, 0))
+                _add_rule(ruleset, path, rights & files)
+        _check(_syscall(_RESTRICT_SELF, ruleset, 0))
     finally:
         os.close(ruleset)
     return True
 
 
-def _allow(ruleset: int, path: str | Path, rights: int) -> None:
+def _add_rule(ruleset: int, path: str | Path, rights: int) -> None:
     place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         if not stat.S_ISDIR(os.fstat(place).st_mode):
-            rights &= _OF_FILES
+            rights &= _FILE_RIGHTS
         rule = struct.pack("=Qi", rights, place)
-        _checked(_call(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0))
+        _check(_syscall(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0))
     finally:
         os.close(place)
 
 
-def _call(number: int, *arguments: bytes | int | None) -> int:
+def _syscall(number: int, *arguments: bytes | int | None) -> int:
     given = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
     return libc().syscall(ctypes.c_long(number), *given)
 
 
-def _checked(answer: int) -> int:
+def _check(answer: int) -> int:
     if answer < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"Landlock: {os.strerror(number)}")

@@ -19,8 +19,8 @@ from pathlib import Path
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 """`AUDIT_ARCH_*` of a processor, and its column in the tables below."""
 
-_Numbers = tuple[int, int]
-_REFUSED: dict[str, tuple[int | None, int | None]] = {
+_CallNumbers = tuple[int, int]
+_DENIED: dict[str, tuple[int | None, int | None]] = {
     # Other machines and other processes, by sockets; io_uring makes sockets too.
     **{"socket": (41, 198), "socketpair": (53, 199), "io_uring_setup": (425, 425)},
     # Other processes: their memory, descriptors, limits and priorities.
@@ -56,25 +56,25 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     **{"bpf": (321, 280), "userfaultfd": (323, 282), "personality": (135, 92)},
 }
 _CLONE, _CLONE3, _KILL, _TGKILL = (56, 220), (435, 435), (62, 129), (234, 131)
-_IOCTL, _FCNTL, _PRLIMIT, _AFFINITY = (16, 29), (72, 25), (302, 261), (203, 122)
-_NEWEST = 462
+_IOCTL, _FCNTL, _PRLIMIT, _SCHED_SETAFFINITY = (16, 29), (72, 25), (302, 261), (203, 122)
+_NEWEST_KNOWN = 462
 """`mseal`, of Linux 6.10: what came later is unknown here, and answered as on an older kernel."""
 
 _NEW_NAMESPACES = 0x7E020000
-_TYPE_INTO_TERMINAL = (0x5412, 0x541C)
+_TERMINAL_INPUT = (0x5412, 0x541C)
 """`TIOCSTI` and `TIOCLINUX`."""
-_HAVE_SIGNALLED, _OWN = (0x8901, 0x8902), (8, 10, 15)
+_IOCTL_SET_OWNER, _FCNTL_SET_OWNER = (0x8901, 0x8902), (8, 10, 15)
 """`FIOSETOWN` and `SIOCSPGRP`; `F_SETOWN`, `F_SETSIG` and `F_SETOWN_EX`: a file or pipe that is
 ready then has the kernel signal another process."""
 
-_LOAD, _EQUAL, _GREATER, _BITS, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
+_BPF_LOAD, _BPF_EQUAL, _BPF_GREATER, _BPF_BITS, _BPF_RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
 """Operations of classic BPF; the jumps compare what was loaded with a constant."""
-_NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
+_NUMBER_OFFSET, _ARCHITECTURE_OFFSET, _ARGUMENTS_OFFSET = 0, 4, 16
 _ALLOW, _FAIL = 0x7FFF0000, 0x00050000
-_SET_MODE_FILTER, _SPECULATE = 1, 4
-_SECCOMP = {"x86_64": 317, "aarch64": 277}
+_SET_MODE_FILTER, _SPEC_ALLOW = 1, 4
+_SECCOMP_CALL = {"x86_64": 317, "aarch64": 277}
 
-_Step = tuple[int, int, int, int]
+_Instruction = tuple[int, int, int, int]
 """Operation, instructions to skip where it holds and where it does not, constant."""
 
 
@@ -84,7 +84,7 @@ def libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def refuse() -> None:
+def install_filter() -> None:
     """Have the kernel refuse those calls to the calling thread and all that it starts, for good.
 
     The process must have promised to gain no privileges (`PR_SET_NO_NEW_PRIVS`). Nothing happens
@@ -98,46 +98,48 @@ def refuse() -> None:
     program = struct.pack("@HP", len(steps), ctypes.addressof(code))
     # Before 5.16 a filter made a process slower, to guard secrets that it has none of.
     libc().syscall(
-        ctypes.c_long(_SECCOMP[machine]), ctypes.c_long(_SET_MODE_FILTER),
-        ctypes.c_long(_SPECULATE), program,
+        ctypes.c_long(_SECCOMP_CALL[machine]), ctypes.c_long(_SET_MODE_FILTER),
+        ctypes.c_long(_SPEC_ALLOW), program,
     )  # fmt: skip
 
 
-def _filter(architecture: int, column: int) -> Iterator[_Step]:
-    unknown = (_RETURN, 0, 0, _FAIL | errno.ENOSYS)
-    refused = (_RETURN, 0, 0, _FAIL | errno.EPERM)
-    allowed = (_RETURN, 0, 0, _ALLOW)
-    yield _LOAD, 0, 0, _ARCHITECTURE_AT
-    yield _EQUAL, 1, 0, architecture
+def _filter(architecture: int, column: int) -> Iterator[_Instruction]:
+    unknown = (_BPF_RETURN, 0, 0, _FAIL | errno.ENOSYS)
+    denied = (_BPF_RETURN, 0, 0, _FAIL | errno.EPERM)
+    allowed = (_BPF_RETURN, 0, 0, _ALLOW)
+    yield _BPF_LOAD, 0, 0, _ARCHITECTURE_OFFSET
+    yield _BPF_EQUAL, 1, 0, architecture
     yield unknown
-    yield _LOAD, 0, 0, _NUMBER_AT
-    yield _GREATER, 0, 1, _NEWEST
+    yield _BPF_LOAD, 0, 0, _NUMBER_OFFSET
+    yield _BPF_GREATER, 0, 1, _NEWEST_KNOWN
     yield unknown
 
-    def where(call: _Numbers, argument: int, tests: Iterable[tuple[int, int]]) -> list[_Step]:
+    def deny_if(
+        call: _CallNumbers, argument: int, tests: Iterable[tuple[int, int]]
+    ) -> list[_Instruction]:
         """Refuse a call where one test, an operation and a constant, holds for an argument."""
-        steps: list[_Step] = [(_LOAD, 0, 0, _ARGUMENTS_AT + 8 * argument)]
+        steps: list[_Instruction] = [(_BPF_LOAD, 0, 0, _ARGUMENTS_OFFSET + 8 * argument)]
         for operation, constant in tests:
-            steps += [(operation, 0, 1, constant), refused]
-        return [(_EQUAL, 0, len(steps) + 1, call[column]), *steps, allowed]
+            steps += [(operation, 0, 1, constant), denied]
+        return [(_BPF_EQUAL, 0, len(steps) + 1, call[column]), *steps, allowed]
 
-    for numbers in _REFUSED.values():
+    for numbers in _DENIED.values():
         if (number := numbers[column]) is not None:
-            yield _EQUAL, 0, 1, number
-            yield refused
+            yield _BPF_EQUAL, 0, 1, number
+            yield denied
     # Its flags lie in memory, where no filter sees them: libraries then use `clone`.
-    yield _EQUAL, 0, 1, _CLONE3[column]
+    yield _BPF_EQUAL, 0, 1, _CLONE3[column]
     yield unknown
-    yield from where(_CLONE, 0, [(_BITS, _NEW_NAMESPACES)])
-    requests = (*_TYPE_INTO_TERMINAL, *_HAVE_SIGNALLED)
-    yield from where(_IOCTL, 1, [(_EQUAL, request) for request in requests])
-    yield from where(_FCNTL, 1, [(_EQUAL, command) for command in _OWN])
-    for call in (_PRLIMIT, _AFFINITY):  # of this process alone, which is number 0
-        yield from where(call, 0, [(_GREATER, 0)])
+    yield from deny_if(_CLONE, 0, [(_BPF_BITS, _NEW_NAMESPACES)])
+    requests = (*_TERMINAL_INPUT, *_IOCTL_SET_OWNER)
+    yield from deny_if(_IOCTL, 1, [(_BPF_EQUAL, request) for request in requests])
+    yield from deny_if(_FCNTL, 1, [(_BPF_EQUAL, command) for command in _FCNTL_SET_OWNER])
+    for call in (_PRLIMIT, _SCHED_SETAFFINITY):  # of this process alone, which is number 0
+        yield from deny_if(call, 0, [(_BPF_GREATER, 0)])
     # Landlock does the same and more, from Linux 6.12 on.
-    above = [(_EQUAL, process) for process in islice(_ancestors(), 50)]
-    yield from where(_KILL, 0, [(_BITS, 1 << 31), *above])
-    yield from where(_TGKILL, 0, above)
+    above = [(_BPF_EQUAL, process) for process in islice(_ancestors(), 50)]
+    yield from deny_if(_KILL, 0, [(_BPF_BITS, 1 << 31), *above])
+    yield from deny_if(_TGKILL, 0, above)
     yield allowed
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from kolbo_demo.media import sandbox
 from kolbo_demo.process import fork_server
-from kolbo_demo.process.child import parent
-from kolbo_demo.process.confinement import OUTPUT_BYTES, confine, lower_priority
+from kolbo_demo.process.child import parent_connection
+from kolbo_demo.process.confinement import MAX_OUTPUT_BYTES, limit_resources, lower_priority
 from kolbo_demo.service.errors import JobError, storage_failed
 from kolbo_demo.service.models import MAX_SECONDS, for_kind, kind_of_model
 from kolbo_demo.service.render_pool import Join, Listen, Segment, Task, broken
@@ -61,8 +61,8 @@ def main() -> None:
 def _work() -> None:
     """Read tasks from standard input, do them, tell the outcomes on standard output."""
     longest = CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS
-    confine(CPU_SECONDS, MEMORY_BYTES, OUTPUT_BYTES, longest)
-    with parent() as (requests, tell):
+    limit_resources(CPU_SECONDS, MEMORY_BYTES, MAX_OUTPUT_BYTES, longest)
+    with parent_connection() as (requests, tell):
         _be_called(WAITS)
         for request in requests:
             _be_called(RENDERS)
@@ -80,7 +80,7 @@ def _work() -> None:
 def _allow(seconds: float) -> None:
     """Processor time for so much voice."""
     allowed = CPU_SECONDS + CPU_SECONDS_A_SECOND * seconds
-    confine(allowed, longest=CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS)
+    limit_resources(allowed, max_cpu_seconds=CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS)
 
 
 def _be_called(name: str) -> None:

@@ -13,7 +13,7 @@ from kolbo_demo.client import Generation, GenerationCancelledError, KolboClient,
 from kolbo_demo.contract import CANCELLED, PENDING, Status
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.tts import speak
-from kolbo_demo.fair_lock import CALLER, Rotation
+from kolbo_demo.fair_lock import CURRENT_CALLER, FairSemaphore
 from kolbo_demo.generation import save
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import Analyst, StoppedError
@@ -25,7 +25,7 @@ from kolbo_demo.ui.texts import say
 
 Spending = Callable[[Path | str], AbstractContextManager[object]]
 
-SPEAKING = Rotation()
+SPEAKING = FairSemaphore()
 """Speaking words keeps a core busy: one visitor's at a time."""
 
 FOLLOW_SECONDS = 24 * 3600.0
@@ -174,7 +174,7 @@ class Run:
             self._on_change(stage)
 
     def _run(self) -> None:
-        CALLER.set(self._visitor)
+        CURRENT_CALLER.set(self._visitor)
         try:
             self._follow(self._generation or self._accepted())
         except (_StoppedError, StoppedError, GenerationCancelledError):
@@ -250,7 +250,7 @@ class Run:
             return request.voice
         self._show(Stage(say("status.speaking")))
         path = self._folder / SPOKEN
-        with SPEAKING.turn(self._wanted):
+        with SPEAKING.acquire(self._wanted):
             self._stop_here()
             speak(request.words, path, request.speed)
         subtitles.write(request.words, path, self._folder / SUBTITLES)

@@ -33,9 +33,9 @@ from kolbo_demo.media.picture_metadata import PictureFile
 from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.preflight import Analyst
 from kolbo_demo.process import landlock
-from kolbo_demo.process.child import Child, Heard
-from kolbo_demo.process.confinement import Files
-from kolbo_demo.process.fork_server import Forks
+from kolbo_demo.process.child import Child, MessageQueue
+from kolbo_demo.process.confinement import AllowedFiles
+from kolbo_demo.process.fork_server import ForkServer
 from kolbo_demo.service.app import LocalService
 from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.inputs import UnusableError
@@ -47,7 +47,7 @@ SECONDS = 60.0
 REFUSED = {"EACCES", "EPERM", "EXDEV", "ENOSYS"}
 
 pytestmark = pytest.mark.skipif(
-    not landlock.version() or platform.machine() not in ("x86_64", "aarch64"),
+    not landlock.abi_version() or platform.machine() not in ("x86_64", "aarch64"),
     reason="needs Landlock and the filter of system calls",
 )
 
@@ -55,26 +55,26 @@ pytestmark = pytest.mark.skipif(
 class Probe:
     """A probe at work: `files` are those of its task."""
 
-    def __init__(self, forks: Forks, files: Files) -> None:
-        self._heard: Heard = queue.SimpleQueue()
+    def __init__(self, forks: ForkServer, files: AllowedFiles) -> None:
+        self._heard: MessageQueue = queue.SimpleQueue()
         self.child, self._files = forks.child(self._heard), files
 
     def __call__(self, name: str, *given: object) -> Any:
-        self.child.ask(self._files, **{"try": name, "given": given})
+        self.child.send(self._files, **{"try": name, "given": given})
         _, message = self._heard.get(timeout=SECONDS)
-        assert message is not None, self.child.last_words()
+        assert message is not None, self.child.exit_reason()
         return message["answer"]
 
 
 @pytest.fixture(scope="module")
 def start() -> Iterator[Callable[..., Probe]]:
     """Starts probes, forked like the children that open visitors' files."""
-    forks, children = dict[str, Forks](), list[Child]()
+    forks, children = dict[str, ForkServer](), list[Child]()
 
-    def started(files: Files, version: int | None = None) -> Probe:
+    def started(files: AllowedFiles, version: int | None = None) -> Probe:
         zone = f"landlock{version}" if version is not None else "UTC"
         if zone not in forks:
-            forks[zone] = Forks(probe.__name__, {"TZ": zone})
+            forks[zone] = ForkServer(probe.__name__, {"TZ": zone})
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTHONPATH", str(ROOT))
             patch.setenv("KOLBO_DATABASE_URL", "postgresql://someone:hush-hush@db/kolbo")
@@ -103,7 +103,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def taken(start: Callable[..., Probe], place: Path) -> Probe:
     """A child that a file has taken over."""
-    return start(Files(read=(str(place / "mine"),), make=(str(place / "made"),)))
+    return start(AllowedFiles(read=(str(place / "mine"),), write=(str(place / "made"),)))
 
 
 def test_it_has_what_its_task_needs(taken: Probe, place: Path):
@@ -264,9 +264,9 @@ except PermissionError:
 def test_an_older_kernel_s_rules_are_used_as_far_as_they_go(
     start: Callable[..., Probe], place: Path, version: int
 ):
-    if version > landlock.version():
+    if version > landlock.abi_version():
         pytest.skip("this kernel is older")
-    child = start(Files(read=(str(place / "mine"),), make=(str(place / "made"),)), version)
+    child = start(AllowedFiles(read=(str(place / "mine"),), write=(str(place / "made"),)), version)
     assert child("read", str(place / "mine/voice")) == "mine/voice"
     assert child("write", str(place / "made/result")) is None
     assert child("library") is True
@@ -295,7 +295,7 @@ def test_an_older_kernel_s_rules_are_used_as_far_as_they_go(
 def test_what_it_says_ends_itself_alone(start: Callable[..., Probe], said: tuple[str, int]):
     """The parent neither fails nor waits, nor holds more than one message."""
     with pytest.raises(AssertionError, match="was killed"):
-        start(Files())("say", *said)
+        start(AllowedFiles())("say", *said)
 
 
 @pytest.mark.parametrize("said", ["[" * 100_000, '{"number": 7}', "[1]", "7"])

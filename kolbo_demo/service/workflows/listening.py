@@ -75,7 +75,7 @@ def _asked(generation: str, folder: Path, over: Event) -> None:
 @DBOS.workflow(name=NAME, max_recovery_attempts=context.MAX_ATTEMPTS)
 def _listen(generation: str) -> bool:
     workflow = str(DBOS.workflow_id)
-    with logs.about(generation), context.jobs().at_work(workflow), patient(workflow):
+    with logs.generation_context(generation), context.jobs().at_work(workflow), patient(workflow):
         return _heard(generation)
 
 
