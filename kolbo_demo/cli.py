@@ -393,7 +393,7 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
         server = render_pool.renderers()
         server.warm()
         stack.callback(server.close)
-        stack.enter_context(sandbox.forked(server))
+        stack.enter_context(sandbox.use_fork_server(server))
         with _loading():
             from kolbo_demo.service.app import serving
 

@@ -27,7 +27,7 @@ def test_the_pictures_are_those_of_the_code() -> None:
 
 
 def test_what_is_refused_is_named() -> None:
-    for name, message in sniff.REFUSED_PICTURES.items():
+    for name, message in sniff.UNSUPPORTED_PICTURES.items():
         assert f"| {name} | {message} |" in TEXT
-    for _, what in sniff._OTHERS:
+    for _, what in sniff._NOT_MEDIA:
         assert f"- {what}\n" in TEXT

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from kolbo_demo.media import sandbox
-from kolbo_demo.media.probe import Media, MediaError
+from kolbo_demo.media.probe import MediaError, MediaInfo
 from tests import hostile, samples, scripted
 from tests.scripted import Scripted
 
@@ -243,7 +243,7 @@ def outcome(path: Path) -> tuple[str, float]:
         look = (sandbox.inspect_source, lambda path: sandbox.preview(path, 64))[number // 20 % 2]
     begun = time.monotonic()
     try:
-        assert isinstance(look(path), Media | Image.Image)
+        assert isinstance(look(path), MediaInfo | Image.Image)
         told = "read"
     except MediaError as error:
         told = "refused" if str(error).endswith(".") else str(error)

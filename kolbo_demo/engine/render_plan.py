@@ -42,8 +42,8 @@ from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import PieceWriter, frames_for
 from kolbo_demo.engine.watermark import Mark
 from kolbo_demo.engine.yuv import Planes, patched
-from kolbo_demo.media.audio_track import soundtrack
-from kolbo_demo.media.demux import THREADS
+from kolbo_demo.media.audio_track import find_voice_track
+from kolbo_demo.media.demux import CODEC_THREADS
 from kolbo_demo.media.probe import MediaError, inspect_source, upright_image
 
 SEGMENT_SECONDS = 10
@@ -171,7 +171,7 @@ def prepare(
         finally:
             left.set()
     _check(stop)
-    made = replace(made, mark=mark, notes=(*made.notes, *soundtrack(audio).notes))
+    made = replace(made, mark=mark, notes=(*made.notes, *find_voice_track(audio).notes))
     npz_codec.save(plan, made)
     return made
 
@@ -200,7 +200,7 @@ def _of_still(
 ) -> Plan:
     fps = Fraction(STILL_FPS)
     frames = frames_for(duration, fps)
-    picture = _fitted(upright_image(source, enough=STILL_PIXELS))
+    picture = _fitted(upright_image(source, min_pixels=STILL_PIXELS))
     finder = FaceFinder()
     found = find_speaker(picture, finder, face)
     if not insist and not mouth_visible(finder, picture, found):
@@ -322,13 +322,13 @@ def render_segment(
         if given.kind == "image":
             pictures = _still_segment(given, source, shown, mark)
         else:
-            clip = stack.enter_context(Clip(source, THREADS if threaded else 1))
+            clip = stack.enter_context(Clip(source, CODEC_THREADS if threaded else 1))
             pictures = _clip_segment(given, clip, index, passed, threaded, mark)
         if threaded:
             pictures = ahead(pictures, depth(3 * given.width * given.height))
         stack.enter_context(closing(pictures))  # before the clip, which its threads read
         # By the plan, not by who makes it, so that all pieces are encoded alike.
-        threads = THREADS if len(given.segments) == 1 else 1
+        threads = CODEC_THREADS if len(given.segments) == 1 else 1
         with PieceWriter(
             output, given.width, given.height, given.fps, threads, Colorspace(given.matrix)
         ) as writer:
@@ -342,7 +342,7 @@ def render_segment(
 def _still_segment(plan: Plan, source: Path, shown: range, mark: Mark | None) -> Generator[Pixels]:
     points, life = plan.faces[0], plan.life
     assert life is not None
-    picture = _fitted(upright_image(source, enough=STILL_PIXELS))
+    picture = _fitted(upright_image(source, min_pixels=STILL_PIXELS))
     face = points.astype(np.float64)
     pictures = still(picture, face, plan.speaker, plan.curves, life, shown)
     yield from map(mark, pictures) if mark else pictures

@@ -58,7 +58,7 @@ years are where the holes are."""
 _ALPHA_DECODERS: dict[str, Literal["libvpx", "libvpx-vp9"]] = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """libavcodec's decoders of these leave transparency out."""
 
-PROTECTED = ("drms", "drmi", "enca", "encv", "aavd")
+ENCRYPTED_TAGS = ("drms", "drmi", "enca", "encv", "aavd")
 """Codec tags of MP4 for what is encrypted."""
 
 MIN_SIDE = 32
@@ -67,7 +67,7 @@ MIN_SIDE = 32
 MAX_VIDEO_PIXELS = 4096 * 2304
 """Pixels a frame: 4K of cinemas and of television. More is refused before it is decoded."""
 
-STANDARD_RATES = tuple(
+STANDARD_FRAME_RATES = tuple(
     Fraction(rate) for rate in ("10", "12", "12.5", "15", "20", "24", "25", "30", "48", "50", "60")
 ) + tuple(Fraction(rate * 1000, 1001) for rate in (15, 24, 30, 48, 60))
 
@@ -76,16 +76,16 @@ MIN_FPS = 12
 
 MAX_FPS = 120
 
-MAX_GAP = 600
+MAX_FRAME_GAP_SECONDS = 600
 """Seconds. A longer time between two frames is a damaged time stamp, not a still picture."""
 
-THREADS = 2
+CODEC_THREADS = 2
 """Threads of one decoder or encoder. More of them slow each other down on small machines."""
 
-UNTAGGED = 2
+UNSPECIFIED = 2
 """Of a clip's colours, where the file does not say."""
 
-COLOURS_UNREAD = {11: "Y'D'zD'x", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
+UNSUPPORTED_MATRICES = {11: "Y'D'zD'x", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
 """Values of matrix_coefficients in ITU-T H.273 that are refused."""
 
 NO_VIDEO = "The file holds no picture that can be shown: choose a picture or a video."
@@ -105,7 +105,7 @@ class Timeline:
     """Frames of the grid, not of the file."""
     keyframes: np.ndarray
     """Seconds, ascending: where decoding may begin, as the file says."""
-    variable: bool = False
+    variable_frame_rate: bool = False
     """Whether the file's own frames are not evenly spread."""
 
     def keyframe_after(self, seconds: float) -> float:
@@ -114,7 +114,7 @@ class Timeline:
         return float(self.keyframes[place]) if place < len(self.keyframes) else math.inf
 
 
-def open_media(path: Path, **more: str) -> InputContainer:
+def open_media(path: Path, **options: str) -> InputContainer:
     """Open a local file for reading, use as a context manager. `more` are options of libavformat's.
     Raises MediaError."""
     options = {
@@ -122,19 +122,19 @@ def open_media(path: Path, **more: str) -> InputContainer:
         "format_whitelist": FORMATS,
         "codec_whitelist": CODECS,
         "max_pixels": str(MAX_VIDEO_PIXELS),
-        **more,
+        **options,
     }
     try:
         try:
-            return _opened(f"file:{path.absolute()}", options)
+            return _open(f"file:{path.absolute()}", options)
         except FFmpegError:  # its name may have promised another format: without one, bytes count
             with path.open("rb") as file:
-                return _opened("fd:", {**options, "protocol_whitelist": "fd"}, file.fileno())
+                return _open("fd:", {**options, "protocol_whitelist": "fd"}, file.fileno())
     except (FFmpegError, ValueError, OSError) as error:
         raise MediaError(UNREADABLE) from error
 
 
-def _opened(url: str, options: dict[str, str], descriptor: int | None = None) -> InputContainer:
+def _open(url: str, options: dict[str, str], descriptor: int | None = None) -> InputContainer:
     if descriptor is not None:
         options = {**options, "fd": str(descriptor)}  # which FFmpeg duplicates
     return av.open(url, "r", options=options, metadata_errors="replace")
@@ -150,7 +150,7 @@ def video_stream(container: InputContainer) -> VideoStream:
         check_colours(stream.codec_context)
         stream.codec_context.options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
         stream.thread_type = "AUTO"
-        stream.thread_count = THREADS
+        stream.thread_count = CODEC_THREADS
         return stream
     raise MediaError(NO_VIDEO)
 
@@ -171,7 +171,7 @@ def check_video_size(width: int, height: int) -> None:
 def check_codec(stream: Stream) -> None:
     """Raise MediaError unless a stream can be decoded."""
     context = stream.codec_context
-    protected = context is not None and _tag(context) in PROTECTED
+    protected = context is not None and _tag(context) in ENCRYPTED_TAGS
     if context is None or protected or context.codec.name not in CODECS.split(","):
         again = "as WAV or MP3" if stream.type == "audio" else "as MP4 with H.264 and AAC"
         raise MediaError(
@@ -182,8 +182,8 @@ def check_codec(stream: Stream) -> None:
 
 def check_colours(coded: VideoFrame | VideoCodecContext) -> None:
     """Raise MediaError where it cannot be told which colours a clip's numbers mean."""
-    name = COLOURS_UNREAD.get(int(coded.colorspace))
-    if coded.color_trc == coded.color_primaries == UNTAGGED and _is_dolby_vision(coded):
+    name = UNSUPPORTED_MATRICES.get(int(coded.colorspace))
+    if coded.color_trc == coded.color_primaries == UNSPECIFIED and _is_dolby_vision(coded):
         name = "Dolby Vision profile 5"  # others have a picture that any player can show
     if name:
         raise MediaError(
@@ -275,12 +275,12 @@ def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
         duration = (untimed + len(stamps)) / own
         variable = False
     else:
-        times = _longest_run(times, MAX_GAP / float(time_base))
+        times = _longest_run(times, MAX_FRAME_GAP_SECONDS / float(time_base))
         seconds = (times - times[0]) * float(time_base)
-        own = steady_rate(seconds, hint)
+        own = constant_frame_rate(seconds, hint)
         duration = float(seconds[-1]) + 1 / own
-        variable = not _even(seconds)
-    fps = usable_rate(own)
+        variable = not _is_even(seconds)
+    fps = output_frame_rate(own)
     keyframes = np.unique((np.frombuffer(keys, np.int64) - times[0]) * float(time_base))
     count = max(1, round(duration * fps))
     return Timeline(int(times[0]), time_base, fps, count, keyframes, variable)
@@ -290,7 +290,7 @@ def _longest_run(times: np.ndarray, gap: float) -> np.ndarray:
     return max(np.split(times, np.flatnonzero(np.diff(times) > gap) + 1), key=len)
 
 
-def _even(seconds: np.ndarray) -> bool:
+def _is_even(seconds: np.ndarray) -> bool:
     """Whether frames shown at these times stay within one interval of an even spread."""
     if len(seconds) < 2:
         return True
@@ -298,7 +298,7 @@ def _even(seconds: np.ndarray) -> bool:
     return float(np.ptp(seconds - np.arange(len(seconds)) * interval)) < interval
 
 
-def steady_rate(seconds: np.ndarray, hint: Fraction | None = None) -> Fraction:
+def constant_frame_rate(seconds: np.ndarray, hint: Fraction | None = None) -> Fraction:
     """The constant rate, frames a second, that suits frames shown at these times (ascending).
 
     An even clip keeps its own rate; an uneven one gets that of its faster frames. `hint` is what
@@ -308,18 +308,18 @@ def steady_rate(seconds: np.ndarray, hint: Fraction | None = None) -> Fraction:
         return hint or Fraction(25)
     interval = float(seconds[-1]) / (len(seconds) - 1)
     tolerance = 0.0015
-    if not _even(seconds):
+    if not _is_even(seconds):
         interval = float(np.percentile(np.diff(seconds), 25))
         tolerance = 0.03
         if hint and abs(float(hint) * interval - 1) < tolerance:
             return hint
-    nearest = min(STANDARD_RATES, key=lambda rate: abs(float(rate) * interval - 1))
+    nearest = min(STANDARD_FRAME_RATES, key=lambda rate: abs(float(rate) * interval - 1))
     if abs(float(nearest) * interval - 1) < tolerance:
         return nearest
     return Fraction(1 / interval).limit_denominator(1001)
 
 
-def usable_rate(fps: Fraction) -> Fraction:
+def output_frame_rate(fps: Fraction) -> Fraction:
     """`fps`, or the whole multiple or fraction of it that lies in `MIN_FPS` to `MAX_FPS`."""
     if fps <= 0:
         return Fraction(25)

@@ -15,12 +15,12 @@ from kolbo_demo.media.demux import NO_AUDIO, MediaError, check_codec, open_media
 
 
 @dataclass
-class _Track:
+class _TrackDuration:
     """Length of one track, in seconds, by each measure."""
 
     stream: AudioStream
     decoded: float = 0.0
-    told: float = 0.0
+    packets: float = 0.0
     """By its packets' own durations."""
     first: float | None = None
     last: float = 0.0
@@ -28,7 +28,7 @@ class _Track:
     def add(self, packet: Packet) -> None:
         unit = float(packet.time_base or 0)
         lasts = float(packet.duration or 0) * unit
-        self.told += lasts
+        self.packets += lasts
         if packet.pts is not None:
             begins = packet.pts * unit
             self.first = begins if self.first is None else min(self.first, begins)
@@ -41,10 +41,10 @@ class _Track:
     @property
     def longest(self) -> float:
         declared = float((self.stream.duration or 0) * (self.stream.time_base or 0))
-        return max(declared, self.decoded, self.told, self.last - (self.first or 0.0))
+        return max(declared, self.decoded, self.packets, self.last - (self.first or 0.0))
 
 
-def longest_sound(path: Path, enough: float) -> float:
+def max_audio_duration(path: Path, cutoff: float) -> float:
     """The most seconds that any reader may find of sound in a file; where they are more than
     `enough`, some number above that. Raises MediaError.
 
@@ -52,7 +52,7 @@ def longest_sound(path: Path, enough: float) -> float:
     headers, time stamps, edit lists and padding have players leave out.
     """
     with open_media(path, ignore_editlist="1", ignore_length="1") as container:
-        tracks = {stream.index: _Track(stream) for stream in container.streams.audio}
+        tracks = {stream.index: _TrackDuration(stream) for stream in container.streams.audio}
         if not tracks:
             raise MediaError(NO_AUDIO)
         for track in tracks.values():
@@ -62,6 +62,6 @@ def longest_sound(path: Path, enough: float) -> float:
         for packet in packets(container, *(track.stream for track in tracks.values())):
             track = tracks[packet.stream.index]
             track.add(packet)
-            if max(declared, track.longest) > enough:
+            if max(declared, track.longest) > cutoff:
                 break
         return max(declared, *(track.longest for track in tracks.values()))

@@ -17,13 +17,13 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from kolbo_demo.media.demux import THREADS, UNTAGGED, check_colours
+from kolbo_demo.media.demux import CODEC_THREADS, UNSPECIFIED, check_colours
 
 Floats = NDArray[np.float64]
 
-ITU601 = (5, 6)
+BT601_MATRICES = (5, 6)
 """AVCOL_SPC_BT470BG and AVCOL_SPC_SMPTE170M: the same."""
-_SWSCALE = {
+_SWSCALE_MATRICES = {
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
     5: Colorspace.ITU601,
@@ -33,10 +33,10 @@ _SWSCALE = {
 }
 """Matrices that swscale knows."""
 _RGB, _NCL = 0, 9
-_YCGCO, _CL, _DERIVED, _DERIVED_CL, _ICTCP = _UNKNOWN = 8, 10, 12, 13, 14
+_YCGCO, _CL, _DERIVED, _DERIVED_CL, _ICTCP = _OTHER_MATRICES = 8, 10, 12, 13, 14
 """Matrices that it does not, but that are known here."""
 _PQ, _HLG = 16, 18
-WIDE = {
+WIDE_PRIMARIES = {
     9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
     11: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),  # of DCI, with the white of screens
     12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
@@ -50,9 +50,9 @@ _HLG_PEAK = 1000.0
 """cd/m2 of the display for which BT.2100 gives HLG a gamma of 1.2."""
 _KNEE = 0.85
 """Share of diffuse white up to which HDR is shown as it is; what is brighter has the rest."""
-_LEVEL = 7
+_CLUT_LEVEL = 7
 """The table has the square of it in points a side; odd, so that greys have points of their own."""
-_TABLES = 4
+_MAX_TABLES = 4
 """That one clip may have at a time."""
 
 _TO_RGB = (
@@ -63,7 +63,7 @@ _TO_RGB = (
 )
 
 
-class Colours(NamedTuple):
+class ColourTags(NamedTuple):
     """How a frame's three planes mean colours, by the numbers of ITU-T H.273."""
 
     matrix: int
@@ -71,10 +71,10 @@ class Colours(NamedTuple):
     transfer: int
 
     @classmethod
-    def of(cls, frame: VideoFrame) -> "Colours":
+    def of(cls, frame: VideoFrame) -> "ColourTags":
         """The tags of a frame; impossible values count as untagged."""
         kind = frame.format
-        return _meant(
+        return _resolve_tags(
             _RGB if kind.is_rgb else int(frame.colorspace),
             int(frame.color_primaries),
             int(frame.color_trc),
@@ -87,20 +87,22 @@ class Colours(NamedTuple):
         return self.transfer in (_PQ, _HLG)
 
     @property
-    def ordinary(self) -> bool:
+    def is_swscale_supported(self) -> bool:
         """Whether swscale alone can convert them."""
-        return self.primaries == self.transfer == 1 and self.matrix in (_RGB, *_SWSCALE)
+        return self.primaries == self.transfer == 1 and self.matrix in (_RGB, *_SWSCALE_MATRICES)
 
 
 @lru_cache(256)
-def _meant(matrix: int, primaries: int, transfer: int, rgb: bool, hd: bool) -> Colours:
+def _resolve_tags(matrix: int, primaries: int, transfer: int, rgb: bool, hd: bool) -> ColourTags:
     """Asked for each frame. `hd`: as large as those that are BT.709 where nothing is said."""
     hdr = transfer in (_PQ, _HLG)
-    if primaries == UNTAGGED and hdr:
+    if primaries == UNSPECIFIED and hdr:
         primaries = 9
-    if not rgb and matrix not in (*_SWSCALE, *_UNKNOWN):
+    if not rgb and matrix not in (*_SWSCALE_MATRICES, *_OTHER_MATRICES):
         matrix = _NCL if hdr else 1 if hd else 5
-    return Colours(matrix, primaries if primaries in WIDE else 1, transfer if hdr else 1)
+    return ColourTags(
+        matrix, primaries if primaries in WIDE_PRIMARIES else 1, transfer if hdr else 1
+    )
 
 
 def is_hdr(transfer: int) -> bool:
@@ -108,55 +110,57 @@ def is_hdr(transfer: int) -> bool:
     return transfer in (_PQ, _HLG)
 
 
-def shown(rgb: NDArray[np.uint8], primaries: int, transfer: int) -> NDArray[np.uint8]:
+def to_bt709(rgb: NDArray[np.uint8], primaries: int, transfer: int) -> NDArray[np.uint8]:
     """A picture (height, width, 3) of such colours as RGB of BT.709."""
     height, width = rgb.shape[:2]
-    colours = _meant(_RGB, primaries, transfer, True, False)
-    deep = _Table(colours, width, height, THREADS).looked_up(np.multiply(rgb, 257, dtype=np.uint16))
+    colours = _resolve_tags(_RGB, primaries, transfer, True, False)
+    deep = _LookupTable(colours, width, height, CODEC_THREADS).apply(
+        np.multiply(rgb, 257, dtype=np.uint16)
+    )
     return np.asarray(cv2.convertScaleAbs(deep, alpha=1 / 257), np.uint8)
 
 
 def has_alpha(frame: VideoFrame) -> bool:
     """Whether parts of a frame may be transparent."""
-    return _keeps_alpha(frame.format.name)
+    return _format_has_alpha(frame.format.name)
 
 
 @lru_cache(256)
-def _keeps_alpha(pixel_format: str) -> bool:
+def _format_has_alpha(pixel_format: str) -> bool:
     return any(component.is_alpha for component in VideoFormat(pixel_format).components)
 
 
-class Converter:
+class RgbConverter:
     """Frames of one clip to RGB of one size."""
 
     def __init__(self, width: int, height: int, threads: int) -> None:
         """Pixels; `threads` convert."""
         self._size, self._threads = (width, height), threads
         self._reformatter, self._alpha = VideoReformatter(), VideoReformatter()
-        self._tables: dict[Colours, _Table] = {}
+        self._tables: dict[ColourTags, _LookupTable] = {}
 
     def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """uint8 (height, width, 3), as stored, what is transparent laid on white. The array may be
         the frame's own. Raises MediaError."""
         check_colours(frame)
-        colours = Colours.of(frame)
-        if colours.ordinary:
-            rgb = np.asarray(self._converted(self._reformatter, frame, "rgb24", colours))
+        colours = ColourTags.of(frame)
+        if colours.is_swscale_supported:
+            rgb = np.asarray(self._reformat(self._reformatter, frame, "rgb24", colours))
         else:
             # Not rgb48, which swscale spoils with these flags.
-            kind = "yuv444p16le" if colours.matrix in _UNKNOWN else "gbrp16le"
-            spread = self._converted(self._reformatter, frame, kind, colours)
-            deep = self._table(colours).looked_up(spread)
+            kind = "yuv444p16le" if colours.matrix in _OTHER_MATRICES else "gbrp16le"
+            spread = self._reformat(self._reformatter, frame, kind, colours)
+            deep = self._table(colours).apply(spread)
             rgb = np.asarray(cv2.convertScaleAbs(deep, alpha=1 / 257), np.uint8)
         if has_alpha(frame):
-            rgba = self._converted(self._alpha, frame, "rgba", colours)
+            rgba = self._reformat(self._alpha, frame, "rgba", colours)
             rgb = _on_white(rgb, rgba[..., 3])
         return rgb
 
-    def _converted(
-        self, by: VideoReformatter, frame: VideoFrame, kind: str, colours: Colours
+    def _reformat(
+        self, by: VideoReformatter, frame: VideoFrame, kind: str, colours: ColourTags
     ) -> NDArray[Any]:
-        matrix = _SWSCALE.get(colours.matrix, Colorspace.ITU709)
+        matrix = _SWSCALE_MATRICES.get(colours.matrix, Colorspace.ITU709)
         limited = ColorRange.MPEG if kind == "yuv444p16le" else None
         converted = by.reformat(
             frame,
@@ -170,11 +174,11 @@ class Converter:
         )
         return np.asarray(converted.to_ndarray())
 
-    def _table(self, colours: Colours) -> "_Table":
+    def _table(self, colours: ColourTags) -> "_LookupTable":
         if colours not in self._tables:
-            if len(self._tables) == _TABLES:
+            if len(self._tables) == _MAX_TABLES:
                 self._tables.clear()
-            self._tables[colours] = _Table(colours, *self._size, self._threads)
+            self._tables[colours] = _LookupTable(colours, *self._size, self._threads)
         return self._tables[colours]
 
 
@@ -184,11 +188,11 @@ def _on_white(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.ui
     return np.asarray(cv2.add(shown, cv2.bitwise_not(share)), np.uint8)
 
 
-class _Table:
+class _LookupTable:
     """libavfilter's haldclut, with a table from some colours to RGB of BT.709."""
 
-    def __init__(self, colours: Colours, width: int, height: int, threads: int) -> None:
-        self._graph, self._count, side = Graph(), 0, _LEVEL**3
+    def __init__(self, colours: ColourTags, width: int, height: int, threads: int) -> None:
+        self._graph, self._count, side = Graph(), 0, _CLUT_LEVEL**3
         self._source, table = (
             self._graph.add_buffer(
                 width=w, height=h, format=VideoFormat("rgb48le"), time_base=Fraction(1)
@@ -200,11 +204,11 @@ class _Table:
         table.link_to(lookup, 0, 1)
         lookup.link_to(self._graph.add("buffersink"))
         self._graph.configure()
-        values = np.round(65535 * _shown(colours)).astype(np.uint16)
+        values = np.round(65535 * _lookup_values(colours)).astype(np.uint16)
         table.push(VideoFrame.from_ndarray(values.reshape(side, side, 3), "rgb48le"))
         table.push(None)
 
-    def looked_up(self, pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    def apply(self, pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
         """`pixels` are uint16 (height, width, 3): RGB, or Y, Cb and Cr of limited range."""
         given = VideoFrame.from_numpy_buffer(pixels, "rgb48le")
         given.pts, given.time_base = self._count, Fraction(1)
@@ -213,16 +217,16 @@ class _Table:
         return np.asarray(self._graph.vpull().to_ndarray(), np.uint16)
 
 
-def _shown(colours: Colours) -> Floats:
+def _lookup_values(colours: ColourTags) -> Floats:
     """RGB 0-1 for each point of a table, (n, 3): the first of three values changes fastest."""
-    side = np.linspace(0, 1, _LEVEL**2)
-    light = _light(
+    side = np.linspace(0, 1, _CLUT_LEVEL**2)
+    light = _linear_light(
         colours, np.stack(np.meshgrid(side, side, side, indexing="ij")[::-1], -1).reshape(-1, 3)
     )
-    wide = _to_xyz(WIDE.get(colours.primaries, _BT709))
-    light = light @ (np.linalg.inv(_to_xyz(_BT709)) @ wide).T
+    wide = _rgb_to_xyz(WIDE_PRIMARIES.get(colours.primaries, _BT709))
+    light = light @ (np.linalg.inv(_rgb_to_xyz(_BT709)) @ wide).T
     if not colours.hdr:
-        return _from_light(np.clip(light, 0, 1))
+        return _bt709_signal(np.clip(light, 0, 1))
     # By one factor, so that hues stay; the display's gamma is that of BT.1886.
     brightest = light.max(1, keepdims=True)
     over = np.maximum(brightest - _KNEE, 0) / (1 - _KNEE)
@@ -231,49 +235,49 @@ def _shown(colours: Colours) -> Floats:
     return np.clip(light, 0, 1) ** (1 / 2.4)
 
 
-def _light(colours: Colours, planes: Floats) -> Floats:
+def _linear_light(colours: ColourTags, planes: Floats) -> Floats:
     """Linear RGB of the clip's own primaries, 1 is diffuse white."""
     matrix, transfer = colours.matrix, colours.transfer
-    if matrix not in _UNKNOWN:  # swscale has undone it
-        return _linear(planes, transfer)
+    if matrix not in _OTHER_MATRICES:  # swscale has undone it
+        return _apply_eotf(planes, transfer)
     luma, first, second = ((planes * 65535 / 256 - [16, 128, 128]) / [219, 224, 224]).T
     if matrix == _YCGCO:
         rest = luma - first
-        return _linear(np.stack([rest + second, luma + first, rest - second], 1), transfer)
+        return _apply_eotf(np.stack([rest + second, luma + first, rest - second], 1), transfer)
     if matrix == _ICTCP:
         return _from_ictcp(np.stack([luma, first, second], 1), transfer)
-    red, green, blue = _weights(colours)
+    red, green, blue = _luma_weights(colours)
     if matrix in (_CL, _DERIVED_CL):
         outer = [
-            luma + 2 * np.where(c < 0, _from_light(1 - k), 1 - _from_light(k)) * c
+            luma + 2 * np.where(c < 0, _bt709_signal(1 - k), 1 - _bt709_signal(k)) * c
             for c, k in ((second, red), (first, blue))
         ]
-        r, y, b = _linear(np.stack([outer[0], luma, outer[1]], 1), transfer).T
+        r, y, b = _apply_eotf(np.stack([outer[0], luma, outer[1]], 1), transfer).T
         return np.stack([r, (y - red * r - blue * b) / green, b], 1)
     r, b = luma + 2 * (1 - red) * second, luma + 2 * (1 - blue) * first
-    return _linear(np.stack([r, (luma - red * r - blue * b) / green, b], 1), transfer)
+    return _apply_eotf(np.stack([r, (luma - red * r - blue * b) / green, b], 1), transfer)
 
 
-def _weights(colours: Colours) -> tuple[float, float, float]:
+def _luma_weights(colours: ColourTags) -> tuple[float, float, float]:
     """Of red, green and blue in luma."""
     red, blue = 0.2627, 0.0593
     if colours.matrix != _CL:
-        red, _, blue = _to_xyz(WIDE.get(colours.primaries, _BT709))[1]
+        red, _, blue = _rgb_to_xyz(WIDE_PRIMARIES.get(colours.primaries, _BT709))[1]
     return red, 1 - red - blue, blue
 
 
-def _linear(signal: Floats, transfer: int) -> Floats:
+def _apply_eotf(signal: Floats, transfer: int) -> Floats:
     """Light of a signal (n, 3), 1 is diffuse white."""
     if transfer == _PQ:
         return _from_pq(signal) / _DIFFUSE_WHITE
     if transfer == _HLG:
-        return _displayed(_from_hlg(signal))
+        return _apply_hlg_ootf(_from_hlg(signal))
     return np.where(
         signal < 0.081, signal / 4.5, ((np.maximum(signal, 0) + 0.099) / 1.099) ** (1 / 0.45)
     )
 
 
-def _from_light(light: Floats | float) -> Floats:
+def _bt709_signal(light: Floats | float) -> Floats:
     """BT.709's signal for light 0-1."""
     return np.where(light < 0.018, 4.5 * light, 1.099 * np.maximum(light, 0) ** 0.45 - 0.099)
 
@@ -294,7 +298,7 @@ def _from_hlg(signal: Floats) -> Floats:
     )
 
 
-def _displayed(scene: Floats) -> Floats:
+def _apply_hlg_ootf(scene: Floats) -> Floats:
     """Light of an HLG display, from light of the scene (the OOTF of BT.2100); 1 is diffuse
     white."""
     luminance = np.maximum(scene @ [0.2627, 0.6780, 0.0593], 1e-9)[:, None]
@@ -313,10 +317,10 @@ def _from_ictcp(planes: Floats, transfer: int) -> Floats:
     cones = np.array([[1688, 2146, 262], [683, 2951, 462], [99, 309, 3688]]) / 4096
     signal = planes @ np.linalg.inv(mixed).T
     light = (_from_hlg(signal) if hlg else _from_pq(signal)) @ np.linalg.inv(cones).T
-    return _displayed(light) if hlg else light / _DIFFUSE_WHITE
+    return _apply_hlg_ootf(light) if hlg else light / _DIFFUSE_WHITE
 
 
-def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> Floats:
+def _rgb_to_xyz(primaries: tuple[tuple[float, float], ...]) -> Floats:
     """CIE XYZ of linear RGB, white having a luminance of 1."""
 
     def xyz(x: float, y: float) -> Floats:

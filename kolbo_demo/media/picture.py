@@ -12,10 +12,10 @@ import pi_heif
 from PIL import AvifImagePlugin, Image
 
 from kolbo_demo.media import picture_metadata
-from kolbo_demo.media.demux import MIN_SIDE, THREADS
-from kolbo_demo.media.picture_colours import srgb
+from kolbo_demo.media.demux import CODEC_THREADS, MIN_SIDE
+from kolbo_demo.media.picture_colours import to_srgb
 from kolbo_demo.media.picture_metadata import PictureFile
-from kolbo_demo.media.sniff import REFUSED_PICTURES, MediaError, sniff
+from kolbo_demo.media.sniff import UNSUPPORTED_PICTURES, MediaError, sniff
 
 MAX_PIXELS = 110_000_000
 MAX_DRAFT_PIXELS = 270_000_000
@@ -26,7 +26,7 @@ MAX_DECODED_PIXELS = 8_000_000
 """A larger picture is not decoded just to be looked at: an upload takes little memory."""
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "HEIF")
-_TURNS = {
+_EXIF_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -35,12 +35,12 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_MISSING_ROWS = 1 / 8
+_MAX_MISSING_ROWS = 1 / 8
 """Share of a picture that was cut short, up to which the rest of it is good enough."""
-_MISSING = 128
+_MISSING_GREY = 128
 """Grey of such rows."""
 
-BROKEN = (
+DAMAGED = (
     "The picture is damaged or cut short, or its kind is not supported: open it in a photo "
     "program, save it again as JPEG or PNG and choose the new copy."
 )
@@ -59,21 +59,23 @@ _PILLOW_ERRORS = (
     zlib.error,
 )
 
-AvifImagePlugin.DEFAULT_MAX_THREADS = THREADS  # else one a core, each with pictures of its own
+AvifImagePlugin.DEFAULT_MAX_THREADS = (
+    CODEC_THREADS  # else one a core, each with pictures of its own
+)
 Image.MAX_IMAGE_PIXELS = MAX_DRAFT_PIXELS  # what is more than this module lets through
-pi_heif.register_heif_opener(thumbnails=False, decode_threads=THREADS)
+pi_heif.register_heif_opener(thumbnails=False, decode_threads=CODEC_THREADS)
 
 
-def stored_size(path: Path) -> tuple[int, int]:
+def header_size(path: Path) -> tuple[int, int]:
     """The sides that the header tells, decoding nothing. Raises MediaError."""
-    with _opened(path) as (image, _):
+    with _open(path) as (image, _):
         return image.size
 
 
-def checked_size(path: Path) -> tuple[int, int]:
+def verified_size(path: Path) -> tuple[int, int]:
     """Upright width and height; finds damage without holding a large picture in memory. Raises
     MediaError."""
-    with _opened(path) as (image, file):
+    with _open(path) as (image, file):
         width, height = image.size
         large = width * height > MAX_DECODED_PIXELS
         image.draft("RGB", (MIN_SIDE, MIN_SIDE))  # JPEG: read all of it, but small
@@ -84,35 +86,35 @@ def checked_size(path: Path) -> tuple[int, int]:
         return (height, width) if file.orientation in (5, 6, 7, 8) else (width, height)
 
 
-def upright_image(path: Path, enough: int | None = None) -> Image.Image:
+def upright_image(path: Path, min_pixels: int | None = None) -> Image.Image:
     """A picture as RGB, turned as its EXIF says; the first frame if it is animated.
 
     Transparent parts become white; CMYK, 16 bits, colour profiles and HDR become sRGB of 8 bits.
     One of more than four times as many pixels as are `enough` is reduced before anything else is
     done. Raises MediaError.
     """
-    with _opened(path) as (image, file):
-        if enough and (factor := math.isqrt(image.width * image.height // enough)) > 1:
+    with _open(path) as (image, file):
+        if min_pixels and (factor := math.isqrt(image.width * image.height // min_pixels)) > 1:
             # JPEG: decoded smaller at once
             image.draft(None, (image.width // factor, image.height // factor))
         _load(image, file)
-        shown = srgb(_reduced(image, enough) if enough else image, file)
-        turn = _TURNS.get(file.orientation or 1)
+        shown = to_srgb(_reduce(image, min_pixels) if min_pixels else image, file)
+        turn = _EXIF_TRANSPOSES.get(file.orientation or 1)
         return shown.transpose(turn) if turn is not None else shown
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Image.Image, PictureFile]]:
+def _open(path: Path) -> Iterator[tuple[Image.Image, PictureFile]]:
     """A picture measured but not yet decoded, and what is known of it. Whatever is wrong with it
     is a MediaError."""
     found = sniff(path)
     if found is None or found[0] != "image":
         raise MediaError("The file is not a picture: choose a JPEG, PNG or WebP file.")
-    if advice := REFUSED_PICTURES.get(found[1]):
+    if advice := UNSUPPORTED_PICTURES.get(found[1]):
         raise MediaError(advice)
     try:
         with path.open("rb") as stored:
-            file = picture_metadata.read(stored, found[1])
+            file = picture_metadata.read_picture(stored, found[1])
             with Image.open(file.stream, formats=_FORMATS) as image:
                 _check_size(image)
                 if file.orientation is None:
@@ -125,18 +127,20 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, PictureFile]]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise MediaError(_too_many_pixels("", MAX_PIXELS)) from error
     except _PILLOW_ERRORS as error:
-        raise MediaError(BROKEN) from error
+        raise MediaError(DAMAGED) from error
 
 
 def _load(image: Image.Image, file: PictureFile) -> None:
     """Decode, and refuse what lacks more than a few rows."""
     image.load()
     if file.incomplete and "progressive" in image.info:  # all of it is coarse
-        raise MediaError(BROKEN)
+        raise MediaError(DAMAGED)
     if file.incomplete and image.mode in ("L", "RGB"):
-        there = np.flatnonzero((np.asarray(image) != _MISSING).reshape(image.height, -1).any(1))
-        if image.height - 1 - there.max(initial=-1) > image.height * _MISSING_ROWS:
-            raise MediaError(BROKEN)
+        there = np.flatnonzero(
+            (np.asarray(image) != _MISSING_GREY).reshape(image.height, -1).any(1)
+        )
+        if image.height - 1 - there.max(initial=-1) > image.height * _MAX_MISSING_ROWS:
+            raise MediaError(DAMAGED)
 
 
 def _check_size(image: Image.Image) -> None:
@@ -157,8 +161,8 @@ def _too_many_pixels(size: str, most: int) -> str:
     return f"The picture is too large{size}: scale it down to {most // 10**6} megapixels or fewer."
 
 
-def _reduced(image: Image.Image, enough: int) -> Image.Image:
-    factor = math.isqrt(image.width * image.height // enough)
+def _reduce(image: Image.Image, min_pixels: int) -> Image.Image:
+    factor = math.isqrt(image.width * image.height // min_pixels)
     if factor < 2:
         return image
     if image.mode in ("P", "PA", "1"):

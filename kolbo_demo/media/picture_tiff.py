@@ -3,11 +3,11 @@
 import struct
 from dataclasses import dataclass
 
-from kolbo_demo.media.sniff import REFUSED_PICTURES, MediaError
+from kolbo_demo.media.sniff import UNSUPPORTED_PICTURES, MediaError
 
-_LAYOUT = (*range(256, 260), 266, 273, 277, 278, 279, 284, 292, 293, *range(322, 326), 347)
-_COLOURS = (262, 317, 320, 332, 338, 339, *range(512, 522), *range(529, 533))
-_PICTURE = frozenset((*_LAYOUT, *_COLOURS))
+_LAYOUT_TAGS = (*range(256, 260), 266, 273, 277, 278, 279, 284, 292, 293, *range(322, 326), 347)
+_COLOUR_TAGS = (262, 317, 320, 332, 338, 339, *range(512, 522), *range(529, 533))
+_PICTURE_TAGS = frozenset((*_LAYOUT_TAGS, *_COLOUR_TAGS))
 _SUBFILE_TYPE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 259, 262
 _ORIENTATION, _SUB_IFDS, _ICC_PROFILE, _DNG_VERSION = 274, 330, 34675, 50706
 _RAW_PHOTOMETRIC = (32803, 34892)
@@ -17,23 +17,23 @@ _THUMBNAIL_SIDE = 1024
 _MAX_PAGES = 64
 
 
-def reduce(data: memoryview) -> tuple[int, bytes]:
+def strip_to_main_page(data: memoryview) -> tuple[int, bytes]:
     """Leave the first page that is no thumbnail; its orientation as it says, and its ICC profile.
     Raises MediaError for raw pictures of cameras, and struct.error for damaged files."""
-    tags = _Tags(data)
+    tags = _Directories(data)
     pages = tags.pages()
     if not pages:
         raise struct.error
     full = [page for page in pages if not tags.value(page, _SUBFILE_TYPE) & 1]
     page = (full or pages)[0]
     if _is_raw(tags, pages, page):
-        raise MediaError(REFUSED_PICTURES["raw"])
-    turned, profile = tags.value(page, _ORIENTATION), tags.content(page, _ICC_PROFILE)
-    tags.keep_only(page, _PICTURE)
-    return turned, profile
+        raise MediaError(UNSUPPORTED_PICTURES["raw"])
+    orientation, profile = tags.value(page, _ORIENTATION), tags.content(page, _ICC_PROFILE)
+    tags.retain(page, _PICTURE_TAGS)
+    return orientation, profile
 
 
-def _is_raw(tags: "_Tags", pages: "list[_Page]", page: "_Page") -> bool:
+def _is_raw(tags: "_Directories", pages: "list[_Page]", page: "_Page") -> bool:
     """Whether a TIFF is a camera's raw picture, of which `page` may be a thumbnail."""
     small = max(tags.value(page, _WIDTH), tags.value(page, _HEIGHT)) < _THUMBNAIL_SIDE
     return (
@@ -54,7 +54,7 @@ class _Page:
     """Where the entry of each tag is."""
 
 
-class _Tags:
+class _Directories:
     """The directories of a TIFF or BigTIFF, in its bytes."""
 
     def __init__(self, data: memoryview) -> None:
@@ -68,9 +68,9 @@ class _Tags:
     def pages(self) -> list[_Page]:
         found: list[_Page] = []
         (place,) = self._read(self._unit, self._width)
-        seen = set[int]()
-        while place and place not in seen and len(seen) < _MAX_PAGES:
-            seen.add(place)
+        visited = set[int]()
+        while place and place not in visited and len(visited) < _MAX_PAGES:
+            visited.add(place)
             try:
                 (count,) = self._read(self._counter, place)
                 start = place + struct.calcsize(self._counter)
@@ -102,14 +102,16 @@ class _Tags:
         kind, count, start = self._read(f"H{self._unit}{self._unit}", place + 2)
         return bytes(self._data[start : start + count]) if kind in (1, 7) else b""
 
-    def keep_only(self, page: _Page, wanted: frozenset[int]) -> None:
+    def retain(self, page: _Page, retained: frozenset[int]) -> None:
         """Make it a file of this page with these tags."""
-        kept = [bytes(self._data[at : at + self._entry]) for at in page.entries.values()]
-        kept = [one for one in kept if struct.unpack_from(self._order + "H", one)[0] in wanted]
+        entries = [bytes(self._data[at : at + self._entry]) for at in page.entries.values()]
+        entries = [
+            one for one in entries if struct.unpack_from(self._order + "H", one)[0] in retained
+        ]
         start = page.place + struct.calcsize(self._counter)
-        body = (b"".join(kept) + bytes(self._width))[: len(self._data) - start]
+        body = (b"".join(entries) + bytes(self._width))[: len(self._data) - start]
         self._data[start : start + len(body)] = body
-        self._write(self._counter, page.place, len(kept))
+        self._write(self._counter, page.place, len(entries))
         self._write(self._unit, self._width, page.place)
 
     def _read(self, layout: str, place: int) -> tuple[int, ...]:

@@ -10,16 +10,16 @@ from av.error import FFmpegError
 from av.filter import Graph
 from numpy.typing import NDArray
 
-_PACKED = "flt"
+_SAMPLE_FORMAT = "flt"
 """PyAV 18 reads past the planes of a frame of 8 channels, if each has one."""
-_PLAIN = ("quad", "4.0", "5.0", "5.1", "7.0", "7.1")
+_STANDARD_LAYOUTS = ("quad", "4.0", "5.0", "5.1", "7.0", "7.1")
 _UNNAMED = ("1 channels", "2 channels", "6 channels", "8 channels")
 
 
-def is_plain(layout: str) -> bool:
+def is_standard_layout(layout: str) -> bool:
     """Whether libswresample knows what the channels of a layout mean, and keeps all that may speak:
     of a subwoofer, of channels without a place and of ambisonics it keeps nothing."""
-    return layout in ("mono", "stereo", *_UNNAMED) or layout.startswith(_PLAIN)
+    return layout in ("mono", "stereo", *_UNNAMED) or layout.startswith(_STANDARD_LAYOUTS)
 
 
 class Resampler:
@@ -40,26 +40,26 @@ class Resampler:
         """What is ready after a frame; all that is left after None."""
         if frame is None:
             if self._graph is not None:
-                yield from map(_clean, self._graph.resample(None))
+                yield from map(_to_samples, self._graph.resample(None))
             self._graph = None
             return
         now = (frame.format.name, frame.layout.name, frame.sample_rate)
         if self._graph is None or self._source != now:
             yield from self(None)
-            self._source, self._graph = now, self._made(frame)
+            self._source, self._graph = now, self._build_graph(frame)
         frame.pts = None
-        yield from map(_clean, self._graph.resample(frame))
+        yield from map(_to_samples, self._graph.resample(frame))
 
-    def _made(self, frame: AudioFrame) -> "AudioResampler | _Mixer":
+    def _build_graph(self, frame: AudioFrame) -> "AudioResampler | _Mixer":
         count, mix = frame.layout.nb_channels, self._mix
         if mix is not None and len(mix) != count:
             mix = (1 / count,) * count
-        if mix is None and self._layout is not None and not is_plain(frame.layout.name):
+        if mix is None and self._layout is not None and not is_standard_layout(frame.layout.name):
             mix = (1 / count,) * count
         if mix is not None:
             return _Mixer(frame, self._rate, self._layout or "mono", mix)
         layout = self._layout or frame.layout.name
-        return AudioResampler(_PACKED, layout, self._rate, options={"rematrix_maxval": "1"})
+        return AudioResampler(_SAMPLE_FORMAT, layout, self._rate, options={"rematrix_maxval": "1"})
 
 
 class _Mixer:
@@ -77,7 +77,10 @@ class _Mixer:
             ),
             self._graph.add("pan", f"mono|c0={terms}"),
             self._graph.add(
-                "aformat", sample_rates=str(rate), sample_fmts=_PACKED, channel_layouts=layout
+                "aformat",
+                sample_rates=str(rate),
+                sample_fmts=_SAMPLE_FORMAT,
+                channel_layouts=layout,
             ),
             self._graph.add("abuffersink"),
         ).configure()
@@ -94,6 +97,6 @@ class _Mixer:
                 out.append(pulled)
 
 
-def _clean(frame: AudioFrame) -> NDArray[np.float32]:
+def _to_samples(frame: AudioFrame) -> NDArray[np.float32]:
     samples = np.ascontiguousarray(frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T)
     return np.clip(np.nan_to_num(samples, copy=False, nan=0.0), -1.0, 1.0, dtype=np.float32)

@@ -30,7 +30,7 @@ from typing import Any
 from PIL import Image
 
 from kolbo_demo.fair_lock import FairSemaphore
-from kolbo_demo.media.sniff import UNREADABLE, Media, MediaError
+from kolbo_demo.media.sniff import UNREADABLE, MediaError, MediaInfo
 from kolbo_demo.process.child import Child, Message, MessageQueue
 from kolbo_demo.process.confinement import (
     AllowedFiles,
@@ -64,29 +64,29 @@ _TOO_LONG = (
 _TOO_MUCH = "The file takes too much memory to be read: scale it down and try again."
 
 
-def inspect_source(path: Path, decode: bool = True) -> Media:
+def inspect_source(path: Path, decode: bool = True) -> MediaInfo:
     """`media.inspect_source`, at a distance."""
-    return Media(**_ask("inspect_source", path, decode=decode))
+    return MediaInfo(**_ask("inspect_source", path, decode=decode))
 
 
-def inspect_audio(path: Path) -> Media:
+def inspect_audio(path: Path) -> MediaInfo:
     """`media.inspect_audio`, at a distance."""
-    return Media(**_ask("inspect_audio", path))
+    return MediaInfo(**_ask("inspect_audio", path))
 
 
-def longest_sound(path: Path, enough: float) -> float:
+def max_audio_duration(path: Path, cutoff: float) -> float:
     """`longest.longest_sound`, at a distance."""
-    return _ask("longest_sound", path, enough=enough)["seconds"]
+    return _ask("longest_sound", path, enough=cutoff)["seconds"]
 
 
-def preview(path: Path, pixels: int, at: float = 0.0) -> Image.Image:
+def preview(path: Path, max_side: int, at: float = 0.0) -> Image.Image:
     """`media.first_frame`, at a distance, its longer side at most `pixels`."""
-    found = _ask("preview", path, pixels=pixels, at=at)
+    found = _ask("preview", path, pixels=max_side, at=at)
     return Image.frombytes("RGB", tuple(found["size"]), base64.b64decode(found["rgb"]))
 
 
 @contextlib.contextmanager
-def forked(forks: ForkServer) -> Iterator[None]:
+def use_fork_server(forks: ForkServer) -> Iterator[None]:
     """Until the block ends, fork the child from a server that offers `LOOKS` and has the decoders
     loaded anyway, instead of starting it."""
     _looker.forks = forks if AVAILABLE else None
@@ -284,10 +284,10 @@ def _look(request: Message) -> Message:
                 return {"found": asdict(probe.inspect_audio(path))}
             case "longest_sound":
                 ours = probe.inspect_audio(path).duration or 0.0
-                most = max(ours, duration_bound.longest_sound(path, request["enough"]))
+                most = max(ours, duration_bound.max_audio_duration(path, request["enough"]))
                 return {"found": {"seconds": most}}
             case _:
-                frame = probe.first_frame(path, request["at"], enough=request["pixels"] ** 2)
+                frame = probe.frame_at(path, request["at"], min_pixels=request["pixels"] ** 2)
                 frame.thumbnail((request["pixels"], request["pixels"]))
                 rgb = base64.b64encode(frame.tobytes()).decode()
                 return {"found": {"size": frame.size, "rgb": rgb}}

@@ -10,16 +10,16 @@ from kolbo_demo.media.sniff import kind_of
 from kolbo_demo.process.child import once, parent_connection
 from kolbo_demo.process.confinement import MAX_OUTPUT_BYTES, AllowedFiles, limit_resources
 
-LONGEST = 900.0
+TIMEOUT_SECONDS = 900.0
 """Seconds that it may take."""
-MEMORY = 4 * 1024**3
+MEMORY_BYTES = 4 * 1024**3
 """Bytes of address space for it."""
-HEIGHT = 720
+MAX_HEIGHT = 720
 """Pixels of the result at most: smaller pictures stay as they are."""
 _NICENESS = 10
 
 
-def beside(left: Path, right: Path, target: Path) -> None:
+def write_side_by_side(left: Path, right: Path, target: Path) -> None:
     """Writes `target`, an MP4 with `left` and `right` at one height, as long as `right` and with
     its sound. A `left` that is shorter stands still in the end. Blocks.
 
@@ -29,7 +29,9 @@ def beside(left: Path, right: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".", dir=target.absolute().parent) as folder:
         part = Path(folder, "beside.mp4")
         files = AllowedFiles(read=tuple(given), write=(folder,))
-        answer = once(__name__, LONGEST, files, left=given[0], right=given[1], part=str(part))
+        answer = once(
+            __name__, TIMEOUT_SECONDS, files, left=given[0], right=given[1], part=str(part)
+        )
         if isinstance(answer, str) or "failure" in answer:
             raise MediaError("These two could not be put side by side. Try others.")
         part.replace(target)
@@ -44,7 +46,7 @@ def main() -> None:
         os.nice(_NICENESS)
     with parent_connection() as (requests, tell):
         asked = next(requests)
-        limit_resources(LONGEST, MEMORY, MAX_OUTPUT_BYTES)
+        limit_resources(TIMEOUT_SECONDS, MEMORY_BYTES, MAX_OUTPUT_BYTES)
         try:
             _write(Path(asked["left"]), Path(asked["right"]), Path(asked["part"]))
         except Exception as error:  # noqa: BLE001 - moviepy raises whatever its parts raise
@@ -57,8 +59,11 @@ def _write(left: Path, right: Path, part: Path) -> None:
     from moviepy import VideoFileClip, clips_array
 
     with VideoFileClip(str(right)) as talking:
-        height = min(talking.h, HEIGHT) // 2 * 2
-        both = [_fit(_opened(left, talking.duration), height), _fit(talking, height)]
+        height = min(talking.h, MAX_HEIGHT) // 2 * 2
+        both = [
+            _scale_to_height(_open_clip(left, talking.duration), height),
+            _scale_to_height(talking, height),
+        ]
         clips_array([both]).with_duration(talking.duration).with_audio(
             talking.audio
         ).write_videofile(
@@ -73,7 +78,7 @@ def _write(left: Path, right: Path, part: Path) -> None:
         )
 
 
-def _opened(path: Path, seconds: float) -> Any:
+def _open_clip(path: Path, seconds: float) -> Any:
     """The picture, or the clip without its sound, for so many seconds."""
     from moviepy import ImageClip, VideoFileClip
     from moviepy.video.fx import Freeze
@@ -87,7 +92,7 @@ def _opened(path: Path, seconds: float) -> Any:
     return clip.with_effects([Freeze(t=last, freeze_duration=seconds - last)])
 
 
-def _fit(clip: Any, height: int) -> Any:
+def _scale_to_height(clip: Any, height: int) -> Any:
     """At this height, and an even width, which H.264 asks for."""
     return clip.resized((max(2, round(clip.w * height / clip.h / 2) * 2), height))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["image", "video", "audio"]
+MediaKind = Literal["image", "video", "audio"]
 
 UNREADABLE = (
     "The file cannot be read: it is damaged, cut short or in an unknown format. "
@@ -19,10 +19,10 @@ class MediaError(ValueError):
 
 
 @dataclass(frozen=True)
-class Media:
+class MediaInfo:
     """What a file is."""
 
-    kind: Kind
+    kind: MediaKind
     format: str
     """Short name of the file format, such as `jpeg`, `mp4`, `wav`."""
     bytes: int
@@ -33,7 +33,7 @@ class Media:
     """Seconds that can be read, whatever the header promises; None for pictures."""
     fps: float | None = None
     has_audio: bool = False
-    variable: bool = False
+    variable_frame_rate: bool = False
     """Whether the frame rate changes on the way."""
     silent: bool = False
     """Of a recording: whether nothing is heard in it."""
@@ -43,7 +43,7 @@ class Media:
 
 _HEAD_BYTES = 4096
 
-_MAGIC: tuple[tuple[bytes, Kind, str], ...] = (
+_MAGIC: tuple[tuple[bytes, MediaKind, str], ...] = (
     (rb"\xff\xd8\xff", "image", "jpeg"),
     (rb"\x89PNG\r\n\x1a\n", "image", "png"),
     (rb"GIF8[79]a", "image", "gif"),
@@ -110,7 +110,7 @@ _MAGIC: tuple[tuple[bytes, Kind, str], ...] = (
 """First bytes, what they mean; the first match counts. What is not here may be sound all the same:
 decoders know it."""
 
-_OTHERS = [(re.compile(magic, re.DOTALL), what) for magic, what in (
+_NOT_MEDIA = [(re.compile(magic, re.DOTALL), what) for magic, what in (
     (rb"MThd|RIFF.{4}RMID", "a MIDI file (notes without their sound)"),
     (rb".{4}ftypaaxc?|.{4}\x57\x90\x75\x36", "an audiobook with copy protection"),
     (rb"\.ra\xfd|\.RMF", "in RealMedia"),
@@ -131,38 +131,38 @@ _OTHERS = [(re.compile(magic, re.DOTALL), what) for magic, what in (
 """First bytes of files that hold neither picture, video nor sound that is taken, and what they
 are."""
 
-_SAVE_AGAIN = "cannot be read here: save it as JPEG or PNG and choose that."
-REFUSED_PICTURES = {
+_CONVERT = "cannot be read here: save it as JPEG or PNG and choose that."
+UNSUPPORTED_PICTURES = {
     "raw": "Raw pictures of cameras (NEF, CR3, ARW, DNG and the like) cannot be read here: "
     "export it as JPEG and choose that.",
-    "jxl": f"JPEG XL pictures {_SAVE_AGAIN}",
-    "jp2": f"JPEG 2000 pictures {_SAVE_AGAIN}",
-    "jxr": f"JPEG XR pictures {_SAVE_AGAIN}",
-    "psd": f"Photoshop documents {_SAVE_AGAIN}",
-    "ico": f"Icons {_SAVE_AGAIN}",
-    "icns": f"Icons {_SAVE_AGAIN}",
-    "hdr": f"Radiance pictures {_SAVE_AGAIN}",
-    "exr": f"OpenEXR pictures {_SAVE_AGAIN}",
-    "xcf": f"GIMP documents {_SAVE_AGAIN}",
-    "dds": f"DirectDraw surfaces {_SAVE_AGAIN}",
-    "bpg": f"BPG pictures {_SAVE_AGAIN}",
-    "djvu": f"DjVu documents {_SAVE_AGAIN}",
-    "pcx": f"PCX pictures {_SAVE_AGAIN}",
-    "tga": f"Targa pictures {_SAVE_AGAIN}",
-    "qoi": f"QOI pictures {_SAVE_AGAIN}",
-    "pnm": f"PNM pictures {_SAVE_AGAIN}",
-    "eps": f"PostScript pictures {_SAVE_AGAIN}",
+    "jxl": f"JPEG XL pictures {_CONVERT}",
+    "jp2": f"JPEG 2000 pictures {_CONVERT}",
+    "jxr": f"JPEG XR pictures {_CONVERT}",
+    "psd": f"Photoshop documents {_CONVERT}",
+    "ico": f"Icons {_CONVERT}",
+    "icns": f"Icons {_CONVERT}",
+    "hdr": f"Radiance pictures {_CONVERT}",
+    "exr": f"OpenEXR pictures {_CONVERT}",
+    "xcf": f"GIMP documents {_CONVERT}",
+    "dds": f"DirectDraw surfaces {_CONVERT}",
+    "bpg": f"BPG pictures {_CONVERT}",
+    "djvu": f"DjVu documents {_CONVERT}",
+    "pcx": f"PCX pictures {_CONVERT}",
+    "tga": f"Targa pictures {_CONVERT}",
+    "qoi": f"QOI pictures {_CONVERT}",
+    "pnm": f"PNM pictures {_CONVERT}",
+    "eps": f"PostScript pictures {_CONVERT}",
     "pdf": "PDF documents are no pictures: save the page as JPEG or PNG and choose that.",
-    "svg": f"SVG drawings {_SAVE_AGAIN}",
+    "svg": f"SVG drawings {_CONVERT}",
 }
 """Pictures that are known and not taken, by their format, with the sentence that says so."""
 
-_PATTERNS: list[tuple[re.Pattern[bytes], Kind, str]] = [
+_PATTERNS: list[tuple[re.Pattern[bytes], MediaKind, str]] = [
     (re.compile(magic, re.DOTALL), kind, name) for magic, kind, name in _MAGIC
 ]
 
 
-def kind_of(path: Path) -> Kind | None:
+def kind_of(path: Path) -> MediaKind | None:
     """What a file is by its first bytes, None if it is nothing known. Raises OSError.
 
     A container made for video counts as video even if it may hold only sound.
@@ -171,7 +171,7 @@ def kind_of(path: Path) -> Kind | None:
     return found[0] if found else None
 
 
-def sniff(path: Path) -> tuple[Kind, str] | None:
+def sniff(path: Path) -> tuple[MediaKind, str] | None:
     """Kind and short name of the format, such as `jpeg`; None if unknown. Raises OSError."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
@@ -181,12 +181,12 @@ def sniff(path: Path) -> tuple[Kind, str] | None:
     return None
 
 
-def other(path: Path) -> str | None:
+def describe_non_media(path: Path) -> str | None:
     """What a file is that is neither a picture nor video nor sound, such as "an archive"; None
     where that cannot be told. Raises OSError."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    for magic, what in _OTHERS:
+    for magic, what in _NOT_MEDIA:
         if magic.match(head):
             return what
     for coding in ("utf-8", "utf-16"):
@@ -200,7 +200,7 @@ def other(path: Path) -> str | None:
     return None
 
 
-def not_sound(what: str) -> str:
+def not_audio_message(what: str) -> str:
     """What to tell of an `other` file that is given as a voice."""
     return (
         f"The file is {what}, no sound recording that can be read: "
@@ -208,7 +208,7 @@ def not_sound(what: str) -> str:
     )
 
 
-def cut_short(path: Path) -> bool:
+def is_truncated(path: Path) -> bool:
     """Whether an MP4 or MOV file ends in the middle of one of its boxes (ISO/IEC 14496-12, 4.2).
     False for any other kind of file. Raises OSError."""
     if (sniff(path) or (None, ""))[1] not in {"mp4", "mov", "m4a"}:

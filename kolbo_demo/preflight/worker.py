@@ -80,12 +80,12 @@ class _Looker:
             found.height or 0,
             found.duration,
             found.fps,
-            found.variable,
+            found.variable_frame_rate,
             found.has_audio,
         )
         if found.kind == "image":
             # No larger than the engine itself takes it.
-            rgb = np.asarray(probe.upright_image(Path(path), enough=STILL_PIXELS))
+            rgb = np.asarray(probe.upright_image(Path(path), min_pixels=STILL_PIXELS))
             picture = self._picture(rgb, 0.0, shrunk=(found.width or 0) / rgb.shape[1])
         else:
             picture = self.picture(path, 0.0)

@@ -258,7 +258,7 @@ _WORK: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
 def _save_first_frame(task: Task | Join) -> None:
     from kolbo_demo.media import probe
 
-    probe.first_frame(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
+    probe.frame_at(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
 
 
 def _measures(made: "Rendered | Plan", unsynced: "Iterable[Unsynced]") -> dict[str, Any]:

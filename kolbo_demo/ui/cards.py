@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from kolbo_demo.csv_export import csv_text
 from kolbo_demo.fair_lock import CURRENT_CALLER, FairSemaphore
 from kolbo_demo.media.probe import MediaError
-from kolbo_demo.media.side_by_side import beside
+from kolbo_demo.media.side_by_side import write_side_by_side
 from kolbo_demo.service.gate import Caller, caller_of
 from kolbo_demo.ui import model_comparison, sync_report, views
 from kolbo_demo.ui.access import CLOUD
@@ -206,7 +206,7 @@ def put_beside(runs: Runs, ticket: str, other: str | None) -> Beside:
         return Beside(problem=say("compare.none"))
     try:
         with _MAKING.acquire():
-            beside(left, right, kept.folder(ticket) / BESIDE)
+            write_side_by_side(left, right, kept.folder(ticket) / BESIDE)
     except MediaError as error:
         return Beside(problem=str(error))
     return Beside(url=f"cards/{ticket}/{BESIDE}?download=true&at={time.time():.0f}")

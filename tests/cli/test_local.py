@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kolbo_demo.engine.tts import speak
-from kolbo_demo.media.probe import first_frame, inspect_audio, inspect_source
+from kolbo_demo.media.probe import frame_at, inspect_audio, inspect_source
 from tests import samples
 from tests.engine.people import talking
 from tests.marked import is_marked
@@ -66,7 +66,7 @@ def test_words_are_spoken_faster_and_the_picture_is_marked(tmp_path: Path, tempo
         seconds.append(inspect_audio(tmp_path / "spoken.wav").duration)
     assert seconds[1] < 0.8 * seconds[0]
     assert inspect_source(out).duration == pytest.approx(seconds[1], abs=0.06)
-    assert is_marked(first_frame(out))
+    assert is_marked(frame_at(out))
     assert list(temporary.iterdir()) == []
 
 

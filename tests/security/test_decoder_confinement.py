@@ -535,7 +535,7 @@ def test_a_recording_that_says_to_be_short_costs_what_it_lasts(liar: str, tmp_pa
 
 
 def test_an_honest_recording_costs_its_length():
-    assert sandbox.longest_sound(samples.SPEECH, 60.0) == pytest.approx(5.79775)
+    assert sandbox.max_audio_duration(samples.SPEECH, 60.0) == pytest.approx(5.79775)
 
 
 # What a look costs
@@ -581,14 +581,14 @@ def test_a_large_picture_is_reduced_before_it_is_worked_on(
     else:
         both.save(path, exif=exif)
     worked_on: list[int] = []
-    srgb = picture.srgb
+    srgb = picture.to_srgb
 
     def counted(image: Image.Image, file: PictureFile) -> Image.Image:
         worked_on.append(image.width * image.height)
         return srgb(image, file)
 
     monkeypatch.setattr(picture, "srgb", counted)
-    whole, small = media.upright_image(path), media.upright_image(path, enough=100_000)
+    whole, small = media.upright_image(path), media.upright_image(path, min_pixels=100_000)
     assert worked_on[0] == 6_000_000
     assert worked_on[1] < 500_000
     assert (whole.width > whole.height) == (small.width > small.height)

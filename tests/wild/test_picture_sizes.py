@@ -59,7 +59,7 @@ def test_a_picture_of_every_kind_speaks(tmp_path: Path) -> None:
         [sys.executable, "-m", "kolbo_demo", *words], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    shown = probe.first_frame(out)
+    shown = probe.frame_at(out)
     wanted = probe.upright_image(source)
     edges = np.s_[[20, 20, 128, 235], [20, 230, 20, 235]]
     error = np.subtract(np.asarray(shown)[edges], np.asarray(wanted)[edges], dtype=float)
