@@ -391,7 +391,7 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
     with ExitStack() as stack:
         # The engine loads in a process of its own while this one loads the service.
         server = render_pool.renderers()
-        server.warm()
+        server.preload()
         stack.callback(server.close)
         stack.enter_context(sandbox.use_fork_server(server))
         with _loading():

@@ -276,7 +276,7 @@ from kolbo_demo.service import process
 from tests.test_sandbox import children
 
 server = process.renderers()
-server.warm()
+server.preload()
 with sandbox.forked(server):
     print(sandbox.inspect_source(Path(sys.argv[1])).width)
     print(sandbox.preview(Path(sys.argv[2]), 80).size)

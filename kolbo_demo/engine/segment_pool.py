@@ -101,7 +101,7 @@ class Workers:
             except queue.Empty:
                 continue
             if message is None:
-                raise EngineCrashError(child.exit_reason())
+                raise EngineCrashError(str(child.exit_error()))
             if "frames" in message:
                 done += message["frames"]
                 on_progress(done, made.frames)

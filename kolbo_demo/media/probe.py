@@ -97,8 +97,9 @@ def _visual_kind(path: Path, found: tuple[MediaKind, str] | None) -> tuple[Media
                 "and the recording as the voice."
             )
         else:
+            what = describe_non_media(path) or "something else"
             problem = (
-                f"The file is {describe_non_media(path) or 'something else'}, neither a picture nor a video: "
+                f"The file is {what}, neither a picture nor a video: "
                 "choose a JPEG, PNG or WebP picture or an MP4, MOV or WebM video."
             )
         raise MediaError(problem) from error

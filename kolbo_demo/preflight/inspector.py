@@ -46,7 +46,7 @@ class _Worker:
 
     def __init__(self, forks: ForkServer) -> None:
         self.heard: MessageQueue = queue.SimpleQueue()
-        self.child = forks.child(self.heard)
+        self.child = forks.fork(self.heard)
         self.path: str | None = None
         """The file that it has opened."""
 
@@ -65,7 +65,7 @@ class _Worker:
             except queue.Empty:
                 continue
             if message is None:
-                raise MediaError(_BROKEN.format(what=self.child.exit_reason()))
+                raise MediaError(_BROKEN.format(what=self.child.exit_error()))
             return message
         raise MediaError(_BROKEN.format(what=f"did not end within {seconds:.0f} s"))
 

@@ -202,7 +202,7 @@ class Ready:
 
     def _started(self) -> tuple[Child, MessageQueue]:
         said: MessageQueue = queue.SimpleQueue()
-        return self._forks.child(said), said
+        return self._forks.fork(said), said
 
 
 def run(
@@ -270,7 +270,7 @@ def _follow(
             continue
         told = time.monotonic()
         if message is None:
-            raise broken(child.exit_reason())
+            raise broken(str(child.exit_error()))
         if "progress" in message:
             on_progress(*message["progress"])
         elif "long" in message:

@@ -55,7 +55,7 @@ def main() -> None:
     gc.disable()  # what is loaded stays
     _load()
     gc.enable()
-    fork_server.serve(_work, **{sandbox.LOOKS: sandbox.main})
+    fork_server.serve(_work, **{sandbox.ENTRY_POINT: sandbox.main})
 
 
 def _work() -> None:

@@ -57,12 +57,12 @@ class Probe:
 
     def __init__(self, forks: ForkServer, files: AllowedFiles) -> None:
         self._heard: MessageQueue = queue.SimpleQueue()
-        self.child, self._files = forks.child(self._heard), files
+        self.child, self._files = forks.fork(self._heard), files
 
     def __call__(self, name: str, *given: object) -> Any:
         self.child.send(self._files, **{"try": name, "given": given})
         _, message = self._heard.get(timeout=SECONDS)
-        assert message is not None, self.child.exit_reason()
+        assert message is not None, self.child.exit_error()
         return message["answer"]
 
 
