@@ -1,9 +1,8 @@
-"""Which sound of a file is its voice: of several tracks the one that speaks, of several channels
-those in which speech survives.
+"""Select the audio track that contains the voice, and the mix of its channels that preserves it.
 
-A mix of channels can cancel speech (one channel turned round) or bury it (noise on the other), and
-the first track is not always the one with somebody in it. So tracks are listened to before one is
-used: in short pieces, at telephone quality.
+Mixing channels can cancel speech (inverted polarity) or mask it (noise on one channel), and the
+first track is not always the one with speech. Each track is therefore analysed first, up to 40
+audible seconds at 8 kHz.
 """
 
 from dataclasses import dataclass, field
@@ -24,27 +23,25 @@ from kolbo_demo.media.sniff import UNREADABLE, MediaError
 
 _ANALYSIS_RATE = 8000
 _ANALYSED_SECONDS = 40
-"""Sound that is listened to in each track; silence does not count."""
+"""Of each track; silence does not count."""
 _SEARCH_SECONDS, _MAX_SEARCH_SECONDS = 120, 600
-"""How far to look for a track that speaks where one was found, and where none was."""
+"""How far the file is analysed if one track has enough audio, and if none has."""
 _PROBED_PACKETS, _MIN_GOOD_PACKETS = 200, 8
-"""Packets."""
 _FRAME_SAMPLES, _HOP_SAMPLES = 320, 80
-"""Samples: 40 ms, each 10 ms."""
+"""40 ms, every 10 ms."""
 _SILENCE_DB = -65.0
-"""Decibels of full scale."""
+"""dBFS."""
 _MIN_SPEECH = 0.3
-"""`_likeness` of speech is 1.3 to 8, under noise as loud 0.4, that of noise and hum 0 to 0.3."""
+"""Speech scores 1.3 to 8, with equally loud noise 0.4; noise and hum 0 to 0.3."""
 _MIN_MIX_SPEECH_RATIO = 0.7
-"""A mix that is less like speech than its best channel by this factor has buried it."""
+"""A mix with a lower speech score than this share of its best channel's masks the speech."""
 _MAX_MIX_HUM_DB = 6.0
-"""Decibels by which a mix may hum more than its best channel."""
+"""Out-of-band level of a mix above that of its best channel."""
 _MAX_MIX_LOSS_DB = (0.0, 9.0, 15.0)
-"""Decibels that a mix may be below its best channel: of one, two and more channels."""
+"""Level of a mix below its best channel: of one, two and more channels."""
 _MIN_SPEECH_OF_BEST = 0.4
-"""A track speaks if it is so much like speech, compared with the one that is most."""
+"""Share of the best speech score from which a track counts as speech."""
 ONE_CHANNEL_NOTE = "the voice is one channel of the sound"
-"""A note."""
 _SECONDARY = (
     Disposition.comment
     | Disposition.visual_impaired
@@ -56,20 +53,20 @@ _SECONDARY = (
 
 @dataclass(frozen=True)
 class VoiceTrack:
-    """The sound of a file that is its voice."""
+    """The voice in a media file."""
 
     index: int
-    """Of the stream in its container."""
+    """Of the stream in the container."""
     mix: tuple[float, ...] | None = None
-    """What of each channel makes the voice; None for the usual mix."""
+    """Weight of each channel; None for the default mix."""
     silent: bool = False
-    """Whether nothing is heard in it."""
+    """Whether it has no audible sound."""
     notes: tuple[str, ...] = ()
-    """What was chosen, in short."""
+    """For people: which track or channel was selected, if there was a choice."""
 
 
 def find_voice_track(path: Path) -> VoiceTrack:
-    """The voice of a file. Raises MediaError if it has no sound that can be decoded."""
+    """The voice in a file, cached. Raises MediaError if no audio can be decoded."""
     try:
         stat = path.stat()
     except OSError as error:
@@ -107,7 +104,7 @@ def _select(tracks: "list[_TrackAnalysis]") -> "_TrackAnalysis":
 
 
 def voice_stream(container: InputContainer, track: VoiceTrack) -> AudioStream:
-    """The stream of a file that was opened again. Raises MediaError."""
+    """The stream of `track` in a container of the same file. Raises MediaError."""
     stream = next((one for one in container.streams.audio if one.index == track.index), None)
     if stream is None:
         raise MediaError(NO_AUDIO)
@@ -115,7 +112,7 @@ def voice_stream(container: InputContainer, track: VoiceTrack) -> AudioStream:
 
 
 def is_decodable_audio(path: Path, track: VoiceTrack) -> bool:
-    """Whether a file of no known signature is sound all the same: demuxers find some in noise."""
+    """Whether the packets of a file of unknown signature decode: demuxers find audio in noise."""
     good = bad = 0
     with open_media(path) as container:
         stream = voice_stream(container, track)
@@ -164,19 +161,18 @@ def _analyse(container: InputContainer, tracks: "list[_TrackAnalysis]") -> None:
 
 @dataclass
 class _TrackAnalysis:
-    """One track while it is listened to."""
+    """Analysis of one track."""
 
     stream: AudioStream
     decoded_seconds: float = 0.0
-    """Seconds so far."""
     mix: tuple[float, ...] | None = None
     single_channel: bool = False
-    """Whether that is one of several."""
+    """Whether `mix` selects one of several channels."""
     speech: float = 0.0
     silent: bool = True
     _audible_seconds: float = 0.0
     _samples: list[NDArray[np.float32]] = field(default_factory=list)
-    _resampler: "Resampler | None" = None
+    _resampler: Resampler | None = None
     _channels: int = 0
     _standard_layout: bool = True
 
@@ -186,13 +182,13 @@ class _TrackAnalysis:
 
     @property
     def rank(self) -> tuple[bool, bool, int]:
-        """The lowest is used, of those that speak."""
+        """Sort key; the lowest is preferred."""
         flags = self.stream.disposition
         return bool(flags & _SECONDARY), not flags & Disposition.default, self.stream.index
 
     @property
     def name(self) -> str:
-        """Language and title, as far as the file tells them."""
+        """Language and title, if the file has them."""
         texts = (self.stream.metadata.get(key, "") for key in ("language", "title"))
         printable = ("".join(c for c in text if c.isprintable())[:60] for text in texts)
         return ", ".join(text for text in printable if text and text != "und")
@@ -202,7 +198,7 @@ class _TrackAnalysis:
         if self.full:
             return
         channels = frame.layout.nb_channels
-        if channels != self._channels:  # what came before was something else
+        if channels != self._channels:  # the format changes
             self._channels, self._standard_layout = channels, is_standard_layout(frame.layout.name)
             self._samples.clear()
         if self._resampler is None:
@@ -213,7 +209,7 @@ class _TrackAnalysis:
                 self._samples.append(samples)
 
     def choose_mix(self) -> None:
-        """Find the mix in which speech survives, and how much like speech it is."""
+        """Select the mix that preserves speech, and score it."""
         pieces = [piece for piece in self._samples if len(piece) == self._channels]
         if not self._channels:
             return
@@ -229,39 +225,36 @@ class _TrackAnalysis:
         by_level = max(range(len(channels)), key=lambda n: channels[n].level)
         best = by_speech if channels[by_speech].speech >= _MIN_SPEECH else by_level
         lost = channels[best].level - mixed.level > _MAX_MIX_LOSS_DB[min(len(channels), 3) - 1]
-        buried = best == by_speech and (
+        masked = best == by_speech and (
             mixed.speech < _MIN_MIX_SPEECH_RATIO * channels[best].speech
             or mixed.out_of_band > channels[best].out_of_band + _MAX_MIX_HUM_DB
         )
-        if len(channels) > 1 and (lost or buried):
-            self.mix, self.single_channel = (
-                tuple(float(n == best) for n in range(len(channels))),
-                True,
-            )
+        if len(channels) > 1 and (lost or masked):
+            self.mix = tuple(float(n == best) for n in range(len(channels)))
+            self.single_channel = True
             mixed = channels[best]
         self.speech = mixed.speech
 
 
 def _default_mix(sound: NDArray[np.float32]) -> NDArray[np.float32]:
-    """About what libswresample makes of these channels."""
+    """Approximation of libswresample's default downmix."""
     weights = {2: (1, 1), 6: (1, 1, 1.4, 0, 0.7, 0.7), 8: (1, 1, 1.4, 0, 0.7, 0.7, 0.7, 0.7)}
-    of_each = np.array(weights.get(len(sound), (1,) * len(sound)), np.float32)
-    return of_each @ sound / of_each.sum()
+    row = np.array(weights.get(len(sound), (1,) * len(sound)), np.float32)
+    return row @ sound / row.sum()
 
 
 @dataclass(frozen=True)
 class _SpeechScore:
     level: float = -100.0
-    """Decibels of full scale between 300 and 3400 Hz, where it is loud."""
+    """dBFS between 300 and 3400 Hz, 95th percentile."""
     out_of_band: float = 0.0
-    """Decibels by which all other frequencies are louder than these."""
+    """Power of all other frequencies relative to these, dB."""
     speech: float = 0.0
-    """How much like speech: decibels by which loudness changes from syllable to syllable, by the
-    share of the sound that has a pitch."""
+    """Syllabic modulation of the level (standard deviation, dB) times the voiced share."""
 
 
 def _speech_score(sound: NDArray[np.float32]) -> _SpeechScore:
-    """Of samples at RATE."""
+    """Score samples at `_ANALYSIS_RATE`."""
     if len(sound) < _FRAME_SAMPLES + 20 * _HOP_SAMPLES:
         sound = np.pad(sound, (0, _FRAME_SAMPLES + 20 * _HOP_SAMPLES - len(sound)))
     window = np.hanning(_FRAME_SAMPLES).astype(np.float32)
@@ -269,20 +262,21 @@ def _speech_score(sound: NDArray[np.float32]) -> _SpeechScore:
     level, pitch, powers = [], [], []
     whole = _autocorrelation(window)[0]
     for start in range(0, len(frames), 1000):
-        power, other, alike = _spectrum_and_pitch(frames[start : start + 1000] * window)
+        power, other, correlation = _spectrum_and_pitch(frames[start : start + 1000] * window)
         powers.append((power.sum(), other.sum()))
         level.append(10 * np.log10(power / (_FRAME_SAMPLES * window.sum()) + 1e-10))
-        pitch.append((alike / (whole[20:101] / whole[0])).max(1))
+        pitch.append((correlation / (whole[20:101] / whole[0])).max(1))
     decibels, pitched = np.concatenate(level), np.concatenate(pitch) > 0.6
     loud = float(np.percentile(decibels, 95))
     band, other = np.sum(powers, 0)
-    rest = float(10 * np.log10((other + 1e-9) / (band + 1e-9)))
+    out_of_band = float(10 * np.log10((other + 1e-9) / (band + 1e-9)))
     if loud < _SILENCE_DB:
-        return _SpeechScore(loud, rest)
+        return _SpeechScore(loud, out_of_band)
     envelope = np.convolve(np.maximum(decibels, loud - 35), np.ones(5) / 5, "same")
     slow = np.convolve(np.pad(envelope, 25, "edge"), np.ones(51) / 51, "valid")
     active = decibels > loud - 25
-    return _SpeechScore(loud, rest, float((envelope - slow)[active].std() * pitched[active].mean()))
+    modulation = (envelope - slow)[active].std()
+    return _SpeechScore(loud, out_of_band, float(modulation * pitched[active].mean()))
 
 
 def _autocorrelation(frames: NDArray[np.float32]) -> NDArray[np.floating]:
@@ -292,11 +286,11 @@ def _autocorrelation(frames: NDArray[np.float32]) -> NDArray[np.floating]:
 def _spectrum_and_pitch(
     frames: NDArray[np.float32],
 ) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
-    """Power between 300 and 3400 Hz and elsewhere, and likeness to itself 2.5 to 12.5 ms later,
-    (n, 81)."""
+    """Power between 300 and 3400 Hz, power elsewhere, (n,) each, and normalised autocorrelation at
+    lags of 2.5 to 12.5 ms, (n, 81)."""
     power = np.abs(np.fft.rfft(frames, 1024)) ** 2
     band = power[:, 38:435].sum(1)
     other = power[:, 1:38].sum(1)
     power[:, :8] = 0
-    alike = np.fft.irfft(power)
-    return band, other, alike[:, 20:101] / (alike[:, :1] + 1e-12)
+    correlation = np.fft.irfft(power)
+    return band, other, correlation[:, 20:101] / (correlation[:, :1] + 1e-12)

@@ -1,7 +1,7 @@
-"""Look at files: what they are, how long and how large, and their first picture, upright.
+"""Inspect files: kind, duration, dimensions, and a picture of them, upright.
 
-Nothing is believed but the bytes: a file is recognised by its first bytes, measured before it is
-decoded, and decoded only by the readers that this module and `container` list.
+Names and headers are not trusted: a file is recognised by its first bytes, measured before it is
+decoded, and decoded only by the readers that `demux` and `picture` list.
 """
 
 from contextlib import suppress
@@ -62,10 +62,10 @@ IMAGE_EXTENSIONS = frozenset(
 
 
 def inspect_source(path: Path, decode: bool = True) -> MediaInfo:
-    """Measure a picture or a video that is to speak. Raises MediaError.
+    """Inspect a picture or a video to be lip-synced. Raises MediaError.
 
     `decode=False` reads a video without decoding any frame, which keeps memory small (a decoder
-    takes 37 MB at 1920x1080); its sides are then as stored, not as shown upright.
+    takes 37 MB at 1920x1080); width and height are then as stored, not upright.
     """
     path = Path(path)
     size, found = _check_file(path)
@@ -82,8 +82,7 @@ def inspect_source(path: Path, decode: bool = True) -> MediaInfo:
 
 
 def _visual_kind(path: Path, found: tuple[MediaKind, str] | None) -> tuple[MediaKind, str]:
-    """Kind and format of a source. First bytes tell pictures; what else there is to be seen,
-    decoders know."""
+    """Kind and format of a source: by first bytes, else by whether a video stream is found."""
     if found and found[0] != "audio":
         return found
     try:
@@ -106,7 +105,7 @@ def _visual_kind(path: Path, found: tuple[MediaKind, str] | None) -> tuple[Media
 
 
 def inspect_audio(path: Path) -> MediaInfo:
-    """Measure a recording, or the sound of a video. Raises MediaError."""
+    """Inspect a recording, or the audio of a video. Raises MediaError."""
     path = Path(path)
     size, found = _check_file(path)
     if what := describe_non_media(path):
@@ -130,7 +129,7 @@ def inspect_audio(path: Path) -> MediaInfo:
 
 
 def _find_unsniffed_voice_track(path: Path) -> VoiceTrack:
-    """The voice of a file whose first bytes say nothing. Raises MediaError."""
+    """The voice in a file of unknown signature. Raises MediaError."""
     with suppress(MediaError):
         track = find_voice_track(path)
         if is_decodable_audio(path, track):
@@ -142,8 +141,8 @@ def _find_unsniffed_voice_track(path: Path) -> VoiceTrack:
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:
-    """The sides that a picture says to have, decoding nothing; None for a file of another kind.
-    Raises MediaError."""
+    """Width and height in the header of a picture; None for a file of another kind. Raises
+    MediaError."""
     found = _check_file(Path(path))[1]
     if found is None or found[0] != "image":
         return None
@@ -151,8 +150,8 @@ def picture_size(path: Path) -> tuple[int, int] | None:
 
 
 def frame_at(path: Path, at: float = 0.0, min_pixels: int | None = None) -> Image.Image:
-    """The picture, or the frame that a video shows at `at` seconds, upright RGB; a picture with
-    about as many pixels as are `enough`, if it has so many. Raises MediaError."""
+    """A picture, or the frame of a video at `at` seconds, as upright RGB; a large picture is reduced
+    to one to four times `min_pixels`. Raises MediaError."""
     path = Path(path)
     _, found = _check_file(path)
     if found and found[0] == "image":
@@ -166,7 +165,7 @@ def frame_at(path: Path, at: float = 0.0, min_pixels: int | None = None) -> Imag
 
 
 def _video_frame(path: Path, at: float) -> np.ndarray:
-    """RGB (height, width, 3) as a render shows it: upright, with square pixels."""
+    """RGB (height, width, 3), upright, with square pixels."""
     with open_media(path) as container:
         timeline = read_timeline(container, video_stream(container))
     target = timeline.start + round(at / timeline.time_base)
@@ -189,7 +188,7 @@ def _video_frame(path: Path, at: float) -> np.ndarray:
 
 
 def _check_file(path: Path) -> tuple[int, tuple[MediaKind, str] | None]:
-    """Size in bytes and what the first bytes say."""
+    """Size in bytes, and kind and format by the first bytes. Raises MediaError."""
     try:
         if not path.is_file():
             raise MediaError("There is no such file: check its name and choose it again.")

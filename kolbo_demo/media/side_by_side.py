@@ -5,8 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from kolbo_demo.media.demux import MediaError
-from kolbo_demo.media.sniff import kind_of
+from kolbo_demo.media.sniff import MediaError, kind_of
 from kolbo_demo.process.child import ChildFailedError, call_module, parent_connection
 from kolbo_demo.process.confinement import MAX_OUTPUT_BYTES, AllowedFiles, limit_resources
 

@@ -1,5 +1,4 @@
-"""What a file is, for those who open none; and recognising it by its first bytes: cheap, and no
-decoder is let near it, nor loaded."""
+"""Recognise files by their first bytes, without loading a decoder."""
 
 import re
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ UNREADABLE = (
 
 
 class MediaError(ValueError):
-    """A file that cannot be used. The message tells people what is wrong and what to do."""
+    """A file that cannot be used. The message states the problem and what to do."""
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a file is."""
+    """Properties of a media file."""
 
     kind: MediaKind
     format: str
@@ -28,17 +27,16 @@ class MediaInfo:
     bytes: int
     width: int | None = None
     height: int | None = None
-    """Upright pixels, once they are square."""
+    """Upright, with square pixels."""
     duration: float | None = None
-    """Seconds that can be read, whatever the header promises; None for pictures."""
+    """Readable seconds, whatever the header declares; None for pictures."""
     fps: float | None = None
     has_audio: bool = False
     variable_frame_rate: bool = False
-    """Whether the frame rate changes on the way."""
     silent: bool = False
-    """Of a recording: whether nothing is heard in it."""
+    """Of a recording: whether it has no audible sound."""
     notes: tuple[str, ...] = ()
-    """Of a recording: what of it is the voice, where that is not all of it."""
+    """Of a recording: which track or channel is the voice, if there was a choice."""
 
 
 _HEAD_BYTES = 4096
@@ -107,8 +105,8 @@ _MAGIC: tuple[tuple[bytes, MediaKind, str], ...] = (
     (rb"MP\+|MPCK", "audio", "mpc"),
     (rb"Creative Voice File\x1a", "audio", "voc"),
 )
-"""First bytes, what they mean; the first match counts. What is not here may be sound all the same:
-decoders know it."""
+"""Signature, kind and format; the first match counts. A file that matches none may still be audio
+that demuxers recognise."""
 
 _NOT_MEDIA = [(re.compile(magic, re.DOTALL), what) for magic, what in (
     (rb"MThd|RIFF.{4}RMID", "a MIDI file (notes without their sound)"),
@@ -128,8 +126,7 @@ _NOT_MEDIA = [(re.compile(magic, re.DOTALL), what) for magic, what in (
     (rb"(\xef\xbb\xbf)?\s*(#EXTM3U|\[playlist\])", "a playlist, which only names recordings"),
     (rb"(?i)(\xef\xbb\xbf)?\s*(<!doctype html|<html)", "a web page"),
 )]  # fmt: skip
-"""First bytes of files that hold neither picture, video nor sound that is taken, and what they
-are."""
+"""Signatures of files without a supported picture, video or audio, and a description."""
 
 _CONVERT = "cannot be read here: save it as JPEG or PNG and choose that."
 UNSUPPORTED_PICTURES = {
@@ -155,7 +152,7 @@ UNSUPPORTED_PICTURES = {
     "pdf": "PDF documents are no pictures: save the page as JPEG or PNG and choose that.",
     "svg": f"SVG drawings {_CONVERT}",
 }
-"""Pictures that are known and not taken, by their format, with the sentence that says so."""
+"""Message for each picture format that is recognised and not supported."""
 
 _PATTERNS: list[tuple[re.Pattern[bytes], MediaKind, str]] = [
     (re.compile(magic, re.DOTALL), kind, name) for magic, kind, name in _MAGIC
@@ -163,12 +160,12 @@ _PATTERNS: list[tuple[re.Pattern[bytes], MediaKind, str]] = [
 
 
 def kind_of(path: Path) -> MediaKind | None:
-    """What a file is by its first bytes, None if it is nothing known. Raises OSError.
+    """Kind of a file by its first bytes; None if unknown. Raises OSError.
 
-    A container made for video counts as video even if it may hold only sound.
+    A video container counts as video even if it may contain only audio.
     """
-    found = sniff(Path(path))
-    return found[0] if found else None
+    sniffed = sniff(Path(path))
+    return sniffed[0] if sniffed else None
 
 
 def sniff(path: Path) -> tuple[MediaKind, str] | None:
@@ -182,8 +179,8 @@ def sniff(path: Path) -> tuple[MediaKind, str] | None:
 
 
 def describe_non_media(path: Path) -> str | None:
-    """What a file is that is neither a picture nor video nor sound, such as "an archive"; None
-    where that cannot be told. Raises OSError."""
+    """Description of a file that is no media file, such as "an archive"; None if unknown. Raises
+    OSError."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     for magic, what in _NOT_MEDIA:
@@ -201,7 +198,7 @@ def describe_non_media(path: Path) -> str | None:
 
 
 def not_audio_message(what: str) -> str:
-    """What to tell of an `other` file that is given as a voice."""
+    """Error message for a voice that `describe_non_media` describes as `what`."""
     return (
         f"The file is {what}, no sound recording that can be read: "
         "save the recording as WAV or MP3 and choose that."
@@ -209,8 +206,8 @@ def not_audio_message(what: str) -> str:
 
 
 def is_truncated(path: Path) -> bool:
-    """Whether an MP4 or MOV file ends in the middle of one of its boxes (ISO/IEC 14496-12, 4.2).
-    False for any other kind of file. Raises OSError."""
+    """Whether an MP4 or MOV file ends inside a box (ISO/IEC 14496-12, 4.2); False for other
+    formats. Raises OSError."""
     if (sniff(path) or (None, ""))[1] not in {"mp4", "mov", "m4a"}:
         return False
     size = path.stat().st_size
@@ -220,7 +217,7 @@ def is_truncated(path: Path) -> bool:
             file.seek(at)
             head = file.read(16)
             length = int.from_bytes(head[:4])
-            if length == 0:  # up to the end, wherever that is
+            if length == 0:  # extends to the end of the file
                 return False
             if length == 1:
                 length = int.from_bytes(head[8:16])

@@ -186,7 +186,7 @@ def _drop_capabilities() -> None:
 
 
 def _set_limit(name: str, limit: int, max_limit: int | None = None) -> None:
-    """Set a soft limit and, by `max_limit`, the hard one; an earlier call's hard limit bounds both."""
+    """Set a soft and a hard limit, within the present hard one."""
     assert resource
     kind = getattr(resource, name, None)
     if kind is None:  # not every system has every limit

@@ -29,10 +29,10 @@ def test_a_large_photograph_is_scaled_down(
     path = tmp_path / f"large.{kind.lower()}"
     card(width, height).save(path, kind, **({"method": 0} if kind == "WEBP" else {}))
     code = (
-        "import resource, sys; from pathlib import Path; from kolbo_demo import media, sandbox;"
+        "import resource, sys; from pathlib import Path; from kolbo_demo.media import probe;"
         "from tests.wild.pictures import corners;"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
-        "small = media.upright_image(Path(sys.argv[1]), enough=1920 * 1088);"
+        "small = probe.upright_image(Path(sys.argv[1]), min_pixels=1920 * 1088);"
         "used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before;"
         "print(small.width, small.height, used, *corners(small).ravel())"
     )

@@ -44,7 +44,7 @@ def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 def either_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With hard links, and with copies because there can be none."""
     if not request.param:
-        monkeypatch.setattr(safe_file, "_linked", lambda *_: False)
+        monkeypatch.setattr(safe_file, "_hard_link", lambda *_: False)
 
 
 def nothing_left(folder: Path) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kolbo_demo.media import demux, picture, sniff
 
-TEXT = (Path(__file__).parents[1] / "docs" / "formats.md").read_text("utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "formats.md").read_text("utf-8")
 ONE_LINE = " ".join(TEXT.split())
 
 

@@ -155,10 +155,10 @@ def test_huge_picture_is_refused_undecoded(tmp_path):
 def test_a_large_picture_is_looked_at_in_little_memory(tmp_path):
     path = samples.blank_png(tmp_path / "large.png", 7000, 7000)
     program = (
-        "import resource, sys; from pathlib import Path; from kolbo_demo import media;"
-        "from tests import samples; media.inspect_source(samples.PORTRAIT);"
+        "import resource, sys; from pathlib import Path; from kolbo_demo.media import probe;"
+        "from tests import samples; probe.inspect_source(samples.PORTRAIT);"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
-        "before = peak(); media.inspect_source(Path(sys.argv[1])); print(peak() - before)"
+        "before = peak(); probe.inspect_source(Path(sys.argv[1])); print(peak() - before)"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program, str(path)],

@@ -17,7 +17,7 @@ from tests.service.conftest import files, portrait, speech
 
 __all__ = ["files", "portrait", "speech"]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 KEY = "kolbo_live_" + "5a" * 20
 COMMANDS = {
     "serve": ["-m", "kolbo_demo", "serve", "--port", "0"],
