@@ -1,4 +1,4 @@
-"""A lock that callers hold in rotation, however many turns one of them waits for."""
+"""A semaphore that alternates between callers, however many requests one of them queues."""
 
 import threading
 from collections import deque
@@ -7,24 +7,24 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 CURRENT_CALLER: ContextVar[str] = ContextVar("caller", default="")
-"""For whom this thread works."""
+"""Caller that the current thread works for."""
 POLL_SECONDS = 0.2
-"""Between two looks at whether a turn is still wanted."""
+"""How often a waiting thread calls `should_continue`."""
 
 
 class FairSemaphore:
-    """As a semaphore with so many places, but each caller waits for one turn of every other at
-    most. For any thread."""
+    """A semaphore of `permits` whose callers are served round-robin. Thread-safe."""
 
     def __init__(self, permits: int = 1) -> None:
         self._free = permits
         self._changed = threading.Condition()
         self._waiting: dict[str, deque[object]] = {}
-        """Tickets by caller, the caller whose turn is next first."""
+        """Tickets by caller, in round-robin order."""
 
     @contextmanager
     def acquire(self, should_continue: Callable[[], bool] = lambda: True) -> Iterator[bool]:
-        """Wait for a turn of `CALLER` and hold it. Gives False, without one, once `wanted` does."""
+        """Acquire a permit for `CURRENT_CALLER` and release it after the block. Yields False,
+        without a permit, once `should_continue` returns False."""
         acquired = self._acquire(CURRENT_CALLER.get(), should_continue)
         try:
             yield acquired
@@ -39,10 +39,10 @@ class FairSemaphore:
         with self._changed:
             self._waiting.setdefault(caller, deque()).append(ticket)
             try:
-                while (
-                    not (acquired := self._free > 0 and self._next_ticket() is ticket)
-                    and should_continue()
-                ):
+                while True:
+                    acquired = self._free > 0 and self._next_ticket() is ticket
+                    if acquired or not should_continue():
+                        break
                     self._changed.wait(POLL_SECONDS)
             finally:
                 others = self._waiting.pop(caller)

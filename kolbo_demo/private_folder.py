@@ -6,15 +6,13 @@ import stat
 from pathlib import Path
 
 UMASK = 0o077
-"""Of commands that write data, so that files made by libraries are private too."""
+"""For commands that write data, so that files of libraries are private too."""
 
 
 def create(folder: Path) -> None:
-    """Create a folder with mode 0700, or tighten an existing one to it. Raises OSError where there
-    can be none.
+    """Create a folder with mode 0700, or restrict an existing one to it. Raises OSError.
 
-    A folder of another user, a home, a mount point and a sticky folder such as /tmp keep their
-    mode.
+    Another user's folder, a home, a mount point and a sticky folder such as /tmp retain their mode.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.name != "posix":
@@ -28,7 +26,7 @@ def create(folder: Path) -> None:
 
 
 def try_create(folder: Path) -> None:
-    """As `make`, but an unusable folder is no error here: the first write reports it."""
+    """`create`, but ignore errors: the first write reports them."""
     with contextlib.suppress(OSError):
         create(folder)
 
@@ -36,5 +34,5 @@ def try_create(folder: Path) -> None:
 def _is_home(folder: Path) -> bool:
     try:
         return folder.samefile(Path.home())
-    except (OSError, RuntimeError):  # there is none
+    except (OSError, RuntimeError):  # no home
         return False

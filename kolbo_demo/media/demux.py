@@ -341,7 +341,7 @@ class Orientation:
         if "DISPLAYMATRIX" not in frame.side_data:
             return cls()
         matrix = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32)
-        # A stored point (x, y) is shown at (a x + c y, b x + d y); only quarter turns are supported.
+        # Stored (x, y) is shown at (a x + c y, b x + d y); only quarter turns are supported.
         a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
         if abs(a) + abs(d) >= abs(b) + abs(c):
             return cls(swapped=False, flip_x=a < 0, flip_y=d < 0)

@@ -58,8 +58,8 @@ class PictureFile:
 
 
 def read_picture(file: BinaryIO, name: str) -> PictureFile:
-    """Strip a picture of a format that `sniff` calls `name`. Raises MediaError for camera raw files,
-    and struct.error for damaged ones."""
+    """Strip a picture whose format `sniff` calls `name`. Raises MediaError for raw files, and
+    struct.error for damaged ones."""
     readers: dict[str, Callable[[BinaryIO], PictureFile]] = {
         "jpeg": _jpeg,
         "png": _png,

@@ -150,8 +150,8 @@ def picture_size(path: Path) -> tuple[int, int] | None:
 
 
 def frame_at(path: Path, at: float = 0.0, min_pixels: int | None = None) -> Image.Image:
-    """A picture, or the frame of a video at `at` seconds, as upright RGB; a large picture is reduced
-    to one to four times `min_pixels`. Raises MediaError."""
+    """A picture, or the frame of a video at `at` seconds, as upright RGB; a large picture is
+    reduced to one to four times `min_pixels`. Raises MediaError."""
     path = Path(path)
     _, found = _check_file(path)
     if found and found[0] == "image":
