@@ -63,7 +63,7 @@ def test_loopback_is_own_and_nobody_else_s_is():
 
 _INSIDE = """
 import http.server, io, subprocess, sys, threading
-from kolbo_demo.address import is_own, is_private_host
+from kolbo_demo.ip_policy import is_local_interface, is_private_host
 from kolbo_demo.service import fetch
 from kolbo_demo.service.errors import JobError
 import ipaddress, pathlib
@@ -100,15 +100,15 @@ for host in own:
     assert fetched(host) == "INVALID_SOURCE_URL", (host, fetched(host))
     assert is_private_host(host.strip("[]")), host
 assert fetched("93.184.216.34", "93.184.216.34") == "secret"
-assert not is_own(ipaddress.ip_address("93.184.216.36"))
+assert not is_local_interface(ipaddress.ip_address("93.184.216.36"))
 try:
     pathlib.Path("/proc/sys/net/ipv4/ip_nonlocal_bind").write_text("1")
 except OSError:
     print("no sysctl")
 else:
     assert fetched("93.184.216.34") == "INVALID_SOURCE_URL"
-    assert not is_own(ipaddress.ip_address("93.184.216.36")), "where any address can be bound to"
-    assert not is_own(ipaddress.ip_address("8.8.8.8"))
+    assert not is_local_interface(ipaddress.ip_address("93.184.216.36")), "where any address can be bound to"
+    assert not is_local_interface(ipaddress.ip_address("8.8.8.8"))
 print("done")
 """
 
