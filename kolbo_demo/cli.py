@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -23,6 +24,7 @@ import typer
 if TYPE_CHECKING:
     from kolbo_demo.batch import Row
     from kolbo_demo.client import Generation, KolboClient
+    from kolbo_demo.options import Options
 
 app = typer.Typer(
     help="Make a portrait or a clip say what a recording says.",
@@ -52,6 +54,9 @@ ApiKeyFile = Annotated[
 BaseUrl = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Base of the API. Else KOLBO_API_URL, else Kolbo's cloud."),
+]
+Insist = Annotated[
+    bool, typer.Option("--insist", help="Render a source whose mouth is not visible, too.")
 ]
 STOP_SECONDS = 9.5
 """For `serve` to end. Process managers kill after ten."""
@@ -96,9 +101,7 @@ def generate(
     mark: Annotated[
         bool, typer.Option("--mark", help="Write “AI-generated” into the picture.")
     ] = False,
-    insist: Annotated[
-        bool, typer.Option("--insist", help="Render a source whose mouth is not visible, too.")
-    ] = False,
+    insist: Insist = False,
     local: Local = False,
     api_key: ApiKey = None,
     api_key_file: ApiKeyFile = None,
@@ -112,28 +115,13 @@ def generate(
         _check_speed(speed, say)
     point = _face(face)
     _check_output(output, source, audio)
-    with ExitStack() as stack:
-        client = stack.enter_context(_client(local, _key(api_key, api_key_file), base_url))
-        if say is not None:
-            audio = str(stack.enter_context(_spoken(say, 1.0 if speed is None else speed)))
-        assert audio is not None, "--audio or --say"
+    from kolbo_demo.options import Options
 
-        def start(on_upload: Callable[[int, int], None]) -> "Generation":
-            # Kolbo's API has no such field as the mark: there the result is marked here.
-            marked_there = mark and local
-            return client.lipsync(
-                source,
-                audio,
-                prompt,
-                model,
-                point,
-                on_upload,
-                mark=marked_there,
-                insist=insist,
-                on_remark=_say,
-            )
-
-        _run(start, output, mark, as_json, eager=local)
+    options = Options(
+        prompt=prompt, model=model, face=point, speed=speed or 1.0, mark=mark, insist=insist
+    )
+    with _client(local, _key(api_key, api_key_file), base_url) as client:
+        _run(client, source, audio, say, options, output, as_json=as_json, local=local)
     if not as_json:
         print(output)
 
@@ -165,7 +153,7 @@ def batch(
         typer.Argument(
             metavar="ROWS.csv|FOLDER",
             help="A CSV with the columns source, audio or words, and perhaps prompt, model, face, "
-            "speed, mark; "
+            "speed, mark, insist; "
             "or a folder in which a picture or clip and a recording or .txt share their name.",
         ),
     ],
@@ -180,6 +168,7 @@ def batch(
     again: Annotated[
         bool, typer.Option("--again", help="Also rows that may have been accepted before.")
     ] = False,
+    insist: Insist = False,
     local: Local = False,
     api_key: ApiKey = None,
     api_key_file: ApiKeyFile = None,
@@ -191,6 +180,8 @@ def batch(
     from kolbo_demo.settings import Settings
 
     found = read_pairs(rows) if rows.is_dir() else read_csv(rows, from_folder(rows.parent))
+    if insist:
+        found = [replace(row, options=row.options.changed(insist=True)) for row in found]
     key = _key(api_key, api_key_file)
     with ExitStack() as stack:
         client = None
@@ -309,8 +300,14 @@ def main() -> NoReturn:
 
 def _explain(error: Exception) -> int:
     """Says what went wrong and gives the exit code."""
-    from kolbo_demo.client import KolboError
+    from pydantic import ValidationError
 
+    from kolbo_demo.client import KolboError
+    from kolbo_demo.settings import Settings, describe_error
+
+    if isinstance(error, ValidationError) and error.title == Settings.__name__:
+        _say(describe_error(error))
+        return 2
     if isinstance(error, KolboError):
         _say(str(error))
         return 2 if _cannot_work(error) else 1
@@ -407,80 +404,80 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
         yield KolboClient(service.api_key, service.base_url)
 
 
-@contextmanager
-def _spoken(text: str, speed: float) -> Iterator[Path]:
-    """A temporary file in which a voice says the text."""
-    from kolbo_demo.engine import EngineError, tts
-    from kolbo_demo.media.probe import MediaError
-
-    with tempfile.TemporaryDirectory(prefix="kolbo-") as folder:
-        path = Path(folder) / "speech.wav"
-        try:
-            tts.speak(text, path, speed)
-        except MediaError as error:
-            raise _StopError(str(error), 2) from None
-        except EngineError as error:
-            raise _StopError(str(error), 1) from None
-        yield path
-
-
 def _run(
-    start: "Callable[[Callable[[int, int], None]], Generation]",
+    client: "KolboClient",
+    source: str,
+    audio: str | None,
+    words: str | None,
+    options: "Options",
     output: Path,
-    mark: bool,
-    as_json: bool,
     *,
-    eager: bool,
+    as_json: bool,
+    local: bool,
 ) -> None:
-    """The whole way from the request, which `start` sends, to the saved file. An interruption
-    cancels the generation. `eager` is that of `Generation.events`."""
-    from kolbo_demo.generation import save
-    from kolbo_demo.media.probe import MediaError
+    """The whole flow, from the request to the saved file. An interruption cancels the
+    generation."""
+    from kolbo_demo.client.upload import sentence
+    from kolbo_demo.engine import EngineError
+    from kolbo_demo.generation import GenerationFlow, Request, Step
+    from kolbo_demo.media.sniff import MediaError
     from kolbo_demo.preflight import Analyst
 
-    analyst = Analyst()
+    shown = {Step.UPLOADING: "Sending", Step.DOWNLOADING: "Saving", Step.MARKING: "Marking"}
     generation: Generation | None = None
     finished = False
-    try:
-        with _bar() as show:
-            generation = start(lambda sent, total: show("Sending", sent, total))
+    with ExitStack() as stack:
+        inspector = Analyst()
+        stack.callback(inspector.close)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kolbo-")))
+        try:
+            show = stack.enter_context(_bar())
+
+            def on_step(step: Step, done: float, total: float | None) -> None:
+                if step in shown:
+                    show(shown[step], done, total)
+
+            remarks: list[str] = []
+
+            def on_remark(text: str) -> None:
+                remarks.append(text)
+                _say(text)
+
+            flow = GenerationFlow(client, inspector, folder, local=local, on_step=on_step)
+            prepared = flow.prepare(Request(source, audio, words, options))
+            generation = flow.submit(prepared, on_remark)
             _say(f"Generation {generation.id} started.")
             status = None
-            for status in generation.events(eager=eager):
+            for status in generation.events(eager=local):
                 show("Making", status.progress or 0.0, 100.0)
             assert status is not None, "events() yields at least once"
             finished = True
             if as_json:
                 print(json.dumps(status.model_dump(mode="json", exclude_none=True)))
-            generation.check(status)
-            save(
-                generation,
-                status,
-                output,
-                analyst,
-                lambda: True,
-                mark=mark,
-                on_progress=lambda done, total: show("Saving", done, total),
-                on_mark=lambda: show("Marking", 0, None),
-            )
+            flow.save(generation, status, output, mark=options.mark)
             if status.result:
-                for text in (*status.result.notes, *(part.told for part in status.result.unsynced)):
-                    _say(text)
-    except KeyboardInterrupt:
-        if generation is None:
+                for note in status.result.notes:
+                    if (text := sentence(note)) not in remarks:
+                        _say(text)
+                for part in status.result.unsynced:
+                    _say(part.told)
+        except KeyboardInterrupt:
+            if generation is None:
+                raise _StopError(
+                    "Interrupted. If all was sent already, a generation may have started: check "
+                    "your history.",
+                    130,
+                ) from None
+            raise _StopError(_cancelled(generation, finished), 130) from None
+        except EngineError as error:  # cannot speak here
+            raise _StopError(str(error), 1) from None
+        except MediaError as error:
+            if generation is None:
+                raise _StopError(str(error), 2) from None
             raise _StopError(
-                "Interrupted. If all was sent already, a generation may have started: check your "
-                "history.",
-                130,
+                f"Generation {generation.id} is done, but not saved: it cannot be marked. {error}",
+                1,
             ) from None
-        raise _StopError(_cancelled(generation, finished), 130) from None
-    except MediaError as error:
-        assert generation is not None, "only a result is marked"
-        raise _StopError(
-            f"Generation {generation.id} is done, but not saved: it cannot be marked. {error}", 1
-        ) from None
-    finally:
-        analyst.close()
 
 
 def _cancelled(generation: "Generation", finished: bool) -> str:

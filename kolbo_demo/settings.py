@@ -64,7 +64,7 @@ def describe_error(error: ValidationError) -> str:
     """One sentence about the first invalid setting."""
     first = error.errors()[0]
     name = "".join(f"KOLBO_{part}: ".upper() for part in first["loc"])
-    return name + first["msg"].removeprefix("Value error, ")
+    return name + first["msg"].removeprefix("Value error, ").rstrip(".") + "."
 
 
 class Settings(BaseSettings):

@@ -24,6 +24,7 @@ from PIL import Image
 from kolbo_demo.client import ApiError, GenerationFailedError, InputError, KolboClient, KolboError
 from kolbo_demo.contract import PROCESSING
 from kolbo_demo.engine.audio_io import load_voice
+from kolbo_demo.options import Options
 from kolbo_demo.service.app import LocalService
 from tests import samples, scripted
 from tests.engine.lips import lips
@@ -310,7 +311,7 @@ def test_bad_input_gets_a_sentence(row: str, doors: Doors, server: Scripted, fol
     before = sorted(folder.iterdir())
 
     with pytest.raises(KolboError) as caught:
-        doors.client(bad.key).lipsync(source, audio, **bad.options).wait(60)
+        doors.client(bad.key).lipsync(source, audio, Options(**bad.options)).wait(60)
     doors.check(str(caught.value), bad.says)
     code = _code(caught.value)
     if code is None and bad.code is not None:
@@ -419,7 +420,9 @@ def test_silence_works_and_lips_rest(doors: Doors, folder: Path) -> None:
 def test_a_face_point_on_no_face_means_the_nearest(doors: Doors, folder: Path) -> None:
     """In the grey beside the smaller face."""
     words = samples.cut(folder / "words.wav", samples.SPEECH, 0.15)
-    generation = doors.client().lipsync(two_faces(folder / "two.png"), words, face=(0.98, 0.95))
+    generation = doors.client().lipsync(
+        two_faces(folder / "two.png"), words, Options(face=(0.98, 0.95))
+    )
     generation.wait(60)
     out = generation.download(folder / "out.mp4")
     left, right = (np.ptp(lips(out, at).aperture) for at in ((0.25, 0.4), (0.78, 0.45)))

@@ -14,10 +14,12 @@ from kolbo_demo.contract import is_web_link
 from kolbo_demo.engine.tts import check_speed
 from kolbo_demo.media import sandbox, sniff
 from kolbo_demo.media.sniff import MediaError
+from kolbo_demo.options import Options
 from kolbo_demo.service import fetch
 from kolbo_demo.service.errors import JobError
 
-COLUMNS = ("source", "audio", "words", "prompt", "model", "face", "speed", "mark")
+COLUMNS = ("source", "audio", "words", "prompt", "model", "face", "speed", "mark", "insist")
+_OPTIONAL = ", ".join(COLUMNS[3:])
 MAX_ROWS = 1000
 MAX_CSV_BYTES = 4 * 1024 * 1024
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0")
@@ -40,13 +42,7 @@ class Row:
     source: str | Path = ""
     audio: str | Path | None = None
     words: str | None = None
-    prompt: str | None = None
-    model: str | None = None
-    face: tuple[float, float] | None = None
-    speed: float = 1.0
-    """Of words to be spoken."""
-    mark: bool = False
-    """Whether the picture of the result says that it is AI-generated."""
+    options: Options = Options()
     problem: str | None = None
     """One sentence where it cannot work."""
 
@@ -58,9 +54,12 @@ class Row:
     @property
     def fingerprint(self) -> str:
         """Changes with the row's fields and with the size or age of its files."""
-        parts: list[object] = [self.words, self.prompt, self.model, self.face]
-        if (self.speed, self.mark) != (1.0, False):  # else as it was before there were these two
-            parts += [self.speed, self.mark]
+        chosen = self.options
+        parts: list[object] = [self.words, chosen.prompt, chosen.model, chosen.face]
+        if (chosen.speed, chosen.mark) != (1.0, False):  # else as it was before there were these
+            parts += [chosen.speed, chosen.mark]
+        if chosen.insist:
+            parts.append("insist")
         for given in (self.source, self.audio):
             stamp = None
             if isinstance(given, Path):
@@ -92,8 +91,7 @@ def from_uploads(files: Mapping[str, Path]) -> Find:
 
 
 def read_csv(path: Path, find: Find) -> list[Row]:
-    """The rows of a CSV with the columns source, audio or words, and perhaps prompt, model, face,
-    speed, mark.
+    """The rows of a CSV with the columns source, audio or words, and perhaps the other `COLUMNS`.
 
     Comma, semicolon or tab between the cells, UTF-8. A row that cannot be understood has a
     `problem`. Raises `InputError` where the file is no such list.
@@ -118,7 +116,7 @@ def read_csv(path: Path, find: Find) -> list[Row]:
     if "source" not in names or not {"audio", "words"} & set(names):
         raise InputError(
             "The first line of the list must name its columns: source, audio or words, and "
-            "perhaps prompt, model, face, speed, mark."
+            f"perhaps {_OPTIONAL}."
         )
     if wrong := [name for name in names if name not in COLUMNS] or (
         [name for name in names if names.count(name) > 1]
@@ -168,7 +166,7 @@ def check(rows: list[Row], client: KolboClient | None) -> list[Row]:
     With a client, models are looked up too. Raises what `KolboClient.models` raises.
     """
     models = None
-    if client and any(row.model for row in rows if not row.problem):
+    if client and any(row.options.model for row in rows if not row.problem):
         models = {model.identifier for model in client.models()}
     return [_checked(row, models) for row in rows]
 
@@ -197,14 +195,15 @@ def _checked(row: Row, models: set[str] | None) -> Row:
         return row
     try:
         voice = _LATER if row.words else row.audio
-        Request.checked(row.source, voice, row.prompt, row.model, row.face)
+        Request.checked(row.source, voice, row.options)
     except InputError as error:
         return replace(row, problem=str(error))
     if row.words and not any(letter.isalnum() for letter in row.words):
         return replace(row, problem="There are no words to speak: type an English sentence.")
-    if models is not None and row.model and row.model not in models:
+    model = row.options.model
+    if models is not None and model and model not in models:
         return replace(
-            row, problem=f"There is no model “{row.model[:80]}”. See `models` for those there are."
+            row, problem=f"There is no model “{model[:80]}”. See `models` for those there are."
         )
     return row
 
@@ -228,11 +227,14 @@ def _row(number: int, names: list[str], cells: list[str], find: Find) -> Row:
             source=find(source),
             audio=find(audio) if audio else None,
             words=words or None,
-            prompt=given.get("prompt") or None,
-            model=given.get("model") or None,
-            face=_face(given.get("face")),
-            speed=_speed(given.get("speed"), words),
-            mark=_mark(given.get("mark")),
+            options=Options(
+                prompt=given.get("prompt") or None,
+                model=given.get("model") or None,
+                face=_face(given.get("face")),
+                speed=_speed(given.get("speed"), words),
+                mark=_is_yes("mark", given.get("mark")),
+                insist=_is_yes("insist", given.get("insist")),
+            ),
         )
     except InputError as error:
         return replace(row, problem=str(error))
@@ -288,10 +290,10 @@ def _speed(text: str | None, words: str) -> float:
     return speed
 
 
-def _mark(text: str | None) -> bool:
+def _is_yes(column: str, text: str | None) -> bool:
     given = (text or "no").lower()
     if given not in _YES + _NO:
-        raise InputError("The mark must be yes or no.")
+        raise InputError(f"In the column {column} write yes or no.")
     return given in _YES
 
 

@@ -23,8 +23,7 @@ from kolbo_demo.client import (
     RateLimitError,
 )
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.tts import speak
-from kolbo_demo.generation import save
+from kolbo_demo.generation import GenerationFlow, Request
 from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.preflight import Analyst, StoppedError
 
@@ -34,13 +33,6 @@ MOST_REFUSALS = 30
 """How often a row is held back by 429 before it fails."""
 
 Spending = Callable[[Path | str], AbstractContextManager[object]]
-
-_SPEAKING = threading.Lock()
-"""Speaking words keeps a core busy."""
-
-
-class _StoppedError(Exception):
-    """The run was stopped before this row was sent."""
 
 
 class _Pace:
@@ -53,7 +45,7 @@ class _Pace:
         self._not_before = 0.0
 
     def wait(self) -> None:
-        """Returns when a start is due. Raises `_StoppedError`."""
+        """Returns when a start is due. Raises StoppedError."""
         while True:
             with self._lock:
                 now = time.monotonic()
@@ -63,7 +55,7 @@ class _Pace:
                     self._starts.append(now)
                     return
             if self._stop.wait(due - now):
-                raise _StoppedError
+                raise StoppedError
 
     def hold(self, seconds: float) -> None:
         """Nobody starts for so long: the API said 429."""
@@ -162,7 +154,7 @@ class Batch:
                 break
             try:
                 self._make(at)
-            except (_StoppedError, StoppedError):
+            except StoppedError:
                 break
             except (KolboError, MediaError, EngineError) as error:
                 self._show(
@@ -193,14 +185,12 @@ class Batch:
         status = None
         for status in generation.events():
             self._tell(at, replace(self.lines[at], percent=status.progress, message=None))
-            if status.final:
-                generation.check(status)
             if self._stop.is_set() and not status.final:
                 return
         assert status is not None, "events() yields at least once"
         video = self.store.video_name(line.row)
         target = self.store.folder / video
-        save(generation, status, target, self._analyst, self._wanted, mark=line.row.mark)
+        self._flow(self.store.folder).save(generation, status, target, mark=line.row.options.mark)
         line = replace(self.lines[at], state="completed", percent=100.0, video=video)
         if line.seconds is None:
             line = replace(line, seconds=round(time.monotonic() - began, 1))
@@ -220,51 +210,42 @@ class Batch:
     def _started(self, at: int) -> Generation:
         row = self.lines[at].row
         with tempfile.TemporaryDirectory(prefix="kolbo-batch-") as folder:
-            voice = row.audio
-            if row.words:
-                voice = Path(folder) / "words.wav"
-                with _SPEAKING:
-                    speak(row.words, voice, row.speed)
-            assert voice is not None, "a row without a problem has a voice"
-            generation = self._sent(at, row, voice)
+            flow = self._flow(Path(folder))
+            asked = Request(row.source, row.audio, row.words, row.options)
+            generation = self._sent(at, flow, flow.prepare(asked))
         started = generation.started
         line = replace(self.lines[at], state="running", percent=0.0, generation_id=generation.id)
         self._show(at, replace(line, credits=started.credits_charged if started else None))
         return generation
 
-    def _sent(self, at: int, row: Row, voice: str | Path) -> Generation:
-        refusals = 0
+    def _flow(self, folder: Path) -> GenerationFlow:
+        return GenerationFlow(
+            self._client,
+            self._analyst,
+            folder,
+            local=self.local,
+            should_continue=lambda: not self._stop.is_set(),
+        )
+
+    def _sent(self, at: int, flow: GenerationFlow, prepared: Request) -> Generation:
+        assert prepared.voice is not None, "prepare() gives every request a voice"
+        row, refusals = self.lines[at].row, 0
         while True:
             self._pace.wait()
             # Written before it is sent: whoever finds it so knows that it may be accepted.
             self._show(at, Line(row, "sending", where=self._client.base_url))
             try:
-                with self._spending(voice):
-                    return self._client.lipsync(
-                        row.source,
-                        voice,
-                        row.prompt,
-                        row.model,
-                        row.face,
-                        self._half_sent,
-                        mark=row.mark and self.local,
-                    )
+                with self._spending(prepared.voice):
+                    return flow.submit(prepared)
             except RateLimitError as error:
                 refusals += 1
                 if refusals == MOST_REFUSALS:
                     raise
                 self._show(at, Line(row))
                 self._pace.hold(min(error.retry_after or 6.0, 120.0))
-            except _StoppedError:
+            except StoppedError:
                 self._show(at, Line(row))
                 raise
-
-    def _wanted(self) -> bool:
-        return not self._stop.is_set()
-
-    def _half_sent(self, sent: int, total: int) -> None:
-        if self._stop.is_set() and sent < total:  # what is half sent is not accepted
-            raise _StoppedError
 
     def _show(self, at: int, line: Line) -> None:
         """Tells it and writes it down."""

@@ -115,7 +115,8 @@ class Store:
     @staticmethod
     def _report_row(line: Line) -> dict[str, Any]:
         cells = (line.row.number, line.row.name, line.state, line.video, line.message,
-                 line.generation_id, line.credits, line.seconds, line.row.model)  # fmt: skip
+                 line.generation_id, line.credits, line.seconds,
+                 line.row.options.model)  # fmt: skip
         return dict(zip(REPORT_COLUMNS, cells, strict=True))
 
 

@@ -11,6 +11,7 @@ from kolbo_demo.client.session import Timeouts
 from kolbo_demo.client.transport import Transport, checked_base, checked_key
 from kolbo_demo.client.upload import Request
 from kolbo_demo.contract import API_PREFIX, Credits, CreditsReply, Model, ModelList, StartReply
+from kolbo_demo.options import Options
 from kolbo_demo.settings import Settings
 
 
@@ -62,29 +63,23 @@ class KolboClient:
         self,
         source: str | Path,
         audio: str | Path,
-        prompt: str | None = None,
-        model: str | None = None,
-        face: tuple[float, float] | None = None,
+        options: Options = Options(),
         on_upload: Callable[[int, int], None] | None = None,
         *,
-        mark: bool = False,
-        insist: bool = False,
         on_remark: Callable[[str], None] | None = None,
     ) -> Generation:
         """Starts a generation: `source` (a picture or a video) says what `audio` says.
 
-        Each of the two is a path or an http(s) link. `model` is an identifier from `models()`; None
-        is Smart Select. `face` is a point on the face that speaks, x and y in 0-1 of the upright
-        picture. `on_upload` is called with the bytes sent and the bytes in all while files go up.
-        `mark` has the picture say that it is AI-generated, on the local service: Kolbo's API has no
-        such field. `insist` has a source rendered whose mouth is not visible. `on_remark` is
-        called before anything is sent with a sentence about a voice that may not be what was meant,
-        such as a silent one.
+        Each of the two is a path or an http(s) link. `options.mark` is for the local service:
+        Kolbo's API has no such field; `options.trim` and `speed` change nothing here, see
+        `kolbo_demo.generation`. `on_upload` is called with the bytes sent and the bytes in all
+        while files go up, `on_remark` before anything is sent with a sentence about a voice that
+        may not be the right one, such as a silent one.
 
         Raises `InputError` before anything is sent; `UnreachableError` where nothing was started;
         `MaybeAcceptedError` where it may have been: the request is never sent twice.
         """
-        request = Request.checked(source, audio, prompt, model, face, mark, insist)
+        request = Request.checked(source, audio, options)
         if on_remark is not None:
             for remark in request.remarks:
                 on_remark(remark)

@@ -20,6 +20,7 @@ from kolbo_demo.client.transport import Body
 from kolbo_demo.contract import LipsyncRequest
 from kolbo_demo.media import sandbox
 from kolbo_demo.media.sniff import MediaError, MediaInfo
+from kolbo_demo.options import Options
 
 _MIME = {
     "jpeg": "image/jpeg",
@@ -77,11 +78,7 @@ class Request:
         cls,
         source: str | Path | None,
         audio: str | Path | None,
-        prompt: str | None,
-        model: str | None,
-        face: tuple[float, float] | None,
-        mark: bool = False,
-        insist: bool = False,
+        options: Options,
     ) -> "Request":
         """Looks at everything. Raises `InputError` with what is wrong and what to do."""
         fields: dict[str, Any] = {}
@@ -96,18 +93,12 @@ class Request:
             else:
                 file, look = _checked_file(role, Path(given))
                 files.append(file)
-                remarks += [f"{note[0].upper()}{note[1:]}." for note in look.notes]
+                remarks += map(sentence, look.notes)
                 if look.silent:
                     remarks.append(SILENT)
-        for name, text in (("prompt", prompt), ("model", model)):
-            if text and text.strip():
-                fields[name] = text.strip()
-        if face is not None:
-            fields["bounding_box_target"] = _checked_face(face)
-        if mark:
-            fields["visible_mark"] = True
-        if insist:
-            fields["occlusion_detection_enabled"] = False
+        if options.face is not None:
+            options = options.changed(face=_checked_face(options.face))
+        fields |= options.wire()
         try:
             request = LipsyncRequest.model_validate(fields)
         except ValidationError as error:  # what is no Unicode, such as a stray byte from a terminal
@@ -145,6 +136,11 @@ class Request:
                 form.add(RequestField(file.field, b"", file.name), opened, size, file.mime)
             form.close()
             yield Body(form, form.len, f"multipart/form-data; boundary={form.boundary}", on_upload)
+
+
+def sentence(note: str) -> str:
+    """A note on a source, a voice or a result, as a sentence."""
+    return f"{note[:1].upper()}{note[1:]}."
 
 
 class _Form:

@@ -92,6 +92,13 @@ def upright_image(path: Path, min_pixels: int | None = None) -> Image.Image:
     Transparency becomes white; CMYK, 16 bits, colour profiles and HDR are converted. A picture of
     more than four times `min_pixels` is reduced first, by a whole factor. Raises MediaError.
     """
+    return upright_picture(path, min_pixels)[0]
+
+
+def upright_picture(
+    path: Path, min_pixels: int | None = None
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """The same, with notes on changes to its colours."""
     with _open(path) as (image, file):
         if min_pixels and (factor := math.isqrt(image.width * image.height // min_pixels)) > 1:
             # JPEG: decode at reduced size
@@ -99,7 +106,7 @@ def upright_image(path: Path, min_pixels: int | None = None) -> Image.Image:
         _load(image, file)
         rgb = to_srgb(_reduce(image, min_pixels) if min_pixels else image, file)
         transpose = _EXIF_TRANSPOSES.get(file.orientation or 1)
-        return rgb.transpose(transpose) if transpose is not None else rgb
+        return rgb.transpose(transpose) if transpose is not None else rgb, tuple(file.notes)
 
 
 @contextmanager

@@ -34,11 +34,12 @@ _SRGB_CURVE = _parametric_curve(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.0
 
 
 def to_srgb(image: Image.Image, file: PictureFile) -> Image.Image:
-    """sRGB on white, by the colour information of the file as far as it is valid."""
+    """sRGB on white, by the colour information of the file as far as it is valid. Adds to the
+    file's notes."""
     hdr = file.cicp if file.cicp and frame_colours.is_hdr(file.cicp[1]) else None
-    profile = (
-        None if hdr else file.profile or image.info.get("icc_profile") or _profile_from_tags(file)
-    )
+    profile = None
+    if not hdr:
+        profile = file.profile or image.info.get("icc_profile") or _profile_from_tags(file)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _to_eight_bits(image)
     elif image.mode in ("1", "P", "PA", "LA", "La", "RGBa") or image.has_transparency_data:
@@ -49,7 +50,9 @@ def to_srgb(image: Image.Image, file: PictureFile) -> Image.Image:
     rgb = _convert_with_profile(image, profile) or _convert_without_profile(image)
     if hdr:
         rgb = Image.fromarray(frame_colours.to_bt709(np.asarray(rgb), *hdr))
-    if alpha:
+        file.notes.append(frame_colours.NO_HDR)
+    if alpha and alpha.getextrema() != (255, 255):
+        file.notes.append(frame_colours.NO_ALPHA)
         rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
     return rgb
 

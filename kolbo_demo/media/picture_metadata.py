@@ -8,7 +8,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import BinaryIO
 
@@ -55,6 +55,8 @@ class PictureFile:
     """Of a PNG: x and y of white, red, green and blue."""
     incomplete: bool = False
     """Whether this is a truncated JPEG, whose end marker was added."""
+    notes: list[str] = field(default_factory=list)
+    """Changes to its colours, for people."""
 
 
 def read_picture(file: BinaryIO, name: str) -> PictureFile:

@@ -32,7 +32,7 @@ from kolbo_demo.media.demux import (
     video_stream,
 )
 from kolbo_demo.media.frame_colours import RgbConverter
-from kolbo_demo.media.picture import header_size, upright_image, verified_size
+from kolbo_demo.media.picture import header_size, upright_image, upright_picture, verified_size
 from kolbo_demo.media.sniff import (
     UNREADABLE,
     MediaError,
@@ -54,6 +54,7 @@ __all__ = [
     "kind_of",
     "picture_size",
     "upright_image",
+    "upright_picture",
 ]
 
 IMAGE_EXTENSIONS = frozenset(

@@ -15,6 +15,7 @@ import numpy as np
 from kolbo_demo.engine.audio_io import aac_format, read_samples
 from kolbo_demo.engine.video_reader import HELD_BYTES, Clip
 from kolbo_demo.engine.video_writer import PieceWriter, frames_for
+from kolbo_demo.options import Trim
 
 Moving = Any
 """A moviepy `VideoClip`, whose types its effects do not keep."""
@@ -121,6 +122,13 @@ class Remap(Mode):
 
 
 MODES: dict[str, type[Mode]] = {mode.name: mode for mode in (CutOff, Loop, Bounce, Silence, Remap)}
+
+
+def result_seconds(trim: Trim) -> float:
+    """Length of the result; 0 where it is not known."""
+    if trim.mode:
+        return MODES[trim.mode].lasts(trim.clip_seconds, trim.voice_seconds)
+    return trim.voice_seconds
 
 
 def fitting(clip: float | None, voice: float | None) -> list[type[Mode]]:

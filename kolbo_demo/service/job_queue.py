@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,11 @@ from kolbo_demo.process.fork_server import ForkServer
 from kolbo_demo.service import database, fair_queue, fetch, metrics, render_pool
 from kolbo_demo.service.cluster.heartbeat import Fleet
 from kolbo_demo.service.errors import ServiceError
-from kolbo_demo.service.storage.files import INPUTS, PARTS, Storage, thumbnail_name, video_name
-from kolbo_demo.service.workflows import context, listening, segments
+from kolbo_demo.service.storage.files import INPUTS, Storage
+from kolbo_demo.service.workflows import context, segments
 from kolbo_demo.service.workflows import generation as making
+from kolbo_demo.service.workflows.context import WorkflowContext
+from kolbo_demo.service.workflows.render_slots import RenderSlots
 from kolbo_demo.settings import Settings
 
 FETCHES = "fetches"
@@ -47,8 +49,6 @@ FETCHES_OF_ONE = 4
 """and those of one caller among them."""
 SPARE = 2
 """Render slots beyond `default_concurrency`, each for a caller with no running render."""
-SLOT_SECONDS = 0.5
-"""How often a generation that waits for its render looks whether it is still wanted."""
 MISSED_LOOKS = 3
 DRAIN_SECONDS = 6.5
 """What runs when the process is told to stop may finish within so long."""
@@ -126,21 +126,31 @@ class Jobs:
         # Of many processes each has one core.
         server = server or render_pool.renderers(SINGLE_THREAD_ENV if self._url else None)
         self.ready = render_pool.Ready(server, self.storage.room)
-        self._closing = threading.Event()
-        self._stopping = threading.Event()
-        self._running: dict[str, threading.Event] = {}
         # With many processes, one spare place in each is enough.
         self.spare = 1 if self._url else SPARE
-        self._slots = fair_queue.Slots(self.concurrency, self.spare)
         self._submitting = threading.Lock()
         self.resting = False
         """Whether the queues are not polled; see `rest`."""
         self._missed: Counter[str] = Counter()
-        self.changed = threading.Event()
-        """Set whenever work here comes to an end."""
+        self._context = self._new_context()
         self._lock: sqlite3.Connection | None = None
         self._fleet: Fleet | None = None
         self._reader: Engine | None = None
+
+    def _new_context(self) -> WorkflowContext:
+        return WorkflowContext(
+            self.storage,
+            self.policy,
+            self.ready,
+            RenderSlots(self.concurrency, self.spare),
+            cores=self.cores,
+            shared=self.shared,
+        )
+
+    @property
+    def changed(self) -> threading.Event:
+        """Set when a workflow ends here."""
+        return self._context.changed
 
     def problem(self) -> str | None:
         """Why this process could not render what it accepts; None where it can, or need not."""
@@ -165,12 +175,11 @@ class Jobs:
         if not _one_a_process.acquire(blocking=False):
             raise ServiceError("A local service runs in this process already; stop that one first.")
         try:
-            self._closing.clear()
-            self._stopping.clear()
+            self._context = self._new_context()
             private_folder.try_create(self._folder)
             self._lock = database.lock(self._own)
             self.storage.prepare()
-            context.current.append(self)
+            context.enter(self._context)
             self._launch()
             self._sweep()
         except SQLAlchemyError as error:
@@ -248,13 +257,7 @@ class Jobs:
 
         Blocks, for under 10 s: that is what process managers grant before they kill.
         """
-        self._closing.set()  # nothing is begun any more
-        deadline = time.monotonic() + (0 if at_once else DRAIN_SECONDS)
-        for ended in list(self._running.values()):
-            ended.wait(timeout=max(0.0, deadline - time.monotonic()))
-        self._stopping.set()
-        for ended in list(self._running.values()):
-            ended.wait(timeout=KILL_SECONDS)
+        self._context.drain(0 if at_once else DRAIN_SECONDS, KILL_SECONDS)
         self._release()
 
     def _release(self) -> None:
@@ -268,7 +271,7 @@ class Jobs:
         if self._fleet:
             self._fleet.leave()
             self._fleet = None
-        context.current.clear()
+        context.enter(None)
         if self._lock:
             self._lock.close()
             if self.shared:
@@ -347,65 +350,26 @@ class Jobs:
     def resume_postponed(self) -> None:
         """Take up again what should run here and does not. To be called now and then."""
         pending = DBOS.list_workflows(
-            name=[context.GENERATIONS, listening.NAME, segments.NAME],
+            name=[context.GENERATIONS, segments.NAME],
             status="PENDING",
             executor_id=self._executor,
             load_input=False,
             load_output=False,
         )
-        missed = [row.workflow_id for row in pending if row.workflow_id not in self._running]
+        missed = [
+            row.workflow_id for row in pending if row.workflow_id not in self._context.running
+        ]
         # One that is just beginning, or whose end is just being written, is missed for a moment.
         self._missed = Counter({name: self._missed[name] + 1 for name in missed})
         for row in pending:
-            if self._missed[row.workflow_id] >= MISSED_LOOKS and not self._closing.is_set():
+            if self._missed[row.workflow_id] >= MISSED_LOOKS and not self._context.closing:
                 DBOS.resume_workflow(
                     row.workflow_id, queue_name=row.queue_name or context.GENERATIONS
                 )
 
     def discard(self, generation: str, file: str | None = None) -> None:
-        """Remove a generation's inputs, and its results where `file` names them."""
-        self.storage.delete(f"{INPUTS}/{generation}")
-        self.storage.delete(f"{PARTS}/{generation}")
-        if file:
-            self.storage.delete(video_name(file))
-            self.storage.delete(thumbnail_name(file))
-
-    @contextlib.contextmanager
-    def at_work(self, workflow: str) -> Iterator[None]:
-        """Mark work that `stop` waits for. Raises StoppedError where none is begun any more."""
-        if self._closing.is_set():
-            raise context.StoppedError
-        ended = threading.Event()
-        self._running[workflow] = ended
-        try:
-            yield
-        finally:
-            self._running.pop(workflow, None)
-            ended.set()
-            self.changed.set()
-
-    def only(self, workflow: str) -> bool:
-        """Whether this process is at nothing else."""
-        return not self._running.keys() - {workflow}
-
-    def check_stopping(self) -> None:
-        """Raises StoppedError when the process goes down."""
-        if self._stopping.is_set():
-            raise context.StoppedError
-
-    def slot(
-        self, job: dict[str, Any], wanted: Callable[[], bool]
-    ) -> contextlib.AbstractContextManager[None]:
-        """Hold a render slot. Enters the block without one when the job is no longer wanted."""
-
-        def waits() -> bool:
-            if self._closing.is_set():
-                raise context.StoppedError
-            return wanted()
-
-        # Jobs of an older release have neither.
-        caller, turn = job.get("caller", ""), job.get("turn", 0)
-        return self._slots.slot(caller, turn, SLOT_SECONDS, waits)
+        """Remove a generation's inputs, and its results if `file` names them."""
+        self._context.discard(generation, file)
 
 
 _one_a_process = threading.Lock()

@@ -40,8 +40,8 @@ def _model(name: str, title: str, kind: str, summary: str, **more: object) -> Mo
     )
 
 
-_MODELS = {
-    "image": _model(
+_MODELS = [
+    _model(
         "still",
         "Local still",
         "image",
@@ -49,7 +49,7 @@ _MODELS = {
         "Free. English sounds fit best. A prompt may tell lips (subtle to exaggerated, "
         "whispering, singing), head (still to lively), no blinking, smiling or neutral.",
     ),
-    "video": _model(
+    _model(
         "clip",
         "Local clip",
         "video",
@@ -60,7 +60,7 @@ _MODELS = {
         min_video_duration=MIN_SECONDS,
         max_video_duration=MAX_SECONDS,
     ),
-}
+]
 
 
 def listed(type_name: str | None = None, provider: str | None = None) -> list[Model]:
@@ -68,17 +68,22 @@ def listed(type_name: str | None = None, provider: str | None = None) -> list[Mo
     types = ALIASES.get(type_name, {type_name}) if type_name else None
     return [
         model
-        for model in _MODELS.values()
+        for model in _MODELS
         if (types is None or types & set(model.types))
         and (not provider or provider == model.provider)
     ]
 
 
-def kind_of_model(identifier: str) -> str | None:
-    """`image` or `video`: the source that the model takes; None for an unknown model."""
-    return next((k for k, m in _MODELS.items() if m.identifier == identifier), None)
+def find(identifier: str) -> Model | None:
+    """The model of that identifier."""
+    return next((model for model in _MODELS if model.identifier == identifier), None)
 
 
-def for_kind(kind: str) -> Model:
-    """Smart Select: the model for a source that is an `image` or a `video`."""
-    return _MODELS[kind]
+def takes(model: Model, kind: str | None) -> bool:
+    """Whether the model takes a source of a kind: `image` or `video`."""
+    return f"lipsync-{kind}" in model.types
+
+
+def smart_select(kind: str) -> Model:
+    """The model for a source of a kind where none was chosen: the first listed that takes it."""
+    return next(model for model in _MODELS if takes(model, kind))

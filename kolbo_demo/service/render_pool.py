@@ -48,31 +48,13 @@ class Task:
     """Where the MP4 goes."""
     thumbnail: str
     """Where its first frame goes, as JPEG."""
-    told: str
-    """A file to come: while it is there another process listens to the voice of a long one, and in
-    the end it tells (`handed`) in `heard` where what is heard is."""
-    face: tuple[float, float] | None
-    model: str | None
-    """The model asked for; None lets the source decide."""
-    prompt: str | None = None
-    mark: bool = False
-    """Whether every frame says that it is AI-generated."""
-    insist: bool = False
-    """Whether to render a source whose mouth is not visible."""
+    options: dict[str, Any]
+    """`Options` as JSON."""
     workers: int | None = None
     """Processes that may share the render; None: one a core."""
     plan: str | None = None
     """Where to write the plan of a long one, for others to make its segments; None: all is made
     here."""
-
-
-@dataclass(frozen=True)
-class Listen:
-    """A voice to be listened to for another process that plans."""
-
-    audio: str
-    heard: str
-    """Where what is heard goes."""
 
 
 @dataclass(frozen=True)
@@ -206,12 +188,11 @@ class Ready:
 
 
 def run(
-    task: Task | Listen | Segment | Join,
+    task: Task | Segment | Join,
     files: AllowedFiles,
     on_progress: Callable[[int, int], None],
     wanted: Callable[[], bool],
     ready: Ready,
-    on_long: Callable[[], None] = lambda: None,
     generation: str | None = None,
 ) -> dict[str, Any] | None:
     """Render in a child and return its result. `files` are all that the child can open; those of a
@@ -219,10 +200,9 @@ def run(
 
     Of a `Task` and a `Join` that is duration (s), width, height (px)...; of a task that only made
     a plan `segments`, `frames` to be shown and `looks` taken; of a `Segment` its `unsynced` spans.
-    `on_progress` gets frames done and frames in all, `on_long` is called where only a plan will be
-    made, before that. None means that `wanted` said no and the child is dead. Raises JobError.
-    Whatever is raised here, the child does not outlive it; `ready` then has another one. After a
-    part of a `generation` the child is kept for the next part.
+    `on_progress` gets frames done and frames in all. None means that `wanted` said no and the child
+    is dead. Raises JobError. Whatever is raised here, the child does not outlive it; `ready` then
+    has another one. After a part of a `generation` the child is kept for the next part.
     """
     try:
         child, said = ready.take(generation)
@@ -231,7 +211,7 @@ def run(
     crashed, result = False, None
     try:
         child.send(files, do=type(task).__name__, **asdict(task))
-        result = _follow(child, said, on_progress, wanted, on_long)
+        result = _follow(child, said, on_progress, wanted)
     except JobError as error:
         crashed = error.failure.code == _CRASHED
         raise
@@ -254,7 +234,6 @@ def _follow(
     said: MessageQueue,
     on_progress: Callable[[int, int], None],
     wanted: Callable[[], bool],
-    on_long: Callable[[], None],
 ) -> dict[str, Any] | None:
     told, look = time.monotonic(), 0.0
     while True:
@@ -273,8 +252,6 @@ def _follow(
             raise broken(str(child.exit_error()))
         if "progress" in message:
             on_progress(*message["progress"])
-        elif "long" in message:
-            on_long()
         elif "failure" in message:
             failure = message["failure"]
             raise JobError(failure.pop("message"), **failure)

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolbo_demo.media import sandbox
+from kolbo_demo.options import Options
 from kolbo_demo.process import fork_server
 from kolbo_demo.process.child import parent_connection
 from kolbo_demo.process.confinement import MAX_OUTPUT_BYTES, limit_resources, lower_priority
+from kolbo_demo.service import models
 from kolbo_demo.service.errors import JobError, storage_failed
-from kolbo_demo.service.models import MAX_SECONDS, for_kind, kind_of_model
-from kolbo_demo.service.render_pool import Join, Listen, Segment, Task, broken
+from kolbo_demo.service.models import MAX_SECONDS
+from kolbo_demo.service.render_pool import Join, Segment, Task, broken
 
 if TYPE_CHECKING:
-    from kolbo_demo.engine import render_plan
     from kolbo_demo.engine.render import Rendered
     from kolbo_demo.engine.render_plan import Plan, Unsynced
-    from kolbo_demo.engine.speech_features import Features, Heard
 
 TELL_SECONDS = 0.1
 """Progress is told at most so often: who hears it takes its part of the same core."""
@@ -44,8 +44,7 @@ LOADS, WAITS, RENDERS = "kolbo loads", "kolbo waits", "kolbo renders"
 15 letters at most."""
 
 Tell = Callable[..., None]
-"""Tells the parent: `progress`, the frames that are done and how many there are in all, or that it
-is `long`."""
+"""Tells the parent `progress`: the frames that are done, and how many there are in all."""
 
 
 def main() -> None:
@@ -110,10 +109,11 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
 
     source = probe.inspect_source(Path(task.source))
     audio = probe.inspect_audio(Path(task.audio))
-    model = for_kind(source.kind)
-    if task.model and kind_of_model(task.model) != source.kind:
+    options = Options.model_validate(task.options)
+    model = models.find(options.model or "") or models.smart_select(source.kind)
+    if not models.takes(model, source.kind):
         raise JobError(
-            f"The model {task.model} does not take a source that is "
+            f"The model {model.identifier} does not take a source that is "
             f"{'an image' if source.kind == 'image' else 'a video'}; leave the model out.",
             category="input",
             code="WRONG_MODEL_TYPE",
@@ -121,25 +121,22 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
     _within("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
     _within("video", source.duration, model.min_video_duration, model.max_video_duration)
     _allow(audio.duration or 0)
-    directions = Directions.of(task.prompt, clip=source.kind == "video")
-    face = (task.face[0], task.face[1]) if task.face else None
+    directions = Directions.of(options.prompt, clip=source.kind == "video")
     about = {
         "model": model.identifier,
         "prompt_used": directions.told,
-        "visible_mark": task.mark,
+        "visible_mark": options.mark,
     }
     if task.plan and segments_in(audio.duration or 0.0) > 1:
-        tell(long=True)
         plan = prepare(
             Path(task.source),
             Path(task.audio),
             Path(task.plan),
-            face,
+            options.face,
             directions,
             on_progress=_frames(tell),
-            mark=task.mark,
-            insist=task.insist,
-            listen=_listening(Path(task.told)),
+            mark=options.mark,
+            insist=options.insist,
         )
         return about | {
             "segments": len(plan.segments),
@@ -150,12 +147,12 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
         Path(task.source),
         Path(task.audio),
         Path(task.video),
-        face=face,
+        face=options.face,
         directions=directions,
         on_progress=_frames(tell),
         workers=task.workers,
-        mark=task.mark,
-        insist=task.insist,
+        mark=options.mark,
+        insist=options.insist,
     )
     _save_first_frame(task)
     return about | _measures(made, made.unsynced)
@@ -171,44 +168,6 @@ def _frames(tell: Tell) -> Callable[[int, int], None]:
             due = time.monotonic() + TELL_SECONDS
 
     return told
-
-
-class _TakenError(Exception):
-    """Somebody else listens."""
-
-
-def _listening(told: Path) -> "segments.Listen":
-    """What hears a voice itself until `told` says that another does, and then waits for that one;
-    it begins anew where `told` is withdrawn."""
-    from kolbo_demo.engine import npz_codec
-    from kolbo_demo.engine.speech_features import Heard, hear
-
-    def listen(voice: "Features", go_on: Callable[[], None]) -> "Heard":
-        def nobody_else() -> None:
-            go_on()
-            if told.exists():
-                raise _TakenError
-
-        with contextlib.suppress(_TakenError):
-            return hear(voice, nobody_else)
-        with contextlib.suppress(FileNotFoundError):
-            while not (heard := json.loads(told.read_text())["heard"]):
-                go_on()
-                time.sleep(HANDED_SECONDS)
-            return npz_codec.load(Path(heard), Heard)
-        return hear(voice, go_on)
-
-    return listen
-
-
-def _listen(task: Listen, _tell: Tell) -> dict[str, Any]:
-    from kolbo_demo.engine.render_plan import listen
-    from kolbo_demo.media import probe
-
-    audio = probe.inspect_audio(Path(task.audio))
-    _allow(audio.duration or 0)
-    listen(Path(task.audio), Path(task.heard))
-    return {}
 
 
 def _segment(task: Segment, tell: Tell) -> dict[str, Any]:
@@ -240,7 +199,7 @@ def _join(task: Join, tell: Tell) -> dict[str, Any]:
             spans.extend(Unsynced(*span) for span in segment["unsynced"])
             yield Path(segment["video"])
 
-    plan = join(Path(task.plan), render_plan(), Path(task.audio), Path(task.video))
+    plan = join(Path(task.plan), segments(), Path(task.audio), Path(task.video))
     unsynced = merged(spans)
     check_synced(unsynced, plan.frames)
     _save_first_frame(task)
@@ -249,7 +208,6 @@ def _join(task: Join, tell: Tell) -> dict[str, Any]:
 
 _WORK: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
     "Task": (Task, render),
-    "Listen": (Listen, _listen),
     "Segment": (Segment, _segment),
     "Join": (Join, _join),
 }

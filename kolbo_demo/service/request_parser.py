@@ -13,9 +13,9 @@ from kolbo_demo.contract import LipsyncRequest, url_kind
 from kolbo_demo.json_bounds import check_json
 from kolbo_demo.media import sandbox, sniff
 from kolbo_demo.media.sniff import MediaError, MediaInfo
-from kolbo_demo.service import fetch, thread_pool
+from kolbo_demo.options import Options
+from kolbo_demo.service import fetch, models, thread_pool
 from kolbo_demo.service.errors import ApiError, JobError, bad_request
-from kolbo_demo.service.models import kind_of_model
 from kolbo_demo.service.multipart import FILE_FIELDS, TEXT_FIELDS, Form
 from kolbo_demo.service.rate_limit import (
     MAX_JSON_BYTES,
@@ -121,11 +121,7 @@ def _job(
     return {
         "source_url": asked.source_url,
         "audio_url": asked.audio_url,
-        "prompt": asked.prompt,
-        "model": asked.model,
-        "face": asked.bounding_box_target,
-        "mark": bool(asked.visible_mark),
-        "insist": asked.occlusion_detection_enabled is False,
+        "options": Options.of(asked).model_dump(mode="json"),
     }
 
 
@@ -178,17 +174,18 @@ def _look(inspect: Callable[[Path], MediaInfo], path: Path, code: str) -> MediaI
         raise bad_request(code, str(error)) from error
 
 
-def _check_model(model: str | None, kind: str | None) -> None:
-    if model is None:
+def _check_model(identifier: str | None, kind: str | None) -> None:
+    if identifier is None:
         return
-    takes = kind_of_model(model)
-    if takes is None:
+    model = models.find(identifier)
+    if model is None:
         raise bad_request(
             "MODEL_NOT_FOUND", "Model not found. Choose one of the models that the API lists."
         )
-    if takes != kind:
+    if not models.takes(model, kind):
+        needed = "an image" if models.takes(model, "image") else "a video"
         raise bad_request(
             "WRONG_MODEL_TYPE",
-            f"The model {model} takes {'an image' if takes == 'image' else 'a video'} as source; "
+            f"The model {identifier} takes {needed} as source; "
             "leave the model out and the right one is chosen.",
         )

@@ -27,7 +27,7 @@ from kolbo_demo.service.errors import ApiError
 from kolbo_demo.service.job_queue import Jobs
 from kolbo_demo.service.storage.backends import File
 from kolbo_demo.service.storage.files import INPUTS, PARTS, RESULTS
-from kolbo_demo.service.workflows import context, listening
+from kolbo_demo.service.workflows import context
 from kolbo_demo.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -187,8 +187,7 @@ class Retention:
             stem = job.get("file", "")
             if not self._in_use(stem):
                 self._jobs.discard(row.workflow_id, stem or None)
-                rows = [row.workflow_id, listening.of(row.workflow_id)]
-                DBOS.delete_workflows(rows, delete_children=True)
+                DBOS.delete_workflows([row.workflow_id], delete_children=True)
         return set(suspects)
 
     def _abandoned(self) -> None:

@@ -241,7 +241,7 @@ class Api:
         return _reply(
             StartReply(
                 generation_id=generation,
-                model=job["model"] or "auto",
+                model=job["options"]["model"] or "auto",
                 credits_charged=0,
                 poll_url=f"{request.scope['root_path']}{API_PREFIX}/generate/{generation}/status",
                 # Many who wait need not ask often, and share one allowance of polls.

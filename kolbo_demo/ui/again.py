@@ -9,6 +9,7 @@ import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
+from kolbo_demo.generation import SPOKEN
 from kolbo_demo.media.probe import kind_of
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui.edits import Edits, as_chosen
@@ -16,7 +17,7 @@ from kolbo_demo.ui.events import LOOKING, QUIET
 from kolbo_demo.ui.face_picker import Choice, FacePicker
 from kolbo_demo.ui.folders import linked
 from kolbo_demo.ui.hearing import Hearing
-from kolbo_demo.ui.kept import SPOKEN, Given, Kept, Record
+from kolbo_demo.ui.kept import Given, Kept, Record
 from kolbo_demo.ui.models import Offers
 from kolbo_demo.ui.preflight import at_hand
 from kolbo_demo.ui.quota import counted
@@ -55,14 +56,15 @@ class Again:
     def _filled(
         self, record: Record, given: Given, offers: Offers, visitor: str
     ) -> tuple[Any, ...]:
+        options = record.options
         source = self._copy(record, given, visitor)
         kind = kind_of(source) if source else None
         voice = self._copy(record, record.voice, visitor)
         spoken = record.voice.link if record.voice else None
-        choice = Choice(record.face, record.face_at) if record.face else None
+        choice = Choice(options.face, options.face_at) if options.face else None
         looked = self._picker.look(source, given.link or "", choice)
         said = self._kept.file(record.ticket, SPOKEN) if record.words else voice
-        heard = self._hearing.as_given(said, record.words, record.speed)
+        heard = self._hearing.as_given(said, record.words, options.speed)
         return (
             str(source) if kind == "image" else None,
             str(source) if source and kind != "image" else None,
@@ -72,13 +74,13 @@ class Again:
             record.words or "",
             gr.Tabs(selected="link" if given.link else kind),
             gr.Tabs(selected="words" if record.words else "link" if spoken else "audio"),
-            record.prompt or "",
-            record.model if record.model and offers.meant(record.model) else "",
+            options.prompt or "",
+            options.model if options.model and offers.meant(options.model) else "",
             *looked,
             *heard,
-            *as_chosen(at_hand(looked[-1], heard[-1]), record.edit),
-            record.mark,
-            record.insist,
+            *as_chosen(at_hand(looked[-1], heard[-1]), options.trim),
+            options.mark,
+            options.insist,
         )
 
     def _copy(self, record: Record, given: Given | None, visitor: str) -> Path | None:

@@ -337,7 +337,7 @@ def _row(runs: Runs, record: Record) -> str:
     facts = [
         _state(record),
         model_comparison.name(record),
-        f"“{record.prompt[:60]}”" if record.prompt else "",
+        f"“{record.options.prompt[:60]}”" if record.options.prompt else "",
         say("cards.credits", credits=f"{record.credits:g}") if record.credits else "",
         views.clock(record.seconds) if record.seconds is not None else "",
     ]

@@ -10,14 +10,15 @@ from typing import Any
 import gradio as gr
 
 from kolbo_demo.contract import is_web_link
+from kolbo_demo.generation import face_at_start
 from kolbo_demo.media.probe import MediaError
+from kolbo_demo.options import Options, Point
 from kolbo_demo.preflight import Analyst
 from kolbo_demo.ui import views
 from kolbo_demo.ui.access import CLOUD, Access
-from kolbo_demo.ui.edits import face_sent
 from kolbo_demo.ui.events import LATEST, changes
 from kolbo_demo.ui.fields import Fields, read
-from kolbo_demo.ui.inputs import Point, UnusableError
+from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.snippets import LANGUAGES, Call
 from kolbo_demo.ui.texts import say, shown
 
@@ -104,7 +105,11 @@ class CodePanel:
         choice, source = fields.choice, fields.seen.path or fields.seen.link
         if choice is None:
             return None
-        return face_sent(self._followed, source, choice.clicked, choice.at, fields.edit)
+        return face_at_start(
+            self._followed,
+            source,
+            Options(face=choice.clicked, face_at=choice.at, trim=fields.edit),
+        )
 
 
 def call_of(backend: str, fields: Fields) -> Call:
@@ -118,7 +123,8 @@ def call_of(backend: str, fields: Fields) -> Call:
     spoken = _clean(fields.audio_url)
     if fields.audio or not is_web_link(spoken):
         spoken = ""
-    still = fields.image or not fields.video
+    source = fields.seen.source  # either field takes both kinds
+    still = source.kind == "image" if source else fields.image or not fields.video
     return Call(
         source=link or Path(fields.image or fields.video or picture).name,
         source_field="source_url" if link else "image" if still else "video",
@@ -126,6 +132,7 @@ def call_of(backend: str, fields: Fields) -> Call:
         voice_field="audio_url" if spoken else "audio",
         prompt=_clean(fields.prompt),
         model=_clean(fields.model) if backend == CLOUD else None,
+        insist=fields.insist,
         before=tuple(_before(fields)),
         after=(say("code.mark"),) if fields.mark else (),
     )

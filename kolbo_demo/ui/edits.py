@@ -2,17 +2,16 @@
 lengths, and whether the picture says that it is AI-generated."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from kolbo_demo.preflight import Analyst, Source, Voice
-from kolbo_demo.preflight.trim import MODES, SAME_SECONDS, fitting
+from kolbo_demo.options import Span, Trim
+from kolbo_demo.preflight import Source, Voice
+from kolbo_demo.preflight.trim import MODES, fitting
 from kolbo_demo.ui.events import LATEST
-from kolbo_demo.ui.inputs import Edit, Point, Request, Span, UnusableError
+from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.texts import say, shown
 
 AUTOMATIC = ""
@@ -89,7 +88,7 @@ class Edits:
         )
 
 
-def as_chosen(given: AtHand, edit: Edit) -> tuple[Any, ...]:
+def as_chosen(given: AtHand, edit: Trim) -> tuple[Any, ...]:
     """What `Edits.values` become for an edit that was made of what is given."""
     lengths, parts = _lengths(given), (edit.clip, edit.voice)
     sliders, spans = list[Any](), list[float]()
@@ -105,7 +104,7 @@ def _fold() -> str:
     return f'<details class="fold"><summary>{escape(say("edit.title"))}</summary></details>'
 
 
-def edit_of(given: AtHand, values: tuple[Any, ...]) -> Edit:
+def edit_of(given: AtHand, values: tuple[Any, ...]) -> Trim:
     """What stands on the page, as far as it was filled in for what is given."""
     known, clip_from, clip_to, voice_from, voice_to, mode = values
     clip_length, voice_length = _lengths(given)
@@ -113,77 +112,26 @@ def edit_of(given: AtHand, values: tuple[Any, ...]) -> Edit:
     clip = _part(clip_length, clip_from, clip_to) if same_clip else None
     spoken = _part(voice_length, voice_from, voice_to) if same_voice else None
     voice = given[1]
-    edit = Edit(
-        clip,
-        spoken,
-        _seconds(clip) if clip else clip_length,
-        _seconds(spoken) if spoken else voice.duration if voice else 0.0,
+    edit = Trim(
+        clip=clip,
+        voice=spoken,
+        clip_seconds=_seconds(clip) if clip else clip_length,
+        voice_seconds=_seconds(spoken) if spoken else voice.duration if voice else 0.0,
     )
     fits = {way.name for way in fitting(edit.clip_seconds, edit.voice_seconds)}
-    return replace(edit, mode=mode) if mode in fits else edit
+    return edit.model_copy(update={"mode": mode}) if mode in fits else edit
 
 
-def is_empty(edit: Edit) -> bool:
+def is_empty(edit: Trim) -> bool:
     """Whether an end lies before its beginning."""
     return any(span and _seconds(span) < SHORTEST for span in (edit.clip, edit.voice))
 
 
-def checked(edit: Edit) -> Edit:
+def checked(edit: Trim) -> Trim:
     """The same. Raises `UnusableError` where nothing is left."""
     if is_empty(edit):
         raise UnusableError(say("edit.empty"))
     return edit
-
-
-def lasts(edit: Edit) -> float:
-    """Seconds of the result; 0 where it is not known."""
-    if edit.mode:
-        return MODES[edit.mode].lasts(edit.clip_seconds, edit.voice_seconds)
-    return edit.voice_seconds
-
-
-def face_sent(
-    followed: Callable[[Path, Point, float, float], Point],
-    source: Path | str,
-    face: Point | None,
-    at: float,
-    edit: Edit,
-) -> Point | None:
-    """The face point as it is sent: where a face that was clicked at second `at` is when the used
-    part begins. `followed` is that of `Analyst`. Raises MediaError."""
-    start = edit.clip[0] if edit.clip else 0.0
-    if face is None or not isinstance(source, Path) or abs(at - start) <= SAME_MOMENT:
-        return face
-    return followed(source, face, at, start)
-
-
-def edited(
-    analyst: Analyst,
-    request: Request,
-    voice: Path | str,
-    folder: Path,
-    wanted: Callable[[], bool],
-) -> tuple[Request, Path | str]:
-    """Request and voice as they are sent: cut, made to last, and the face where the clip begins.
-    New files go into `folder`. Raises MediaError, and StoppedError once `wanted` says no."""
-    edit, source = request.edit, request.source
-    face = face_sent(analyst.followed, source, request.face, request.face_at, edit)
-    result = lasts(edit)
-
-    def cut(
-        what: str, path: Path | str, part: Span | None, seconds: float, made: Path, **other: float
-    ) -> Path | str:
-        same = part is None and (not edit.mode or abs(result - seconds) <= SAME_SECONDS)
-        if same or not isinstance(path, Path):
-            return path
-        start, end = part or (0.0, seconds)
-        analyst.make(what, path, made, wanted, start=start, end=end, mode=edit.mode, **other)
-        return made
-
-    clip, sound = edit.clip_seconds, edit.voice_seconds
-    source = cut("cut_source", source, edit.clip, clip, folder / "clip.mp4", voice=sound)
-    voice = cut("cut_voice", voice, edit.voice, sound, folder / "cut.wav", clip=clip)
-    return replace(request, source=source, face=face), voice
 
 
 def _slider(name: str) -> gr.Slider:

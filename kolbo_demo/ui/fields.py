@@ -5,10 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kolbo_demo.generation import Request
+from kolbo_demo.options import Trim
 from kolbo_demo.ui.edits import checked, edit_of
 from kolbo_demo.ui.face_picker import Choice, Seen
 from kolbo_demo.ui.hearing import Heard, as_said
-from kolbo_demo.ui.inputs import Edit, Request, request_of
+from kolbo_demo.ui.inputs import request_of
 from kolbo_demo.ui.preflight import at_hand
 
 
@@ -31,7 +33,7 @@ class Fields:
     heard: Heard = field(default_factory=Heard)
     mark: bool = False
     insist: bool = False
-    edit: Edit = field(default_factory=Edit)
+    edit: Trim = field(default_factory=Trim)
 
     def request(self) -> Request:
         """What is asked for with it. Raises `UnusableError`."""
@@ -48,11 +50,13 @@ class Fields:
         )
         return replace(
             request,
-            face_at=self.choice.at if self.choice else 0.0,
-            speed=self.speed,
-            edit=checked(self.edit),
-            mark=self.mark,
-            insist=self.insist,
+            options=request.options.changed(
+                face_at=self.choice.at if self.choice else 0.0,
+                speed=self.speed,
+                trim=checked(self.edit),
+                mark=self.mark,
+                insist=self.insist,
+            ),
         )
 
 

@@ -12,21 +12,16 @@ from pathlib import Path
 from kolbo_demo.client import Generation, GenerationCancelledError, KolboClient, KolboError
 from kolbo_demo.contract import CANCELLED, PENDING, Status
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.tts import speak
-from kolbo_demo.fair_lock import CURRENT_CALLER, FairSemaphore
-from kolbo_demo.generation import save
+from kolbo_demo.fair_lock import CURRENT_CALLER
+from kolbo_demo.generation import SPOKEN, GenerationFlow, Request, Step
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import Analyst, StoppedError
 from kolbo_demo.ui import subtitles
-from kolbo_demo.ui.edits import edited
-from kolbo_demo.ui.inputs import Request, UnusableError
-from kolbo_demo.ui.kept import RESULT, SPOKEN, SUBTITLES
+from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.kept import RESULT, SUBTITLES
 from kolbo_demo.ui.texts import say
 
 Spending = Callable[[Path | str], AbstractContextManager[object]]
-
-SPEAKING = FairSemaphore()
-"""Speaking words keeps a core busy: one visitor's at a time."""
 
 FOLLOW_SECONDS = 24 * 3600.0
 """How long a generation is followed: no wait here ends one that is healthy."""
@@ -34,10 +29,6 @@ LEAST_MOVED = 3.0
 """Percent that tell the pace."""
 
 _log = logging.getLogger(__name__)
-
-
-class _StoppedError(Exception):
-    """The visitor cancelled before there was a generation to cancel."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +83,28 @@ class Run:
         mark: bool = False,
         stamp: bool = False,
         visitor: str = "",
+        local: bool = True,
     ) -> None:
         """`work` is what to ask for, or a generation to take up again. The video is put into
         `folder`. `on_change` hears of every new stage, on whichever thread it comes about.
         `spending` goes around the start: it may refuse it, and counts what was started. `analyst`
         cuts files. `mark` has the picture say that it is AI-generated: where the API does not see
         to it, the result is marked here. `stamp` writes that into the metadata of a result. Where
-        work waits for turns, it waits for those of `visitor`."""
+        work waits for turns, it waits for those of `visitor`. `local` is that of
+        `GenerationFlow`."""
         self._client = client
         self._work = work
         self._folder = folder
         self._on_change = on_change
         self._spending: Spending = spending or nullcontext
-        self._analyst = analyst or Analyst()
+        self._flow = GenerationFlow(
+            client,
+            analyst or Analyst(),
+            folder,
+            local=local,
+            should_continue=self._wanted,
+            on_step=self._on_step,
+        )
         self._mark, self._stamp = mark, stamp
         self._visitor = visitor
         self._cancel = threading.Event()
@@ -177,7 +177,7 @@ class Run:
         CURRENT_CALLER.set(self._visitor)
         try:
             self._follow(self._generation or self._accepted())
-        except (_StoppedError, StoppedError, GenerationCancelledError):
+        except (StoppedError, GenerationCancelledError):
             self._show(replace(self._stage, cancelled=True))
         except (KolboError, MediaError, EngineError, UnusableError) as error:
             self._show(replace(self._stage, error=str(error)))
@@ -188,23 +188,15 @@ class Run:
     def _accepted(self) -> Generation:
         request = self._work
         assert isinstance(request, Request)
-        voice = self._voice(request)
-        if request.edit.needed:
-            self._show(Stage(say("status.cutting")))
-        request, voice = edited(self._analyst, request, voice, self._folder, self._wanted)
-        self._may_be_accepted = not any(isinstance(x, Path) for x in (request.source, voice))
-        self._stop_here()
-        with self._spending(voice):
-            generation = self._client.lipsync(
-                request.source,
-                voice,
-                prompt=request.prompt,
-                model=request.model,
-                face=request.face,
-                on_upload=self._sent,
-                mark=request.mark,
-                insist=request.insist,
-            )
+        prepared = self._flow.prepare(request)
+        if request.words is not None:
+            subtitles.write(request.words, self._folder / SPOKEN, self._folder / SUBTITLES)
+        assert prepared.voice is not None, "prepare() gives every request a voice"
+        self._may_be_accepted = not any(
+            isinstance(given, Path) for given in (prepared.source, prepared.voice)
+        )
+        with self._spending(prepared.voice):
+            generation = self._flow.submit(prepared)
         self._generation = generation
         self._show(Stage(say("status.accepted"), generation_id=generation.id))
         return generation
@@ -229,45 +221,26 @@ class Run:
         stage = self._stage
         if stage.final or stage.status is None:
             return
-        generation.check(stage.status)
-        self._show(replace(stage, headline=say("status.fetching"), percent=100))
-        marking = replace(stage, headline=say("status.marking"), percent=100)
-        video = save(
-            generation,
-            stage.status,
-            self._folder / RESULT,
-            self._analyst,
-            self._wanted,
-            mark=self._mark,
-            stamp=self._stamp,
-            on_mark=lambda: self._show(marking),
+        video = self._flow.save(
+            generation, stage.status, self._folder / RESULT, mark=self._mark, stamp=self._stamp
         )
         self._show(replace(stage, video=video))
 
-    def _voice(self, request: Request) -> Path | str:
-        if request.words is None:
-            assert request.voice is not None
-            return request.voice
-        self._show(Stage(say("status.speaking")))
-        path = self._folder / SPOKEN
-        with SPEAKING.acquire(self._wanted):
-            self._stop_here()
-            speak(request.words, path, request.speed)
-        subtitles.write(request.words, path, self._folder / SUBTITLES)
-        return path
-
-    def _sent(self, sent: int, total: int) -> None:
-        if sent >= total:
-            self._may_be_accepted = True
-        if not self._may_be_accepted:
-            self._stop_here()
-        done, whole = f"{sent / 1e6:.1f}", f"{total / 1e6:.1f}"
-        headline = say("status.sending", sent=done, total=whole)
-        self._show(Stage(headline, spoken=say("status.sending_files")))
+    def _on_step(self, step: Step, done: float, total: float | None) -> None:
+        match step:
+            case Step.SPEAKING:
+                self._show(Stage(say("status.speaking")))
+            case Step.TRIMMING:
+                self._show(Stage(say("status.cutting")))
+            case Step.UPLOADING:
+                self._may_be_accepted = self._may_be_accepted or done == total
+                sent, whole = f"{done / 1e6:.1f}", f"{(total or 0) / 1e6:.1f}"
+                headline = say("status.sending", sent=sent, total=whole)
+                self._show(Stage(headline, spoken=say("status.sending_files")))
+            case Step.DOWNLOADING:
+                self._show(replace(self._stage, headline=say("status.fetching"), percent=100))
+            case Step.MARKING:
+                self._show(replace(self._stage, headline=say("status.marking"), percent=100))
 
     def _wanted(self) -> bool:
         return not self._cancel.is_set()
-
-    def _stop_here(self) -> None:
-        if self._cancel.is_set():
-            raise _StoppedError

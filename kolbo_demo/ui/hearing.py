@@ -13,11 +13,11 @@ import numpy as np
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.tts import FASTEST, SLOWEST, speak
 from kolbo_demo.fair_lock import CURRENT_CALLER
+from kolbo_demo.generation import SPEAKING
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import Analyst, Voice
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui.events import LOOKING
-from kolbo_demo.ui.generate import SPEAKING
 from kolbo_demo.ui.texts import say, shown
 
 Words = tuple[str, float]

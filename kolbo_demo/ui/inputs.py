@@ -1,64 +1,16 @@
 """From what the visitor filled in to one source and one voice."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from kolbo_demo.contract import is_web_link
+from kolbo_demo.generation import Request
+from kolbo_demo.options import Options, Point
 from kolbo_demo.ui.texts import enumeration, say
 
 
 class UnusableError(ValueError):
     """What was filled in cannot work. The message is one sentence for the visitor."""
-
-
-Span = tuple[float, float]
-"""From and to, in seconds."""
-Point = tuple[float, float]
-"""x and y in 0-1 of the upright picture."""
-
-
-@dataclass(frozen=True)
-class Edit:
-    """What is made of clip and voice before they are sent."""
-
-    clip: Span | None = None
-    """The part that is used; None is the whole."""
-    voice: Span | None = None
-    clip_seconds: float = 0.0
-    """Of that part; 0 for a still, and where it is not known."""
-    voice_seconds: float = 0.0
-    mode: str | None = None
-    """How they are made equally long, by its name in `preflight.lengths`; None: as the model does
-    it."""
-
-    @property
-    def needed(self) -> bool:
-        """Whether there is anything to be done."""
-        return bool(self.clip or self.voice or self.mode)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the visitor asks for. A `str` source or voice is a link, a `Path` a file."""
-
-    source: Path | str
-    voice: Path | str | None
-    """None where words are to be spoken."""
-    words: str | None
-    prompt: str | None
-    model: str | None
-    """None is Smart Select."""
-    face: Point | None
-    face_at: float = 0.0
-    """Seconds: where in the clip the face is there."""
-    speed: float = 1.0
-    """Of words to be spoken."""
-    edit: Edit = Edit()
-    mark: bool = False
-    """Whether the picture of the result says that it is AI-generated."""
-    insist: bool = False
-    """Whether a source is rendered whose mouth is not visible."""
 
 
 def request_of(
@@ -88,9 +40,7 @@ def request_of(
         source=_link(chosen) if source == "link" else Path(chosen),
         voice=None if voice == "words" else _link(spoken) if voice == "link" else Path(spoken),
         words=spoken if voice == "words" else None,
-        prompt=(prompt or "").strip() or None,
-        model=model or None,
-        face=face,
+        options=Options(prompt=(prompt or "").strip() or None, model=model or None, face=face),
     )
 
 

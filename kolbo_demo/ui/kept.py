@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from PIL import ImageOps
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from kolbo_demo import clock
 from kolbo_demo.contract import Status
 from kolbo_demo.fair_lock import CURRENT_CALLER
+from kolbo_demo.generation import Request
 from kolbo_demo.media.probe import MediaError, kind_of
 from kolbo_demo.media.sandbox import preview
+from kolbo_demo.options import Options
 from kolbo_demo.ui.folders import Folders, linked
-from kolbo_demo.ui.inputs import Edit, Request
 
 THUMBNAIL_PIXELS = 160
 
@@ -28,7 +29,6 @@ BUSY_SECONDS = 24 * 3600.0
 stopped."""
 
 RESULT, THUMBNAIL, REPORT, SUBTITLES = "result.mp4", "thumbnail.jpg", "report.json", "words.vtt"
-SPOKEN = "words.wav"
 BEFORE = "before"
 """What a picture among the sources is shown and compared as: `before.jpg`, upright."""
 BEFORE_PIXELS = 1280
@@ -63,20 +63,9 @@ class Record(BaseModel):
     voice: Given | None = None
     """None where words are spoken, too."""
     words: str | None = None
-    prompt: str | None = None
-    model: str | None = None
-    """The one asked for; None is Smart Select."""
+    options: Options = Options()
     names: dict[str, str] = {}
     """What the models that may be meant are called, by identifier."""
-    face: tuple[float, float] | None = None
-    face_at: float = 0.0
-    """Seconds of the clip in which it was clicked."""
-    speed: float = 1.0
-    edit: Edit = Edit()
-    mark: bool = False
-    """Whether the picture says that it is AI-generated."""
-    insist: bool = False
-    """Whether a source is rendered whose mouth is not visible."""
     group: str | None = None
     """What generations have in common that were started to be compared."""
     generation_id: str | None = None
@@ -91,6 +80,14 @@ class Record(BaseModel):
     """Seconds from the click to the end, as foreseen at the click."""
     seconds: float | None = None
     """From the click to the end."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, value: object) -> object:
+        """Options of a record that an older release wrote, beside the rest."""
+        if isinstance(value, dict) and "options" not in value:
+            return {**value, "options": value}
+        return value
 
 
 class Kept(Folders):
@@ -110,14 +107,7 @@ class Kept(Folders):
             source=_taken(request.source, folder, "source"),
             voice=None if request.voice is None else _taken(request.voice, folder, "voice"),
             words=request.words,
-            prompt=request.prompt,
-            model=request.model,
-            face=request.face,
-            face_at=request.face_at,
-            speed=request.speed,
-            edit=request.edit,
-            mark=request.mark,
-            insist=request.insist,
+            options=request.options,
             group=group,
         )
         self.save(record)

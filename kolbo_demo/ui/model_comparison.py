@@ -134,15 +134,15 @@ def name(record: Record) -> str:
     """What the model is called; under Smart Select the one that was taken, where it is told."""
     which = _identifier(record)
     called = record.names.get(which, which)
-    if record.model:
+    if record.options.model:
         return called
     return f"{SMART_SELECT[0]} ({called})" if called else SMART_SELECT[0]
 
 
 def _identifier(record: Record) -> str:
     """Of the model asked for or, under Smart Select, taken; empty where nobody tells."""
-    if record.model:
-        return record.model
+    if record.options.model:
+        return record.options.model
     result = record.status.result if record.status else None
     taken = (result.model if result else None) or ""
     return "" if taken == "auto" else taken

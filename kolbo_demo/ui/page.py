@@ -15,6 +15,7 @@ from gradio.i18n import I18nData
 
 from kolbo_demo.client import KolboError
 from kolbo_demo.preflight import Analyst
+from kolbo_demo.preflight.trim import result_seconds
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.settings import Settings
@@ -35,7 +36,7 @@ from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.batch_panel import BatchPanel
 from kolbo_demo.ui.batches import Batches
 from kolbo_demo.ui.code import CodePanel
-from kolbo_demo.ui.edits import Edits, lasts
+from kolbo_demo.ui.edits import Edits
 from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.face_picker import FacePicker
 from kolbo_demo.ui.fields import read
@@ -289,8 +290,11 @@ class _Page:
         group = uuid4().hex if rivals else None
         for each in rivals or [fields.model or ""]:
             meant = offers.meant(each, kind)
-            expected = pace.foreseen(self._runs.kept, backend, meant, lasts(request.edit))
-            asked = replace(request, model=each or None)
+            expected = pace.foreseen(
+                self._runs.kept, backend, meant, result_seconds(request.options.trim)
+            )
+            options = request.options.changed(model=each or None)
+            asked = replace(request, options=options)
             try:
                 record = self._runs.start(
                     client, asked, backend, group, spending, expected, meant, counted(caller)

@@ -11,15 +11,15 @@ import gradio as gr
 
 from kolbo_demo.contract import Model
 from kolbo_demo.media.probe import MediaError
+from kolbo_demo.options import Span, Trim
 from kolbo_demo.preflight import Analyst, Face, Source, Stretch, Voice
-from kolbo_demo.preflight.trim import SAME_SECONDS
+from kolbo_demo.preflight.trim import SAME_SECONDS, result_seconds
 from kolbo_demo.ui import pace, views
 from kolbo_demo.ui.access import LOCAL
-from kolbo_demo.ui.edits import AtHand, Edits, edit_of, is_empty, lasts
+from kolbo_demo.ui.edits import AtHand, Edits, edit_of, is_empty
 from kolbo_demo.ui.events import LATEST, LOOKING, changes
 from kolbo_demo.ui.face_picker import Choice, FacePicker, Seen, speaking
 from kolbo_demo.ui.hearing import Heard, Hearing
-from kolbo_demo.ui.inputs import Edit, Span
 from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.models import ModelPicker, Offers, shared
 from kolbo_demo.ui.texts import say
@@ -50,7 +50,7 @@ class Given:
     model: str
     """Identifier; empty for Smart Select."""
     backend: str
-    edit: Edit
+    edit: Trim
 
     @property
     def meant(self) -> list[Model]:
@@ -116,7 +116,7 @@ class Preflight:
         given = Given(seen, looked, heard, choice, offers, model, backend, edit)
         expected = None
         if given.backend == LOCAL and seen.source:
-            expected = pace.foreseen(self._kept, backend, given.meant, lasts(edit))
+            expected = pace.foreseen(self._kept, backend, given.meant, result_seconds(edit))
         return outlook(given, expected)
 
 
@@ -156,7 +156,7 @@ def _rows(given: Given, expected: float | None) -> Iterator[tuple[str, str]]:
         )
     if source and voice:
         yield say("preflight.result"), escape(_fitted(given))
-    if voice and (price := _price(given, lasts(given.edit))):
+    if voice and (price := _price(given, result_seconds(given.edit))):
         yield say("preflight.price"), escape(price)
     if expected:
         time = views.clock(max(expected, 1))
@@ -190,6 +190,8 @@ def _of_source(source: Source, given: Given) -> Iterator[str]:
     if given.seen.faces is not None:
         count = len(given.seen.faces)
         yield say("preflight.one_face") if count == 1 else say("preflight.faces", count=count)
+    if given.backend == LOCAL:
+        yield from map(views.noted, source.notes)
 
 
 def _unseen(given: Given) -> list[Stretch]:
@@ -219,7 +221,7 @@ def _fitted(given: Given) -> str:
     """How clip and voice are made equally long."""
     edit, clip, voice = given.edit, given.edit.clip_seconds, given.edit.voice_seconds
     if edit.mode:
-        return f"{clock(lasts(edit))} · {say(f'edit.{edit.mode}')}"
+        return f"{clock(result_seconds(edit))} · {say(f'edit.{edit.mode}')}"
     if not clip or abs(clip - voice) <= SAME_SECONDS:
         return say("preflight.as_voice", time=clock(voice))
     if given.backend != LOCAL:
@@ -266,11 +268,11 @@ def _warnings(given: Given) -> Iterator[str]:
         yield from _against_limits(given, seen.source, voice)
     least = min((model.credit or 0 for model in given.meant), default=0)
     balance = given.offers.balance
-    if balance is not None and least * lasts(given.edit) > balance:
+    if balance is not None and least * result_seconds(given.edit) > balance:
         yield say("warn.balance")
 
 
-def _about_voice(voice: Voice, edit: Edit) -> Iterator[str]:
+def _about_voice(voice: Voice, edit: Trim) -> Iterator[str]:
     if voice.speech is False:
         yield say("warn.no_speech")
     elif voice.peak < QUIET_DECIBELS:
@@ -292,7 +294,7 @@ def _against_limits(given: Given, source: Source, voice: Voice | None) -> Iterat
         yield say("warn.no_clips" if source.kind == "video" else "warn.no_pictures")
     clip, sound = edit.clip_seconds, edit.voice_seconds
     if edit.mode:
-        clip = sound = lasts(edit)
+        clip = sound = result_seconds(edit)
     for what, seconds in (("audio", sound), ("video", clip)):
         least, most = (shared(models, f"{end}_{what}_duration") for end in ("min", "max"))
         if not seconds:

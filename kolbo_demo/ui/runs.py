@@ -4,15 +4,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from kolbo_demo.client import Generation, KolboClient, KolboError, NotFoundError
 from kolbo_demo.contract import COMPLETED, Model
+from kolbo_demo.generation import Request
 from kolbo_demo.preflight import Analyst
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access
 from kolbo_demo.ui.generate import Run, Spending, Stage
-from kolbo_demo.ui.inputs import Request, UnusableError
+from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Kept, Record
 from kolbo_demo.ui.quota import QuotaError, counted
 from kolbo_demo.ui.texts import say
@@ -63,8 +63,6 @@ class Runs:
         record = self.kept.new(request, backend, group, visitor)
         record.expected = expected
         record.names = {model.identifier: model.name for model in meant if model.name}
-        if backend != LOCAL:  # Kolbo's API has no such field: the result is marked here
-            request = replace(request, mark=False)
         self._run(client, request, record, spending, visitor)
         picture = threading.Thread(target=self.kept.picture, args=(record, visitor), daemon=True)
         picture.start()
@@ -160,9 +158,10 @@ class Runs:
             changed,
             spending,
             self._analyst,
-            record.mark,
+            record.options.mark,
             stamp=not here,
             visitor=visitor,
+            local=here,
         )
         with self._lock:
             if other := self._running.get(record.ticket):

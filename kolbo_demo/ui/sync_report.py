@@ -88,7 +88,7 @@ class Reports:
             record = self._queue.get()
             video = self._kept.file(record.ticket, RESULT)
             try:
-                made = judged(video, record.face) if video else {"error": "gone"}
+                made = judged(video, record.options.face) if video else {"error": "gone"}
             except EngineError as error:
                 made = {"error": str(error)}
             except Exception:  # noqa: BLE001 - the next one is measured all the same

@@ -11,6 +11,7 @@ import pytest
 
 from kolbo_demo.client import AuthError, InputError, KolboClient, KolboError
 from kolbo_demo.contract import url_kind
+from kolbo_demo.options import Options
 from tests import samples
 from tests.scripted import HTML, KEY, Reply, Scripted, sparse_wav
 
@@ -74,7 +75,9 @@ def test_a_link_is_what_its_path_ends_in(link: str, kind: str) -> None:
 
 def test_options_in_json(server: Scripted, client: KolboClient) -> None:
     server.starts()
-    client.lipsync(f"{LINK}?x=a.mp4", VOICE, prompt=" smile ", model="a/b", face=(0.5, 0.4))
+    client.lipsync(
+        f"{LINK}?x=a.mp4", VOICE, Options(prompt=" smile ", model="a/b", face=(0.5, 0.4))
+    )
     assert server.seen[0].json == {
         "source_url": f"{LINK}?x=a.mp4",
         "audio_url": VOICE,
@@ -88,7 +91,7 @@ def test_files_go_as_multipart(
     server: Scripted, client: KolboClient, portrait: Path, speech: Path
 ) -> None:
     server.starts()
-    client.lipsync(portrait, str(speech), prompt="smile ☺", face=(0.5, 0.4))
+    client.lipsync(portrait, str(speech), Options(prompt="smile ☺", face=(0.5, 0.4)))
     parts = server.seen[0].parts
     assert parts == {
         "image": ("source.png", "image/png", portrait.read_bytes()),
@@ -200,17 +203,23 @@ def test_bad_voice_is_found_before_sending(
     assert server.seen == []
 
 
+@pytest.mark.parametrize("face", [(0.5,), "ab", 3])
+def test_a_face_point_has_two_numbers(face: object) -> None:
+    with pytest.raises(ValueError, match="face"):
+        Options(face=face)  # type: ignore[arg-type]
+
+
 def test_a_picture_is_no_voice(client: KolboClient, portrait: Path) -> None:
     with pytest.raises(InputError):
         client.lipsync(portrait, portrait)
 
 
-@pytest.mark.parametrize("face", [(-0.1, 0.5), (0.5, 1.01), (float("nan"), 0.5), (0.5,), "ab", 3])
+@pytest.mark.parametrize("face", [(-0.1, 0.5), (0.5, 1.01), (float("nan"), 0.5)])
 def test_face_point_must_be_in_the_picture(
-    server: Scripted, client: KolboClient, face: object
+    server: Scripted, client: KolboClient, face: tuple[float, float]
 ) -> None:
     with pytest.raises(InputError, match="0 to 1"):
-        client.lipsync(LINK, VOICE, face=face)  # type: ignore[arg-type]
+        client.lipsync(LINK, VOICE, Options(face=face))
     assert server.seen == []
 
 

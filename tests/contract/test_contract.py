@@ -15,6 +15,7 @@ from kolbo_demo.client import (
     NotFoundError,
 )
 from kolbo_demo.contract import FINAL_STATES
+from kolbo_demo.options import Options
 from kolbo_demo.service.app import LocalService
 from tests.contract.conftest import SECONDS, Media
 
@@ -34,8 +35,7 @@ def test_a_portrait_from_file_to_file(client: KolboClient, media: Media, tmp_pat
     generation = client.lipsync(
         media.folder / "portrait.jpg",
         media.folder / "speech.mp3",
-        prompt="A smile ☺",
-        face=(0.5, 0.4),
+        Options(prompt="A smile ☺", face=(0.5, 0.4)),
         on_upload=lambda done, total: sent.append(total - done),
     )
     assert sent[-1] == 0
@@ -87,7 +87,7 @@ def test_every_model_can_be_named(client: KolboClient, media: Media) -> None:
     for model in client.models():
         name = "portrait.jpg" if "lipsync-image" in model.types else "clip.mp4"
         generation = client.lipsync(
-            media.folder / name, media.folder / "speech.mp3", model=model.identifier
+            media.folder / name, media.folder / "speech.mp3", Options(model=model.identifier)
         )
         assert generation.started
         assert generation.started.model == model.identifier
@@ -97,7 +97,7 @@ def test_every_model_can_be_named(client: KolboClient, media: Media) -> None:
 def test_refusals(live_service: LocalService, client: KolboClient, media: Media) -> None:
     links = f"{media.url}/portrait.jpg", f"{media.url}/speech.mp3"
     with pytest.raises(ApiError) as caught:
-        client.lipsync(*links, model="nobody/nothing")
+        client.lipsync(*links, Options(model="nobody/nothing"))
     assert (caught.value.status, caught.value.code) == (400, "MODEL_NOT_FOUND")
     stranger = KolboClient("kolbo_live_" + "0" * 40, live_service.base_url)
     for ask in (stranger.models, stranger.credits, lambda: stranger.lipsync(*links)):

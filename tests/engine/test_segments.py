@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 import time
-from dataclasses import asdict
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -14,10 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError, npz_codec, render_plan
+from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError, render_plan
 from kolbo_demo.engine.render import Rendered, render
-from kolbo_demo.engine.render_plan import Plan, Unsynced, merged, prepare, render_segment
-from kolbo_demo.engine.speech_features import Heard
+from kolbo_demo.engine.render_plan import Unsynced, merged, prepare, render_segment
 from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
 from kolbo_demo.engine.video_writer import PieceWriter, join
 from kolbo_demo.media.probe import MediaError
@@ -215,17 +213,6 @@ def test_segments_need_files_only(tmp_path, clip, voice):
                   tmp_path / "joined.mp4")  # fmt: skip
     render(clip, voice, tmp_path / "rendered.mp4", workers=1)
     assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "rendered.mp4").read_bytes()
-
-
-def test_a_voice_may_be_listened_to_elsewhere(tmp_path, clip, voice):
-    def heard_elsewhere(*_: object) -> Heard:
-        render_plan.listen(voice, tmp_path / "heard.npz")
-        return npz_codec.load(tmp_path / "heard.npz", Heard)
-
-    prepare(clip, voice, tmp_path / "own.npz")
-    prepare(clip, voice, tmp_path / "shared.npz", listen=heard_elsewhere)
-    own, shared = (npz_codec.load(tmp_path / name, Plan) for name in ("own.npz", "shared.npz"))
-    np.testing.assert_equal(asdict(shared), asdict(own))
 
 
 @pytest.mark.usefixtures("short_segments")

@@ -18,10 +18,11 @@ import requests
 from pydantic import SecretStr
 
 from kolbo_demo import clock, ui
+from kolbo_demo.generation import Request
 from kolbo_demo.settings import Settings
 from kolbo_demo.ui import batches, disk, folders, upload_quota
 from kolbo_demo.ui.batches import Batches
-from kolbo_demo.ui.inputs import Request, UnusableError
+from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import RESULT, Kept, Record
 from kolbo_demo.ui.quota import Quota, QuotaError, salt_in
 from kolbo_demo.ui.uploads import Uploads
@@ -283,7 +284,7 @@ def test_a_restart_remembers_whose_is_what(tmp_path: Path) -> None:
 
 
 def request(portrait: Path) -> Request:  # noqa: F811
-    return Request(portrait, portrait, words=None, prompt=None, model=None, face=None)
+    return Request(portrait, portrait)
 
 
 def ended(store: Kept, given: Path, visitor: str, size: int = 0) -> Record:

@@ -107,7 +107,7 @@ except OSError:
     print("no sysctl")
 else:
     assert fetched("93.184.216.34") == "INVALID_SOURCE_URL"
-    assert not is_local_interface(ipaddress.ip_address("93.184.216.36")), "where any address can be bound to"
+    assert not is_local_interface(ipaddress.ip_address("93.184.216.36")), "any can be bound to"
     assert not is_local_interface(ipaddress.ip_address("8.8.8.8"))
 print("done")
 """

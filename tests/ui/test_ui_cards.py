@@ -9,11 +9,13 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from kolbo_demo.generation import Request
+from kolbo_demo.options import Options
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui import cards, folders
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.allowance import Allowance
-from kolbo_demo.ui.inputs import Request, UnusableError
+from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Kept, Record
 from kolbo_demo.ui.runs import Runs, open_by_id
 from kolbo_demo.ui.sync_report import Reports
@@ -40,7 +42,7 @@ def door(runs: Runs) -> Iterator[TestClient]:
 
 
 def request(portrait: Path, speech: Path) -> Request:
-    return Request(portrait, speech, words=None, prompt="smiling", model=None, face=(0.5, 0.25))
+    return Request(portrait, speech, options=Options(prompt="smiling", face=(0.5, 0.25)))
 
 
 def look(door: TestClient, ticket: str) -> dict:
@@ -107,9 +109,7 @@ def test_a_card_looked_at_while_its_run_ends_keeps_what_it_came_to(
 
 
 def test_a_ticket_is_the_only_way_in(runs: Runs, door: TestClient, portrait: Path) -> None:
-    record = runs.kept.new(
-        Request(portrait, "https://a.example/s.mp3", None, None, None, None), LOCAL
-    )
+    record = runs.kept.new(Request(portrait, "https://a.example/s.mp3"), LOCAL)
     for path in ("record.json", "source.png", "..%2f..%2fetc%2fpasswd", "%2e%2e"):
         assert door.get(f"/cards/{record.ticket}/{path}").status_code in {404, 405}
     for ticket in ("..", "%2e%2e", "x" * 22, "", record.ticket[:-1]):

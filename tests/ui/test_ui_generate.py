@@ -10,14 +10,15 @@ import pytest
 
 from kolbo_demo.client import KolboClient
 from kolbo_demo.engine.watermark import Mark
+from kolbo_demo.generation import Request
 from kolbo_demo.media.probe import frame_at
+from kolbo_demo.options import Options
 from kolbo_demo.ui.generate import Run, Stage
-from kolbo_demo.ui.inputs import Request
 from tests.scripted import VIDEO, Reply, Scripted, sparse_wav
 
 
 def request(source: Path | str, voice: Path | str) -> Request:
-    return Request(source, voice, words=None, prompt=None, model=None, face=(0.5, 0.25))
+    return Request(source, voice, options=Options(face=(0.5, 0.25)))
 
 
 def until_end(run: Run) -> Stage:

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from kolbo_demo.ui.inputs import Request, UnusableError, request_of
+from kolbo_demo.generation import Request
+from kolbo_demo.options import Options
+from kolbo_demo.ui.inputs import UnusableError, request_of
 
 NOTHING: dict[str, Any] = dict.fromkeys(
     ("image", "video", "source_url", "audio", "audio_url", "words", "prompt", "model", "face")
@@ -21,17 +23,14 @@ def test_files() -> None:
     assert request == Request(
         source=Path("/up/a.png"),
         voice=Path("/up/b.wav"),
-        words=None,
-        prompt=None,
-        model=None,
-        face=(0.1, 0.2),
+        options=Options(face=(0.1, 0.2)),
     )
 
 
 def test_links_and_words() -> None:
     request = ask(source_url=" https://a.b/c.mp4?x=1 ", words=" Hello. ", prompt=" calm ")
     assert request.source == "https://a.b/c.mp4?x=1"
-    assert (request.voice, request.words, request.prompt) == (None, "Hello.", "calm")
+    assert (request.voice, request.words, request.options.prompt) == (None, "Hello.", "calm")
     assert ask(video="/up/v.mp4", audio_url="HTTP://a.b/c.mp3").voice == "HTTP://a.b/c.mp3"
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from kolbo_demo.contract import Model, Result, Status
+from kolbo_demo.options import Span, Trim
 from kolbo_demo.preflight import Face, Source, Stretch, Voice
 from kolbo_demo.ui import pace
 from kolbo_demo.ui.edits import edit_of, is_empty
 from kolbo_demo.ui.face_picker import Choice, Seen
 from kolbo_demo.ui.hearing import Heard
-from kolbo_demo.ui.inputs import Edit
 from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.models import Offers, limits_in_words
 from kolbo_demo.ui.preflight import Given, Looked, outlook
@@ -42,7 +42,7 @@ def told(
         "backend": "cloud",
     } | more
     heard = parts["heard"].voice
-    parts.setdefault("edit", Edit(clip_seconds=clip, voice_seconds=heard.duration if heard else 0))
+    parts.setdefault("edit", Trim(clip_seconds=clip, voice_seconds=heard.duration if heard else 0))
     return outlook(Given(**parts))
 
 
@@ -111,8 +111,17 @@ def test_where_no_face_is() -> None:
     assert "Looked through up to 0:04.0." in said
 
 
+def part(
+    clip: Span | None, voice: Span | None, clip_seconds: float, voice_seconds: float,
+    mode: str | None = None,
+) -> Trim:  # fmt: skip
+    return Trim(
+        clip=clip, voice=voice, clip_seconds=clip_seconds, voice_seconds=voice_seconds, mode=mode
+    )
+
+
 def test_a_part_and_a_way_are_told() -> None:
-    edit = Edit((1.0, 3.0), (2.0, 3.5), 2.0, 1.5, "silence")
+    edit = part((1.0, 3.0), (2.0, 3.5), 2.0, 1.5, "silence")
     looked = Looked(CLIP, [Stretch(0.0, 0.8, False, ""), Stretch(2.5, 4.0, False, "")], 5.0)
     said = told([model("a", credit=10, min_audio_duration=1.8)], edit=edit, looked=looked)
     assert "0:01.0 to 0:03.0 of 0:05.0" in said
@@ -128,12 +137,12 @@ def test_only_what_stands_for_these_files_counts() -> None:
     source = Source("video", "mp4", 1, 640, 360, 5.0)
     voice = Voice("wav", 1, 3.0, True, -10.0, 0.0)
     chosen = ("5.000 3.000", 1.0, 4.0, 0.0, 3.0, "remap")
-    assert edit_of((source, voice, True), chosen) == Edit((1.0, 4.0), None, 3.0, 3.0)
+    assert edit_of((source, voice, True), chosen) == part((1.0, 4.0), None, 3.0, 3.0)
     other = ("7.000 3.000", 1.0, 4.0, 0.5, 3.0, "silence")  # the clip is another one now
-    assert edit_of((source, voice, True), other) == Edit(None, (0.5, 3.0), 5.0, 2.5, "silence")
+    assert edit_of((source, voice, True), other) == part(None, (0.5, 3.0), 5.0, 2.5, "silence")
     words = ("5.000 0.000", 0.0, 5.0, 0.0, 0.0, "loop")  # no way for a clip that is the longer one
-    assert edit_of((source, voice, False), words) == Edit(None, None, 5.0, 3.0)
-    assert edit_of((None, None, False), words) == Edit()
+    assert edit_of((source, voice, False), words) == part(None, None, 5.0, 3.0)
+    assert edit_of((None, None, False), words) == Trim()
     assert is_empty(edit_of((source, voice, True), ("5.000 3.000", 4.0, 1.0, 0.0, 3.0, "")))
 
 

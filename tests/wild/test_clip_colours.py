@@ -379,7 +379,7 @@ def test_an_hdr_clip_speaks_and_its_tone_mapping_is_told(tmp_path):
     code, stdout, stderr, out = generated(source, tmp_path)
     assert code == 0, stderr
     assert json.loads(stdout)["result"]["notes"] == ["HDR was tone-mapped to SDR"]
-    assert "HDR was tone-mapped to SDR\n" in stderr
+    assert "HDR was tone-mapped to SDR.\n" in stderr
     with Clip(out) as seen:
         frame = next(seen.frames(1)).astype(int)
     assert np.abs(frame - rgb)[:100].mean() < 6  # above the mouth

@@ -203,7 +203,7 @@ def test_a_hidden_mouth_is_told_before_anything_is_sent(tmp_path: Path) -> None:
     try:
         for name, rgb in (
             ("seen", portrait()),
-            ("masked", masked(portrait(), face(), (90, 90, 90))),
+            ("masked", masked(portrait(), face(), (240, 240, 240))),
         ):
             _, picture = analyst.source(png(tmp_path / f"{name}.png", rgb))
             assert [one.hidden for one in picture.faces or []] == [name == "masked"]

@@ -174,12 +174,9 @@ class Storage:
                     del self._rooms[generation]
                     shutil.rmtree(path, ignore_errors=True)
 
-    def open_to(self, generation: str, parts: bool = False) -> AllowedFiles:
-        """Files of a process that works for a generation. `parts` creates the folder in which other
-        processes leave theirs. Raises OSError."""
+    def open_to(self, generation: str) -> AllowedFiles:
+        """AllowedFiles of a process that works for a generation."""
         folders = [self._place.folder(f"{name}/{_checked(generation)}") for name in (INPUTS, PARTS)]
-        if parts and folders[1]:
-            folders[1].mkdir(mode=0o700, parents=True, exist_ok=True)
         read = tuple(str(folder.absolute()) for folder in folders if folder)
         return AllowedFiles(read, (str((self._work / generation).absolute()),))
 
@@ -208,11 +205,6 @@ def input_name(generation: str, field: str) -> str:
 def plan_name(generation: str) -> str:
     """Storage name of a long generation's plan."""
     return f"{PARTS}/{generation}/plan.npz"
-
-
-def heard_name(generation: str) -> str:
-    """Storage name of what another process than the one that plans has heard in its voice."""
-    return f"{PARTS}/{generation}/heard.npz"
 
 
 def segment_name(generation: str, index: int) -> str:

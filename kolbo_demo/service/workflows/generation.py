@@ -23,7 +23,7 @@ from kolbo_demo.service.storage.files import (
     thumbnail_name,
     video_name,
 )
-from kolbo_demo.service.workflows import context, listening, segments
+from kolbo_demo.service.workflows import context, segments
 from kolbo_demo.service.workflows.context import StoppedError
 from kolbo_demo.service.workflows.postpone import PostponedError, patient
 
@@ -43,21 +43,27 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         return _carried_out(job)
 
 
+@DBOS.workflow(name="listen")
+def _listen(_generation: str) -> bool:
+    """Does nothing: earlier releases may have left such workflows in the queue."""
+    return False
+
+
 def percent(generation: str) -> int:
     """How far a generation has come."""
     return int(DBOS.get_all_events(generation).get("progress", 0))
 
 
 def _carried_out(job: dict[str, Any]) -> dict[str, Any]:
-    jobs, generation = context.jobs(), str(DBOS.workflow_id)
+    here, generation = context.current(), str(DBOS.workflow_id)
     try:
-        with jobs.at_work(generation), patient(generation):
+        with here.at_work(generation), patient(generation):
             outcome = _fetch(job) or _render(job)
             if "parts" in outcome:
                 segments.hand_out(generation, outcome["parts"])
                 outcome = _join(job, outcome["parts"])
     except Exception:  # a bug: dbos records it as the outcome
-        jobs.discard(generation, job["file"])
+        here.discard(generation, job["file"])
         metrics.ended(generation, FAILED, context.LOST.code)
         raise
     except PostponedError:
@@ -65,9 +71,9 @@ def _carried_out(job: dict[str, Any]) -> dict[str, Any]:
     except BaseException:  # cancelled or taken over, as dbos tells it, or the process goes down
         with contextlib.suppress(StoppedError):
             if context.cancelled(generation):
-                jobs.discard(generation, job["file"])
+                here.discard(generation, job["file"])
         raise
-    jobs.discard(generation, None if "made" in outcome else job["file"])
+    here.discard(generation, None if "made" in outcome else job["file"])
     if outcome:  # else it was cancelled, which is told where that was done
         metrics.ended(
             generation,
@@ -94,9 +100,9 @@ def _fetch(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bring(link: str, field: fetch.Field, generation: str) -> None:
-    jobs, wanted = context.jobs(), context.watch(generation)
-    with jobs.storage.create(input_name(generation, field)) as file:
-        fetch.fetch(link, field, file, jobs.policy, wanted)
+    here, wanted = context.current(), context.watch(generation)
+    with here.storage.create(input_name(generation, field)) as file:
+        fetch.fetch(link, field, file, here.policy, wanted)
         if not wanted():
             raise _UnwantedError
         metrics.moved("fetched", file.tell())
@@ -106,15 +112,14 @@ def _bring(link: str, field: fetch.Field, generation: str) -> None:
 def _render(job: dict[str, Any]) -> dict[str, Any]:
     """Make the video. Returns `made`, `failure`, `parts` where it only made the plan of a long one,
     or nothing when it is not wanted any more."""
-    jobs, generation, file = context.jobs(), str(DBOS.workflow_id), job["file"]
-    storage = jobs.storage
+    here, generation, file = context.current(), str(DBOS.workflow_id), job["file"]
+    storage = here.storage
     try:
         wanted = context.watch(generation)
         with (
-            jobs.slot(job, wanted),
+            here.slot(job, wanted),
             patient(generation),
             storage.workspace(generation) as folder,
-            listening.others(generation, folder) as listen,
         ):
             plan = folder / "plan.npz"
             task = render_pool.Task(
@@ -122,19 +127,14 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
                 audio=str(storage.bring(input_name(generation, "audio"), folder)),
                 video=str(folder / "video.mp4"),
                 thumbnail=str(folder / "thumbnail.jpg"),
-                face=job["face"],
-                model=job["model"],
-                prompt=job.get("prompt"),
-                mark=job.get("mark", False),
-                insist=job.get("insist", False),
-                workers=jobs.cores,
-                plan=str(plan) if jobs.shared else None,
-                told=str(folder / listening.TOLD),
+                options=job.get("options", job),  # an older release has them beside the rest
+                workers=here.cores,
+                plan=str(plan) if here.shared else None,
             )
             with metrics.stage("render"):
-                files = storage.open_to(generation, parts=jobs.shared)
+                files = storage.open_to(generation)
                 made = render_pool.run(
-                    task, files, _teller(generation), wanted, jobs.ready, listen, generation
+                    task, files, _teller(generation), wanted, here.renderers, generation=generation
                 )
             if made is None or not wanted():
                 return {}
@@ -151,7 +151,7 @@ def _render(job: dict[str, Any]) -> dict[str, Any]:
 def _join(job: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
     """Make the video of segments. Returns `made`, `failure`, or nothing when it is not wanted."""
     generation = str(DBOS.workflow_id)
-    storage = context.jobs().storage
+    storage = context.current().storage
     try:
         wanted = context.watch(generation)
         with patient(generation), storage.workspace(generation) as folder:

@@ -54,8 +54,8 @@ def join(
 
     Returns what the engine tells of it, or None when it is not wanted any more. Raises JobError.
     """
-    jobs = context.jobs()
-    storage = jobs.storage
+    here = context.current()
+    storage = here.storage
     told = [folder / f"{index}.json" for index in range(parts["segments"])]
     task = render_pool.Join(
         plan=str(storage.bring(plan_name(generation), folder)),
@@ -71,7 +71,7 @@ def join(
 
     with ThreadPoolExecutor(1, "join") as pool:
         # From now on: it encodes the voice, and takes each segment as it comes.
-        joining = pool.submit(render_pool.run, task, files, lambda *_: None, joined, jobs.ready)
+        joining = pool.submit(render_pool.run, task, files, lambda *_: None, joined, here.renderers)
         try:
             if not _collected(generation, folder, told, parts, on_progress, wanted, joining):
                 return None
@@ -98,7 +98,7 @@ def _collected(
     joining: Future[dict[str, Any] | None],
 ) -> bool:
     """Hand each segment over as soon as it is there. False when they are not wanted any more."""
-    storage = context.jobs().storage
+    storage = context.current().storage
     missing = {_segment_id(generation, index): index for index in range(parts["segments"])}
     done: dict[str, int] = {}
     ask = 0.0
@@ -145,7 +145,7 @@ def _segment(part: dict[str, Any]) -> dict[str, Any]:
     workflow = str(DBOS.workflow_id)
     with (
         logs.generation_context(part["generation"]),
-        context.jobs().at_work(workflow),
+        context.current().at_work(workflow),
         patient(workflow),
     ):
         return _rendered(part)
@@ -154,9 +154,9 @@ def _segment(part: dict[str, Any]) -> dict[str, Any]:
 @DBOS.step(name="segment")
 def _rendered(part: dict[str, Any]) -> dict[str, Any]:
     """Make one segment. Returns its `unsynced` spans, `failure`, or nothing when not wanted."""
-    jobs, workflow = context.jobs(), str(DBOS.workflow_id)
+    here, workflow = context.current(), str(DBOS.workflow_id)
     generation, index = part["generation"], part["index"]
-    storage, due = jobs.storage, 0.0
+    storage, due = here.storage, 0.0
 
     def on_progress(done: int, total: int) -> None:
         nonlocal due
@@ -177,7 +177,7 @@ def _rendered(part: dict[str, Any]) -> dict[str, Any]:
             with metrics.stage("segment"):
                 files = storage.open_to(generation)
                 made = render_pool.run(
-                    task, files, on_progress, wanted, jobs.ready, generation=generation
+                    task, files, on_progress, wanted, here.renderers, generation=generation
                 )
             if made is None or not wanted():
                 return {}
