@@ -127,12 +127,12 @@ def _call(operation: str, path: Path, **arguments: object) -> dict[str, Any]:
 
 def main() -> None:
     """Inspect one file for the parent."""
+    exit_after(TIMEOUT_SECONDS + 2)
     with contextlib.suppress(AttributeError):
         # glibc reserves 64 MB of address space a thread otherwise.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
     with parent_connection() as (requests, send):
         request = next(requests)
-        exit_after(TIMEOUT_SECONDS + 2)
         limit_resources(TIMEOUT_SECONDS, _MEMORY_BYTES, MAX_STDERR_BYTES)
         send(**_inspect(**request))
 
