@@ -163,7 +163,7 @@ def test_a_killed_fork_server_is_replaced(slow):
         inspection = pool.submit(sandbox.preview, slow, 64)
         child = running_child(server)
         os.kill(server, signal.SIGKILL)
-        with pytest.raises(MediaError, match="cannot be read|too long"):
+        with pytest.raises(MediaError, match=r"cannot be read|too long"):
             inspection.result(SLOW_SECONDS)
     assert fork_server() != server
     deadline = time.monotonic() + SLOW_SECONDS + 5  # its own deadline ends it
