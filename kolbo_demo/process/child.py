@@ -244,18 +244,18 @@ def _requests() -> Iterator[Message]:
     first = json.loads(next(lines, None) or _exit_with_group())
     files = {name: tuple(paths) for name, paths in first.pop(_FILES).items()}
     restrict_access(AllowedFiles(**files))
-    requests: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(lines, requests), daemon=True).start()
+    pending: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(lines, pending), daemon=True).start()
     yield first
-    yield from iter(requests.get, None)
+    yield from iter(pending.get, None)
 
 
-def _receive(lines: Iterator[bytes], requests: "queue.SimpleQueue[Message]") -> None:
+def _receive(lines: Iterator[bytes], pending: "queue.SimpleQueue[Message]") -> None:
     """Put requests into the queue; exit with all started processes when the parent is gone."""
     for line in lines:
         request = json.loads(line)
         del request[_FILES]
-        requests.put(request)
+        pending.put(request)
     _exit_with_group()
 
 
