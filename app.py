@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from kolbo_demo import logs, private_folder
 from kolbo_demo.service.app import create_app
 from kolbo_demo.service.hostnames import Site
-from kolbo_demo.settings import Settings, problem
+from kolbo_demo.settings import Settings, describe_error
 
 
 def _reach(host: str) -> str:
@@ -46,7 +46,7 @@ def _port() -> int:
 
 def _make(folder: Path, setting: str) -> None:
     try:
-        private_folder.make(folder)
+        private_folder.create(folder)
     except OSError as error:
         _stop(
             f"The folder {folder} cannot be used ({error.strerror}); set {setting} to another one."
@@ -58,7 +58,7 @@ def main() -> None:
     try:
         settings = Settings()
     except ValidationError as error:
-        _stop(problem(error))
+        _stop(describe_error(error))
     # The names that Gradio itself reads; a Hugging Face Space sets them.
     host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     port = _port()

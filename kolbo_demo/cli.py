@@ -234,13 +234,13 @@ def serve(
 ) -> None:
     """Run the local service alone: Kolbo's API under http://HOST:PORT/api."""
     from kolbo_demo import logs, private_folder
-    from kolbo_demo.process.exit_deadline import end_within
+    from kolbo_demo.process.exit_deadline import exit_within
     from kolbo_demo.service.app import serving
     from kolbo_demo.service.errors import ServiceError
     from kolbo_demo.settings import Settings
 
     os.umask(private_folder.UMASK)
-    end_within(STOP_SECONDS)
+    exit_within(STOP_SECONDS)
     settings = Settings()
     logs.configure(settings.log)
     if settings.log == "json" and settings.local_api_key is None:
@@ -268,14 +268,14 @@ def worker(
 ) -> None:
     """Render what pages and services on the same PostgreSQL have accepted (KOLBO_DATABASE_URL)."""
     from kolbo_demo import private_folder
-    from kolbo_demo.process.child import cores
+    from kolbo_demo.process.child import cpu_count
     from kolbo_demo.service.errors import ServiceError
     from kolbo_demo.service.worker import work
     from kolbo_demo.settings import Settings
 
     os.umask(private_folder.UMASK)
     try:
-        work(Settings(), processes or cores())
+        work(Settings(), processes or cpu_count())
     except ServiceError as error:
         raise _StopError(str(error), 2) from None
     except KeyboardInterrupt:
@@ -303,10 +303,10 @@ def _explain(error: Exception) -> int:
     from pydantic import ValidationError
 
     from kolbo_demo.client import KolboError
-    from kolbo_demo.settings import Settings, problem
+    from kolbo_demo.settings import Settings, describe_error
 
     if isinstance(error, ValidationError) and error.title == Settings.__name__:
-        _say(problem(error))
+        _say(describe_error(error))
         return 2
     if isinstance(error, KolboError):
         _say(str(error))
@@ -391,9 +391,9 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
     with ExitStack() as stack:
         # The engine loads in a process of its own while this one loads the service.
         server = render_pool.renderers()
-        server.warm()
+        server.preload()
         stack.callback(server.close)
-        stack.enter_context(sandbox.forked(server))
+        stack.enter_context(sandbox.use_fork_server(server))
         with _loading():
             from kolbo_demo.service.app import serving
 

@@ -1,54 +1,54 @@
-"""Ages that survive jumps of the wall clock.
+"""Ages that are robust against jumps of the wall clock.
 
-Files carry wall clock stamps. A retention period measured by that clock alone deletes everything
-when the clock jumps ahead, and keeps files for too long when it jumps back.
+Files have wall clock time stamps. A retention period measured by that clock deletes everything when
+the clock jumps ahead, and retains files too long when it jumps back.
 """
 
 import threading
 import time
 from collections.abc import Collection
 
-_STEADY = getattr(time, "CLOCK_BOOTTIME", None)
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
 
 
-def steady() -> float:
-    """Seconds of a clock that cannot be set. Counts suspended time where the system allows it; its
-    zero is arbitrary."""
-    return time.monotonic() if _STEADY is None else time.clock_gettime(_STEADY)
+def monotonic() -> float:
+    """Seconds of a clock that cannot be set, with an arbitrary zero. Includes time in suspend if
+    the system has such a clock."""
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
-_EPOCH = time.time() - steady()
+_EPOCH = time.time() - monotonic()
 
 
 def now() -> float:
-    """Seconds since the epoch, never further ahead than this process has run since it began.
+    """Seconds since the epoch, ahead of the process's start by at most its running time.
 
-    A clock that is set ahead makes no file old, and one that is set back keeps files longer.
+    Setting the clock ahead ages no file; setting it back retains files longer.
     """
-    return min(time.time(), _EPOCH + steady())
+    return min(time.time(), _EPOCH + monotonic())
 
 
-class Ages:
-    """Ages of named, stamped items. Thread-safe.
+class AgeTracker:
+    """Ages of named items with time stamps. Thread-safe.
 
-    The age of an item at first sight is the one by `now`. From then on it grows steadily.
+    The first age of an item is relative to `now`. From then on it grows by the monotonic clock.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._born: dict[str, tuple[float, float]] = {}
-        """Stamp, and birth on the steady clock."""
+        self._births: dict[str, tuple[float, float]] = {}
+        """Time stamp, and time of birth on the monotonic clock."""
 
-    def of(self, name: str, stamp: float) -> float:
-        """Age in seconds of the item `name`, stamped by `time.time`. A new stamp restarts it."""
+    def age(self, name: str, stamp: float) -> float:
+        """Age in seconds of an item with a `time.time` stamp. A new stamp restarts it."""
         with self._lock:
-            known, born = self._born.get(name, (None, 0.0))
-            if known != stamp:
-                born = steady() - max(0.0, now() - stamp)
-                self._born[name] = stamp, born
-        return steady() - born
+            previous, born = self._births.get(name, (None, 0.0))
+            if previous != stamp:
+                born = monotonic() - max(0.0, now() - stamp)
+                self._births[name] = stamp, born
+        return monotonic() - born
 
-    def keep(self, names: Collection[str]) -> None:
+    def retain(self, names: Collection[str]) -> None:
         """Drop all other items."""
         with self._lock:
-            self._born = {name: born for name, born in self._born.items() if name in names}
+            self._births = {name: born for name, born in self._births.items() if name in names}

@@ -1,4 +1,4 @@
-"""A lock that callers hold in rotation, however many turns one of them waits for."""
+"""A semaphore that alternates between callers, however many requests one of them queues."""
 
 import threading
 from collections import deque
@@ -6,49 +6,52 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-CALLER: ContextVar[str] = ContextVar("caller", default="")
-"""For whom this thread works."""
-WAIT_SECONDS = 0.2
-"""Between two looks at whether a turn is still wanted."""
+CURRENT_CALLER: ContextVar[str] = ContextVar("caller", default="")
+"""Caller that the current thread works for."""
+POLL_SECONDS = 0.2
+"""How often a waiting thread calls `should_continue`."""
 
 
-class Rotation:
-    """As a semaphore with so many places, but each caller waits for one turn of every other at
-    most. For any thread."""
+class FairSemaphore:
+    """A semaphore of `permits` whose callers are served round-robin. Thread-safe."""
 
-    def __init__(self, places: int = 1) -> None:
-        self._free = places
+    def __init__(self, permits: int = 1) -> None:
+        self._free = permits
         self._changed = threading.Condition()
         self._waiting: dict[str, deque[object]] = {}
-        """Tickets by caller, the caller whose turn is next first."""
+        """Tickets by caller, in round-robin order."""
 
     @contextmanager
-    def turn(self, wanted: Callable[[], bool] = lambda: True) -> Iterator[bool]:
-        """Wait for a turn of `CALLER` and hold it. Gives False, without one, once `wanted` does."""
-        held = self._taken(CALLER.get(), wanted)
+    def acquire(self, should_continue: Callable[[], bool] = lambda: True) -> Iterator[bool]:
+        """Acquire a permit for `CURRENT_CALLER` and release it after the block. Yields False,
+        without a permit, once `should_continue` returns False."""
+        acquired = self._acquire(CURRENT_CALLER.get(), should_continue)
         try:
-            yield held
+            yield acquired
         finally:
-            if held:
+            if acquired:
                 with self._changed:
                     self._free += 1
                     self._changed.notify_all()
 
-    def _taken(self, caller: str, wanted: Callable[[], bool]) -> bool:
+    def _acquire(self, caller: str, should_continue: Callable[[], bool]) -> bool:
         ticket = object()
         with self._changed:
             self._waiting.setdefault(caller, deque()).append(ticket)
             try:
-                while not (held := self._free > 0 and self._next() is ticket) and wanted():
-                    self._changed.wait(WAIT_SECONDS)
+                while True:
+                    acquired = self._free > 0 and self._next_ticket() is ticket
+                    if acquired or not should_continue():
+                        break
+                    self._changed.wait(POLL_SECONDS)
             finally:
                 others = self._waiting.pop(caller)
                 others.remove(ticket)
                 if others:  # behind all other callers
                     self._waiting[caller] = others
                 self._changed.notify_all()
-            self._free -= held
-            return held
+            self._free -= acquired
+            return acquired
 
-    def _next(self) -> object:
+    def _next_ticket(self) -> object:
         return next(iter(self._waiting.values()))[0]

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from kolbo_demo.client import Generation, KolboClient
 from kolbo_demo.contract import Status
-from kolbo_demo.fair_lock import Rotation
+from kolbo_demo.fair_lock import FairSemaphore
 from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.options import Options, Point, Trim
 from kolbo_demo.preflight import Analyst, StoppedError
@@ -25,7 +25,7 @@ SPOKEN = "words.wav"
 SAME_MOMENT = 0.02
 """Seconds within which a face does not move."""
 
-SPEAKING = Rotation()
+SPEAKING = FairSemaphore()
 """Text to speech keeps a core busy, so a process runs one at a time."""
 
 
@@ -147,7 +147,7 @@ class GenerationFlow:
 
         self._on_step(Step.SPEAKING, 0, None)
         path = self._folder / SPOKEN
-        with SPEAKING.turn(self._should_continue):
+        with SPEAKING.acquire(self._should_continue):
             self._check_stopped()
             speak(words, path, speed)
         return path

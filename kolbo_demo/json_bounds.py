@@ -1,7 +1,7 @@
-"""Bounds on the shape of a JSON text, checked before it is parsed.
+"""Limits on the size and depth of JSON, checked before it is parsed.
 
 A megabyte of `{}` becomes hundreds of megabytes of Python objects. The check counts structural
-characters with a few passes of C code over the bytes: linear, some milliseconds a megabyte.
+characters in a few linear passes of C code, some milliseconds a megabyte.
 """
 
 MAX_ITEMS = 50_000
@@ -11,13 +11,13 @@ _NO_BRACKET = bytes(set(range(256)) - set(b"{}[]"))
 
 
 def check_json(data: bytes, *, items: int = MAX_ITEMS, depth: int = MAX_DEPTH) -> None:
-    """Raise ValueError, one sentence, if `data` has more than `items` values, is nested deeper
-    than `depth`, or cannot be JSON in UTF-8. What passes may still be no valid JSON."""
-    if b"\0" in data:  # UTF-16 and UTF-32, in which the bytes below mean something else
+    """Raise ValueError if `data` has more than `items` values, is nested deeper than `depth`, or
+    cannot be JSON in UTF-8. Data that passes may still be invalid JSON."""
+    if b"\0" in data:  # UTF-16 or UTF-32
         raise ValueError("The JSON must be in UTF-8.")
-    # Pairs of backslashes first, so that one left before a quote does escape it.
+    # Pairs of backslashes first, so that a remaining one before a quote escapes it.
     bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Each value is a container or follows another with a comma; an object has a key for each.
+    # Each value is a container or follows a comma; in an object each has a key.
     if bare.count(b'"') > 4 * items:
         raise _too_many(items)
     parts = bare.split(b'"')
@@ -29,7 +29,7 @@ def check_json(data: bytes, *, items: int = MAX_ITEMS, depth: int = MAX_DEPTH) -
     brackets = outside.translate(_FOLD, _NO_BRACKET)
     if brackets.count(b"[") != brackets.count(b"]"):
         raise ValueError("The JSON has a bracket without its pair.")
-    for _ in range(depth):  # each pass takes the innermost pairs away
+    for _ in range(depth):  # each pass removes the innermost pairs
         brackets = brackets.replace(b"[]", b"")
     if brackets:
         raise ValueError(f"The JSON is nested deeper than {depth} levels; send a flatter one.")

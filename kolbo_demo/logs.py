@@ -1,8 +1,8 @@
-"""What the server writes to its log: text for people, or a JSON object a line for machines.
+"""Logging: text for people, or a JSON object a line for machines.
 
-No line holds a key, a prompt, a file name or an address of a visitor. Our own lines name events and
-generations only; of an exception, ours or a library's, the kind and the places in the code are told
-and its message is not, since it may quote what a visitor sent.
+No record contains a key, a prompt, a file name or a visitor's address. Our own name events and
+generations only. Of an exception, the type and the traceback's locations are logged, not the
+message, which may quote a visitor's input.
 """
 
 import contextlib
@@ -18,41 +18,41 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TextIO
 
-Format = Literal["text", "json"]
+LogFormat = Literal["text", "json"]
 
-_about: ContextVar[str | None] = ContextVar("generation", default=None)
+_generation_id: ContextVar[str | None] = ContextVar("generation", default=None)
 _ID = re.compile(r"lip_[0-9a-f]{20}")
-_SHOWN_FRAMES = 6
-_QUIET_SECONDS = 1.0
-"""Between two lines of one kind of trouble."""
+_MAX_FRAMES = 6
+_THROTTLE_SECONDS = 1.0
+"""Between two warnings of one kind."""
 
 
 @contextlib.contextmanager
-def about(generation: str) -> Iterator[None]:
-    """Lines of this thread are about a generation until the block ends."""
-    token = _about.set(generation)
+def generation_context(generation: str) -> Iterator[None]:
+    """Attribute this thread's log records to a generation until the block ends."""
+    token = _generation_id.set(generation)
     try:
         yield
     finally:
-        _about.reset(token)
+        _generation_id.reset(token)
 
 
 def event(logger: logging.Logger, name: str, level: int = logging.INFO, **fields: object) -> None:
-    """Log that something happened. `fields` are numbers, states and codes, nothing of visitors."""
+    """Log an event. `fields` are numbers, states and codes, never a visitor's data."""
     logger.log(level, name, extra={"fields": fields}, stacklevel=2)
 
 
-def configure(format: Format) -> None:  # noqa: A002 - what it is
+def configure(format: LogFormat) -> None:  # noqa: A002 - what it is
     """Send this process's log to standard error: warnings as text, or everything as JSON.
 
     For programs; a library leaves logging to its caller.
     """
-    handler = _handler(_Json() if format == "json" else _Text())
+    handler = _handler(_JsonFormatter() if format == "json" else _TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("kolbo_demo").setLevel(logging.INFO if format == "json" else logging.WARNING)
-    # Libraries that bring handlers of their own would write in a form of their own.
+    # Remove libraries' own handlers, which have another format.
     for name in ("dbos", "uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers[:] = []
@@ -60,16 +60,17 @@ def configure(format: Format) -> None:  # noqa: A002 - what it is
 
 
 def announce(sentence: str, file: TextIO) -> None:
-    """Tell whoever started this program where it is; in the log, where that is for machines."""
-    if any(isinstance(handler.formatter, _Json) for handler in logging.getLogger().handlers):
+    """Print a startup message to `file`, or log it if the log is JSON."""
+    handlers = logging.getLogger().handlers
+    if any(isinstance(handler.formatter, _JsonFormatter) for handler in handlers):
         event(logging.getLogger(__package__), sentence)
     else:
         print(sentence, file=file, flush=True)
 
 
 def text_handler() -> logging.Handler:
-    """For a library's logger where `configure` was not called."""
-    return _handler(_Text())
+    """A handler for a library's logger if `configure` was not called."""
+    return _handler(_TextFormatter())
 
 
 def _handler(formatter: logging.Formatter) -> logging.Handler:
@@ -79,42 +80,43 @@ def _handler(formatter: logging.Formatter) -> logging.Handler:
     return handler
 
 
-def places(chatter: str) -> list[str]:
-    """Where in the code a traceback went, out of what a process wrote before its end."""
-    found = re.findall(r'File ".*?([^"/\\]+)", line (\d+),? in (\w+)', chatter)
-    return [f"{file}:{line} {name}" for file, line, name in found[-_SHOWN_FRAMES:]]
+def traceback_locations(stderr: str) -> list[str]:
+    """Locations in a traceback that a process wrote to its standard error."""
+    found = re.findall(r'File ".*?([^"/\\]+)", line (\d+),? in (\w+)', stderr)
+    return [f"{file}:{line} {name}" for file, line, name in found[-_MAX_FRAMES:]]
 
 
 class _Throttle(logging.Filter):
-    """Passes one warning or error of a kind a second, so that no flood of requests fills the disk.
+    """Passes one warning or error of a kind a second, so that a flood of requests can't fill the
+    disk.
 
-    The kind is the place in the code that logs and, of an exception, its type and the place that
-    raised it. Messages do not count: they may hold parts of a request, which vary without bound.
+    The kind is the location of the logging call and, for an exception, its type and location.
+    Messages are ignored: parts of requests in them vary without bound.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
-        self._seen: dict[tuple[object, ...], tuple[float, int]] = {}
-        """By kind: when one passed, and how many were suppressed since."""
+        self._last_passed: dict[tuple[object, ...], tuple[float, int]] = {}
+        """Time of the last record that passed, and number suppressed since, by kind."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
-        kind = (record.name, record.pathname, record.lineno, *_raised(record))
+        kind = (record.name, record.pathname, record.lineno, *_error_kind(record))
         now = time.monotonic()
         with self._lock:
-            passed, suppressed = self._seen.get(kind, (-_QUIET_SECONDS, 0))
-            if now - passed < _QUIET_SECONDS:
-                self._seen[kind] = passed, suppressed + 1
+            passed, suppressed = self._last_passed.get(kind, (-_THROTTLE_SECONDS, 0))
+            if now - passed < _THROTTLE_SECONDS:
+                self._last_passed[kind] = passed, suppressed + 1
                 return False
-            self._seen[kind] = now, 0
+            self._last_passed[kind] = now, 0
         if suppressed:
             record.fields = getattr(record, "fields", {}) | {"suppressed": suppressed}
         return True
 
 
-def _raised(record: logging.LogRecord) -> tuple[object, ...]:
+def _error_kind(record: logging.LogRecord) -> tuple[object, ...]:
     error = record.exc_info[1] if record.exc_info else None
     if error is None:
         return ()
@@ -125,8 +127,8 @@ def _raised(record: logging.LogRecord) -> tuple[object, ...]:
     return type(error), *place
 
 
-class _Text(logging.Formatter):
-    """A line each, without traceback."""
+class _TextFormatter(logging.Formatter):
+    """One line a record, without traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         words = [f"{record.levelname} {record.name.partition('.')[0]}: {record.getMessage()}"]
@@ -137,8 +139,8 @@ class _Text(logging.Formatter):
         return " ".join(words)
 
 
-class _Json(logging.Formatter):
-    """One object a line. `generation` is in every line, null where it is about none."""
+class _JsonFormatter(logging.Formatter):
+    """One object a line. `generation` is null if there is none."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -152,9 +154,9 @@ class _Json(logging.Formatter):
 
 
 def _generation(record: logging.LogRecord) -> str | None:
-    # dbos tells the workflow by an attribute, or in the words of its message.
-    told = _about.get() or getattr(record, "operationUUID", None) or record.getMessage()
-    found = _ID.search(str(told))
+    # dbos has the workflow id in an attribute or in the message.
+    text = _generation_id.get() or getattr(record, "operationUUID", None) or record.getMessage()
+    found = _ID.search(str(text))
     return found[0] if found else None
 
 
@@ -165,6 +167,6 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
         fields["error"] = type(error).__name__
         fields["where"] = [
             f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
-            for frame in traceback.extract_tb(error.__traceback__)[-_SHOWN_FRAMES:]
+            for frame in traceback.extract_tb(error.__traceback__)[-_MAX_FRAMES:]
         ]
     return fields

@@ -6,15 +6,13 @@ import stat
 from pathlib import Path
 
 UMASK = 0o077
-"""Of commands that write data, so that files made by libraries are private too."""
+"""For commands that write data, so that files of libraries are private too."""
 
 
-def make(folder: Path) -> None:
-    """Create a folder with mode 0700, or tighten an existing one to it. Raises OSError where there
-    can be none.
+def create(folder: Path) -> None:
+    """Create a folder with mode 0700, or restrict an existing one to it. Raises OSError.
 
-    A folder of another user, a home, a mount point and a sticky folder such as /tmp keep their
-    mode.
+    Another user's folder, a home, a mount point and a sticky folder such as /tmp retain their mode.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.name != "posix":
@@ -27,14 +25,14 @@ def make(folder: Path) -> None:
             folder.chmod(stat.S_IMODE(found.st_mode) & ~UMASK)
 
 
-def prepare(folder: Path) -> None:
-    """As `make`, but an unusable folder is no error here: the first write reports it."""
+def try_create(folder: Path) -> None:
+    """`create`, but ignore errors: the first write reports them."""
     with contextlib.suppress(OSError):
-        make(folder)
+        create(folder)
 
 
 def _is_home(folder: Path) -> bool:
     try:
         return folder.samefile(Path.home())
-    except (OSError, RuntimeError):  # there is none
+    except (OSError, RuntimeError):  # no home
         return False

@@ -1,8 +1,7 @@
-"""Files of visitors on this machine, reached without following a link.
+"""Access visitors' files without following links.
 
-A name that comes from outside may be a symbolic link, a device or a pipe, and may be exchanged
-between a check and its use. Each function therefore judges the file that it has opened or linked,
-never a name.
+A path from outside may be a symbolic link, a device or a pipe, and may be replaced between check
+and use. Each function therefore checks the file that it has opened or linked, not the path.
 """
 
 import os
@@ -10,12 +9,12 @@ import stat
 import uuid
 from pathlib import Path
 
-MAX_PATH = 4096
-"""Characters; longer names are refused before the operating system sees them."""
-_PIECE = 1 << 20
+MAX_PATH_LENGTH = 4096
+"""Characters; longer paths are refused."""
+_CHUNK_BYTES = 1 << 20
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
-"""Whether folders can be walked by descriptor. Windows cannot."""
-_READ = (
+"""Whether folders can be opened by descriptor. On Windows they cannot."""
+_READ_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_NONBLOCK", 0)
@@ -23,7 +22,7 @@ _READ = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
-_CREATE = (
+_CREATE_FLAGS = (
     os.O_WRONLY
     | os.O_CREAT
     | os.O_EXCL
@@ -34,18 +33,18 @@ _CREATE = (
 
 
 class UnsafeFileError(ValueError):
-    """A name that leads out of its folder, or to something that is no regular file."""
+    """A path that leads out of its folder or is not a regular file."""
 
 
-def regular_file(path: str | Path, folder: Path) -> Path:
+def resolve_regular_file(path: str | Path, folder: Path) -> Path:
     """The path of a regular file inside `folder`, with no symbolic link below `folder`.
 
     `folder` itself may be reached through links; the result names it resolved. Raises
     `UnsafeFileError`.
     """
-    names, root = _inside(os.fspath(path), folder)
+    names, root = _split_path(os.fspath(path), folder)
     try:
-        mode = _walked(root, names) if _BY_DESCRIPTOR else _looked(root, names)
+        mode = _mode_by_descriptor(root, names) if _BY_DESCRIPTOR else _mode_by_path(root, names)
     except OSError:
         raise UnsafeFileError("There is no such file here; upload it again.") from None
     if not stat.S_ISREG(mode):
@@ -53,49 +52,50 @@ def regular_file(path: str | Path, folder: Path) -> Path:
     return root.joinpath(*names)
 
 
-def copy_regular(source: Path, target: Path, limit: int) -> None:
-    """Has the file `source` at `target` too: a hard link, or a copy on another file system.
+def link_or_copy(source: Path, target: Path, limit: int) -> None:
+    """Hard-link `source` to `target`, or copy it to another file system. Replaces `target`
+    atomically.
 
-    `target` is replaced, whole or not at all. Raises `UnsafeFileError` for a link, for what is no
-    regular file, and for more than `limit` bytes; OSError where it cannot be read or written.
+    Raises `UnsafeFileError` for a link, for anything but a regular file, and for more than `limit`
+    bytes; OSError.
     """
     part = target.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        if not _linked(source, part):
-            _copied(source, part, limit)
-        made = os.lstat(part)
-        if not stat.S_ISREG(made.st_mode):
+        if not _hard_link(source, part):
+            _copy(source, part, limit)
+        found = os.lstat(part)
+        if not stat.S_ISREG(found.st_mode):
             raise UnsafeFileError("This is no regular file; upload a file.")
-        if made.st_size > limit:
+        if found.st_size > limit:
             raise _too_large(limit)
         part.replace(target)
     finally:
-        # Two names of one file stay two names when one is renamed to the other.
+        # Renaming one link of a file to another link of it leaves both.
         part.unlink(missing_ok=True)
 
 
-def _inside(path: str, folder: Path) -> tuple[tuple[str, ...], Path]:
-    """The names below the folder that lead to the file, and the folder, resolved."""
+def _split_path(path: str, folder: Path) -> tuple[tuple[str, ...], Path]:
+    """The parts of `path` below `folder`, and `folder` resolved."""
     try:
         root = folder.resolve(strict=True)
         os.fsencode(path)
     except (OSError, RuntimeError, UnicodeError):  # a loop of links; a lone surrogate
         raise UnsafeFileError("There is no such file here; upload it again.") from None
-    given = Path(path)
-    bad = not path or "\0" in path or len(path) > MAX_PATH or ".." in given.parts
-    if bad or not given.is_absolute():
+    absolute = Path(path)
+    bad = not path or "\0" in path or len(path) > MAX_PATH_LENGTH or ".." in absolute.parts
+    if bad or not absolute.is_absolute():
         raise UnsafeFileError("This is no name of a file here; upload it again.")
     for base in (root, folder.absolute()):
-        if given.is_relative_to(base) and given != base:
-            names = given.relative_to(base).parts
-            if os.name == "nt" and any(":" in name for name in names):  # streams of a file
+        if absolute.is_relative_to(base) and absolute != base:
+            names = absolute.relative_to(base).parts
+            if os.name == "nt" and any(":" in name for name in names):  # NTFS streams
                 break
             return names, root
     raise UnsafeFileError("This file is not one of this folder; upload it again.")
 
 
-def _walked(root: Path, names: tuple[str, ...]) -> int:
-    """The mode of a file that is reached by opening one folder after the other."""
+def _mode_by_descriptor(root: Path, names: tuple[str, ...]) -> int:
+    """Mode of a file, by opening each folder on its path in turn."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     here = os.open(root, flags)
     try:
@@ -103,7 +103,7 @@ def _walked(root: Path, names: tuple[str, ...]) -> int:
             below = os.open(name, flags, dir_fd=here)
             os.close(here)
             here = below
-        file = os.open(names[-1], _READ, dir_fd=here)
+        file = os.open(names[-1], _READ_FLAGS, dir_fd=here)
         try:
             return os.fstat(file).st_mode
         finally:
@@ -112,12 +112,12 @@ def _walked(root: Path, names: tuple[str, ...]) -> int:
         os.close(here)
 
 
-def _looked(root: Path, names: tuple[str, ...]) -> int:
-    """The same by names, where folders cannot be opened."""
+def _mode_by_path(root: Path, names: tuple[str, ...]) -> int:
+    """The same by paths, where folders cannot be opened."""
     mode = 0
     for depth in range(1, len(names) + 1):
         found = root.joinpath(*names[:depth]).lstat()
-        if getattr(found, "st_reparse_tag", 0):  # junctions too, which are no symbolic links
+        if getattr(found, "st_reparse_tag", 0):  # also junctions, which `is_symlink` misses
             raise UnsafeFileError("This is no regular file; upload a file.")
         mode = found.st_mode
         if depth < len(names) and not stat.S_ISDIR(mode):
@@ -125,38 +125,38 @@ def _looked(root: Path, names: tuple[str, ...]) -> int:
     return mode
 
 
-def _linked(source: Path, part: Path) -> bool:
-    """A hard link to whatever `source` names, a symbolic link too; whether there could be one."""
-    plain = os.link not in os.supports_follow_symlinks  # as on Windows, which never follows
+def _hard_link(source: Path, part: Path) -> bool:
+    """Hard-link `source`, without following a symbolic link. Returns whether that succeeded."""
+    never_follows = os.link not in os.supports_follow_symlinks  # Windows
     try:
-        if plain:
+        if never_follows:
             os.link(source, part)
         else:
             os.link(source, part, follow_symlinks=False)
-    except OSError:  # another file system, no links on this one, or nothing there
+    except OSError:  # another file system, no support, or no such file
         return False
     return True
 
 
-def _copied(source: Path, part: Path, limit: int) -> None:
-    """The bytes of a regular file, as many as it had when it was opened."""
+def _copy(source: Path, part: Path, limit: int) -> None:
+    """Copy a regular file at its size when it was opened."""
     before = os.lstat(source)
     if not stat.S_ISREG(before.st_mode):
         raise UnsafeFileError("This is no regular file; upload a file.")
-    reader = os.open(source, _READ)
+    reader = os.open(source, _READ_FLAGS)
     with os.fdopen(reader, "rb") as file:
         found = os.fstat(reader)
         if not (stat.S_ISREG(found.st_mode) and os.path.samestat(before, found)):
             raise UnsafeFileError("This file changed while it was opened; upload it again.")
         if found.st_size > limit:
             raise _too_large(limit)
-        with os.fdopen(os.open(part, _CREATE, 0o600), "wb") as copy:
-            left = found.st_size
-            while piece := file.read(min(_PIECE, left + 1)):
-                left -= len(piece)
-                if left < 0:  # it grows, or is made up as it is read, as those of /proc are
+        with os.fdopen(os.open(part, _CREATE_FLAGS, 0o600), "wb") as copy:
+            remaining = found.st_size
+            while chunk := file.read(min(_CHUNK_BYTES, remaining + 1)):
+                remaining -= len(chunk)
+                if remaining < 0:  # it grows, or is generated like those of /proc
                     raise UnsafeFileError("This file changed while it was read; upload it again.")
-                copy.write(piece)
+                copy.write(chunk)
 
 
 def _too_large(limit: int) -> UnsafeFileError:

@@ -1,4 +1,4 @@
-"""Environment variables to settings. Read when constructed, never at import."""
+"""Settings from environment variables, read on construction, never at import."""
 
 import os
 import re
@@ -21,28 +21,28 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from kolbo_demo.ip_policy import is_loopback
 
 CLOUD_URL = "https://api.kolbo.ai/api"
-_PREFIX = re.compile(r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*")
-_TAKEN = re.compile(
+_PATH_PREFIX = re.compile(r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*")
+_RESERVED_PATHS = re.compile(
     r"/(api|assets|batches|cards|config|gradio_api|healthz|metrics|static|svelte|theme\.css)(/|$)"
 )
-"""First parts of the page's own paths: as a prefix they would be ambiguous where a proxy may strip
+"""First segments of the page's own paths. As a prefix they are ambiguous, since a proxy may strip
 it or not."""
 _ANCESTOR = re.compile(r"(https?://)?(\*\.)?([a-z0-9.-]+|\[[0-9a-f:.]+\])(:([0-9]{1,5}|\*))?")
 
 
-def is_prefix(path: str) -> bool:
-    """Whether a path, "" or "/some/where", can stand before all of the page's own."""
-    return bool(_PREFIX.fullmatch(path)) and not _TAKEN.match(path)
+def is_valid_prefix(path: str) -> bool:
+    """Whether a path, "" or "/some/where", can be the root path of the page."""
+    return bool(_PATH_PREFIX.fullmatch(path)) and not _RESERVED_PATHS.match(path)
 
 
-def _proxies() -> str:
-    """This machine; on a Hugging Face Space also its private network."""
+def _default_proxies() -> str:
+    """This machine; on a Hugging Face Space also the private network."""
     loopback = "127.0.0.1,::1"
     return f"{loopback},10.0.0.0/8" if "SPACE_ID" in os.environ else loopback
 
 
 def space_host() -> str | None:
-    """The host name of the Hugging Face Space that this runs in; None elsewhere."""
+    """Host name of the Hugging Face Space; None elsewhere."""
     if "SPACE_ID" not in os.environ:
         return None
     named = re.sub(r"[^a-z0-9]+", "-", os.environ["SPACE_ID"].lower()).strip("-")
@@ -60,92 +60,91 @@ def _plain_url(text: str) -> HttpUrl:
     )
 
 
-def problem(error: ValidationError) -> str:
-    """One sentence about settings that cannot be used."""
+def describe_error(error: ValidationError) -> str:
+    """One sentence about the first invalid setting."""
     first = error.errors()[0]
     name = "".join(f"KOLBO_{part}: ".upper() for part in first["loc"])
     return name + first["msg"].removeprefix("Value error, ").rstrip(".") + "."
 
 
 class Settings(BaseSettings):
-    """Every `KOLBO_*` variable this project reads. Secrets show as stars in any repr."""
+    """Every `KOLBO_*` variable this project reads. Secrets are masked in any repr."""
 
     model_config = SettingsConfigDict(env_prefix="KOLBO_", env_ignore_empty=True, extra="ignore")
 
     api_key: SecretStr | None = None
-    """Key for Kolbo's cloud. Without it the page starts on the local engine."""
+    """Key for Kolbo's cloud. Without it the page starts with the local engine."""
 
     api_url: str = CLOUD_URL
     """Base of Kolbo's API, `/api` included."""
 
     local_api_key: SecretStr | None = None
-    """Key that the local service accepts, or several, comma separated, each with limits of its own.
-    Without it a random one is made at start."""
+    """Key that the local service accepts, or several, comma separated, each with its own rate
+    limits. Default: a random one."""
 
     data_dir: Path = Field(default_factory=lambda: user_data_path("kolbo-lipsync", appauthor=False))
-    """Where the local service keeps its database, inputs and results, as far as the next two do not
-    say otherwise."""
+    """Folder of the local service's database, inputs and results, unless `database_url` and
+    `storage_url` say otherwise."""
 
     database_url: SecretStr | None = None
-    """PostgreSQL that holds the generations of several machines: `postgresql://...`."""
+    """PostgreSQL that several machines share: `postgresql://...`."""
 
     render: bool = True
-    """Whether the service renders too, or leaves that to workers on the same PostgreSQL."""
+    """Whether the service renders, or leaves that to workers on the same PostgreSQL."""
 
     storage_url: str | None = None
-    """Where inputs and results lie: a folder, or a URL that fsspec knows, such as `s3://bucket`."""
+    """Storage of inputs and results: a folder or an fsspec URL such as `s3://bucket`."""
 
     share_key: bool = False
     """Whether visitors of a public page spend the credits of `api_key`."""
 
     visitor_limit: float = Field(default=60.0, gt=0)
-    """Seconds of sound that each of them may spend within a day."""
+    """Seconds of audio that each visitor may spend a day."""
 
-    trusted_proxies: str = Field(default_factory=_proxies)
-    """Addresses and networks, comma separated, of proxies that are believed when they tell whom
-    they forward for (`X-Forwarded-For`)."""
+    trusted_proxies: str = Field(default_factory=_default_proxies)
+    """Addresses and networks, comma separated, of proxies whose `X-Forwarded-For` is trusted."""
 
     allowed_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
-    """Host names, comma separated, `name` or `name:port`, under which page and service answer
-    beside their own address: those of a proxy before them."""
+    """Host names of a reverse proxy, comma separated, `name` or `name:port`, that page and service
+    accept in addition to their own address."""
 
     public_url: str | None = None
-    """Address at which a proxy serves the page, its path included; without a slash at the end."""
+    """URL at which a proxy serves the page, including the path, without a trailing slash."""
 
     _root_path: str = PrivateAttr("")
 
     frame_ancestors: Annotated[frozenset[str], NoDecode] = frozenset()
-    """Origins, comma separated, of pages that may show the page in a frame, as
-    Content-Security-Policy has them: `https://portal.example.com`, `https://*.example.com`."""
+    """Origins, comma separated, that may embed the page, as in Content-Security-Policy:
+    `https://portal.example.com`, `https://*.example.com`."""
 
     page_token: SecretStr | None = None
-    """Token that the page asks for before it uses `api_key`; `off` for none. Without it a random
-    one is made at start."""
+    """Token that the page requires before it uses `api_key`; `off` for none. Default: a random
+    one."""
 
     fetch_allow_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
-    """Hosts, comma separated, that links may point to although their address is private."""
+    """Hosts, comma separated, that links may point to despite a private address."""
 
     retention_hours: float = Field(default=24.0, gt=0)
-    """How long a result stays after it was made."""
+    """How long results are retained."""
 
     max_disk_gb: float = Field(default=20.0, gt=0)
-    """Room (10^9 bytes) that inputs and results may take together."""
+    """Disk space (10^9 bytes) for inputs and results together."""
 
     log: Literal["text", "json"] = "text"
-    """What the log is made of: warnings as text, or every event as a JSON object a line."""
+    """Log format: warnings as text, or every event as a JSON object a line."""
 
     def proxies_for(self, host: str) -> str:
         """Trusted proxies of a server that listens on `host`: `trusted_proxies`, but none if that
-        was not set and `host` is loopback. Any local program could otherwise forge
-        `X-Forwarded-For` and escape every limit by address."""
+        is not set and `host` is loopback. Otherwise any local program could forge
+        `X-Forwarded-For` and evade the limits by address."""
         behind_proxy = "trusted_proxies" in self.model_fields_set or "SPACE_ID" in os.environ
         return self.trusted_proxies if behind_proxy or not is_loopback(host) else ""
 
     page_disk_gb: float = Field(default=10.0, gt=0)
-    """Room (10^9 bytes) that uploads, results and batches of all visitors of the page may take."""
+    """Disk space (10^9 bytes) for uploads, results and batches of all visitors of the page."""
 
     visitor_disk_gb: float = Field(default=2.0, gt=0)
-    """Part of it that each visitor may take; the owner at a private page may take all."""
+    """Share of it for each visitor; the owner of a private page may use all."""
 
     @model_validator(mode="after")
     def _locate(self) -> "Settings":
@@ -158,7 +157,7 @@ class Settings(BaseSettings):
             root = path or root
             self.public_url = str(url).rstrip("/").removesuffix(path)
         root = f"/{root}".rstrip("/").replace("//", "/")
-        if not is_prefix(root):
+        if not is_valid_prefix(root):
             raise ValueError(
                 f"The page cannot be served under the path {root}: part of it is the page's own, "
                 "or no plain name; choose another, such as /lipsync."
@@ -170,8 +169,8 @@ class Settings(BaseSettings):
 
     @property
     def root_path(self) -> str:
-        """Path prefix at which a proxy serves the page, "" or "/lipsync": that of `public_url`,
-        else of `GRADIO_ROOT_PATH`."""
+        """Path prefix at which a proxy serves the page, "" or "/lipsync": from `public_url`, else
+        from `GRADIO_ROOT_PATH`."""
         return self._root_path
 
     @field_validator("frame_ancestors")

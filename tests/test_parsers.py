@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 from kolbo_demo import contract
 from kolbo_demo.client import retry
 from kolbo_demo.engine.prompt import Directions
-from kolbo_demo.ip_policy import is_local_name, literal
+from kolbo_demo.ip_policy import is_local_name, parse_address
 from kolbo_demo.media import sniff
 from kolbo_demo.service import fetch
 from kolbo_demo.service.app import LocalService
@@ -150,7 +150,7 @@ def test_any_link(link: str) -> None:
 @thoroughly
 @given(text)
 def test_any_host(host: str) -> None:
-    literal(host)
+    parse_address(host)
     is_local_name(host)
     assert isinstance(visitor_of(host), str)
 

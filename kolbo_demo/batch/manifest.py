@@ -150,7 +150,7 @@ def _kind(path: Path) -> str | None:
     """The kind of a file in a folder. Decoders decide where the first bytes do not: a container of
     video may hold sound alone, and a recording may begin with unrelated bytes."""
     kind = sniff.kind_of(path)
-    if kind in ("image", "audio") or (kind is None and sniff.other(path)):
+    if kind in ("image", "audio") or (kind is None and sniff.describe_non_media(path)):
         return kind
     try:
         return sandbox.inspect_source(path, decode=False).kind

@@ -96,7 +96,7 @@ class Download:
                 if hitch is None:
                     file.flush()
                     os.fsync(file.fileno())
-                    if self._framed or not sniff.cut_short(to):
+                    if self._framed or not sniff.is_truncated(to):
                         return
                     hitch = self._afresh("it stops before its end")
                 fruitless = 0 if self._furthest > before else fruitless + 1

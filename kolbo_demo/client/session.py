@@ -18,7 +18,7 @@ from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from kolbo_demo.ip_policy import is_elsewhere, literal
+from kolbo_demo.ip_policy import is_public_remote, parse_address
 
 _BLOCK = 1 << 16
 """Bytes of one piece of an upload, 4 times urllib3's: a third less time a byte. All of it must go
@@ -81,7 +81,7 @@ def bare_session(url: str, public_only: bool = False) -> requests.Session:
 
 
 def _is_this_machine(host: str) -> bool:
-    address = literal(host)
+    address = parse_address(host)
     return address.is_loopback if address else host == "localhost"
 
 
@@ -107,7 +107,7 @@ class _Judged(HTTPConnection):
         super().connect()
         assert self.sock is not None, "connected"
         with suppress(OSError, ValueError):  # gone again, which whoever asks will see
-            if not is_elsewhere(ipaddress.ip_address(self.sock.getpeername()[0])):
+            if not is_public_remote(ipaddress.ip_address(self.sock.getpeername()[0])):
                 self.close()
                 raise PrivateAddressError
 

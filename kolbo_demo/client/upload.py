@@ -19,7 +19,7 @@ from kolbo_demo.client.session import Timeouts
 from kolbo_demo.client.transport import Body
 from kolbo_demo.contract import LipsyncRequest
 from kolbo_demo.media import sandbox
-from kolbo_demo.media.sniff import Media, MediaError
+from kolbo_demo.media.sniff import MediaError, MediaInfo
 from kolbo_demo.options import Options
 
 _MIME = {
@@ -210,7 +210,7 @@ def _link(given: str | Path) -> str | None:
     return text
 
 
-def _checked_file(role: str, path: Path) -> tuple[_File, Media]:
+def _checked_file(role: str, path: Path) -> tuple[_File, MediaInfo]:
     try:
         if role == "source":
             look = sandbox.inspect_source(path, decode=False)

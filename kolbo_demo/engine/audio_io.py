@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from av.audio.layout import AudioLayout
 
-from kolbo_demo.media.audio_timestamps import Placing, beginning
-from kolbo_demo.media.audio_track import chosen_stream, soundtrack
+from kolbo_demo.media.audio_timestamps import AudioTimeline, media_start_time
+from kolbo_demo.media.audio_track import find_voice_track, voice_stream
 from kolbo_demo.media.demux import UNREADABLE, MediaError, decode_audio, open_media
 from kolbo_demo.media.resampling import Resampler
 
@@ -50,9 +50,9 @@ def read_voice(path: Path, rate: int = 16000) -> Iterator[np.ndarray]:
 
 def aac_format(path: Path) -> tuple[int, str]:
     """Rate and layout in which a voice is encoded: its own, where AAC has them."""
-    track = soundtrack(path)
+    track = find_voice_track(path)
     with open_media(path) as container:
-        first = next(decode_audio(container, chosen_stream(container, track)), None)
+        first = next(decode_audio(container, voice_stream(container, track)), None)
     if first is None:
         raise MediaError(UNREADABLE)
     rate = next((legal for legal in AAC_RATES if legal >= first.sample_rate), AAC_RATES[-1])
@@ -65,14 +65,14 @@ def aac_format(path: Path) -> tuple[int, str]:
 def read_samples(path: Path, rate: int, layout: str) -> Iterator[np.ndarray]:
     """The voice of a file in pieces, float32 (channels, samples) in -1..1, from the file's
     beginning on: silence where its time stamps leave a gap. Raises MediaError."""
-    track = soundtrack(path)
+    track = find_voice_track(path)
     resampler, channels = Resampler(rate, layout, track.mix), AudioLayout(layout).nb_channels
     with open_media(path) as container:
-        stream, placing = chosen_stream(container, track), Placing(beginning(container))
+        stream, placing = voice_stream(container, track), AudioTimeline(media_start_time(container))
         for frame in decode_audio(container, stream):
             unit = frame.time_base or stream.time_base
             start = None if frame.pts is None or unit is None else frame.pts * unit
-            gap = placing.silence(start, Fraction(frame.samples, frame.sample_rate))
+            gap = placing.append(start, Fraction(frame.samples, frame.sample_rate))
             if gap is None:
                 continue
             if gap:

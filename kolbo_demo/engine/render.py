@@ -21,8 +21,8 @@ from kolbo_demo.engine.render_plan import (
 )
 from kolbo_demo.engine.segment_pool import Workers
 from kolbo_demo.media.probe import MediaError, inspect_audio, inspect_source
-from kolbo_demo.process.child import cores
-from kolbo_demo.process.free_memory import release
+from kolbo_demo.process.child import cpu_count
+from kolbo_demo.process.free_memory import release_memory
 
 PIXELS_AT_ONCE = 4096 * 2304
 """Of the frames that all workers have in hand: a 4K render takes more than a gigabyte."""
@@ -71,7 +71,7 @@ def render(
     Raises MediaError where the input cannot work, Cancelled, or EngineError where this machine
     cannot render; nothing is left behind then.
     """
-    output, share = Path(output), workers or cores()
+    output, share = Path(output), workers or cpu_count()
     tell, unsynced = on_progress or (lambda _done, _total: None), list[Unsynced]()
     with ExitStack() as stack:
         folder = Path(
@@ -88,7 +88,7 @@ def render(
         plan = folder / "plan.npz"
         made = prepare(source, audio, plan, face, directions, tell, cancelled, mark, insist=insist)
         if len(made.segments) > 1:
-            release()
+            release_memory()
 
         def shown(done: int, _total: int) -> None:
             tell(made.looks + done, made.looks + made.frames)

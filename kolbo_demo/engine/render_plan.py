@@ -42,8 +42,8 @@ from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import PieceWriter, frames_for
 from kolbo_demo.engine.watermark import Mark
 from kolbo_demo.engine.yuv import Planes, patched
-from kolbo_demo.media.audio_track import soundtrack
-from kolbo_demo.media.demux import THREADS
+from kolbo_demo.media.audio_track import find_voice_track
+from kolbo_demo.media.demux import CODEC_THREADS
 from kolbo_demo.media.probe import MediaError, inspect_source, upright_picture
 
 SEGMENT_SECONDS = 10
@@ -168,7 +168,7 @@ def prepare(
         finally:
             left.set()
     _check(stop)
-    made = replace(made, mark=mark, notes=(*made.notes, *soundtrack(audio).notes))
+    made = replace(made, mark=mark, notes=(*made.notes, *find_voice_track(audio).notes))
     npz_codec.save(plan, made)
     return made
 
@@ -311,13 +311,13 @@ def render_segment(
         if given.kind == "image":
             pictures = _still_segment(given, source, shown, mark)
         else:
-            clip = stack.enter_context(Clip(source, THREADS if threaded else 1))
+            clip = stack.enter_context(Clip(source, CODEC_THREADS if threaded else 1))
             pictures = _clip_segment(given, clip, index, passed, threaded, mark)
         if threaded:
             pictures = ahead(pictures, depth(3 * given.width * given.height))
         stack.enter_context(closing(pictures))  # before the clip, which its threads read
         # By the plan, not by who makes it, so that all pieces are encoded alike.
-        threads = THREADS if len(given.segments) == 1 else 1
+        threads = CODEC_THREADS if len(given.segments) == 1 else 1
         with PieceWriter(
             output, given.width, given.height, given.fps, threads, Colorspace(given.matrix)
         ) as writer:
@@ -421,7 +421,7 @@ def _unstopped() -> bool:
 def read_still(source: Path) -> tuple[Pixels, tuple[str, ...]]:
     """RGB pixels with even sides of at most STILL_SIDE, at most STILL_PIXELS of them, and notes on
     what was changed. Raises MediaError."""
-    image, notes = upright_picture(source, enough=STILL_PIXELS)
+    image, notes = upright_picture(source, min_pixels=STILL_PIXELS)
     width, height = image.size
     shrink = min((STILL_PIXELS / (width * height)) ** 0.5, STILL_SIDE / max(width, height), 1.0)
     size = max(round(width * shrink / 2) * 2, 2), max(round(height * shrink / 2) * 2, 2)

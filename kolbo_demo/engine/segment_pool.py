@@ -21,9 +21,9 @@ from kolbo_demo.engine.render_plan import (
     render_segment,
 )
 from kolbo_demo.media.probe import MediaError
-from kolbo_demo.process.child import ONE_THREAD, Child, Heard, parent
-from kolbo_demo.process.confinement import Files
-from kolbo_demo.process.free_memory import release
+from kolbo_demo.process.child import SINGLE_THREAD_ENV, Child, MessageQueue, parent_connection
+from kolbo_demo.process.confinement import AllowedFiles
+from kolbo_demo.process.free_memory import release_memory
 
 _log = logging.getLogger(__name__)
 
@@ -36,14 +36,14 @@ class Workers:
 
     def __init__(self, count: int, threaded: bool) -> None:
         """`threaded` lets each overlap its stages, where there are cores to spare."""
-        self._heard: Heard = queue.SimpleQueue()
+        self._heard: MessageQueue = queue.SimpleQueue()
         self._children: list[Child] = []
         self._count, self._threaded = count, threaded
 
     def __enter__(self) -> Self:
         try:
             for _ in range(self._count):
-                self._children.append(Child.start(__name__, self._heard, ONE_THREAD))
+                self._children.append(Child.start(__name__, self._heard, SINGLE_THREAD_ENV))
         except BaseException:
             self._end()
             raise
@@ -82,8 +82,8 @@ class Workers:
         def give(child: Child) -> None:
             if waiting:
                 index, path = waiting.pop(0), plan.absolute()
-                child.ask(
-                    Files(read=(str(source.absolute()),), make=(str(path.parent),)),
+                child.send(
+                    AllowedFiles(read=(str(source.absolute()),), write=(str(path.parent),)),
                     plan=str(path),
                     source=str(source.absolute()),
                     index=index,
@@ -101,7 +101,7 @@ class Workers:
             except queue.Empty:
                 continue
             if message is None:
-                raise EngineCrashError(child.last_words())
+                raise EngineCrashError(str(child.exit_error()))
             if "frames" in message:
                 done += message["frames"]
                 on_progress(done, made.frames)
@@ -129,7 +129,7 @@ def _failure(told: dict[str, Any]) -> Exception:
 
 def main() -> None:
     """Render the segments that the parent asks for, until it closes."""
-    with parent() as (requests, tell):
+    with parent_connection() as (requests, tell):
         for request in requests:
             index, output = request["index"], request["output"]
             try:
@@ -148,7 +148,7 @@ def main() -> None:
                 tell(failure={"kind": type(error).__name__, "message": str(error)})
             else:
                 tell(index=index, output=output, unsynced=unsynced)
-            release()
+            release_memory()
 
 
 if __name__ == "__main__":

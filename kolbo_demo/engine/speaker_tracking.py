@@ -17,9 +17,9 @@ from kolbo_demo.engine.head_pose import LOWER_OUTER, UPPER_OUTER, Pose
 from kolbo_demo.engine.landmarks import NO_FACE, Face, FaceFinder, Pixels, speaker
 from kolbo_demo.engine.prefetch import ahead, depth
 from kolbo_demo.engine.video_reader import Clip
-from kolbo_demo.media.demux import THREADS
+from kolbo_demo.media.demux import CODEC_THREADS
 from kolbo_demo.media.probe import MediaError
-from kolbo_demo.process.child import cores
+from kolbo_demo.process.child import cpu_count
 
 UNSEEN = "the face is not seen"
 SOMEBODY_ELSE = "somebody else is seen"
@@ -168,7 +168,7 @@ def look(
     `looked_at` is called for each frame. MediaError where none has a face.
     """
     at = None if point is None else (point[0] * clip.width, point[1] * clip.height)
-    finder, wanted = FaceFinder(min(cores(), THREADS)), set(learnt_from)
+    finder, wanted = FaceFinder(min(cpu_count(), CODEC_THREADS)), set(learnt_from)
     person: Person | None = None
     last: Face | None = None
     views, doubtful = dict[int, View](), dict[int, View]()

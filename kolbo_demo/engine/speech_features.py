@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kolbo_demo.engine.motion_model import mean_spectrum, motion, spectrum
 from kolbo_demo.engine.phoneme_model import RATE, STEP, recogniser
-from kolbo_demo.process.free_memory import release
+from kolbo_demo.process.free_memory import release_memory
 
 HOP = 0.01
 """Seconds between two values of `loudness`."""
@@ -125,7 +125,7 @@ def hear(voice: NDArray[np.float32] | Features, go_on: Callable[[], None] | None
         if go_on is not None:
             go_on()
         if start:
-            release()
+            release_memory()
         first, last = max(start - MARGIN, 0), start + CHUNK + MARGIN
         piece = mels[2 * first : 2 * last]
         layers, odds = model.hear(piece)

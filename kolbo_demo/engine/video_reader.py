@@ -21,9 +21,9 @@ from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.video_writer import Writer, frames_for
 from kolbo_demo.engine.yuv import Planes
 from kolbo_demo.media.demux import (
-    THREADS,
+    CODEC_THREADS,
     UNREADABLE,
-    UNTAGGED,
+    UNSPECIFIED,
     MediaError,
     Orientation,
     check_colours,
@@ -34,7 +34,14 @@ from kolbo_demo.media.demux import (
     square_size,
     video_stream,
 )
-from kolbo_demo.media.frame_colours import ITU601, NO_ALPHA, NO_HDR, Colours, Converter, has_alpha
+from kolbo_demo.media.frame_colours import (
+    BT601_MATRICES,
+    NO_ALPHA,
+    NO_HDR,
+    ColourTags,
+    RgbConverter,
+    has_alpha,
+)
 
 __all__ = ["Clip", "Writer", "frames_for", "load_voice"]
 
@@ -48,7 +55,7 @@ class Clip:
     Use as a context manager. Raises MediaError if nothing in the file can be shown.
     """
 
-    def __init__(self, path: Path, threads: int = THREADS) -> None:
+    def __init__(self, path: Path, threads: int = CODEC_THREADS) -> None:
         """`threads` decode and convert; the frames are the same."""
         self.path, self._threads = Path(path), threads
         with open_media(self.path) as container:
@@ -76,7 +83,7 @@ class Clip:
         """How luma and colours are mixed in a result that keeps the clip's own."""
         if not self._keeps(first):
             self.matrix = Colorspace.ITU709
-        self._converter = Converter(*self._stored, threads)
+        self._converter = RgbConverter(*self._stored, threads)
         self._playing: Generator[VideoFrame] | None = None
 
     def __enter__(self) -> Self:
@@ -231,9 +238,9 @@ class Clip:
         """Whether a result can have this frame's planes."""
         return (
             frame.format.name == "yuv420p"
-            and frame.colorspace in (UNTAGGED, Colorspace.ITU709, *ITU601)
+            and frame.colorspace in (UNSPECIFIED, Colorspace.ITU709, *BT601_MATRICES)
             and frame.color_range in (ColorRange.UNSPECIFIED, ColorRange.MPEG)
-            and Colours.of(frame).ordinary
+            and ColourTags.of(frame).is_swscale_supported
             and _matrix(frame) == self.matrix
             and self._orientation == Orientation()
             and (frame.width, frame.height) == self._stored == (self.width, self.height)
@@ -247,11 +254,11 @@ class Clip:
 
 def _matrix(frame: VideoFrame) -> Colorspace:
     """How a result that keeps a frame's planes mixes luma and colours."""
-    return Colorspace.ITU601 if Colours.of(frame).matrix in ITU601 else Colorspace.ITU709
+    return Colorspace.ITU601 if ColourTags.of(frame).matrix in BT601_MATRICES else Colorspace.ITU709
 
 
 def _notes(frame: VideoFrame) -> Iterator[str]:
-    if Colours.of(frame).hdr:
+    if ColourTags.of(frame).hdr:
         yield NO_HDR
     if has_alpha(frame):
         yield NO_ALPHA
@@ -269,7 +276,7 @@ def _deinterlacer(frame: VideoFrame) -> Graph:
     )
     graph.link_nodes(
         source,
-        graph.add("bwdif", f"mode=send_frame:deint=interlaced:threads={THREADS}"),
+        graph.add("bwdif", f"mode=send_frame:deint=interlaced:threads={CODEC_THREADS}"),
         graph.add("buffersink"),
     ).configure()
     return graph

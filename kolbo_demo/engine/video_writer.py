@@ -36,7 +36,7 @@ from av.video.stream import VideoStream
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.audio_io import aac_format, read_samples
 from kolbo_demo.engine.prefetch import ahead
-from kolbo_demo.media.demux import THREADS
+from kolbo_demo.media.demux import CODEC_THREADS
 
 MARK = "AI-generated: the lips in this video were made by Kolbo Lipsync."
 """The comment in each result's metadata."""
@@ -104,7 +104,7 @@ class PieceWriter:
         width: int,
         height: int,
         fps: Fraction | int,
-        threads: int = THREADS,
+        threads: int = CODEC_THREADS,
         matrix: Colorspace = Colorspace.ITU709,
     ) -> None:
         """`width` and `height` are even pixels. `threads` changes what is encoded, if not what is

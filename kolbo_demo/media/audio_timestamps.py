@@ -1,4 +1,4 @@
-"""When the sound of a file is heard, by its time stamps."""
+"""Position and duration of audio by its time stamps."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,56 +9,56 @@ from av.stream import Disposition
 
 from kolbo_demo.media.demux import decode_audio, packets
 
-JITTER = Fraction(1, 10)
-"""Seconds that time stamps may be off without meaning it."""
-LONGEST_GAP = 60
-"""Seconds. A longer time between two pieces of sound is a damaged time stamp."""
-LONGEST_OVERLAP = 1
-"""Seconds. Where time stamps go back further, another recording begins."""
-_EXACT = Fraction(1, 200)
-_STAMPED = ("mov", "matroska", "mpeg", "asf", "flv", "ogg")
-"""Containers that hold time stamps; for others libavformat makes them up."""
-_FROM_ZERO = ("mov", "matroska")
-"""Containers whose players begin at time 0, with silence where sound begins later."""
+MAX_JITTER_SECONDS = Fraction(1, 10)
+"""Deviations of time stamps up to this are noise."""
+MAX_GAP_SECONDS = 60
+"""A longer gap is a damaged time stamp."""
+MAX_OVERLAP_SECONDS = 1
+"""Where time stamps go back further, another recording begins."""
+_EXACT_SECONDS = Fraction(1, 200)
+_TIMESTAMPED_FORMATS = ("mov", "matroska", "mpeg", "asf", "flv", "ogg")
+"""Containers with time stamps; libavformat invents those of others."""
+_ZERO_BASED_FORMATS = ("mov", "matroska")
+"""Containers that are played from time 0, with silence before a later start."""
 
 
 @dataclass
-class Placing:
-    """Where pieces of sound lie by their time stamps, as they come. Gaps become silence, what
-    overlaps is left out; time stamps that nobody can mean are not followed."""
+class AudioTimeline:
+    """Places audio frames by their time stamps. Gaps become silence, overlaps are dropped,
+    implausible time stamps are ignored."""
 
-    zero: Fraction | None
-    """When the file begins, in seconds of its own time; None for a file without time."""
+    origin: Fraction | None
+    """Start of the file, in seconds of its own time; None if its time stamps are meaningless."""
     end: Fraction = Fraction(0)
-    """Seconds up to which there is sound."""
-    _resumes: bool = True
-    """Whether the next piece lies exactly where its time stamp says."""
+    """Seconds of audio so far."""
+    _resync: bool = True
+    """Whether the next frame is placed exactly by its time stamp."""
 
-    def silence(self, start: Fraction | None, seconds: Fraction) -> Fraction | None:
-        """Seconds of silence before a piece that is to begin at `start`; None if it is left out.
-        Counts them and the piece."""
+    def append(self, start: Fraction | None, seconds: Fraction) -> Fraction | None:
+        """Append a frame of `seconds` that starts at `start`. Returns the seconds of silence before
+        it, or None if it is dropped."""
         gap = Fraction(0)
-        if start is not None and self.zero is not None:
-            gap = start - self.zero - self.end
-            if gap > LONGEST_GAP or gap < -LONGEST_OVERLAP:
-                self.zero += gap
+        if start is not None and self.origin is not None:
+            gap = start - self.origin - self.end
+            if gap > MAX_GAP_SECONDS or gap < -MAX_OVERLAP_SECONDS:
+                self.origin += gap
                 gap = Fraction(0)
-        if gap < (-_EXACT if self._resumes else -JITTER):
-            self._resumes = True
+        if gap < (-_EXACT_SECONDS if self._resync else -MAX_JITTER_SECONDS):
+            self._resync = True
             return None
-        if gap < (_EXACT if self._resumes else JITTER):
+        if gap < (_EXACT_SECONDS if self._resync else MAX_JITTER_SECONDS):
             gap = Fraction(0)
-        self._resumes = False
+        self._resync = False
         self.end += gap + seconds
         return gap
 
 
-def beginning(container: InputContainer) -> Fraction | None:
-    """When a file begins, in seconds of its own time: with its picture, or its sound if that is
-    earlier; None where its time stamps mean nothing."""
-    if not container.format.name.startswith(_STAMPED):
+def media_start_time(container: InputContainer) -> Fraction | None:
+    """Start of a file, in seconds of its own time: that of its video, or its audio if that is
+    earlier; None if its time stamps are meaningless."""
+    if not container.format.name.startswith(_TIMESTAMPED_FORMATS):
         return None
-    sounds, pictures = (
+    audio, video = (
         [
             stream.start_time * (stream.time_base or Fraction(0))
             for stream in streams
@@ -66,33 +66,33 @@ def beginning(container: InputContainer) -> Fraction | None:
         ]
         for streams in (container.streams.audio, container.streams.video)
     )
-    first = min(sounds, default=Fraction(0))
-    if pictures:
-        begins = min(pictures)
-    elif container.format.name.startswith(_FROM_ZERO):
-        begins = Fraction(0)
+    first = min(audio, default=Fraction(0))
+    if video:
+        start = min(video)
+    elif container.format.name.startswith(_ZERO_BASED_FORMATS):
+        start = Fraction(0)
     else:
         return first
-    return begins if 0 <= first - begins <= LONGEST_GAP else first
+    return start if 0 <= first - start <= MAX_GAP_SECONDS else first
 
 
-def sound_length(container: InputContainer, stream: AudioStream) -> float:
-    """Seconds of sound from the beginning of a file, by its packets: headers are not trusted."""
-    placing, unit = Placing(beginning(container)), stream.time_base or Fraction(1, 1000)
+def packet_duration(container: InputContainer, stream: AudioStream) -> float:
+    """Seconds from the start of a file to the end of its audio, by packets: headers may lie."""
+    timeline = AudioTimeline(media_start_time(container))
+    unit = stream.time_base or Fraction(1, 1000)
     for packet in packets(container, stream):
         start = None if packet.pts is None else packet.pts * unit
-        if (
-            not placing.end and start is not None and placing.zero is not None
-        ):  # what decoders leave out comes before time 0
-            placing.end = max(min(start - placing.zero, Fraction(0)), -JITTER)
-        placing.silence(start, (packet.duration or 0) * unit)
-    return float(max(placing.end, 0))
+        if not timeline.end and start is not None and timeline.origin is not None:
+            # Priming samples, which decoders drop, lie before time 0.
+            timeline.end = max(min(start - timeline.origin, Fraction(0)), -MAX_JITTER_SECONDS)
+        timeline.append(start, (packet.duration or 0) * unit)
+    return float(max(timeline.end, 0))
 
 
-def decoded_length(container: InputContainer, stream: AudioStream) -> float:
-    """The same by what is decoded: slower, and right for damaged files too."""
-    placing = Placing(beginning(container))
+def decoded_duration(container: InputContainer, stream: AudioStream) -> float:
+    """The same by decoding: slower, and right for damaged files too."""
+    timeline = AudioTimeline(media_start_time(container))
     for frame in decode_audio(container, stream):
         start = None if frame.pts is None else frame.pts * (frame.time_base or Fraction(0))
-        placing.silence(start, Fraction(frame.samples, frame.sample_rate))
-    return float(placing.end)
+        timeline.append(start, Fraction(frame.samples, frame.sample_rate))
+    return float(timeline.end)

@@ -1,7 +1,7 @@
-"""Open other people's video and audio files safely: what `media` and `engine.video` share.
+"""Open and decode untrusted video and audio files.
 
-Files are hostile. A container is opened only if it is one of `FORMATS`, and only the local file
-itself is read: a playlist renamed to .mp4 can reach neither the network nor another file.
+A container is opened only if it is one of `FORMATS`, and only the local file itself is read: a
+playlist renamed to .mp4 can reach neither the network nor another file.
 """
 
 import math
@@ -53,41 +53,40 @@ CODECS = (
     "pcm_u32le,pcm_u32be,pcm_s32le,pcm_s32be,pcm_s32le_planar,pcm_s64le,pcm_s64be,"
     "pcm_f16le,pcm_f24le,pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be"
 )
-"""libavcodec's decoders that may be used, of more than 500: those that nobody has looked after for
-years are where the holes are."""
+"""libavcodec's decoders that may be used, of more than 500: unmaintained ones are a risk."""
 
 _ALPHA_DECODERS: dict[str, Literal["libvpx", "libvpx-vp9"]] = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""libavcodec's decoders of these leave transparency out."""
+"""Decoders that support transparency, by codec whose default decoder does not."""
 
-PROTECTED = ("drms", "drmi", "enca", "encv", "aavd")
-"""Codec tags of MP4 for what is encrypted."""
+ENCRYPTED_TAGS = ("drms", "drmi", "enca", "encv", "aavd")
+"""MP4 codec tags of encrypted streams."""
 
 MIN_SIDE = 32
-"""Pixels. Smaller pictures hold no face that could be found."""
+"""Pixels. No face is found in smaller pictures."""
 
 MAX_VIDEO_PIXELS = 4096 * 2304
-"""Pixels a frame: 4K of cinemas and of television. More is refused before it is decoded."""
+"""Pixels a frame: DCI 4K and UHD. More is refused before it is decoded."""
 
-STANDARD_RATES = tuple(
+STANDARD_FRAME_RATES = tuple(
     Fraction(rate) for rate in ("10", "12", "12.5", "15", "20", "24", "25", "30", "48", "50", "60")
 ) + tuple(Fraction(rate * 1000, 1001) for rate in (15, 24, 30, 48, 60))
 
 MIN_FPS = 12
-"""Lips cannot be followed at fewer frames a second: slower clips get a whole multiple of theirs."""
+"""Minimum for lip motion: slower clips get a whole multiple of their rate."""
 
 MAX_FPS = 120
 
-MAX_GAP = 600
-"""Seconds. A longer time between two frames is a damaged time stamp, not a still picture."""
+MAX_FRAME_GAP_SECONDS = 600
+"""A longer gap between frames is a damaged time stamp, not a still picture."""
 
-THREADS = 2
-"""Threads of one decoder or encoder. More of them slow each other down on small machines."""
+CODEC_THREADS = 2
+"""Threads of one decoder or encoder. More are slower on small machines."""
 
-UNTAGGED = 2
-"""Of a clip's colours, where the file does not say."""
+UNSPECIFIED = 2
+"""The value in ITU-T H.273 for colours that a file does not specify."""
 
-COLOURS_UNREAD = {11: "Y'D'zD'x", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
-"""Values of matrix_coefficients in ITU-T H.273 that are refused."""
+UNSUPPORTED_MATRICES = {11: "Y'D'zD'x", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
+"""Values of matrix_coefficients in ITU-T H.273 that are not converted."""
 
 NO_VIDEO = "The file holds no picture that can be shown: choose a picture or a video."
 NO_AUDIO = "The file holds no sound: choose a recording, or a video with sound."
@@ -95,7 +94,7 @@ NO_AUDIO = "The file holds no sound: choose a recording, or a video with sound."
 
 @dataclass(frozen=True)
 class Timeline:
-    """When the frames of a clip are shown, on a constant grid."""
+    """Constant frame rate of a clip, and its position in stream time."""
 
     start: int
     """Presentation time of the first frame, in units of the stream's `time_base`."""
@@ -103,50 +102,49 @@ class Timeline:
     """Seconds a unit."""
     fps: Fraction
     frame_count: int
-    """Frames of the grid, not of the file."""
+    """Frames at `fps`, not of the file."""
     keyframes: np.ndarray
-    """Seconds, ascending: where decoding may begin, as the file says."""
-    variable: bool = False
-    """Whether the file's own frames are not evenly spread."""
+    """Seconds, ascending, as the file declares them."""
+    variable_frame_rate: bool = False
+    """Whether the file's own frames are unevenly spaced."""
 
     def keyframe_after(self, seconds: float) -> float:
-        """The first keyframe later than `seconds`, in seconds; infinity where there is none."""
-        place = int(np.searchsorted(self.keyframes, seconds, "right"))
-        return float(self.keyframes[place]) if place < len(self.keyframes) else math.inf
+        """Seconds of the first keyframe after `seconds`; infinity if there is none."""
+        index = int(np.searchsorted(self.keyframes, seconds, "right"))
+        return float(self.keyframes[index]) if index < len(self.keyframes) else math.inf
 
 
-def open_media(path: Path, **more: str) -> InputContainer:
-    """Open a local file for reading, use as a context manager. `more` are options of libavformat's.
-    Raises MediaError."""
+def open_media(path: Path, **options: str) -> InputContainer:
+    """Open a local file for reading, as a context manager. `options` are libavformat's. Raises
+    MediaError."""
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": FORMATS,
         "codec_whitelist": CODECS,
         "max_pixels": str(MAX_VIDEO_PIXELS),
-        **more,
+        **options,
     }
     try:
         try:
-            return _opened(f"file:{path.absolute()}", options)
-        except FFmpegError:  # its name may have promised another format: without one, bytes count
+            return _open(f"file:{path.absolute()}", options)
+        except FFmpegError:  # without a name, libavformat probes the content alone
             with path.open("rb") as file:
-                return _opened("fd:", {**options, "protocol_whitelist": "fd"}, file.fileno())
+                return _open("fd:", {**options, "protocol_whitelist": "fd"}, file.fileno())
     except (FFmpegError, ValueError, OSError) as error:
         raise MediaError(UNREADABLE) from error
 
 
-def _opened(url: str, options: dict[str, str], descriptor: int | None = None) -> InputContainer:
+def _open(url: str, options: dict[str, str], descriptor: int | None = None) -> InputContainer:
     if descriptor is not None:
-        options = {**options, "fd": str(descriptor)}  # which FFmpeg duplicates
+        options = {**options, "fd": str(descriptor)}  # FFmpeg duplicates it
     container = av.open(url, "r", options=options, metadata_errors="replace")
     for stream in container.streams.audio:
-        _name_channels_plainly(stream.codec_context)
+        _replace_custom_layout(stream.codec_context)
     return container
 
 
-def _name_channels_plainly(context: AudioCodecContext) -> None:
-    """PyAV 18 frees the names of channels in an order of the file's own each time that a layout is
-    looked at, so such a layout is looked at once, and replaced before its names are used again."""
+def _replace_custom_layout(context: AudioCodecContext) -> None:
+    """Replace a layout with channel names: PyAV 18 frees them each time that it is read."""
     layout = context.layout
     count, name = layout.nb_channels, layout.name
     if name.startswith((f"{count} channels (", "ambisonic")):
@@ -154,30 +152,30 @@ def _name_channels_plainly(context: AudioCodecContext) -> None:
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The clip's picture, cover art not counted. Raises MediaError if none can be decoded."""
-    shown = [
+    """The video stream that is not cover art. Raises MediaError if it cannot be decoded."""
+    streams = [
         stream
         for stream in container.streams.video
         if not stream.disposition & Disposition.attached_pic
     ]
-    if not shown:
+    if not streams:
         raise MediaError(NO_VIDEO)
-    # Some covers do not say that they are.
-    shown = [stream for stream in shown if stream.frames != 1] or shown
+    # Some cover art lacks the flag, but has one frame.
+    streams = [stream for stream in streams if stream.frames != 1] or streams
     best = container.streams.best("video")
-    stream = best if best in shown else shown[0]
+    stream = best if best in streams else streams[0]
     assert isinstance(stream, VideoStream)
     check_codec(stream)
     check_video_size(stream.codec_context.width, stream.codec_context.height)
     check_colours(stream.codec_context)
     stream.codec_context.options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
     stream.thread_type = "AUTO"
-    stream.thread_count = THREADS
+    stream.thread_count = CODEC_THREADS
     return stream
 
 
 def check_video_size(width: int, height: int) -> None:
-    """Raise MediaError unless a frame of so many pixels can be used."""
+    """Raise MediaError if frames of this size are not supported."""
     if min(width, height) < MIN_SIDE:
         raise MediaError(
             f"The video is only {width}x{height} pixels: choose one of at least "
@@ -190,9 +188,9 @@ def check_video_size(width: int, height: int) -> None:
 
 
 def check_codec(stream: Stream) -> None:
-    """Raise MediaError unless a stream can be decoded."""
+    """Raise MediaError if a stream cannot be decoded."""
     context = stream.codec_context
-    protected = context is not None and _tag(context) in PROTECTED
+    protected = context is not None and _tag(context) in ENCRYPTED_TAGS
     if context is None or protected or context.codec.name not in CODECS.split(","):
         again = "as WAV or MP3" if stream.type == "audio" else "as MP4 with H.264 and AAC"
         raise MediaError(
@@ -202,10 +200,10 @@ def check_codec(stream: Stream) -> None:
 
 
 def check_colours(coded: VideoFrame | VideoCodecContext) -> None:
-    """Raise MediaError where it cannot be told which colours a clip's numbers mean."""
-    name = COLOURS_UNREAD.get(int(coded.colorspace))
-    if coded.color_trc == coded.color_primaries == UNTAGGED and _is_dolby_vision(coded):
-        name = "Dolby Vision profile 5"  # others have a picture that any player can show
+    """Raise MediaError if a clip's colours cannot be converted."""
+    name = UNSUPPORTED_MATRICES.get(int(coded.colorspace))
+    if coded.color_trc == coded.color_primaries == UNSPECIFIED and _is_dolby_vision(coded):
+        name = "Dolby Vision profile 5"  # other profiles have a compatible base layer
     if name:
         raise MediaError(
             f"The clip's colours are coded in a way that cannot be read here ({name}): "
@@ -222,7 +220,7 @@ def _is_dolby_vision(coded: VideoFrame | VideoCodecContext) -> bool:
 def _tag(context: CodecContext) -> str:
     try:
         return context.codec_tag
-    except UnicodeDecodeError:  # PyAV's: some are numbers
+    except UnicodeDecodeError:  # raised by PyAV for numeric tags
         return ""
 
 
@@ -230,7 +228,7 @@ FrameT = TypeVar("FrameT", VideoFrame, AudioFrame)
 
 
 def decode_video(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Frames in the order they are shown. Damaged ones are left out."""
+    """Frames in presentation order, without damaged ones."""
     decoder = _ALPHA_DECODERS.get(stream.codec_context.codec.name)
     if decoder is None or not any(key.lower() == "alpha_mode" for key in stream.metadata):
         return _decode(container, stream)
@@ -241,7 +239,7 @@ def decode_video(container: InputContainer, stream: VideoStream) -> Iterator[Vid
 
 
 def decode_audio(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
-    """Sound, piece by piece. Damaged pieces are left out."""
+    """Audio frames, without damaged ones."""
     return _decode(container, stream)
 
 
@@ -259,20 +257,20 @@ def _decode(
 
 
 def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
-    """Packets of streams, the empty ones that flush decoders last."""
-    found = container.demux(*streams)
+    """Packets of streams up to the first damage, with the empty ones that flush decoders."""
+    demuxed = container.demux(*streams)
     while True:
         try:
-            packet = next(found)
-        except (StopIteration, FFmpegError):  # at damage: what came before still counts
+            packet = next(demuxed)
+        except (StopIteration, FFmpegError):
             return
         yield packet
 
 
 def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
-    """Read all presentation times, decoding nothing, and lay a constant frame rate over them.
+    """Fit a constant frame rate to the presentation times of all packets, without decoding.
 
-    Headers are not trusted: a file that was cut short still promises its whole length.
+    The header's duration is not used: a truncated file still declares the whole. Raises MediaError.
     """
     stamps, keys = array("q"), array("q")
     untimed = 0
@@ -291,17 +289,17 @@ def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
     time_base = stream.time_base or Fraction(1, 1000)
     times = np.unique(np.frombuffer(stamps, np.int64)) if stamps else np.zeros(1, np.int64)
     hint = stream.base_rate or stream.average_rate
-    if untimed > len(times):  # formats that tell a rate but no times
+    if untimed > len(times):  # formats with a rate but no time stamps
         own = hint or Fraction(25)
         duration = (untimed + len(stamps)) / own
         variable = False
     else:
-        times = _longest_run(times, MAX_GAP / float(time_base))
+        times = _longest_run(times, MAX_FRAME_GAP_SECONDS / float(time_base))
         seconds = (times - times[0]) * float(time_base)
-        own = steady_rate(seconds, hint)
+        own = constant_frame_rate(seconds, hint)
         duration = float(seconds[-1]) + 1 / own
-        variable = not _even(seconds)
-    fps = usable_rate(own)
+        variable = not _is_even(seconds)
+    fps = output_frame_rate(own)
     keyframes = np.unique((np.frombuffer(keys, np.int64) - times[0]) * float(time_base))
     count = max(1, round(duration * fps))
     return Timeline(int(times[0]), time_base, fps, count, keyframes, variable)
@@ -311,37 +309,37 @@ def _longest_run(times: np.ndarray, gap: float) -> np.ndarray:
     return max(np.split(times, np.flatnonzero(np.diff(times) > gap) + 1), key=len)
 
 
-def _even(seconds: np.ndarray) -> bool:
-    """Whether frames shown at these times stay within one interval of an even spread."""
+def _is_even(seconds: np.ndarray) -> bool:
+    """Whether times deviate from even spacing by less than one interval."""
     if len(seconds) < 2:
         return True
     interval = float(seconds[-1]) / (len(seconds) - 1)
     return float(np.ptp(seconds - np.arange(len(seconds)) * interval)) < interval
 
 
-def steady_rate(seconds: np.ndarray, hint: Fraction | None = None) -> Fraction:
-    """The constant rate, frames a second, that suits frames shown at these times (ascending).
+def constant_frame_rate(seconds: np.ndarray, hint: Fraction | None = None) -> Fraction:
+    """Constant frame rate that fits ascending presentation times.
 
-    An even clip keeps its own rate; an uneven one gets that of its faster frames. `hint` is what
-    the header says: it settles doubts that coarse time stamps leave.
+    An even clip keeps its rate; an uneven one gets that of its faster frames. `hint` is the rate in
+    the header, which resolves coarse time stamps.
     """
     if len(seconds) < 2:
         return hint or Fraction(25)
     interval = float(seconds[-1]) / (len(seconds) - 1)
     tolerance = 0.0015
-    if not _even(seconds):
+    if not _is_even(seconds):
         interval = float(np.percentile(np.diff(seconds), 25))
         tolerance = 0.03
         if hint and abs(float(hint) * interval - 1) < tolerance:
             return hint
-    nearest = min(STANDARD_RATES, key=lambda rate: abs(float(rate) * interval - 1))
+    nearest = min(STANDARD_FRAME_RATES, key=lambda rate: abs(float(rate) * interval - 1))
     if abs(float(nearest) * interval - 1) < tolerance:
         return nearest
     return Fraction(1 / interval).limit_denominator(1001)
 
 
-def usable_rate(fps: Fraction) -> Fraction:
-    """`fps`, or the whole multiple or fraction of it that lies in `MIN_FPS` to `MAX_FPS`."""
+def output_frame_rate(fps: Fraction) -> Fraction:
+    """`fps`, or its multiple or fraction within `MIN_FPS` to `MAX_FPS`."""
     if fps <= 0:
         return Fraction(25)
     while fps > MAX_FPS:
@@ -351,7 +349,7 @@ def usable_rate(fps: Fraction) -> Fraction:
 
 @dataclass(frozen=True)
 class Orientation:
-    """One of the eight ways to lay a picture: rows and columns swapped first, then mirrored."""
+    """One of eight orientations: rows and columns swapped first, then mirrored."""
 
     swapped: bool = False
     flip_x: bool = False
@@ -359,11 +357,11 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: VideoFrame) -> "Orientation":
-        """What the display matrix of a frame asks for; as it lies where there is none."""
+        """The orientation by the display matrix of a frame; the identity if it has none."""
         if "DISPLAYMATRIX" not in frame.side_data:
             return cls()
         matrix = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32)
-        # A stored point (x, y) is shown at (a x + c y, b x + d y); only quarter turns are honoured.
+        # Stored (x, y) is shown at (a x + c y, b x + d y); only quarter turns are supported.
         a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
         if abs(a) + abs(d) >= abs(b) + abs(c):
             return cls(swapped=False, flip_x=a < 0, flip_y=d < 0)
@@ -381,10 +379,10 @@ class Orientation:
 
 
 def square_size(stream: VideoStream) -> tuple[int, int]:
-    """Stored width and height of a clip once its pixels are square; no pixel is thrown away."""
+    """Width and height of a clip, not rotated, upsampled to square pixels."""
     width, height = stream.codec_context.width, stream.codec_context.height
     aspect = stream.sample_aspect_ratio or Fraction(1)
-    if not Fraction(1, 4) <= aspect <= 4:  # nonsense in the header
+    if not Fraction(1, 4) <= aspect <= 4:  # invalid
         return width, height
     if aspect >= 1:
         return round(width * aspect), height

@@ -1,4 +1,4 @@
-"""Upper bound of the sound in a file, for billing by the second."""
+"""Upper bound of the audio duration of a file, for billing by the second."""
 
 import contextlib
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ from kolbo_demo.media.demux import NO_AUDIO, MediaError, check_codec, open_media
 
 
 @dataclass
-class _Track:
-    """Length of one track, in seconds, by each measure."""
+class _TrackDuration:
+    """Duration of one track, in seconds, by each measure."""
 
     stream: AudioStream
     decoded: float = 0.0
-    told: float = 0.0
-    """By its packets' own durations."""
+    packets: float = 0.0
+    """Sum of packet durations."""
     first: float | None = None
     last: float = 0.0
 
     def add(self, packet: Packet) -> None:
         unit = float(packet.time_base or 0)
-        lasts = float(packet.duration or 0) * unit
-        self.told += lasts
+        duration = float(packet.duration or 0) * unit
+        self.packets += duration
         if packet.pts is not None:
-            begins = packet.pts * unit
-            self.first = begins if self.first is None else min(self.first, begins)
-            self.last = max(self.last, begins + lasts)
-        with contextlib.suppress(FFmpegError):  # damage: what comes after still counts
+            start = packet.pts * unit
+            self.first = start if self.first is None else min(self.first, start)
+            self.last = max(self.last, start + duration)
+        with contextlib.suppress(FFmpegError):  # later packets may be sound
             for frame in packet.decode():
                 if isinstance(frame, AudioFrame) and frame.sample_rate:
                     self.decoded += frame.samples / frame.sample_rate
@@ -41,18 +41,18 @@ class _Track:
     @property
     def longest(self) -> float:
         declared = float((self.stream.duration or 0) * (self.stream.time_base or 0))
-        return max(declared, self.decoded, self.told, self.last - (self.first or 0.0))
+        return max(declared, self.decoded, self.packets, self.last - (self.first or 0.0))
 
 
-def longest_sound(path: Path, enough: float) -> float:
-    """The most seconds that any reader may find of sound in a file; where they are more than
-    `enough`, some number above that. Raises MediaError.
+def max_audio_duration(path: Path, cutoff: float) -> float:
+    """The most seconds of audio that any reader may find in a file; if more than `cutoff`, some
+    number above it. Raises MediaError.
 
-    What the file declares counts, and what its tracks hold once they are decoded, with what
-    headers, time stamps, edit lists and padding have players leave out.
+    The maximum of the declared duration and of each track's: decoded, by packets and by time
+    stamps, including what headers, edit lists and padding exclude from playback.
     """
     with open_media(path, ignore_editlist="1", ignore_length="1") as container:
-        tracks = {stream.index: _Track(stream) for stream in container.streams.audio}
+        tracks = {stream.index: _TrackDuration(stream) for stream in container.streams.audio}
         if not tracks:
             raise MediaError(NO_AUDIO)
         for track in tracks.values():
@@ -62,6 +62,6 @@ def longest_sound(path: Path, enough: float) -> float:
         for packet in packets(container, *(track.stream for track in tracks.values())):
             track = tracks[packet.stream.index]
             track.add(packet)
-            if max(declared, track.longest) > enough:
+            if max(declared, track.longest) > cutoff:
                 break
         return max(declared, *(track.longest for track in tracks.values()))

@@ -1,4 +1,4 @@
-"""Pictures: judged by their headers, decoded upright in sRGB."""
+"""Check pictures by their headers and decode them upright in sRGB."""
 
 import math
 import struct
@@ -12,21 +12,21 @@ import pi_heif
 from PIL import AvifImagePlugin, Image
 
 from kolbo_demo.media import picture_metadata
-from kolbo_demo.media.demux import MIN_SIDE, THREADS
-from kolbo_demo.media.picture_colours import srgb
+from kolbo_demo.media.demux import CODEC_THREADS, MIN_SIDE
+from kolbo_demo.media.picture_colours import to_srgb
 from kolbo_demo.media.picture_metadata import PictureFile
-from kolbo_demo.media.sniff import REFUSED_PICTURES, MediaError, sniff
+from kolbo_demo.media.sniff import UNSUPPORTED_PICTURES, MediaError, sniff
 
 MAX_PIXELS = 110_000_000
 MAX_DRAFT_PIXELS = 270_000_000
-"""Of a JPEG that is decoded at a fraction of its size: phones have sensors of 200 megapixels."""
+"""Of a JPEG, which is decoded at reduced size: phones have 200-megapixel sensors."""
 MAX_WEBP_PIXELS = 70_000_000
-"""Its decoder takes 16 bytes for each, and so much memory has no child."""
+"""Its decoder takes 16 bytes a pixel, more than the memory limit of a child allows."""
 MAX_DECODED_PIXELS = 8_000_000
-"""A larger picture is not decoded just to be looked at: an upload takes little memory."""
+"""Larger pictures are inspected without decoding, to save memory."""
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "HEIF")
-_TURNS = {
+_EXIF_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -35,16 +35,16 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_MISSING_ROWS = 1 / 8
-"""Share of a picture that was cut short, up to which the rest of it is good enough."""
-_MISSING = 128
-"""Grey of such rows."""
+_MAX_MISSING_ROWS = 1 / 8
+"""Share of missing rows up to which a truncated picture is accepted."""
+_MISSING_GREY = 128
+"""Grey value of missing rows."""
 
-BROKEN = (
+DAMAGED = (
     "The picture is damaged or cut short, or its kind is not supported: open it in a photo "
     "program, save it again as JPEG or PNG and choose the new copy."
 )
-# What Pillow's readers are known to raise on damaged files.
+# Raised by Pillow's readers on damaged files.
 _PILLOW_ERRORS = (
     OSError,
     SyntaxError,
@@ -59,65 +59,68 @@ _PILLOW_ERRORS = (
     zlib.error,
 )
 
-AvifImagePlugin.DEFAULT_MAX_THREADS = THREADS  # else one a core, each with pictures of its own
-Image.MAX_IMAGE_PIXELS = MAX_DRAFT_PIXELS  # what is more than this module lets through
-pi_heif.register_heif_opener(thumbnails=False, decode_threads=THREADS)
+AvifImagePlugin.DEFAULT_MAX_THREADS = (
+    CODEC_THREADS  # else one a core, each with its own frame buffers
+)
+Image.MAX_IMAGE_PIXELS = MAX_DRAFT_PIXELS  # above all limits of this module
+pi_heif.register_heif_opener(thumbnails=False, decode_threads=CODEC_THREADS)
 
 
-def stored_size(path: Path) -> tuple[int, int]:
-    """The sides that the header tells, decoding nothing. Raises MediaError."""
-    with _opened(path) as (image, _):
+def header_size(path: Path) -> tuple[int, int]:
+    """Width and height in the header, as stored. Raises MediaError."""
+    with _open(path) as (image, _):
         return image.size
 
 
-def checked_size(path: Path) -> tuple[int, int]:
-    """Upright width and height; finds damage without holding a large picture in memory. Raises
+def verified_size(path: Path) -> tuple[int, int]:
+    """Upright width and height; detects damage without decoding a large picture whole. Raises
     MediaError."""
-    with _opened(path) as (image, file):
+    with _open(path) as (image, file):
         width, height = image.size
         large = width * height > MAX_DECODED_PIXELS
-        image.draft("RGB", (MIN_SIDE, MIN_SIDE))  # JPEG: read all of it, but small
+        image.draft("RGB", (MIN_SIDE, MIN_SIDE))  # JPEG: decode all of it, at reduced size
         if large and (image.format != "JPEG" or "progressive" in image.info):
-            image.verify()  # PNG by its checksums; others show their damage when they are rendered
+            image.verify()  # PNG checksums; other formats reveal damage at render time
         else:
             _load(image, file)
         return (height, width) if file.orientation in (5, 6, 7, 8) else (width, height)
 
 
-def upright_image(path: Path, enough: int | None = None) -> Image.Image:
-    """A picture as RGB, turned as its EXIF says; the first frame if it is animated.
+def upright_image(path: Path, min_pixels: int | None = None) -> Image.Image:
+    """A picture, or the first frame of an animation, as 8-bit sRGB, rotated by its EXIF.
 
-    Transparent parts become white; CMYK, 16 bits, colour profiles and HDR become sRGB of 8 bits.
-    One of more than four times as many pixels as are `enough` is reduced before anything else is
-    done. Raises MediaError.
+    Transparency becomes white; CMYK, 16 bits, colour profiles and HDR are converted. A picture of
+    more than four times `min_pixels` is reduced first, by a whole factor. Raises MediaError.
     """
-    return upright_picture(path, enough)[0]
+    return upright_picture(path, min_pixels)[0]
 
 
-def upright_picture(path: Path, enough: int | None = None) -> tuple[Image.Image, tuple[str, ...]]:
-    """As `upright_image`, with notes on what was changed of its colours."""
-    with _opened(path) as (image, file):
-        if enough and (factor := math.isqrt(image.width * image.height // enough)) > 1:
-            # JPEG: decoded smaller at once
+def upright_picture(
+    path: Path, min_pixels: int | None = None
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """The same, with notes on changes to its colours."""
+    with _open(path) as (image, file):
+        if min_pixels and (factor := math.isqrt(image.width * image.height // min_pixels)) > 1:
+            # JPEG: decode at reduced size
             image.draft(None, (image.width // factor, image.height // factor))
         _load(image, file)
-        shown = srgb(_reduced(image, enough) if enough else image, file)
-        turn = _TURNS.get(file.orientation or 1)
-        return shown.transpose(turn) if turn is not None else shown, tuple(file.notes)
+        rgb = to_srgb(_reduce(image, min_pixels) if min_pixels else image, file)
+        transpose = _EXIF_TRANSPOSES.get(file.orientation or 1)
+        return rgb.transpose(transpose) if transpose is not None else rgb, tuple(file.notes)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Image.Image, PictureFile]]:
-    """A picture measured but not yet decoded, and what is known of it. Whatever is wrong with it
-    is a MediaError."""
-    found = sniff(path)
-    if found is None or found[0] != "image":
+def _open(path: Path) -> Iterator[tuple[Image.Image, PictureFile]]:
+    """A picture whose size is checked, not yet decoded. Any error in the block becomes a
+    MediaError."""
+    sniffed = sniff(path)
+    if sniffed is None or sniffed[0] != "image":
         raise MediaError("The file is not a picture: choose a JPEG, PNG or WebP file.")
-    if advice := REFUSED_PICTURES.get(found[1]):
-        raise MediaError(advice)
+    if message := UNSUPPORTED_PICTURES.get(sniffed[1]):
+        raise MediaError(message)
     try:
         with path.open("rb") as stored:
-            file = picture_metadata.read(stored, found[1])
+            file = picture_metadata.read_picture(stored, sniffed[1])
             with Image.open(file.stream, formats=_FORMATS) as image:
                 _check_size(image)
                 if file.orientation is None:
@@ -130,18 +133,19 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, PictureFile]]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise MediaError(_too_many_pixels("", MAX_PIXELS)) from error
     except _PILLOW_ERRORS as error:
-        raise MediaError(BROKEN) from error
+        raise MediaError(DAMAGED) from error
 
 
 def _load(image: Image.Image, file: PictureFile) -> None:
-    """Decode, and refuse what lacks more than a few rows."""
+    """Decode; raise MediaError if more than a few rows are missing."""
     image.load()
-    if file.incomplete and "progressive" in image.info:  # all of it is coarse
-        raise MediaError(BROKEN)
+    if file.incomplete and "progressive" in image.info:  # a truncated one is coarse everywhere
+        raise MediaError(DAMAGED)
     if file.incomplete and image.mode in ("L", "RGB"):
-        there = np.flatnonzero((np.asarray(image) != _MISSING).reshape(image.height, -1).any(1))
-        if image.height - 1 - there.max(initial=-1) > image.height * _MISSING_ROWS:
-            raise MediaError(BROKEN)
+        decoded = (np.asarray(image) != _MISSING_GREY).reshape(image.height, -1).any(1)
+        last = np.flatnonzero(decoded).max(initial=-1)
+        if image.height - 1 - last > image.height * _MAX_MISSING_ROWS:
+            raise MediaError(DAMAGED)
 
 
 def _check_size(image: Image.Image) -> None:
@@ -151,25 +155,25 @@ def _check_size(image: Image.Image) -> None:
             f"The picture is only {width}x{height} pixels: choose one of at least "
             f"{MIN_SIDE} pixels a side."
         )
-    most = MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
+    limit = MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
     if image.format == "JPEG" and "progressive" not in image.info:
-        most = MAX_DRAFT_PIXELS
-    if width * height > most:
-        raise MediaError(_too_many_pixels(f" ({width}x{height} pixels)", most))
+        limit = MAX_DRAFT_PIXELS
+    if width * height > limit:
+        raise MediaError(_too_many_pixels(f" ({width}x{height} pixels)", limit))
 
 
-def _too_many_pixels(size: str, most: int) -> str:
-    return f"The picture is too large{size}: scale it down to {most // 10**6} megapixels or fewer."
+def _too_many_pixels(size: str, limit: int) -> str:
+    return f"The picture is too large{size}: scale it down to {limit // 10**6} megapixels or fewer."
 
 
-def _reduced(image: Image.Image, enough: int) -> Image.Image:
-    factor = math.isqrt(image.width * image.height // enough)
+def _reduce(image: Image.Image, min_pixels: int) -> Image.Image:
+    factor = math.isqrt(image.width * image.height // min_pixels)
     if factor < 2:
         return image
     if image.mode in ("P", "PA", "1"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     try:
         return image.reduce(factor)
-    except ValueError:  # no averages of 16 bits
+    except ValueError:  # 16-bit modes cannot be averaged
         size = (max(image.width // factor, 1), max(image.height // factor, 1))
         return image.resize(size, Image.Resampling.NEAREST)

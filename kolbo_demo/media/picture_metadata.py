@@ -1,7 +1,7 @@
-"""What makes the picture in a file, apart from what programs and cameras leave beside it.
+"""Strip picture files of metadata before Pillow reads them.
 
-Texts, thumbnails, maker notes and broken EXIF never reach Pillow, so no fault in them costs the
-picture. Orientation and colours are read here, each by itself.
+Texts, thumbnails, maker notes and EXIF never reach Pillow, so damage in them cannot make the
+picture unreadable. Orientation and colour information are read here, independently.
 """
 
 import re
@@ -17,7 +17,7 @@ import pi_heif
 from kolbo_demo.media import picture_tiff
 
 _ORIENTATION = 0x0112
-"""EXIF's tag for the way the camera was held."""
+"""EXIF tag."""
 _EXIF = b"Exif\0\0"
 _MAX_PROFILE_BYTES = 8 * 1024**2
 
@@ -25,43 +25,43 @@ _JPEG_MARKERS = frozenset(
     bytes([marker])
     for marker in (0xC0, 0xC1, 0xC2, 0xC4, 0xC9, 0xCA, 0xCC, 0xDB, 0xDD, *range(0xE0, 0xFF))
 )
-"""Before the first scan. Not those of lossless and hierarchical frames: where one is to be decoded
-smaller, Pillow and libjpeg-turbo write beyond their memory."""
-_PNG_PICTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-_PNG_FACTS = (b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf")
+"""Accepted before the first scan. Lossless and hierarchical frames are not: decoding one at reduced
+size makes Pillow and libjpeg-turbo write out of bounds."""
+_PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_PNG_COLOUR = (b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf")
 _PNG_TRANSPARENCY = {0: (2,), 2: (6,), 3: tuple(range(1, 257))}
-"""Lengths of tRNS by colour type."""
+"""Valid lengths of tRNS by colour type."""
 
 
-_OTHER_ITEM = re.compile(
+_METADATA_ITEM = re.compile(
     rb"(infe\x02.{7}|infe\x03.{9})(?!hvc1|hev1|av01|grid|iden|iovl|tmap)....", re.DOTALL
 )
 
 
 @dataclass
 class PictureFile:
-    """A picture for Pillow, and what was told beside it."""
+    """A stripped picture for Pillow, and the metadata that matters."""
 
     stream: BinaryIO
     orientation: int | None = None
-    """EXIF's, 1 to 8; None where Pillow knows it."""
+    """EXIF orientation, 1 to 8; None if Pillow reads it."""
     profile: bytes | None = None
-    """ICC; None where Pillow knows it."""
-    coding: tuple[int, int] | None = None
-    """Primaries and transfer by the numbers of ITU-T H.273."""
+    """ICC profile; None if Pillow reads it."""
+    cicp: tuple[int, int] | None = None
+    """Code points of primaries and transfer in ITU-T H.273."""
     gamma: float | None = None
-    """A PNG's: power of light that its values are, 1 for linear ones."""
+    """Of a PNG: exponent from light to values, 1 for linear ones."""
     chromaticities: tuple[float, ...] | None = None
-    """A PNG's x and y of white, red, green and blue."""
+    """Of a PNG: x and y of white, red, green and blue."""
     incomplete: bool = False
-    """A JPEG that was cut short, and given an end."""
+    """Whether this is a truncated JPEG, whose end marker was added."""
     notes: list[str] = field(default_factory=list)
-    """What was changed of its colours."""
+    """Changes to its colours, for people."""
 
 
-def read(file: BinaryIO, name: str) -> PictureFile:
-    """The picture of a format that `magic` calls `name`. Raises MediaError for raw pictures, and
-    struct.error where the file is damaged."""
+def read_picture(file: BinaryIO, name: str) -> PictureFile:
+    """Strip a picture whose format `sniff` calls `name`. Raises MediaError for raw files, and
+    struct.error for damaged ones."""
     readers: dict[str, Callable[[BinaryIO], PictureFile]] = {
         "jpeg": _jpeg,
         "png": _png,
@@ -73,7 +73,7 @@ def read(file: BinaryIO, name: str) -> PictureFile:
 
 
 def orientation_of(exif: bytes) -> int | None:
-    """EXIF's orientation, 1 to 8; None if it has none. The rest of EXIF may be broken."""
+    """EXIF orientation, 1 to 8; None if it has none. The rest of EXIF may be broken."""
     body = exif.removeprefix(_EXIF)
     order = ">" if body.startswith(b"MM") else "<"
     try:
@@ -82,21 +82,22 @@ def orientation_of(exif: bytes) -> int | None:
         for entry in range(place + 2, place + 2 + 12 * count, 12):
             tag, kind = struct.unpack_from(f"{order}HH", body, entry)
             if tag == _ORIENTATION:
-                (turned,) = struct.unpack_from(order + ("H" if kind == 3 else "I"), body, entry + 8)
-                return turned if 1 <= turned <= 8 else None
+                number = "H" if kind == 3 else "I"
+                (orientation,) = struct.unpack_from(order + number, body, entry + 8)
+                return orientation if 1 <= orientation <= 8 else None
     except struct.error:
         pass
     return None
 
 
 def _jpeg(file: BinaryIO) -> PictureFile:
-    """Without application data other than the colour profile and Adobe's transform. The first
-    picture alone of files with several (MPO, gain maps)."""
-    kept, turned = BytesIO(), None
-    kept.write(file.read(2))
+    """Retain of application data the colour profile and Adobe's transform, and of several pictures
+    (MPO, gain maps) the first."""
+    stripped, orientation = BytesIO(), None
+    stripped.write(file.read(2))
     while True:
         start = file.tell()
-        while (byte := file.read(1)) == b"\xff":  # any number of them
+        while (byte := file.read(1)) == b"\xff":  # fill bytes
             pass
         head = byte + file.read(2)
         length = int.from_bytes(head[1:])
@@ -106,62 +107,62 @@ def _jpeg(file: BinaryIO) -> PictureFile:
             raise struct.error
         body = file.read(length - 2)
         if byte == b"\xe1" and body.startswith(_EXIF):
-            turned = turned or orientation_of(body)
+            orientation = orientation or orientation_of(body)
         profile = byte == b"\xe2" and body.startswith(b"ICC_PROFILE\0")
         if profile or byte == b"\xee" or not (b"\xe0" < byte <= b"\xef" or byte == b"\xfe"):
-            kept.write(b"\xff" + head + body)
+            stripped.write(b"\xff" + head + body)
     file.seek(start)
-    begun = kept.tell()
+    scan_start = stripped.tell()
     while block := file.read(1 << 20):
-        kept.write(block)
-    incomplete = kept.getvalue().rfind(b"\xff\xd9", begun) < 0
+        stripped.write(block)
+    incomplete = stripped.getvalue().rfind(b"\xff\xd9", scan_start) < 0
     if incomplete:
-        kept.write(b"\xff\xd9")
-    kept.seek(0)
-    return PictureFile(kept, turned or 1, incomplete=incomplete)
+        stripped.write(b"\xff\xd9")
+    stripped.seek(0)
+    return PictureFile(stripped, orientation or 1, incomplete=incomplete)
 
 
 def _png(file: BinaryIO) -> PictureFile:
-    """Without texts, animation and whatever else programs leave in it."""
-    kept, colour_type, facts = BytesIO(), 0, dict[bytes, bytes]()
-    kept.write(file.read(8))
+    """Retain the picture and its transparency only."""
+    stripped, colour_type, chunks = BytesIO(), 0, dict[bytes, bytes]()
+    stripped.write(file.read(8))
     while len(head := file.read(8)) == 8:
         length, name = int.from_bytes(head[:4]), head[4:]
-        if name in _PNG_PICTURE:
+        if name in _PNG_CRITICAL:
             body = file.read(length + 4)
             colour_type = body[9] if name == b"IHDR" and length >= 13 else colour_type
-            kept.write(head + body)
-        elif name in _PNG_FACTS and length < _MAX_PROFILE_BYTES and name not in facts:
+            stripped.write(head + body)
+        elif name in _PNG_COLOUR and length < _MAX_PROFILE_BYTES and name not in chunks:
             body, check = file.read(length), file.read(4)
             if zlib.crc32(name + body) != int.from_bytes(check):
                 continue
-            facts[name] = body
+            chunks[name] = body
             if name == b"tRNS" and length in _PNG_TRANSPARENCY.get(colour_type, ()):
-                kept.write(head + body + check)
+                stripped.write(head + body + check)
         else:
             file.seek(length + 4, 1)
         if name == b"IEND":
             break
-    kept.seek(0)
-    found = PictureFile(kept, orientation_of(facts.get(b"eXIf", b"")) or 1)
-    if len(coding := facts.get(b"cICP", b"")) == 4:
-        found.coding = coding[0], coding[1]
-    elif profile := _inflated(facts.get(b"iCCP", b"")):
-        found.profile = profile
-    elif len(facts.get(b"sRGB", b"")) != 1 and len(facts.get(b"gAMA", b"")) == 4:
-        found.gamma = _parts(facts[b"gAMA"])[0]
-        if len(facts.get(b"cHRM", b"")) == 32:
-            found.chromaticities = _parts(facts[b"cHRM"])
-    return found
+    stripped.seek(0)
+    picture = PictureFile(stripped, orientation_of(chunks.get(b"eXIf", b"")) or 1)
+    if len(cicp := chunks.get(b"cICP", b"")) == 4:
+        picture.cicp = cicp[0], cicp[1]
+    elif profile := _inflate_profile(chunks.get(b"iCCP", b"")):
+        picture.profile = profile
+    elif len(chunks.get(b"sRGB", b"")) != 1 and len(chunks.get(b"gAMA", b"")) == 4:
+        picture.gamma = _fixed_point(chunks[b"gAMA"])[0]
+        if len(chunks.get(b"cHRM", b"")) == 32:
+            picture.chromaticities = _fixed_point(chunks[b"cHRM"])
+    return picture
 
 
-def _parts(body: bytes) -> tuple[float, ...]:
-    """Numbers of a PNG, which are stored 100,000 times as large."""
+def _fixed_point(body: bytes) -> tuple[float, ...]:
+    """Numbers of a PNG, stored times 100,000."""
     return tuple(value / 100_000 for value in struct.unpack(f">{len(body) // 4}I", body))
 
 
-def _inflated(chunk: bytes) -> bytes | None:
-    """The profile of an iCCP chunk; None if it is broken or no profile is so large."""
+def _inflate_profile(chunk: bytes) -> bytes | None:
+    """The profile of an iCCP chunk; None if it is broken or too large."""
     try:
         profile = zlib.decompressobj().decompress(
             chunk[chunk.index(b"\0") + 2 :], _MAX_PROFILE_BYTES
@@ -173,34 +174,34 @@ def _inflated(chunk: bytes) -> bytes | None:
 
 def _avif(file: BinaryIO) -> PictureFile:
     data = _without_metadata(file.read())
-    return PictureFile(BytesIO(data), coding=_coding(data))
+    return PictureFile(BytesIO(data), cicp=_read_cicp(data))
 
 
 def _heic(file: BinaryIO) -> PictureFile:
-    """libheif turns the picture by itself, and EXIF's orientation does not count."""
+    """libheif rotates the picture; EXIF orientation is ignored."""
     data = _without_metadata(file.read())
-    return PictureFile(BytesIO(data), 1, coding=_coding(data))
+    return PictureFile(BytesIO(data), 1, cicp=_read_cicp(data))
 
 
 def _without_metadata(data: bytes) -> bytes:
-    """All items but pictures (ISO/IEC 23008-12) under a type that nobody looks for: at broken EXIF
-    and XMP Pillow gives up, and pi-heif crashes. The turn stands elsewhere."""
-    return _OTHER_ITEM.sub(rb"\1none", data)
+    """Change the type of all items but pictures (ISO/IEC 23008-12) to an unknown one: broken EXIF
+    and XMP make Pillow fail and pi-heif crash. The rotation is stored elsewhere."""
+    return _METADATA_ITEM.sub(rb"\1none", data)
 
 
-def _coding(data: bytes) -> tuple[int, int] | None:
-    """Of the main picture of a HEIC or AVIF, which libheif need not decode for it."""
+def _read_cicp(data: bytes) -> tuple[int, int] | None:
+    """`cicp` of the primary picture of a HEIC or AVIF, without decoding it."""
     try:
-        told = pi_heif.open_heif(BytesIO(data)).info["nclx_profile"]
-        return told["color_primaries"], told["transfer_characteristics"]
+        nclx = pi_heif.open_heif(BytesIO(data)).info["nclx_profile"]
+        return nclx["color_primaries"], nclx["transfer_characteristics"]
     except (OSError, ValueError, LookupError, RuntimeError, SyntaxError):
         return None
 
 
 def _tiff(file: BinaryIO) -> PictureFile:
-    """Of the first page that is no thumbnail, the tags that make the picture."""
-    kept = BytesIO(file.read())
-    kept.seek(0)
-    with kept.getbuffer() as data:
-        turned, profile = picture_tiff.reduce(data)
-    return PictureFile(kept, turned if 1 <= turned <= 8 else 1, profile)
+    """Retain the picture tags of the first page that is no thumbnail."""
+    stripped = BytesIO(file.read())
+    stripped.seek(0)
+    with stripped.getbuffer() as data:
+        orientation, profile = picture_tiff.strip_to_main_page(data)
+    return PictureFile(stripped, orientation if 1 <= orientation <= 8 else 1, profile)

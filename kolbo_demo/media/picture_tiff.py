@@ -1,47 +1,47 @@
-"""Reduce a TIFF, in its bytes, to the tags that make its first picture."""
+"""Strip a TIFF, in offset, to the picture tags of its main page."""
 
 import struct
 from dataclasses import dataclass
 
-from kolbo_demo.media.sniff import REFUSED_PICTURES, MediaError
+from kolbo_demo.media.sniff import UNSUPPORTED_PICTURES, MediaError
 
-_LAYOUT = (*range(256, 260), 266, 273, 277, 278, 279, 284, 292, 293, *range(322, 326), 347)
-_COLOURS = (262, 317, 320, 332, 338, 339, *range(512, 522), *range(529, 533))
-_PICTURE = frozenset((*_LAYOUT, *_COLOURS))
+_LAYOUT_TAGS = (*range(256, 260), 266, 273, 277, 278, 279, 284, 292, 293, *range(322, 326), 347)
+_COLOUR_TAGS = (262, 317, 320, 332, 338, 339, *range(512, 522), *range(529, 533))
+_PICTURE_TAGS = frozenset((*_LAYOUT_TAGS, *_COLOUR_TAGS))
 _SUBFILE_TYPE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 259, 262
 _ORIENTATION, _SUB_IFDS, _ICC_PROFILE, _DNG_VERSION = 274, 330, 34675, 50706
 _RAW_PHOTOMETRIC = (32803, 34892)
 _RAW_COMPRESSION = (32767, 32769, 32770, 34713, 65000, 65535)
-"""Of Sony, Epson, Samsung, Nikon, Kodak and Pentax."""
+"""Sony, Epson, Samsung, Nikon, Kodak and Pentax."""
 _THUMBNAIL_SIDE = 1024
 _MAX_PAGES = 64
 
 
-def reduce(data: memoryview) -> tuple[int, bytes]:
-    """Leave the first page that is no thumbnail; its orientation as it says, and its ICC profile.
-    Raises MediaError for raw pictures of cameras, and struct.error for damaged files."""
-    tags = _Tags(data)
+def strip_to_main_page(data: memoryview) -> tuple[int, bytes]:
+    """Retain the first page that is no thumbnail. Returns its orientation, unchecked, and its ICC
+    profile. Raises MediaError for camera raw files, and struct.error for damaged ones."""
+    tags = _Directories(data)
     pages = tags.pages()
     if not pages:
         raise struct.error
     full = [page for page in pages if not tags.value(page, _SUBFILE_TYPE) & 1]
     page = (full or pages)[0]
     if _is_raw(tags, pages, page):
-        raise MediaError(REFUSED_PICTURES["raw"])
-    turned, profile = tags.value(page, _ORIENTATION), tags.content(page, _ICC_PROFILE)
-    tags.keep_only(page, _PICTURE)
-    return turned, profile
+        raise MediaError(UNSUPPORTED_PICTURES["raw"])
+    orientation, profile = tags.value(page, _ORIENTATION), tags.content(page, _ICC_PROFILE)
+    tags.retain(page, _PICTURE_TAGS)
+    return orientation, profile
 
 
-def _is_raw(tags: "_Tags", pages: "list[_Page]", page: "_Page") -> bool:
-    """Whether a TIFF is a camera's raw picture, of which `page` may be a thumbnail."""
+def _is_raw(tags: "_Directories", pages: "list[_Page]", page: "_Page") -> bool:
+    """Whether a TIFF is a camera raw file, of which `page` may be a thumbnail."""
     small = max(tags.value(page, _WIDTH), tags.value(page, _HEIGHT)) < _THUMBNAIL_SIDE
     return (
-        any(_DNG_VERSION in one.entries for one in pages)
+        any(_DNG_VERSION in each.entries for each in pages)
         or tags.value(page, _PHOTOMETRIC) in _RAW_PHOTOMETRIC
         or tags.value(page, _COMPRESSION) in _RAW_COMPRESSION
         or (
-            any(_SUB_IFDS in one.entries for one in pages)
+            any(_SUB_IFDS in each.entries for each in pages)
             and (small or bool(tags.value(pages[0], _SUBFILE_TYPE) & 1))
         )
     )
@@ -49,13 +49,13 @@ def _is_raw(tags: "_Tags", pages: "list[_Page]", page: "_Page") -> bool:
 
 @dataclass
 class _Page:
-    place: int
+    offset: int
     entries: dict[int, int]
-    """Where the entry of each tag is."""
+    """Offset of the entry of each tag."""
 
 
-class _Tags:
-    """The directories of a TIFF or BigTIFF, in its bytes."""
+class _Directories:
+    """The image file directories of a TIFF or BigTIFF."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
@@ -67,55 +67,56 @@ class _Tags:
 
     def pages(self) -> list[_Page]:
         found: list[_Page] = []
-        (place,) = self._read(self._unit, self._width)
-        seen = set[int]()
-        while place and place not in seen and len(seen) < _MAX_PAGES:
-            seen.add(place)
+        (offset,) = self._read(self._unit, self._width)
+        visited = set[int]()
+        while offset and offset not in visited and len(visited) < _MAX_PAGES:
+            visited.add(offset)
             try:
-                (count,) = self._read(self._counter, place)
-                start = place + struct.calcsize(self._counter)
+                (count,) = self._read(self._counter, offset)
+                start = offset + struct.calcsize(self._counter)
                 end = start + count * self._entry
                 if end > len(self._data):
                     break
-                places = range(start, end, self._entry)
-                found.append(_Page(place, {self._read("H", at)[0]: at for at in places}))
-                (place,) = self._read(self._unit, end)
+                offsets = range(start, end, self._entry)
+                found.append(_Page(offset, {self._read("H", at)[0]: at for at in offsets}))
+                (offset,) = self._read(self._unit, end)
             except struct.error:
                 break
         return found
 
     def value(self, page: _Page, tag: int) -> int:
-        """The first number of a tag; 0 if it has none."""
-        place = page.entries.get(tag)
-        if place is None:
+        """The first number of a tag; 0 if there is none."""
+        offset = page.entries.get(tag)
+        if offset is None:
             return 0
-        kind = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(self._read("H", place + 2)[0])
+        kind = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(self._read("H", offset + 2)[0])
         if kind is None or struct.calcsize(kind) > self._width:
             return 0
-        return self._read(kind, place + 4 + self._width)[0]
+        return self._read(kind, offset + 4 + self._width)[0]
 
     def content(self, page: _Page, tag: int) -> bytes:
-        """The bytes of a tag that holds some; none if it is broken."""
-        place = page.entries.get(tag)
-        if place is None:
+        """The bytes of a tag; empty if it is missing or broken."""
+        offset = page.entries.get(tag)
+        if offset is None:
             return b""
-        kind, count, start = self._read(f"H{self._unit}{self._unit}", place + 2)
+        kind, count, start = self._read(f"H{self._unit}{self._unit}", offset + 2)
         return bytes(self._data[start : start + count]) if kind in (1, 7) else b""
 
-    def keep_only(self, page: _Page, wanted: frozenset[int]) -> None:
-        """Make it a file of this page with these tags."""
-        kept = [bytes(self._data[at : at + self._entry]) for at in page.entries.values()]
-        kept = [one for one in kept if struct.unpack_from(self._order + "H", one)[0] in wanted]
-        start = page.place + struct.calcsize(self._counter)
-        body = (b"".join(kept) + bytes(self._width))[: len(self._data) - start]
+    def retain(self, page: _Page, retained: frozenset[int]) -> None:
+        """Reduce the file to one page with these tags."""
+        entries = [bytes(self._data[at : at + self._entry]) for at in page.entries.values()]
+        tag = self._order + "H"
+        entries = [entry for entry in entries if struct.unpack_from(tag, entry)[0] in retained]
+        start = page.offset + struct.calcsize(self._counter)
+        body = (b"".join(entries) + bytes(self._width))[: len(self._data) - start]
         self._data[start : start + len(body)] = body
-        self._write(self._counter, page.place, len(kept))
-        self._write(self._unit, self._width, page.place)
+        self._write(self._counter, page.offset, len(entries))
+        self._write(self._unit, self._width, page.offset)
 
-    def _read(self, layout: str, place: int) -> tuple[int, ...]:
-        if place > len(self._data):
+    def _read(self, layout: str, offset: int) -> tuple[int, ...]:
+        if offset > len(self._data):
             raise struct.error
-        return struct.unpack_from(self._order + layout, self._data, place)
+        return struct.unpack_from(self._order + layout, self._data, offset)
 
-    def _write(self, layout: str, place: int, value: int) -> None:
-        struct.pack_into(self._order + layout, self._data, place, value)
+    def _write(self, layout: str, offset: int, value: int) -> None:
+        struct.pack_into(self._order + layout, self._data, offset, value)

@@ -1,7 +1,7 @@
-"""Look at files: what they are, how long and how large, and their first picture, upright.
+"""Inspect files: kind, duration, dimensions, and a picture of them, upright.
 
-Nothing is believed but the bytes: a file is recognised by its first bytes, measured before it is
-decoded, and decoded only by the readers that this module and `container` list.
+Names and headers are not trusted: a file is recognised by its first bytes, measured before it is
+decoded, and decoded only by the readers that `demux` and `picture` list.
 """
 
 from contextlib import suppress
@@ -11,11 +11,16 @@ import numpy as np
 from av.error import FFmpegError
 from PIL import Image
 
-from kolbo_demo.media.audio_timestamps import decoded_length, sound_length
-from kolbo_demo.media.audio_track import Soundtrack, chosen_stream, is_sound, soundtrack
+from kolbo_demo.media.audio_timestamps import decoded_duration, packet_duration
+from kolbo_demo.media.audio_track import (
+    VoiceTrack,
+    find_voice_track,
+    is_decodable_audio,
+    voice_stream,
+)
 from kolbo_demo.media.demux import (
+    CODEC_THREADS,
     NO_VIDEO,
-    THREADS,
     Orientation,
     check_colours,
     check_video_size,
@@ -25,27 +30,27 @@ from kolbo_demo.media.demux import (
     square_size,
     video_stream,
 )
-from kolbo_demo.media.frame_colours import Converter
-from kolbo_demo.media.picture import checked_size, stored_size, upright_image, upright_picture
+from kolbo_demo.media.frame_colours import RgbConverter
+from kolbo_demo.media.picture import header_size, upright_image, upright_picture, verified_size
 from kolbo_demo.media.sniff import (
     MAX_FILE_BYTES,
     UNREADABLE,
     VIDEO_EXTENSIONS,
-    Kind,
-    Media,
     MediaError,
+    MediaInfo,
+    MediaKind,
     as_recording,
+    describe_non_media,
     kind_of,
-    not_sound,
-    other,
+    not_audio_message,
     sniff,
 )
 
 __all__ = [
-    "Kind",
-    "Media",
     "MediaError",
-    "first_frame",
+    "MediaInfo",
+    "MediaKind",
+    "frame_at",
     "inspect_audio",
     "inspect_source",
     "kind_of",
@@ -59,15 +64,15 @@ IMAGE_EXTENSIONS = frozenset(
 )
 
 
-def inspect_source(path: Path, decode: bool = True) -> Media:
-    """Measure a picture or a video that is to speak. Raises MediaError.
+def inspect_source(path: Path, decode: bool = True) -> MediaInfo:
+    """Inspect a picture or a video to be lip-synced. Raises MediaError.
 
     `decode=False` reads a video without decoding any frame, which keeps memory small (a decoder
-    takes 37 MB at 1920x1080); its sides are then as stored, not as shown upright.
+    takes 37 MB at 1920x1080); width and height are then as stored, not upright.
     """
     path = Path(path)
-    size, found = _checked(path)
-    kind, name = _shown(path, found)
+    size, found = _check_file(path)
+    kind, name = _visual_kind(path, found)
     suffix = path.suffix.lower()
     if (kind == "image" and suffix in VIDEO_EXTENSIONS) or (
         kind == "video" and suffix in IMAGE_EXTENSIONS
@@ -75,13 +80,12 @@ def inspect_source(path: Path, decode: bool = True) -> Media:
         what = "a picture" if kind == "image" else "a video"
         raise MediaError(f"The file is {what}, but its name ends in {suffix}: rename it first.")
     if kind == "image":
-        return Media(kind, name, size, *checked_size(path))
+        return MediaInfo(kind, name, size, *verified_size(path))
     return _inspect_video(path, name, size, decode)
 
 
-def _shown(path: Path, found: tuple[Kind, str] | None) -> tuple[Kind, str]:
-    """Kind and format of a source. First bytes tell pictures; what else there is to be seen,
-    decoders know."""
+def _visual_kind(path: Path, found: tuple[MediaKind, str] | None) -> tuple[MediaKind, str]:
+    """Kind and format of a source: by first bytes, else by whether a video stream is found."""
     if found and found[0] != "audio":
         return found
     try:
@@ -95,7 +99,7 @@ def _shown(path: Path, found: tuple[Kind, str] | None) -> tuple[Kind, str]:
                 "and the recording as the voice."
             )
         else:
-            what = other(path)
+            what = describe_non_media(path)
             problem = (
                 f"The file is {what + ', ' if what else ''}no picture or video that can be read: "
                 "choose a JPEG, PNG or WebP picture or an MP4, MOV or WebM video."
@@ -104,20 +108,20 @@ def _shown(path: Path, found: tuple[Kind, str] | None) -> tuple[Kind, str]:
 
 
 @as_recording()
-def inspect_audio(path: Path) -> Media:
-    """Measure a recording, or the sound of a video. Raises MediaError."""
+def inspect_audio(path: Path) -> MediaInfo:
+    """Inspect a recording, or the audio of a video. Raises MediaError."""
     path = Path(path)
-    size, found = _checked(path)
-    if what := other(path):
-        raise MediaError(not_sound(what))
+    size, found = _check_file(path)
+    if what := describe_non_media(path):
+        raise MediaError(not_audio_message(what))
     if found and found[0] == "image":
         raise MediaError("The file is a picture: choose a recording for the voice.")
-    track = soundtrack(path) if found else _unknown_sound(path)
+    track = find_voice_track(path) if found else _find_unsniffed_voice_track(path)
     with open_media(path) as container:
-        measure = sound_length if found else decoded_length
-        duration = measure(container, chosen_stream(container, track))
+        measure = packet_duration if found else decoded_duration
+        duration = measure(container, voice_stream(container, track))
         name = found[1] if found else container.format.name.split(",")[0]
-    return Media(
+    return MediaInfo(
         "audio",
         name,
         size,
@@ -128,11 +132,11 @@ def inspect_audio(path: Path) -> Media:
     )
 
 
-def _unknown_sound(path: Path) -> Soundtrack:
-    """The voice of a file whose first bytes say nothing. Raises MediaError."""
+def _find_unsniffed_voice_track(path: Path) -> VoiceTrack:
+    """The voice in a file of unknown signature. Raises MediaError."""
     with suppress(MediaError):
-        track = soundtrack(path)
-        if is_sound(path, track):
+        track = find_voice_track(path)
+        if is_decodable_audio(path, track):
             return track
     raise MediaError(
         "The file is no sound recording that can be read, whatever its name says: "
@@ -141,54 +145,54 @@ def _unknown_sound(path: Path) -> Soundtrack:
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:
-    """The sides that a picture says to have, decoding nothing; None for a file of another kind.
-    Raises MediaError."""
-    found = _checked(Path(path))[1]
+    """Width and height in the header of a picture; None for a file of another kind. Raises
+    MediaError."""
+    found = _check_file(Path(path))[1]
     if found is None or found[0] != "image":
         return None
-    return stored_size(Path(path))
+    return header_size(Path(path))
 
 
-def first_frame(path: Path, at: float = 0.0, enough: int | None = None) -> Image.Image:
-    """The picture, or the frame that a video shows at `at` seconds, upright RGB; a picture with
-    about as many pixels as are `enough`, if it has so many. Raises MediaError."""
+def frame_at(path: Path, at: float = 0.0, min_pixels: int | None = None) -> Image.Image:
+    """A picture, or the frame of a video at `at` seconds, as upright RGB; a large picture is
+    reduced to one to four times `min_pixels`. Raises MediaError."""
     path = Path(path)
-    _, found = _checked(path)
+    _, found = _check_file(path)
     if found and found[0] == "image":
-        return upright_image(path, enough)
+        return upright_image(path, min_pixels)
     if found is None or found[0] == "audio":
         try:
-            _shown(path, found)
+            _visual_kind(path, found)
         except MediaError as error:
             raise MediaError(NO_VIDEO) from error
-    return Image.fromarray(_movie_frame(path, at))
+    return Image.fromarray(_video_frame(path, at))
 
 
-def _movie_frame(path: Path, at: float) -> np.ndarray:
-    """RGB (height, width, 3) as a render shows it: upright, with square pixels."""
+def _video_frame(path: Path, at: float) -> np.ndarray:
+    """RGB (height, width, 3), upright, with square pixels."""
     with open_media(path) as container:
         timeline = read_timeline(container, video_stream(container))
-    wanted = timeline.start + round(at / timeline.time_base)
+    target = timeline.start + round(at / timeline.time_base)
     with open_media(path) as container:
         stream = video_stream(container)
-        converter = Converter(*square_size(stream), THREADS)
+        converter = RgbConverter(*square_size(stream), CODEC_THREADS)
         if at > 0:
             with suppress(FFmpegError):
-                container.seek(wanted, stream=stream)
+                container.seek(target, stream=stream)
         shown = None
         for frame in decode_video(container, stream):
-            if shown is not None and (frame.pts or 0) > wanted:
+            if shown is not None and (frame.pts or 0) > target:
                 break
             shown = frame
         if shown is None:
             raise MediaError(UNREADABLE)
-        upright = Orientation.of(shown)
-        check_video_size(*upright.size(*square_size(stream)))
-        return np.ascontiguousarray(upright.apply(converter.rgb(shown)))
+        orientation = Orientation.of(shown)
+        check_video_size(*orientation.size(*square_size(stream)))
+        return np.ascontiguousarray(orientation.apply(converter.rgb(shown)))
 
 
-def _checked(path: Path) -> tuple[int, tuple[Kind, str] | None]:
-    """Size in bytes and what the first bytes say."""
+def _check_file(path: Path) -> tuple[int, tuple[MediaKind, str] | None]:
+    """Size in bytes, and kind and format by the first bytes. Raises MediaError."""
     try:
         if not path.is_file():
             raise MediaError("There is no such file: check its name and choose it again.")
@@ -205,7 +209,7 @@ def _checked(path: Path) -> tuple[int, tuple[Kind, str] | None]:
         raise MediaError("The file cannot be opened: check that you may read it.") from error
 
 
-def _inspect_video(path: Path, name: str, size: int, decode: bool) -> Media:
+def _inspect_video(path: Path, name: str, size: int, decode: bool) -> MediaInfo:
     with open_media(path) as container:
         stream = video_stream(container)
         width, height = square_size(stream)
@@ -220,4 +224,6 @@ def _inspect_video(path: Path, name: str, size: int, decode: bool) -> Media:
     with open_media(path) as container:
         timeline = read_timeline(container, video_stream(container))
     duration, fps = float(timeline.frame_count / timeline.fps), float(timeline.fps)
-    return Media("video", name, size, width, height, duration, fps, has_audio, timeline.variable)
+    return MediaInfo(
+        "video", name, size, width, height, duration, fps, has_audio, timeline.variable_frame_rate
+    )

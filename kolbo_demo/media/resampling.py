@@ -1,4 +1,4 @@
-"""Sound as float samples, whatever its channels are called."""
+"""Resample audio frames of any format and channel layout to float samples."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -10,23 +10,22 @@ from av.error import FFmpegError
 from av.filter import Graph
 from numpy.typing import NDArray
 
-_PACKED = "flt"
-"""PyAV 18 reads past the planes of a frame of 8 channels, if each has one."""
-_PLAIN = ("quad", "4.0", "5.0", "5.1", "7.0", "7.1")
+_SAMPLE_FORMAT = "flt"
+"""Packed: PyAV 18 reads out of bounds in planar frames of 8 channels."""
+_STANDARD_LAYOUTS = ("quad", "4.0", "5.0", "5.1", "7.0", "7.1")
 _UNNAMED = ("1 channels", "2 channels", "6 channels", "8 channels")
 
 
-def is_plain(layout: str) -> bool:
-    """Whether libswresample knows what the channels of a layout mean, and keeps all that may speak:
-    of a subwoofer, of channels without a place and of ambisonics it keeps nothing."""
-    return layout in ("mono", "stereo", *_UNNAMED) or layout.startswith(_PLAIN)
+def is_standard_layout(layout: str) -> bool:
+    """Whether libswresample downmixes all channels of a layout that may contain speech. It drops
+    LFE, unpositioned and ambisonic channels."""
+    return layout in ("mono", "stereo", *_UNNAMED) or layout.startswith(_STANDARD_LAYOUTS)
 
 
 class Resampler:
-    """Frames as they come to float samples (channels, n) at a rate; some files change on the way.
+    """Converts frames, whose format may change, to float samples (channels, n) at `rate` Hz.
 
-    `layout` None keeps the channels as they are, whatever they are called. `mix` makes one channel
-    before that.
+    `layout` None retains the channels. `mix`, a weight for each channel, makes one of them first.
     """
 
     def __init__(
@@ -37,33 +36,33 @@ class Resampler:
         self._graph: AudioResampler | _Mixer | None = None
 
     def __call__(self, frame: AudioFrame | None) -> Iterator[NDArray[np.float32]]:
-        """What is ready after a frame; all that is left after None."""
+        """Samples available after a frame; None flushes."""
         if frame is None:
             if self._graph is not None:
-                yield from map(_clean, self._graph.resample(None))
+                yield from map(_to_samples, self._graph.resample(None))
             self._graph = None
             return
-        now = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if self._graph is None or self._source != now:
+        source = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._graph is None or self._source != source:
             yield from self(None)
-            self._source, self._graph = now, self._made(frame)
+            self._source, self._graph = source, self._build_graph(frame)
         frame.pts = None
-        yield from map(_clean, self._graph.resample(frame))
+        yield from map(_to_samples, self._graph.resample(frame))
 
-    def _made(self, frame: AudioFrame) -> "AudioResampler | _Mixer":
+    def _build_graph(self, frame: AudioFrame) -> "AudioResampler | _Mixer":
         count, mix = frame.layout.nb_channels, self._mix
         if mix is not None and len(mix) != count:
             mix = (1 / count,) * count
-        if mix is None and self._layout is not None and not is_plain(frame.layout.name):
+        if mix is None and self._layout is not None and not is_standard_layout(frame.layout.name):
             mix = (1 / count,) * count
         if mix is not None:
             return _Mixer(frame, self._rate, self._layout or "mono", mix)
         layout = self._layout or frame.layout.name
-        return AudioResampler(_PACKED, layout, self._rate, options={"rematrix_maxval": "1"})
+        return AudioResampler(_SAMPLE_FORMAT, layout, self._rate, options={"rematrix_maxval": "1"})
 
 
 class _Mixer:
-    """Channels by their numbers to one, which `AudioResampler` cannot do."""
+    """Mixes channels by their index into one, which `AudioResampler` cannot do."""
 
     def __init__(self, frame: AudioFrame, rate: int, layout: str, mix: tuple[float, ...]) -> None:
         self._graph = Graph()
@@ -77,23 +76,26 @@ class _Mixer:
             ),
             self._graph.add("pan", f"mono|c0={terms}"),
             self._graph.add(
-                "aformat", sample_rates=str(rate), sample_fmts=_PACKED, channel_layouts=layout
+                "aformat",
+                sample_rates=str(rate),
+                sample_fmts=_SAMPLE_FORMAT,
+                channel_layouts=layout,
             ),
             self._graph.add("abuffersink"),
         ).configure()
 
     def resample(self, frame: AudioFrame | None) -> list[AudioFrame]:
         self._graph.push(frame)
-        out = []
+        frames = []
         while True:
             try:
                 pulled = self._graph.pull()
-            except (FFmpegError, EOFError):  # more is needed, or it was the last
-                return out
+            except (FFmpegError, EOFError):  # more input is needed, or it is flushed
+                return frames
             if isinstance(pulled, AudioFrame):
-                out.append(pulled)
+                frames.append(pulled)
 
 
-def _clean(frame: AudioFrame) -> NDArray[np.float32]:
+def _to_samples(frame: AudioFrame) -> NDArray[np.float32]:
     samples = np.ascontiguousarray(frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T)
     return np.clip(np.nan_to_num(samples, copy=False, nan=0.0), -1.0, 1.0, dtype=np.float32)

@@ -1,36 +1,37 @@
-"""Two videos, or a picture and a video, side by side in one file; in a process of its own."""
+"""Side-by-side video of two videos, or of a picture and a video, made in a child process."""
 
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from kolbo_demo.media.demux import MediaError
-from kolbo_demo.media.sniff import kind_of
-from kolbo_demo.process.child import once, parent
-from kolbo_demo.process.confinement import OUTPUT_BYTES, Files, confine
+from kolbo_demo.media.sniff import MediaError, kind_of
+from kolbo_demo.process.child import ChildFailedError, call_module, parent_connection
+from kolbo_demo.process.confinement import MAX_OUTPUT_BYTES, AllowedFiles, limit_resources
 
-LONGEST = 900.0
-"""Seconds that it may take."""
-MEMORY = 4 * 1024**3
-"""Bytes of address space for it."""
-HEIGHT = 720
-"""Pixels of the result at most: smaller pictures stay as they are."""
+_TIMEOUT_SECONDS = 900.0
+_MEMORY_BYTES = 4 * 1024**3
+_MAX_HEIGHT = 720
+"""Pixels. Smaller pictures keep their size."""
 _NICENESS = 10
 
 
-def beside(left: Path, right: Path, target: Path) -> None:
-    """Writes `target`, an MP4 with `left` and `right` at one height, as long as `right` and with
-    its sound. A `left` that is shorter stands still in the end. Blocks.
+def write_side_by_side(left: Path, right: Path, target: Path) -> None:
+    """Write `target`, an MP4 with `left` and `right` at one height, the duration and the sound of
+    `right`. A shorter `left` freezes on its last frame. Blocks.
 
-    Raises MediaError where one of them cannot be read. The file appears when it is whole.
+    Raises MediaError. `target` appears when it is complete.
     """
-    given = [str(path.absolute()) for path in (left, right)]
+    sources = [str(path.absolute()) for path in (left, right)]
     with tempfile.TemporaryDirectory(prefix=".", dir=target.absolute().parent) as folder:
         part = Path(folder, "beside.mp4")
-        files = Files(read=tuple(given), make=(folder,))
-        answer = once(__name__, LONGEST, files, left=given[0], right=given[1], part=str(part))
-        if isinstance(answer, str) or "failure" in answer:
+        files = AllowedFiles(read=tuple(sources), write=(folder,))
+        request = {"left": sources[0], "right": sources[1], "part": str(part)}
+        try:
+            done = call_module(__name__, _TIMEOUT_SECONDS, files, **request)["done"]
+        except ChildFailedError:
+            done = False
+        if not done:
             raise MediaError("These two could not be put side by side. Try others.")
         part.replace(target)
 
@@ -39,29 +40,29 @@ def beside(left: Path, right: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Put together what is asked for."""
+    """Write the video that the parent requests."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
-    with parent() as (requests, tell):
-        asked = next(requests)
-        confine(LONGEST, MEMORY, OUTPUT_BYTES)
+    with parent_connection() as (requests, send):
+        request = next(requests)
+        limit_resources(_TIMEOUT_SECONDS, _MEMORY_BYTES, MAX_OUTPUT_BYTES)
         try:
-            _write(Path(asked["left"]), Path(asked["right"]), Path(asked["part"]))
-        except Exception as error:  # noqa: BLE001 - moviepy raises whatever its parts raise
-            tell(failure=str(error))
+            _write(Path(request["left"]), Path(request["right"]), Path(request["part"]))
+        except Exception:  # noqa: BLE001 - moviepy raises whatever its parts raise
+            send(done=False)
         else:
-            tell(done=True)
+            send(done=True)
 
 
 def _write(left: Path, right: Path, part: Path) -> None:
     from moviepy import VideoFileClip, clips_array
 
     with VideoFileClip(str(right)) as talking:
-        height = min(talking.h, HEIGHT) // 2 * 2
-        both = [_fit(_opened(left, talking.duration), height), _fit(talking, height)]
-        clips_array([both]).with_duration(talking.duration).with_audio(
-            talking.audio
-        ).write_videofile(
+        height = min(talking.h, _MAX_HEIGHT) // 2 * 2
+        sides = [_open_clip(left, talking.duration), talking]
+        clips_array([[_scale_to_height(clip, height) for clip in sides]]).with_duration(
+            talking.duration
+        ).with_audio(talking.audio).write_videofile(
             str(part),
             fps=talking.fps,
             codec="libx264",
@@ -73,8 +74,8 @@ def _write(left: Path, right: Path, part: Path) -> None:
         )
 
 
-def _opened(path: Path, seconds: float) -> Any:
-    """The picture, or the clip without its sound, for so many seconds."""
+def _open_clip(path: Path, seconds: float) -> Any:
+    """The picture, or the clip without sound, for so many seconds."""
     from moviepy import ImageClip, VideoFileClip
     from moviepy.video.fx import Freeze
 
@@ -87,8 +88,8 @@ def _opened(path: Path, seconds: float) -> Any:
     return clip.with_effects([Freeze(t=last, freeze_duration=seconds - last)])
 
 
-def _fit(clip: Any, height: int) -> Any:
-    """At this height, and an even width, which H.264 asks for."""
+def _scale_to_height(clip: Any, height: int) -> Any:
+    """Scaled to a height and an even width, which H.264 requires."""
     return clip.resized((max(2, round(clip.w * height / clip.h / 2) * 2), height))
 
 

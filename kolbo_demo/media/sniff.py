@@ -1,5 +1,4 @@
-"""What a file is, for those who open none; and recognising it by its first bytes: cheap, and no
-decoder is let near it, nor loaded."""
+"""Recognise files by their first bytes, without loading a decoder."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["image", "video", "audio"]
+MediaKind = Literal["image", "video", "audio"]
 
 MAX_FILE_BYTES = 100 * 1024 * 1024
 """Kolbo's limit: 100 MB a file."""
@@ -26,7 +25,7 @@ UNREADABLE_SOUND = (
 
 
 class MediaError(ValueError):
-    """A file that cannot be used. The message tells people what is wrong and what to do."""
+    """A file that cannot be used. The message states the problem and what to do."""
 
 
 @contextmanager
@@ -39,31 +38,30 @@ def as_recording() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Media:
-    """What a file is."""
+class MediaInfo:
+    """Properties of a media file."""
 
-    kind: Kind
+    kind: MediaKind
     format: str
     """Short name of the file format, such as `jpeg`, `mp4`, `wav`."""
     bytes: int
     width: int | None = None
     height: int | None = None
-    """Upright pixels, once they are square."""
+    """Upright, with square pixels."""
     duration: float | None = None
-    """Seconds that can be read, whatever the header promises; None for pictures."""
+    """Readable seconds, whatever the header declares; None for pictures."""
     fps: float | None = None
     has_audio: bool = False
-    variable: bool = False
-    """Whether the frame rate changes on the way."""
+    variable_frame_rate: bool = False
     silent: bool = False
-    """Of a recording: whether nothing is heard in it."""
+    """Of a recording: whether it has no audible sound."""
     notes: tuple[str, ...] = ()
-    """Of a recording: what of it is the voice, where that is not all of it."""
+    """Of a recording: which track or channel is the voice, if there was a choice."""
 
 
 _HEAD_BYTES = 4096
 
-_MAGIC: tuple[tuple[bytes, Kind, str], ...] = (
+_MAGIC: tuple[tuple[bytes, MediaKind, str], ...] = (
     (rb"\xff\xd8\xff", "image", "jpeg"),
     (rb"\x89PNG\r\n\x1a\n", "image", "png"),
     (rb"GIF8[79]a", "image", "gif"),
@@ -127,10 +125,10 @@ _MAGIC: tuple[tuple[bytes, Kind, str], ...] = (
     (rb"MP\+|MPCK", "audio", "mpc"),
     (rb"Creative Voice File\x1a", "audio", "voc"),
 )
-"""First bytes, what they mean; the first match counts. What is not here may be sound all the same:
-decoders know it."""
+"""Signature, kind and format; the first match counts. A file that matches none may still be audio
+that demuxers recognise."""
 
-_OTHERS = [(re.compile(magic, re.DOTALL), what) for magic, what in (
+_NOT_MEDIA = [(re.compile(magic, re.DOTALL), what) for magic, what in (
     (rb"MThd|RIFF.{4}RMID", "a MIDI file (notes without their sound)"),
     (rb".{4}ftypaaxc?|.{4}\x57\x90\x75\x36", "an audiobook with copy protection"),
     (rb"\.ra\xfd|\.RMF", "in RealMedia"),
@@ -152,50 +150,49 @@ _OTHERS = [(re.compile(magic, re.DOTALL), what) for magic, what in (
     (rb"(\xef\xbb\xbf)?\s*(#EXTM3U|\[playlist\])", "a playlist, which only names recordings"),
     (rb"(?i)(\xef\xbb\xbf)?\s*(<!doctype html|<html)", "a web page"),
 )]  # fmt: skip
-"""First bytes of files that hold neither picture, video nor sound that is taken, and what they
-are."""
+"""Signatures of files without a supported picture, video or audio, and a description."""
 
-_SAVE_AGAIN = "cannot be read here: save it as JPEG or PNG and choose that."
-REFUSED_PICTURES = {
+_CONVERT = "cannot be read here: save it as JPEG or PNG and choose that."
+UNSUPPORTED_PICTURES = {
     "raw": "Raw pictures of cameras (NEF, CR3, ARW, DNG and the like) cannot be read here: "
     "export it as JPEG and choose that.",
-    "jxl": f"JPEG XL pictures {_SAVE_AGAIN}",
-    "jp2": f"JPEG 2000 pictures {_SAVE_AGAIN}",
-    "jxr": f"JPEG XR pictures {_SAVE_AGAIN}",
-    "psd": f"Photoshop documents {_SAVE_AGAIN}",
-    "ico": f"Icons {_SAVE_AGAIN}",
-    "icns": f"Icons {_SAVE_AGAIN}",
-    "hdr": f"Radiance pictures {_SAVE_AGAIN}",
-    "exr": f"OpenEXR pictures {_SAVE_AGAIN}",
-    "xcf": f"GIMP documents {_SAVE_AGAIN}",
-    "dds": f"DirectDraw surfaces {_SAVE_AGAIN}",
-    "bpg": f"BPG pictures {_SAVE_AGAIN}",
-    "djvu": f"DjVu documents {_SAVE_AGAIN}",
-    "pcx": f"PCX pictures {_SAVE_AGAIN}",
-    "tga": f"Targa pictures {_SAVE_AGAIN}",
-    "qoi": f"QOI pictures {_SAVE_AGAIN}",
-    "pnm": f"PNM pictures {_SAVE_AGAIN}",
-    "eps": f"PostScript pictures {_SAVE_AGAIN}",
+    "jxl": f"JPEG XL pictures {_CONVERT}",
+    "jp2": f"JPEG 2000 pictures {_CONVERT}",
+    "jxr": f"JPEG XR pictures {_CONVERT}",
+    "psd": f"Photoshop documents {_CONVERT}",
+    "ico": f"Icons {_CONVERT}",
+    "icns": f"Icons {_CONVERT}",
+    "hdr": f"Radiance pictures {_CONVERT}",
+    "exr": f"OpenEXR pictures {_CONVERT}",
+    "xcf": f"GIMP documents {_CONVERT}",
+    "dds": f"DirectDraw surfaces {_CONVERT}",
+    "bpg": f"BPG pictures {_CONVERT}",
+    "djvu": f"DjVu documents {_CONVERT}",
+    "pcx": f"PCX pictures {_CONVERT}",
+    "tga": f"Targa pictures {_CONVERT}",
+    "qoi": f"QOI pictures {_CONVERT}",
+    "pnm": f"PNM pictures {_CONVERT}",
+    "eps": f"PostScript pictures {_CONVERT}",
     "pdf": "PDF documents are no pictures: save the page as JPEG or PNG and choose that.",
-    "svg": f"SVG drawings {_SAVE_AGAIN}",
+    "svg": f"SVG drawings {_CONVERT}",
 }
-"""Pictures that are known and not taken, by their format, with the sentence that says so."""
+"""Message for each picture format that is recognised and not supported."""
 
-_PATTERNS: list[tuple[re.Pattern[bytes], Kind, str]] = [
+_PATTERNS: list[tuple[re.Pattern[bytes], MediaKind, str]] = [
     (re.compile(magic, re.DOTALL), kind, name) for magic, kind, name in _MAGIC
 ]
 
 
-def kind_of(path: Path) -> Kind | None:
-    """What a file is by its first bytes, None if it is nothing known. Raises OSError.
+def kind_of(path: Path) -> MediaKind | None:
+    """Kind of a file by its first bytes; None if unknown. Raises OSError.
 
-    A container made for video counts as video even if it may hold only sound.
+    A video container counts as video even if it may contain only audio.
     """
-    found = sniff(Path(path))
-    return found[0] if found else None
+    sniffed = sniff(Path(path))
+    return sniffed[0] if sniffed else None
 
 
-def sniff(path: Path) -> tuple[Kind, str] | None:
+def sniff(path: Path) -> tuple[MediaKind, str] | None:
     """Kind and short name of the format, such as `jpeg`; None if unknown. Raises OSError."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
@@ -205,15 +202,15 @@ def sniff(path: Path) -> tuple[Kind, str] | None:
     return None
 
 
-def other(path: Path) -> str | None:
-    """What a file is that is neither a picture nor video nor sound, such as "an archive"; None
-    where that cannot be told. Raises OSError."""
+def describe_non_media(path: Path) -> str | None:
+    """Description of a file that is no media file, such as "an archive"; None if unknown. Raises
+    OSError."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
         if head.startswith(b"PK\x03\x04"):  # which lists its files at the end
             file.seek(max(len(head), file.seek(0, 2) - 4 * _HEAD_BYTES))
             head += file.read()
-    for magic, what in _OTHERS:
+    for magic, what in _NOT_MEDIA:
         if magic.match(head):
             return what
     for coding in ("utf-8", "utf-16"):
@@ -227,17 +224,17 @@ def other(path: Path) -> str | None:
     return None
 
 
-def not_sound(what: str) -> str:
-    """What to tell of an `other` file that is given as a voice."""
+def not_audio_message(what: str) -> str:
+    """Error message for a voice that `describe_non_media` describes as `what`."""
     return (
         f"The file is {what}, no sound recording that can be read: "
         "save the recording as WAV or MP3 and choose that."
     )
 
 
-def cut_short(path: Path) -> bool:
-    """Whether an MP4 or MOV file ends in the middle of one of its boxes (ISO/IEC 14496-12, 4.2).
-    False for any other kind of file. Raises OSError."""
+def is_truncated(path: Path) -> bool:
+    """Whether an MP4 or MOV file ends inside a box (ISO/IEC 14496-12, 4.2); False for other
+    formats. Raises OSError."""
     if (sniff(path) or (None, ""))[1] not in {"mp4", "mov", "m4a"}:
         return False
     size = path.stat().st_size
@@ -247,7 +244,7 @@ def cut_short(path: Path) -> bool:
             file.seek(at)
             head = file.read(16)
             length = int.from_bytes(head[:4])
-            if length == 0:  # up to the end, wherever that is
+            if length == 0:  # extends to the end of the file
                 return False
             if length == 1:
                 length = int.from_bytes(head[8:16])

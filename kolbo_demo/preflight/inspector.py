@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kolbo_demo.fair_lock import Rotation
+from kolbo_demo.fair_lock import FairSemaphore
 from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.preflight.types import Picture, Source, Stretch, Voice
-from kolbo_demo.process.child import Heard, Message
-from kolbo_demo.process.confinement import CHATTER_BYTES, OUTPUT_BYTES, Files
-from kolbo_demo.process.fork_server import Forks
+from kolbo_demo.process.child import Message, MessageQueue
+from kolbo_demo.process.confinement import MAX_OUTPUT_BYTES, MAX_STDERR_BYTES, AllowedFiles
+from kolbo_demo.process.fork_server import ForkServer
 
 AT_ONCE = 2
 """Files that are looked at at the same time; further visitors wait."""
@@ -44,18 +44,18 @@ def _wanted() -> bool:
 class _Worker:
     """A child and what it tells."""
 
-    def __init__(self, forks: Forks) -> None:
-        self.heard: Heard = queue.SimpleQueue()
-        self.child = forks.child(self.heard)
+    def __init__(self, forks: ForkServer) -> None:
+        self.heard: MessageQueue = queue.SimpleQueue()
+        self.child = forks.fork(self.heard)
         self.path: str | None = None
         """The file that it has opened."""
 
     def answer(
-        self, files: Files, seconds: float, wanted: Callable[[], bool], **request: object
+        self, files: AllowedFiles, seconds: float, wanted: Callable[[], bool], **request: object
     ) -> Message:
         """Its answer. Raises MediaError where there is none, StoppedError once `wanted` says no."""
-        most = OUTPUT_BYTES if files.make else CHATTER_BYTES
-        self.child.ask(files, seconds=seconds, memory=MEMORY, output_bytes=most, **request)
+        most = MAX_OUTPUT_BYTES if files.write else MAX_STDERR_BYTES
+        self.child.send(files, seconds=seconds, memory=MEMORY, output_bytes=most, **request)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not wanted():
@@ -65,7 +65,7 @@ class _Worker:
             except queue.Empty:
                 continue
             if message is None:
-                raise MediaError(_BROKEN.format(what=self.child.last_words()))
+                raise MediaError(_BROKEN.format(what=self.child.exit_error()))
             return message
         raise MediaError(_BROKEN.format(what=f"did not end within {seconds:.0f} s"))
 
@@ -75,11 +75,11 @@ class Analyst:
 
     def __init__(self) -> None:
         self._turns = threading.Semaphore(AT_ONCE)
-        self._makes = Rotation()
+        self._makes = FairSemaphore()
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         # glibc reserves 64 MB of address space a thread otherwise.
-        self._forks = Forks("kolbo_demo.preflight.worker", {"MALLOC_ARENA_MAX": "2"})
+        self._forks = ForkServer("kolbo_demo.preflight.worker", {"MALLOC_ARENA_MAX": "2"})
 
     def warm(self) -> None:
         """Have a child ready before the next file comes."""
@@ -126,7 +126,7 @@ class Analyst:
         """A new file of a file, one at a time: `cut_source` and `cut_voice` of `lengths`, or
         `mark`. Raises MediaError, and StoppedError once `wanted` says no; `output` is whole or not
         there."""
-        with self._makes.turn(wanted) as held:
+        with self._makes.acquire(wanted) as held:
             if not held:
                 raise StoppedError
             # A folder of its own is all that the child can write to.
@@ -155,7 +155,7 @@ class Analyst:
         """A child's answer about a file. A child that writes to a folder is not kept."""
         known = str(path.absolute())
         worker = self._taken(known, new=folder is not None)
-        files, keep = Files(read=(known,), make=(folder,) if folder else ()), False
+        files, keep = AllowedFiles(read=(known,), write=(folder,) if folder else ()), False
         try:
             message = worker.answer(files, seconds, wanted, path=known, **request)
             keep = folder is None

@@ -26,8 +26,12 @@ from kolbo_demo.media.demux import MediaError
 from kolbo_demo.preflight import trim
 from kolbo_demo.preflight.types import Face, Source, Voice
 from kolbo_demo.process import fork_server
-from kolbo_demo.process.child import cores, parent
-from kolbo_demo.process.confinement import confine, confine_picture, lower_priority
+from kolbo_demo.process.child import cpu_count, parent_connection
+from kolbo_demo.process.confinement import (
+    limit_resources,
+    limit_resources_for_picture,
+    lower_priority,
+)
 
 PREVIEW_PIXELS = 960
 """Longer side of the picture that is shown."""
@@ -66,7 +70,7 @@ class _Looker:
 
     def source(self, path: str) -> dict[str, Any]:
         if size := probe.picture_size(Path(path)):
-            confine_picture(size[0] * size[1])
+            limit_resources_for_picture(size[0] * size[1])
         found = probe.inspect_source(Path(path))
         if found.kind == "image":
             rgb, notes = read_still(Path(path))
@@ -81,7 +85,7 @@ class _Looker:
             found.height or 0,
             found.duration,
             found.fps,
-            found.variable,
+            found.variable_frame_rate,
             found.has_audio,
             list(notes),
         )
@@ -254,11 +258,13 @@ def _work(looker: _Looker) -> None:
         "cut_voice": trim.cut_voice,
         "mark": _mark,
     }
-    with parent() as (requests, tell):
+    with parent_connection() as (requests, tell):
         for request in requests:
-            seconds = cores() * request.pop("seconds")
+            seconds = cpu_count() * request.pop("seconds")
             # The same child may be asked about its file again, and idles in between.
-            confine(seconds, request.pop("memory"), request.pop("output_bytes"), REQUESTS * seconds)
+            limit_resources(
+                seconds, request.pop("memory"), request.pop("output_bytes"), REQUESTS * seconds
+            )
             try:
                 tell(answer=answers[request.pop("what")](**request))
             except MediaError as error:

@@ -1,8 +1,8 @@
-"""Processes of our own that speak JSON lines and never outlive who started them.
+"""Child processes that exchange JSON lines with their parent and never outlive it.
 
-A decoder that crashes on a hostile file, or a render that is not wanted any more, takes such a
-process down and nothing else. Requests go to its standard input, answers come from its standard
-output. The input stays open: when it closes, the parent is gone and the child goes too.
+A child runs one module of this package. Requests go to its standard input, messages come from its
+standard output. A decoder that crashes on a hostile file, or a render that is cancelled, takes down
+its child alone. When the input closes, the parent is gone and the child exits.
 """
 
 import contextlib
@@ -19,15 +19,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, NoReturn, Protocol
 
-from kolbo_demo.process.confinement import Files, seal, unreadable
+from kolbo_demo.process.confinement import AllowedFiles, disable_dumping, restrict_access
 
-_CHATTER_BYTES = 8192
-_MOST_BYTES = 64 * 1024**2
-"""Of one message."""
+_STDERR_TAIL_BYTES = 8192
+_MAX_MESSAGE_BYTES = 64 * 1024**2
 _FILES = "files"
-"""Of a request: what its task opens."""
-_START = str(Path(__file__).with_name("start.py"))
-_PASSED_ON = (
+"""Key of a request for the files that it needs."""
+_RUN_MODULE = str(Path(__file__).with_name("run_module.py"))
+_INHERITED_VARIABLES = (
     # where programs, libraries and temporary files lie
     *("PATH", "HOME", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
     *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PATHEXT"),
@@ -41,15 +40,24 @@ _PASSED_ON = (
 )
 """Environment variables that a child gets. None is ours, and none holds a secret."""
 
-ONE_THREAD: dict[str, str] = dict.fromkeys(
+SINGLE_THREAD_ENV: dict[str, str] = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"
 )
-"""Environment of a process that has a core, not the machine, to itself."""
+"""Environment of a process that has one core to itself."""
 
 Message = dict[str, Any]
 
 
-def cores() -> int:
+class ChildFailedError(Exception):
+    """A child ended without an answer. The message completes a sentence: "crashed (SIGSEGV)"."""
+
+    def __init__(self, reason: str, timed_out: bool = False) -> None:
+        """`timed_out`: it used up its processor time or wall-clock time."""
+        super().__init__(reason)
+        self.timed_out = timed_out
+
+
+def cpu_count() -> int:
     """Processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -57,7 +65,7 @@ def cores() -> int:
 
 
 class Process(Protocol):
-    """What a `Child` needs of a `subprocess.Popen`."""
+    """The part of `subprocess.Popen` that `Child` uses."""
 
     @property
     def pid(self) -> int: ...
@@ -71,44 +79,40 @@ class Process(Protocol):
 
 
 class Child:
-    """One of our modules in a process of its own. What it tells goes to a queue, each message with
-    the child that sent it; None says that it has ended."""
+    """A running child. Its messages go to a queue, each with the child that sent it; None reports
+    its end."""
 
     def __init__(
-        self,
-        process: Process,
-        chatter: IO[bytes],
-        heard: "Heard",
-        leader: bool,
+        self, process: Process, stderr: IO[bytes], messages: "MessageQueue", group_leader: bool
     ) -> None:
-        """`chatter` is where it writes what is no message. `leader`: it has a process group, and
-        `kill` ends all that it started as well."""
-        self._process, self._chatter, self._leader = process, chatter, leader
-        threading.Thread(target=self._pump, args=(heard,), daemon=True).start()
+        """`stderr` is the file that it writes everything but messages to. `kill` also ends the
+        processes that a `group_leader` has started."""
+        self._process, self._stderr, self._group_leader = process, stderr, group_leader
+        threading.Thread(target=self._read_messages, args=(messages,), daemon=True).start()
 
     @classmethod
     def start(
         cls,
         module: str,
-        heard: "Heard",
-        more: dict[str, str] | None = None,
-        leader: bool = False,
+        messages: "MessageQueue",
+        environment: dict[str, str] | None = None,
+        group_leader: bool = False,
     ) -> "Child":
-        """`more` is added to its `environment`; a `leader` gets a process group."""
-        unreadable()
-        leader = leader and os.name == "posix"
-        chatter = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
+        """Start a module in a new interpreter. `environment` is added to `child_environment`."""
+        disable_dumping()
+        group_leader = group_leader and os.name == "posix"
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         process = subprocess.Popen(  # noqa: S603 - our own module on our own interpreter
-            command(module),
+            module_command(module),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=chatter,
-            env=environment() | (more or {}),
+            stderr=stderr,
+            env=child_environment() | (environment or {}),
             # No session: Linux shares the processor among sessions first, and a render's low
             # priority would count within its own alone.
-            process_group=0 if leader else None,
+            process_group=0 if group_leader else None,
         )
-        return cls(process, chatter, heard, leader)
+        return cls(process, stderr, messages, group_leader)
 
     @property
     def pid(self) -> int:
@@ -116,12 +120,11 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it has not ended."""
         return self._process.poll() is None
 
-    def ask(self, files: Files, /, **request: object) -> None:
-        """Send a request. The files of the first are all that the child can open from then on. A
-        dead child is reported by the queue."""
+    def send(self, files: AllowedFiles, /, **request: object) -> None:
+        """Send a request. From the first on, the child can open the files of that one and no
+        others. If the child is dead, the queue reports it."""
         assert self._process.stdin
         line = json.dumps({_FILES: asdict(files), **request}).encode() + b"\n"
         with contextlib.suppress(BrokenPipeError):
@@ -129,9 +132,9 @@ class Child:
             self._process.stdin.flush()
 
     def kill(self) -> str:
-        """End it, at once. Returns the last of what libraries, or a traceback, wrote: for the log,
-        not for visitors."""
-        if self._leader:
+        """Kill it and wait. Returns the end of its standard error, for the log, not for
+        visitors."""
+        if self._group_leader:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         else:
@@ -140,112 +143,132 @@ class Child:
         assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        with self._chatter as chatter:
-            chatter.seek(max(0, chatter.seek(0, os.SEEK_END) - _CHATTER_BYTES))
-            return chatter.read().decode(errors="replace").strip()
+        with self._stderr as stderr:
+            stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _STDERR_TAIL_BYTES))
+            return stderr.read().decode(errors="replace").strip()
 
-    def last_words(self) -> str:
-        """How a child ended that should not have, for a sentence about it."""
+    def exit_error(self) -> ChildFailedError:
+        """How a child ended that should not have. Blocks until it has."""
         code = self._process.wait()
         if code >= 0:
-            return f"ended without a result (exit code {code})"
+            return ChildFailedError(f"ended without a result (exit code {code})")
         name = signal.Signals(-code).name
         if name == "SIGKILL":
-            return "was killed, most likely because the machine ran out of memory"
-        if name == "SIGXCPU":
-            return "took more processor time than any sound file needs"
-        return f"crashed ({name})"
+            return ChildFailedError("was killed, most likely because the machine ran out of memory")
+        if name in ("SIGXCPU", "SIGALRM"):
+            return ChildFailedError(
+                "took more processor time than any sound file needs", timed_out=True
+            )
+        return ChildFailedError(f"crashed ({name})")
 
-    def _pump(self, heard: "Heard") -> None:
+    def _read_messages(self, messages: "MessageQueue") -> None:
         assert self._process.stdout
         try:
-            while line := self._process.stdout.readline(_MOST_BYTES):
-                heard.put((self, json.loads(line)))
-        except (ValueError, RecursionError):
-            # Half a line of one that was killed, or what one says that a file has taken over.
+            while line := self._process.stdout.readline(_MAX_MESSAGE_BYTES):
+                messages.put((self, {**json.loads(line)}))
+        except (ValueError, TypeError, RecursionError):
+            # Half a line of a killed child, or the output of one that a file has taken over.
             self._process.kill()
-        heard.put((self, None))
+        messages.put((self, None))
 
 
-Heard = queue.SimpleQueue[tuple[Child, Message | None]]
-"""Where children tell."""
+MessageQueue = queue.SimpleQueue[tuple[Child, Message | None]]
 
 
-def once(module: str, seconds: float, files: Files, /, **request: object) -> Message | str:
-    """The one answer of a child that is asked one thing about `files`, or how it ended without: in
-    a few words. Blocks for `seconds` at most."""
-    heard: Heard = queue.SimpleQueue()
-    child = Child.start(module, heard, leader=True)
+def call(
+    start: Callable[[MessageQueue], Child],
+    timeout: float,
+    files: AllowedFiles,
+    /,
+    **request: object,
+) -> Message:
+    """The first message of a new child in response to one request; the child is killed then.
+
+    Blocks for `timeout` seconds at most once the child is started. Raises ChildFailedError.
+    """
+    messages: MessageQueue = queue.SimpleQueue()
+    child = start(messages)
     try:
-        child.ask(files, **request)
-        _, message = heard.get(timeout=seconds)
-        return child.last_words() if message is None else message
+        child.send(files, **request)
+        _, message = messages.get(timeout=timeout)
     except queue.Empty:
-        return "took too long"
+        raise ChildFailedError("took too long", timed_out=True) from None
+    else:
+        if message is None:
+            raise child.exit_error()
+        return message
     finally:
         child.kill()
 
 
-def command(module: str, *arguments: str) -> list[str]:
-    """The command line of one of our modules, on our own interpreter."""
-    return [sys.executable, "-P", _START, module, *arguments]
+def call_module(module: str, timeout: float, files: AllowedFiles, /, **request: object) -> Message:
+    """`call` of a module in a new interpreter."""
+    return call(
+        lambda messages: Child.start(module, messages, group_leader=True), timeout, files, **request
+    )
 
 
-def environment() -> dict[str, str]:
-    """A child's: of this process's what it needs to start, and nothing else."""
-    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+def module_command(module: str, *arguments: str) -> list[str]:
+    """The command line that runs a module of this package on this interpreter."""
+    return [sys.executable, "-P", _RUN_MODULE, module, *arguments]
+
+
+def child_environment() -> dict[str, str]:
+    """This process's environment, reduced to what a child needs to start."""
+    return {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
 
 
 # From here on: the child.
 
 
 @contextlib.contextmanager
-def parent() -> Iterator[tuple[Iterator[Message], Callable[..., None]]]:
-    """In a child: what the parent asks for, one after another, and a function that tells it.
+def parent_connection() -> Iterator[tuple[Iterator[Message], Callable[..., None]]]:
+    """In a child: the parent's requests, and a function that sends a message of its keywords.
 
-    Before the first request is handed out this process is sealed: from then on it opens the files
-    of that request and no others. Until then it has one thread only, since others would not be.
+    Access is restricted to the files of the first request before that is yielded. The process must
+    have one thread until then, since others would not be restricted.
     """
-    unreadable()
-    # Libraries chatter on standard output; only our lines may go there.
+    disable_dumping()
+    # Libraries print to standard output; only messages may go there.
     with os.fdopen(os.dup(1), "w", buffering=1) as out:
         os.dup2(2, 1)
 
-        def tell(**message: object) -> None:
+        def send(**message: object) -> None:
             out.write(json.dumps(message) + "\n")
 
-        yield _requests(), tell
+        yield _requests(), send
 
 
 def _requests() -> Iterator[Message]:
-    lines = _lines()
-    first = json.loads(next(lines, None) or _ended())
-    seal(Files(**{name: tuple(paths) for name, paths in first.pop(_FILES).items()}))
-    asked: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(lines, asked), daemon=True).start()
+    lines = _read_lines()
+    first = json.loads(next(lines, None) or _exit_with_group())
+    files = {name: tuple(paths) for name, paths in first.pop(_FILES).items()}
+    restrict_access(AllowedFiles(**files))
+    pending: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(lines, pending), daemon=True).start()
     yield first
-    yield from iter(asked.get, None)
+    yield from iter(pending.get, None)
 
 
-def _listen(lines: Iterator[bytes], asked: "queue.SimpleQueue[Message]") -> None:
-    """Requests to a queue. When the parent is gone, so is this process, with all it started."""
+def _receive(lines: Iterator[bytes], pending: "queue.SimpleQueue[Message]") -> None:
+    """Put requests into the queue; exit with all started processes when the parent is gone."""
     for line in lines:
         request = json.loads(line)
         del request[_FILES]
-        asked.put(request)
-    _ended()
+        pending.put(request)
+    _exit_with_group()
 
 
-def _lines() -> Iterator[bytes]:
-    """Yield the parent's writes until it is gone, read without a buffer, which a thread could hold
-    locked while the process ends."""
+def _read_lines() -> Iterator[bytes]:
+    """Lines of standard input until it closes, without a buffer: a thread could hold its lock
+    while the process ends."""
     rest = b""
     while chunk := os.read(0, 65536):
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
 
 
-def _ended() -> NoReturn:
+def _exit_with_group() -> NoReturn:
     if os.name == "posix" and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

@@ -1,13 +1,14 @@
-"""Bounds on this process, for those that decode other people's files: what it may use, and reach.
+"""Limits for processes that decode other people's files: resources and access.
 
-The operating system keeps them, so they hold inside native code too, and for every process that is
-started from here on. Where it knows no such bounds nothing happens: docs/security.md says which
-system keeps which.
+The operating system enforces them, in native code and in every process started afterwards. Limits
+that a system does not have are left out: docs/security.md lists them.
 """
 
 import contextlib
 import ctypes
+import math
 import os
+import signal
 import struct
 import sys
 import tempfile
@@ -23,31 +24,31 @@ try:
 except ImportError:
     resource = None
 
-OUTPUT_BYTES = 4 * 1024**3
-"""The longest file that a render, or whatever else makes one, may write."""
-CHATTER_BYTES = 1024**2
-"""The same where nothing is made: for what libraries write to standard error."""
-DESCRIPTORS = 512
+MAX_OUTPUT_BYTES = 4 * 1024**3
+"""Largest file that a process with results may write."""
+MAX_STDERR_BYTES = 1024**2
+"""The same for a process without: its standard error is a file."""
+_MAX_DESCRIPTORS = 512
 _NICENESS = 5
-THREADS = 512
-"""Threads and processes, beyond those that run on the machine already."""
+_MAX_THREADS = 512
+"""Threads and processes in addition to those that already run on the machine."""
 
-PICTURE_SECONDS, PICTURE_SECONDS_A_PIXEL = 2.0, 1.2e-7
-PICTURE_MEMORY, PICTURE_MEMORY_A_PIXEL = 256 * 1024**2, 16
-"""Several times what honest pictures of all formats take: 50 megapixels about 2 s and 700 MB."""
+_PICTURE_CPU_SECONDS, _CPU_SECONDS_PER_PIXEL = 2.0, 1.2e-7
+_PICTURE_MEMORY_BYTES, _MEMORY_BYTES_PER_PIXEL = 256 * 1024**2, 16
+"""Several times the needs of sound pictures: 50 megapixels take about 2 s and 700 MB."""
 
-_SET_DUMPABLE, _SET_NO_NEW_PRIVILEGES = 4, 38
-_CAPABILITIES = 0x20080522
-_KEPT_CAPABILITIES = 0b110
-"""To open files of other users, among those that the rules for files allow: the program itself may
-belong to one."""
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+_RETAINED_CAPABILITIES = 0b110
+"""CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: the program, or a file that it may open, may belong to
+another user."""
 
 _PACKAGE = Path(__file__).parents[1]
-_SYSTEM = (
+_LIBRARY_PATHS = (
     *("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib"),
     *("/usr/local/lib64", "/nix/store", "/gnu/store", "/etc/ld.so.cache"),
 )
-_FACTS = (
+_READABLE_PATHS = (
     *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/sys/vm/overcommit_memory"),
     *("/sys/devices/system/cpu", "/etc/localtime", "/usr/share/zoneinfo"),
 )
@@ -55,134 +56,151 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 
 @dataclass(frozen=True)
-class Files:
-    """Paths that a child needs for its task beside those of the program itself."""
+class AllowedFiles:
+    """Paths that a child needs in addition to those of the program itself."""
 
     read: tuple[str, ...] = ()
-    """Files, and folders whose files are meant."""
-    make: tuple[str, ...] = ()
-    """Folders in which it writes its results; they exist."""
+    """Files, and folders with all in them."""
+    write: tuple[str, ...] = ()
+    """Existing folders for results."""
 
 
 def lower_priority() -> None:
-    """Let renders and looks at files give way to answers, and to each other alike."""
+    """Let HTTP responses take precedence over renders and inspections."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
 
 
-def confine(
-    seconds: float,
+def limit_resources(
+    cpu_seconds: float,
     memory: int | None = None,
-    output: int | None = None,
-    longest: float | None = None,
+    file_bytes: int | None = None,
+    max_cpu_seconds: float | None = None,
 ) -> None:
-    """Let this process take `seconds` of processor time from now on, `memory` bytes more of address
-    space than it has, and write files of at most `output` bytes. Past the first it is killed; past
-    the others, allocations and writes fail. A later call can lower each, and raise only the first,
-    to at most `longest` seconds from now.
+    """Limit this process to `cpu_seconds` from now on, `memory` bytes of address space more than it
+    has, and files of `file_bytes`; disable core dumps, which would contain a visitor's picture.
 
-    It also leaves no memory dump behind, which would hold a visitor's picture.
+    Beyond the first it is killed by SIGXCPU; beyond the others, allocations and writes fail. A
+    later call can lower each limit, and raise only the first, to `max_cpu_seconds` of this call.
     """
     if resource is None:
         return
-    _bound("RLIMIT_CORE", 0)
+    _set_limit("RLIMIT_CORE", 0)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     used = usage.ru_utime + usage.ru_stime
-    _bound("RLIMIT_CPU", int(used + seconds) + 1, int(used + (longest or seconds)) + 2)
+    max_seconds = max_cpu_seconds or cpu_seconds
+    _set_limit("RLIMIT_CPU", int(used + cpu_seconds) + 1, int(used + max_seconds) + 2)
     if memory is not None and (size := _address_space()):
-        _bound("RLIMIT_AS", size + memory)
-    if output is not None:
-        _bound("RLIMIT_FSIZE", output)
-    _bound("RLIMIT_NOFILE", DESCRIPTORS)
+        _set_limit("RLIMIT_AS", size + memory)
+    if file_bytes is not None:
+        _set_limit("RLIMIT_FSIZE", file_bytes)
+    _set_limit("RLIMIT_NOFILE", _MAX_DESCRIPTORS)
 
 
-def confine_picture(pixels: int) -> None:
-    """The same for decoding a picture that says to have so many pixels: one that holds far more
-    than it says is ended early."""
-    confine(
-        PICTURE_SECONDS + PICTURE_SECONDS_A_PIXEL * pixels,
-        PICTURE_MEMORY + PICTURE_MEMORY_A_PIXEL * pixels,
+def limit_resources_for_picture(pixels: int) -> None:
+    """The same for decoding a picture whose header promises so many pixels. One that contains far
+    more is stopped early."""
+    limit_resources(
+        _PICTURE_CPU_SECONDS + _CPU_SECONDS_PER_PIXEL * pixels,
+        _PICTURE_MEMORY_BYTES + _MEMORY_BYTES_PER_PIXEL * pixels,
     )
 
 
-def seal(files: Files) -> None:
-    """Let this process, and all that it starts, open `files` and what the program itself needs, and
-    reach nothing else: no other file or folder, no network, no other process. For good.
+def exit_after(seconds: float) -> None:
+    """Let the system kill this process after `seconds`, and on Linux when its parent exits.
 
-    To be called before there is a second thread. On Linux as far as the kernel can, elsewhere
-    nothing happens. Raises OSError.
+    Unlike a thread that watches the parent, this works while native code holds Python's lock.
+    """
+    if sys.platform == "linux":
+        seccomp.libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if hasattr(signal, "alarm"):
+        signal.alarm(math.ceil(seconds))
+
+
+def restrict_access(files: AllowedFiles) -> None:
+    """Restrict this process and its descendants, irrevocably, to `files` and what the program
+    itself needs: no other file or folder, no network, no other process.
+
+    Call it before there is a second thread. Linux only, as far as the kernel supports it. Raises
+    OSError.
     """
     if sys.platform != "linux":
         return
-    if running := _threads():
-        _bound("RLIMIT_NPROC", running + THREADS)
-    seccomp.libc().prctl(_SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    if running := _running_threads():
+        _set_limit("RLIMIT_NPROC", running + _MAX_THREADS)
+    seccomp.libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _drop_capabilities()
-    seccomp.refuse()  # first: it looks for the processes above in /proc
-    apart = landlock.restrict(_rules(files))
-    # Children of the same user that are kept apart so may be looked into by the user's own tools.
-    seccomp.libc().prctl(_SET_DUMPABLE, int(apart), 0, 0, 0)
-    if files.make:
-        os.environ["TMPDIR"] = tempfile.tempdir = files.make[0]
+    seccomp.install_filter()  # before Landlock: it reads the ancestors in /proc
+    restricted = landlock.restrict(_landlock_rules(files))
+    # Landlock already keeps these children apart, so the user's debuggers may attach.
+    seccomp.libc().prctl(_PR_SET_DUMPABLE, int(restricted), 0, 0, 0)
+    if files.write:
+        os.environ["TMPDIR"] = tempfile.tempdir = files.write[0]
 
 
-def unreadable() -> None:
-    """Keep this process's memory, environment and open files from others of the same user. On
-    Linux; it lasts until another program is executed."""
+def disable_dumping() -> None:
+    """Deny other processes of the same user this one's memory, environment and open files. Linux
+    only, until the next exec."""
     if sys.platform == "linux":
-        seccomp.libc().prctl(_SET_DUMPABLE, 0, 0, 0, 0)
+        seccomp.libc().prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def _rules(files: Files) -> Iterator[tuple[str | Path, int]]:
+def _landlock_rules(files: AllowedFiles) -> Iterator[tuple[str | Path, int]]:
     for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}:
         for part in ("lib", "lib64", "bin", "pyvenv.cfg"):
-            yield Path(prefix, part), landlock.RUN
-    # Where the package lies in a folder of its own that folder may hold anything: only the package.
-    for place in {*sys.path} - {str(_PACKAGE.parent)}:
-        yield place, landlock.RUN
-    for place in (_PACKAGE, ASSETS, os.path.realpath(sys.executable), *_libraries(), *_SYSTEM):
-        yield place, landlock.RUN
-    for place in (*_FACTS, *files.read):
-        yield place, landlock.READ
-    for place in _DEVICES:
-        yield place, landlock.USE
-    for place in files.make:
-        yield place, landlock.MAKE
+            yield Path(prefix, part), landlock.EXECUTE
+    # The folder that contains the package may contain anything: allow only the package.
+    for path in {*sys.path} - {str(_PACKAGE.parent)}:
+        yield path, landlock.EXECUTE
+    for path in (
+        _PACKAGE,
+        ASSETS,
+        os.path.realpath(sys.executable),
+        *_library_paths(),
+        *_LIBRARY_PATHS,
+    ):
+        yield path, landlock.EXECUTE
+    for path in (*_READABLE_PATHS, *files.read):
+        yield path, landlock.READ
+    for path in _DEVICES:
+        yield path, landlock.USE_DEVICE
+    for path in files.write:
+        yield path, landlock.WRITE
 
 
-def _libraries() -> list[str]:
-    """Paths from the environment: library folders, and the program that moviepy starts."""
-    named = [os.environ.get("IMAGEIO_FFMPEG_EXE"), os.environ.get("FFMPEG_BINARY")]
-    named += os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
-    return [path for path in named if path]
+def _library_paths() -> list[str]:
+    """Paths from the environment: library folders, and moviepy's ffmpeg."""
+    paths = [os.environ.get("IMAGEIO_FFMPEG_EXE"), os.environ.get("FFMPEG_BINARY")]
+    paths += os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    return [path for path in paths if path]
 
 
 def _drop_capabilities() -> None:
-    """Of an administrator, so that the bounds hold for one too."""
-    header = struct.pack("=Ii", _CAPABILITIES, 0)
-    held = ctypes.create_string_buffer(24)
-    if seccomp.libc().capget(header, held) == 0:
-        effective, permitted, *_ = struct.unpack("=6I", held.raw)
-        kept = (effective & _KEPT_CAPABILITIES, permitted & _KEPT_CAPABILITIES)
-        seccomp.libc().capset(header, struct.pack("=6I", *kept, 0, 0, 0, 0))
+    """Drop root's capabilities, so that the limits apply to root too."""
+    header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
+    buffer = ctypes.create_string_buffer(24)
+    if seccomp.libc().capget(header, buffer) == 0:
+        effective, permitted, *_ = struct.unpack("=6I", buffer.raw)
+        retained = (effective & _RETAINED_CAPABILITIES, permitted & _RETAINED_CAPABILITIES)
+        seccomp.libc().capset(header, struct.pack("=6I", *retained, 0, 0, 0, 0))
 
 
-def _bound(name: str, limit: int, most: int | None = None) -> None:
-    """A limit, as far as an earlier one allows; `most` is how far a later one may raise it."""
+def _set_limit(name: str, limit: int, max_limit: int | None = None) -> None:
+    """Set a soft and a hard limit, within the present hard one."""
     assert resource
-    which = getattr(resource, name, None)
-    if which is None:  # not every system has every bound
+    kind = getattr(resource, name, None)
+    if kind is None:  # not every system has every limit
         return
-    hard = resource.getrlimit(which)[1]
-    most = limit if most is None else max(most, limit)
+    hard = resource.getrlimit(kind)[1]
+    max_limit = limit if max_limit is None else max(max_limit, limit)
     if hard != resource.RLIM_INFINITY:
-        limit, most = min(limit, hard), min(most, hard)
+        limit, max_limit = min(limit, hard), min(max_limit, hard)
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(which, (limit, most))
+        resource.setrlimit(kind, (limit, max_limit))
 
 
 def _address_space() -> int | None:
-    """Bytes that this process has mapped; None where that is not told."""
+    """Bytes of address space in use; None if unknown."""
     try:
         pages = Path("/proc/self/statm").read_text().split()[0]
     except OSError:
@@ -190,8 +208,8 @@ def _address_space() -> int | None:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _threads() -> int | None:
-    """Threads that run on this machine; None where that is not told."""
+def _running_threads() -> int | None:
+    """Threads on this machine; None if unknown."""
     try:
         return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
     except (OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""A bound on how long a process takes to end."""
+"""A limit on how long a process takes to exit."""
 
 import os
 import signal
@@ -7,12 +7,11 @@ import threading
 import time
 
 
-def end_within(seconds: float) -> None:
-    """From now on, end this process `seconds` after SIGINT or SIGTERM, with exit code 0, unless it
-    ends earlier by itself. To be called in the main thread, for signals that Python handles.
+def exit_within(seconds: float) -> None:
+    """From now on, exit with code 0 `seconds` after SIGINT or SIGTERM, unless the process exits
+    earlier. Call it in the main thread, for signals that have a Python handler.
 
-    The main thread may be blocked inside a library, and so may threads that the interpreter joins
-    at its end: neither delays this.
+    It works while the main thread, or a thread that the interpreter joins, is blocked in a library.
     """
     near, far = socket.socketpair()
     far.setblocking(False)

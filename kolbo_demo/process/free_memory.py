@@ -1,4 +1,4 @@
-"""Memory that nothing uses any more, given back to the system."""
+"""Return freed memory to the system."""
 
 import ctypes
 import gc
@@ -7,17 +7,19 @@ from contextlib import suppress
 from functools import cache
 
 
-def release() -> None:
-    """Give back what nothing uses any more. Frames and plans that are held in circles wait long for
-    Python to look, and glibc keeps what lies between small things still in use: over a long voice
-    both add up to tens of megabytes in each process. Takes up to 0.1 s: for long work only."""
+def release_memory() -> None:
+    """Collect garbage and trim glibc's heap, which takes up to 0.1 s.
+
+    Reference cycles with frames in them wait long for a collection, and glibc retains freed pages
+    between small blocks in use: tens of megabytes a process over a long voice.
+    """
     gc.collect()
-    if trim := _trim():
+    if trim := _malloc_trim():
         trim(0)
 
 
 @cache
-def _trim() -> Callable[[int], object] | None:
+def _malloc_trim() -> Callable[[int], object] | None:
     with suppress(AttributeError, OSError, TypeError):  # another C library
         return ctypes.CDLL(None).malloc_trim
     return None

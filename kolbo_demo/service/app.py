@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
 
-from kolbo_demo.process.fork_server import Forks
+from kolbo_demo.process.fork_server import ForkServer
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.gate import Gate
 from kolbo_demo.service.health import Health
@@ -39,7 +39,7 @@ class LocalService:
 
 
 def create_app(
-    settings: Settings, limits: Limits | None = None, server: Forks | None = None
+    settings: Settings, limits: Limits | None = None, server: ForkServer | None = None
 ) -> FastAPI:
     """An app with Kolbo's endpoints under `/api/v1`; other paths are free for a page.
 
@@ -82,7 +82,7 @@ def serving(
     port: int = 0,
     limits: Limits | None = None,
     connections: ConnectionLimits | None = None,
-    server: Forks | None = None,
+    server: ForkServer | None = None,
 ) -> Iterator[LocalService]:
     """Serve in a thread of this process until the block ends; port 0 takes a free one. `server` is
     that of `Jobs`.

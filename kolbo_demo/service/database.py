@@ -39,7 +39,7 @@ def lock(folder: Path) -> sqlite3.Connection:
     where another process holds it; OSError or sqlite3.Error where the folder cannot be used.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    private_folder.prepare(folder)
+    private_folder.try_create(folder)
     held = sqlite3.connect(
         folder / "lock.sqlite", timeout=0, isolation_level=None, check_same_thread=False
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from urllib.parse import urljoin, urlsplit
 
 from kolbo_demo.contract import MAX_FILE_BYTES
-from kolbo_demo.ip_policy import Address, is_elsewhere, is_local_name, is_public, literal
+from kolbo_demo.ip_policy import Address, is_local_name, is_public, is_public_remote, parse_address
 from kolbo_demo.service.errors import JobError
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _parse(link: str, field: Field, policy: Policy) -> "httpx.URL":
         raise _refused(field, f"uses port {_port(url)}, which there is not")
     if (_port(url) not in (80, 443) and _port(url) < 1024) or _port(url) in _OTHER_PORTS:
         raise _refused(field, f"uses port {_port(url)}, which is not one for web files")
-    address = literal(host)
+    address = parse_address(host)
     if (address and not is_public(address)) or is_local_name(host):
         raise _private(field)
     return url
@@ -203,7 +203,7 @@ async def _addresses(url: "httpx.URL", field: Field, policy: Policy) -> list[Add
     # A scope ("%eth0") marks a link-local address; ipaddress keeps it and still says so.
     addresses = [ipaddress.ip_address(str(entry[4][0])) for entry in found]
     if not policy.exempt(url):
-        addresses = [address for address in addresses if is_elsewhere(address)]
+        addresses = [address for address in addresses if is_public_remote(address)]
     if not addresses:
         raise _private(field)
     return list(dict.fromkeys(addresses))

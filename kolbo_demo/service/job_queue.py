@@ -27,8 +27,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import engine, private_folder
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
-from kolbo_demo.process.child import ONE_THREAD
-from kolbo_demo.process.fork_server import Forks
+from kolbo_demo.process.child import SINGLE_THREAD_ENV
+from kolbo_demo.process.fork_server import ForkServer
 from kolbo_demo.service import database, fair_queue, fetch, metrics, render_pool
 from kolbo_demo.service.cluster.heartbeat import Fleet
 from kolbo_demo.service.errors import ServiceError
@@ -100,7 +100,7 @@ class Jobs:
     """The queue of generations and the files they use."""
 
     def __init__(
-        self, settings: Settings, *, renders: bool = True, server: Forks | None = None
+        self, settings: Settings, *, renders: bool = True, server: ForkServer | None = None
     ) -> None:
         """`renders` says whether this process also does the work, or only takes it. `server` is one
         of `process.renderers` that may be loading already; it ends with the jobs."""
@@ -125,7 +125,7 @@ class Jobs:
         """For one render."""
         # Of many processes each has one core.
         self._loading = server
-        server = server or render_pool.renderers(ONE_THREAD if self._url else None)
+        server = server or render_pool.renderers(SINGLE_THREAD_ENV if self._url else None)
         self.ready = render_pool.Ready(server, self.storage.room)
         # With many processes, one spare place in each is enough.
         self.spare = 1 if self._url else SPARE
@@ -181,7 +181,7 @@ class Jobs:
             raise ServiceError("A local service runs in this process already; stop that one first.")
         try:
             self._context = self._new_context()
-            private_folder.prepare(self._folder)
+            private_folder.try_create(self._folder)
             self._lock = database.lock(self._own)
             self.storage.prepare()
             context.enter(self._context)

@@ -77,7 +77,7 @@ for _stage in ("queue", "fetch", "render", "store"):
 def accepted(generation: str) -> None:
     """A start request is answered with an id."""
     _accepted.inc()
-    with logs.about(generation):
+    with logs.generation_context(generation):
         logs.event(_log, "accepted")
 
 
@@ -107,7 +107,7 @@ def moved(way: str, size: int) -> None:
 def ended(generation: str, state: str, code: str | None = None) -> None:
     """A generation is completed, failed (with the code of its failure) or cancelled."""
     _ended.labels(state).inc()
-    with logs.about(generation):
+    with logs.generation_context(generation):
         if code:
             logs.event(_log, state, code=code)
         else:

@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from kolbo_demo.service.hostnames import Site
-from kolbo_demo.settings import is_prefix
+from kolbo_demo.settings import is_valid_prefix
 
 PROXIED = "kolbo.proxied"
 """In a scope: whether a trusted proxy sends the request. The server says so."""
@@ -42,7 +42,7 @@ def with_prefix(scope: Scope, headers: Headers, site: Site) -> Scope:
     prefix = site.prefix
     if not prefix and scope.get(PROXIED):
         told = headers.get("x-forwarded-prefix", "").partition(",")[0].strip().rstrip("/")
-        prefix = told if is_prefix(told) else ""
+        prefix = told if is_valid_prefix(told) else ""
     path = scope["path"]
     if path == prefix:
         path += "/"

@@ -21,8 +21,8 @@ from typing import Any
 
 from kolbo_demo import engine, logs
 from kolbo_demo.process import fork_server
-from kolbo_demo.process.child import Child, Heard
-from kolbo_demo.process.confinement import Files
+from kolbo_demo.process.child import Child, ChildFailedError, MessageQueue, call
+from kolbo_demo.process.confinement import AllowedFiles
 from kolbo_demo.service.errors import JobError
 
 _log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class _Kept:
 
     generation: str
     child: Child
-    said: Heard
+    said: MessageQueue
     room: ExitStack
 
     def end(self) -> None:
@@ -108,31 +108,25 @@ class _Kept:
             self.child.kill()
 
 
-def renderers(environment: dict[str, str] | None = None) -> fork_server.Forks:
+def renderers(environment: dict[str, str] | None = None) -> fork_server.ForkServer:
     """A fork server of children that render, and look at files (`sandbox.forked`). `environment` is
     added to theirs."""
-    return fork_server.Forks(_CHILD, environment)
+    return fork_server.ForkServer(_CHILD, environment)
 
 
 @functools.lru_cache(maxsize=8)
-def problem(server: fork_server.Forks) -> str | None:
+def problem(server: fork_server.ForkServer) -> str | None:
     """What `engine.problem` says in a child of one of `renderers`: this process does not load the
     engine. Blocks until the server has loaded it."""
     if not fork_server.AVAILABLE:
         return engine.problem()
-    said: Heard = queue.SimpleQueue()
     try:
-        child = server.child(said, PROBLEM)
-    except ChildProcessError:
+        answer = call(
+            lambda messages: server.fork(messages, PROBLEM), START_SECONDS, AllowedFiles()
+        )
+    except (ChildFailedError, ChildProcessError):
         return _NO_ENGINE
-    try:
-        child.ask(Files())
-        _, message = said.get(timeout=START_SECONDS)
-    except queue.Empty:
-        message = None
-    finally:
-        child.kill()
-    return message["problem"] if message else _NO_ENGINE
+    return answer["problem"]
 
 
 class Ready:
@@ -142,7 +136,7 @@ class Ready:
 
     def __init__(
         self,
-        server: fork_server.Forks,
+        server: fork_server.ForkServer,
         room: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         """`server` forks the children and ends with this, `room` keeps the folder to which a
@@ -150,10 +144,10 @@ class Ready:
         self._room = room
         self._forks = server
         self._lock = threading.Lock()
-        self._waiting: tuple[Child, Heard] | None = None
+        self._waiting: tuple[Child, MessageQueue] | None = None
         self._kept: _Kept | None = None
 
-    def take(self, generation: str | None = None) -> tuple[Child, Heard]:
+    def take(self, generation: str | None = None) -> tuple[Child, MessageQueue]:
         """The one that has done a part of this generation, or the one that waits, or a new one; to
         be killed, or kept, by who took it. Raises ChildProcessError."""
         with self._lock:
@@ -171,7 +165,7 @@ class Ready:
             taken = None
         return taken or self._started()
 
-    def keep(self, generation: str, child: Child, said: Heard) -> None:
+    def keep(self, generation: str, child: Child, said: MessageQueue) -> None:
         """Have a child that was taken, and has done its part, wait for the next."""
         room = ExitStack()
         room.enter_context(self._room(generation))
@@ -209,14 +203,14 @@ class Ready:
             kept.end()
         self._forks.close()
 
-    def _started(self) -> tuple[Child, Heard]:
-        said: Heard = queue.SimpleQueue()
-        return self._forks.child(said), said
+    def _started(self) -> tuple[Child, MessageQueue]:
+        said: MessageQueue = queue.SimpleQueue()
+        return self._forks.fork(said), said
 
 
 def run(
     task: Task | Segment | Join,
-    files: Files,
+    files: AllowedFiles,
     on_progress: Callable[[int, int], None],
     wanted: Callable[[], bool],
     ready: Ready,
@@ -237,7 +231,7 @@ def run(
         raise broken("could not be started") from error
     crashed, result = False, None
     try:
-        child.ask(files, do=type(task).__name__, **asdict(task))
+        child.send(files, do=type(task).__name__, **asdict(task))
         result = _follow(child, said, on_progress, wanted)
     except JobError as error:
         crashed = error.code == _CRASHED
@@ -249,14 +243,16 @@ def run(
         else:
             last = child.kill()
             if crashed:
-                logs.event(_log, "render crashed", logging.WARNING, where=logs.places(last))
+                logs.event(
+                    _log, "render crashed", logging.WARNING, where=logs.traceback_locations(last)
+                )
             ready.refill()
     return result
 
 
 def _follow(
     child: Child,
-    said: Heard,
+    said: MessageQueue,
     on_progress: Callable[[int, int], None],
     wanted: Callable[[], bool],
 ) -> dict[str, Any] | None:
@@ -274,7 +270,7 @@ def _follow(
             continue
         told = time.monotonic()
         if message is None:
-            raise broken(child.last_words())
+            raise broken(str(child.exit_error()))
         if "progress" in message:
             on_progress(*message["progress"])
         elif "failure" in message:

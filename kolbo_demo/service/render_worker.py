@@ -18,8 +18,8 @@ from kolbo_demo import engine
 from kolbo_demo.media import sandbox
 from kolbo_demo.options import Options
 from kolbo_demo.process import fork_server
-from kolbo_demo.process.child import parent
-from kolbo_demo.process.confinement import OUTPUT_BYTES, confine, lower_priority
+from kolbo_demo.process.child import parent_connection
+from kolbo_demo.process.confinement import MAX_OUTPUT_BYTES, limit_resources, lower_priority
 from kolbo_demo.service import models
 from kolbo_demo.service.errors import JobError, storage_failed
 from kolbo_demo.service.models import MAX_SECONDS
@@ -55,14 +55,14 @@ def main() -> None:
     gc.disable()  # what is loaded stays
     _load()
     gc.enable()
-    fork_server.serve(_work, **{sandbox.LOOKS: sandbox.main, PROBLEM: _tell_problem})
+    fork_server.serve(_work, **{sandbox.ENTRY_POINT: sandbox.main, PROBLEM: _tell_problem})
 
 
 def _work() -> None:
     """Read tasks from standard input, do them, tell the outcomes on standard output."""
     longest = CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS
-    confine(CPU_SECONDS, MEMORY_BYTES, OUTPUT_BYTES, longest)
-    with parent() as (requests, tell):
+    limit_resources(CPU_SECONDS, MEMORY_BYTES, MAX_OUTPUT_BYTES, longest)
+    with parent_connection() as (requests, tell):
         _be_called(WAITS)
         for request in requests:
             _be_called(RENDERS)
@@ -79,7 +79,7 @@ def _work() -> None:
 
 def _tell_problem() -> None:
     """Answer the one request with what is wrong with the engine, if anything is."""
-    with parent() as (requests, tell):
+    with parent_connection() as (requests, tell):
         next(requests)
         tell(problem=engine.problem())
 
@@ -87,7 +87,7 @@ def _tell_problem() -> None:
 def _allow(seconds: float) -> None:
     """Processor time for so much voice."""
     allowed = CPU_SECONDS + CPU_SECONDS_A_SECOND * seconds
-    confine(allowed, longest=CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS)
+    limit_resources(allowed, max_cpu_seconds=CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS)
 
 
 def _be_called(name: str) -> None:
@@ -231,7 +231,7 @@ _WORK: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
 def _save_first_frame(task: Task | Join) -> None:
     from kolbo_demo.media import probe
 
-    probe.first_frame(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
+    probe.frame_at(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
 
 
 def _measures(made: "Rendered | Plan", unsynced: "Iterable[Unsynced]") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from kolbo_demo.contract import LipsyncRequest, url_kind
 from kolbo_demo.json_bounds import check_json
 from kolbo_demo.media import sandbox, sniff
-from kolbo_demo.media.sniff import Media, MediaError
+from kolbo_demo.media.sniff import MediaError, MediaInfo
 from kolbo_demo.options import Options
 from kolbo_demo.service import fetch, models, thread_pool
 from kolbo_demo.service.errors import ApiError, JobError, bad_request
@@ -153,20 +153,20 @@ def _check_file(name: str, storage: Storage, generation: str) -> str | None:
     kind, format_name = sniff.sniff(path) or (None, "")
     if field == "audio":
         # A video file will do: its sound is taken.
-        if (what := sniff.other(path)) or kind == "image":
-            raise bad_request("INVALID_AUDIO", sniff.not_sound(what or "a picture"))
+        if (what := sniff.describe_non_media(path)) or kind == "image":
+            raise bad_request("INVALID_AUDIO", sniff.not_audio_message(what or "a picture"))
         if kind is None:
             _look(sandbox.inspect_audio, path, "INVALID_AUDIO")
         return None
     # An image sent as video, or the other way round, is taken for what it is.
     if kind not in ("image", "video"):
         kind = _look(sandbox.inspect_source, path, "INVALID_SOURCE").kind
-    if refused := sniff.REFUSED_PICTURES.get(format_name):
+    if refused := sniff.UNSUPPORTED_PICTURES.get(format_name):
         raise bad_request("INVALID_SOURCE", refused)
     return kind
 
 
-def _look(inspect: Callable[[Path], Media], path: Path, code: str) -> Media:
+def _look(inspect: Callable[[Path], MediaInfo], path: Path, code: str) -> MediaInfo:
     """What decoders make of a file that its first bytes do not tell."""
     try:
         return inspect(path)

@@ -18,7 +18,7 @@ from functools import partial
 from math import inf
 
 from kolbo_demo import logs
-from kolbo_demo.clock import Ages, steady
+from kolbo_demo.clock import AgeTracker, monotonic
 from kolbo_demo.contract import FINAL_STATES
 from kolbo_demo.service import metrics
 from kolbo_demo.service.errors import ApiError
@@ -65,7 +65,7 @@ class Retention:
         self._sending: Counter[str] = Counter()
         self._sent: dict[str, float] = {}
         """When each result was last sent, by `steady`."""
-        self._ages = Ages()
+        self._ages = AgeTracker()
         self._listing = threading.Lock()
         self._list_again = 0.0
         """When to look at the files again, by `time.monotonic`."""
@@ -127,7 +127,7 @@ class Retention:
             with self._lock:
                 self._sending[file] -= 1
                 self._sending += Counter()  # drops what is at 0
-                self._sent[file] = steady()
+                self._sent[file] = monotonic()
 
     def sweep(self) -> None:
         """Remove what is too old or too much, once."""
@@ -140,8 +140,8 @@ class Retention:
         self._make_room()
         folders = (INPUTS, PARTS, RESULTS)
         files = {file.name for folder in folders for file in self._jobs.storage.files(folder)}
-        self._ages.keep(rows | files)
-        now = steady()
+        self._ages.retain(rows | files)
+        now = monotonic()
         with self._lock:
             self._sent = {f: t for f, t in self._sent.items() if t > now - FETCH_SECONDS}
 
@@ -179,7 +179,7 @@ class Retention:
             for row in ended(completed_before=_iso(now - self._seconds))
             + ended(completed_after=_iso(now + SWEEP_SECONDS))
         }
-        old = [name for name, at in suspects.items() if self._ages.of(name, at) > self._seconds]
+        old = [name for name, at in suspects.items() if self._ages.age(name, at) > self._seconds]
         rows = self._jobs.rows.list_workflows(workflow_ids=old, load_output=False) if old else []
         for row in rows:
             job = row.input["args"][0] if row.input else {}
@@ -219,11 +219,11 @@ class Retention:
     def _in_use(self, stem: str) -> bool:
         with self._lock:
             return bool(self._sending[stem]) or self._sent.get(stem, -inf) > (
-                steady() - FETCH_SECONDS
+                monotonic() - FETCH_SECONDS
             )
 
     def _age(self, file: File) -> float:
-        return self._ages.of(file.name, file.modified)
+        return self._ages.age(file.name, file.modified)
 
     def _free(self) -> int:
         """Bytes left for more, below zero where there are too many; uploads under way count."""

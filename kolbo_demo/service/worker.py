@@ -18,8 +18,8 @@ from multiprocessing.process import BaseProcess
 from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
-from kolbo_demo.process.confinement import unreadable
-from kolbo_demo.process.exit_deadline import end_within
+from kolbo_demo.process.confinement import disable_dumping
+from kolbo_demo.process.exit_deadline import exit_within
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.job_queue import Jobs
 from kolbo_demo.settings import Settings
@@ -53,8 +53,8 @@ def work(settings: Settings, processes: int) -> None:
             "page uses, and KOLBO_STORAGE_URL to where its files lie."
         )
     logs.configure(settings.log)
-    unreadable()
-    end_within(END_SECONDS if processes == 1 else CREW_SECONDS)
+    disable_dumping()
+    exit_within(END_SECONDS if processes == 1 else CREW_SECONDS)
     if problem := _engine_problem():
         raise ServiceError(problem)
     if processes == 1:
@@ -135,7 +135,7 @@ class _Crew:
 def _member(settings: Settings) -> None:
     for interruption in (signal.SIGINT, signal.SIGTERM):
         signal.signal(interruption, signal.default_int_handler)
-    end_within(END_SECONDS)
+    exit_within(END_SECONDS)
     threading.Thread(target=_outlive_nobody, daemon=True).start()
     try:
         _work_alone(settings)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kolbo_demo.client import ApiError, InputError, UnreachableError
-from kolbo_demo.media.sandbox import longest_sound
+from kolbo_demo.media.sandbox import max_audio_duration
 from kolbo_demo.service.gate import visitor_of
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.texts import say
@@ -34,7 +34,7 @@ class Allowance:
         before it is paid for. Raises MediaError."""
         if isinstance(voice, str):
             raise UnusableError(say("shared.no_link"))
-        entry = self._take(visitor, longest_sound(voice, self.limit))
+        entry = self._take(visitor, max_audio_duration(voice, self.limit))
         try:
             yield
         except (InputError, UnreachableError, ApiError):

@@ -15,9 +15,9 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
 
 from kolbo_demo.csv_export import csv_text
-from kolbo_demo.fair_lock import CALLER, Rotation
+from kolbo_demo.fair_lock import CURRENT_CALLER, FairSemaphore
 from kolbo_demo.media.probe import MediaError
-from kolbo_demo.media.side_by_side import beside
+from kolbo_demo.media.side_by_side import write_side_by_side
 from kolbo_demo.service.gate import Caller, caller_of
 from kolbo_demo.ui import model_comparison, sync_report, views
 from kolbo_demo.ui.access import CLOUD
@@ -54,7 +54,7 @@ _STATES = {
 
 _PRIVATE = {"Cache-Control": "private, max-age=3600"}
 
-_MAKING = Rotation()
+_MAKING = FairSemaphore()
 """Putting videos together keeps a core busy: one at a time."""
 
 Card = dict[str, Any]
@@ -108,7 +108,7 @@ def router(runs: Runs, reports: Reports) -> APIRouter:
     @routes.post("/{ticket}/beside", dependencies=work)
     def side_by_side(ticket: str, other: Other, request: Request) -> Beside:
         """Makes one video of this result and its source, or another result."""
-        CALLER.set(caller_of(request).visitor)
+        CURRENT_CALLER.set(caller_of(request).visitor)
         with speaking(language_of(request)):
             return put_beside(runs, ticket, other.ticket)
 
@@ -132,7 +132,7 @@ def router(runs: Runs, reports: Reports) -> APIRouter:
 
     @routes.get("/{ticket}/before", dependencies=work)
     def before(ticket: str, request: Request) -> Response:
-        CALLER.set(caller_of(request).visitor)
+        CURRENT_CALLER.set(caller_of(request).visitor)
         record = runs.kept.get(ticket)
         path = runs.kept.before(record) if record else None
         if path is None:
@@ -205,8 +205,8 @@ def put_beside(runs: Runs, ticket: str, other: str | None) -> Beside:
     if left is None or right is None:
         return Beside(problem=say("compare.none"))
     try:
-        with _MAKING.turn():
-            beside(left, right, kept.folder(ticket) / BESIDE)
+        with _MAKING.acquire():
+            write_side_by_side(left, right, kept.folder(ticket) / BESIDE)
     except MediaError as error:
         return Beside(problem=str(error))
     return Beside(url=f"cards/{ticket}/{BESIDE}?download=true&at={time.time():.0f}")

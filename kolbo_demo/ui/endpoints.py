@@ -22,7 +22,7 @@ from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.sync_eval.process import judged
 from kolbo_demo.engine.tts import check_speed
 from kolbo_demo.media.probe import MediaError
-from kolbo_demo.safe_file import UnsafeFileError, regular_file
+from kolbo_demo.safe_file import UnsafeFileError, resolve_regular_file
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.service.public_url import base_of
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access
@@ -221,6 +221,6 @@ def _given(value: Any) -> tuple[str, str | None]:
     if not text or urlsplit(text).scheme in {"http", "https"}:
         return text, None
     try:
-        return "", str(regular_file(text, Path(get_upload_folder())))
+        return "", str(resolve_regular_file(text, Path(get_upload_folder())))
     except UnsafeFileError:
         raise UnusableError(say("api.no_file")) from None

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from kolbo_demo import clock, private_folder
 from kolbo_demo.contract import MAX_FILE_BYTES
-from kolbo_demo.safe_file import UnsafeFileError, copy_regular
+from kolbo_demo.safe_file import UnsafeFileError, link_or_copy
 from kolbo_demo.ui.disk import private, remove
 from kolbo_demo.ui.quota import Quota
 
@@ -38,7 +38,7 @@ class Folders:
     def __init__(self, root: Path, quota: Quota | None = None) -> None:
         """`root` is made; where it cannot be, a temporary folder serves until the process ends."""
         try:
-            private_folder.make(root)
+            private_folder.create(root)
             if not os.access(root, os.W_OK):
                 raise PermissionError(root)
         except OSError:
@@ -118,7 +118,7 @@ def linked(given: Path, copy: Path) -> None:
     """Has a file in two places, without its bytes twice where the disk allows it. Nothing where
     it is gone, is no regular file or cannot be read: opening the copy says so."""
     with contextlib.suppress(OSError, UnsafeFileError):
-        copy_regular(given, copy, MAX_FILE_BYTES)
+        link_or_copy(given, copy, MAX_FILE_BYTES)
 
 
 def _changed(folder: Path) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from kolbo_demo.client import Generation, GenerationCancelledError, KolboClient, KolboError
 from kolbo_demo.contract import CANCELLED, PENDING, Status
 from kolbo_demo.engine import EngineError
-from kolbo_demo.fair_lock import CALLER
+from kolbo_demo.fair_lock import CURRENT_CALLER
 from kolbo_demo.generation import SPOKEN, GenerationFlow, Request, Step
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import Analyst, StoppedError
@@ -174,7 +174,7 @@ class Run:
             self._on_change(stage)
 
     def _run(self) -> None:
-        CALLER.set(self._visitor)
+        CURRENT_CALLER.set(self._visitor)
         try:
             self._follow(self._generation or self._accepted())
         except (StoppedError, GenerationCancelledError):

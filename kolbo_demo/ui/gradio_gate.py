@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kolbo_demo.safe_file import UnsafeFileError, regular_file
+from kolbo_demo.safe_file import UnsafeFileError, resolve_regular_file
 from kolbo_demo.service.gate import Caller, caller_of, refusal
 from kolbo_demo.service.public_url import route_of
 from kolbo_demo.service.rate_limit import TooManyError, Window
@@ -131,7 +131,7 @@ class GradioGate:
         try:
             path = Path(name)
             if path not in self._examples:
-                path = regular_file(name, Path(get_upload_folder()))
+                path = resolve_regular_file(name, Path(get_upload_folder()))
         except UnsafeFileError:
             gone = Path(name).is_relative_to(get_upload_folder())
             return Response("Not here.", 404 if gone else 403, media_type="text/plain")
@@ -346,7 +346,7 @@ def _with_uploads_only(value: Any) -> Any:
         return None
     if not isinstance(path, str):
         raise UnsafeFileError(_NO_UPLOAD)
-    checked = regular_file(path, Path(get_upload_folder()))
+    checked = resolve_regular_file(path, Path(get_upload_folder()))
     kinds = {"orig_name": str, "mime_type": str, "size": int}
     file = {name: value[name] for name, kind in kinds.items() if isinstance(value.get(name), kind)}
     return {"path": str(checked), **file, "meta": {"_type": "gradio.FileData"}}

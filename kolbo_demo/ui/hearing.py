@@ -12,7 +12,7 @@ import numpy as np
 
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.tts import FASTEST, SLOWEST, speak
-from kolbo_demo.fair_lock import CALLER
+from kolbo_demo.fair_lock import CURRENT_CALLER
 from kolbo_demo.generation import SPEAKING
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import Analyst, Voice
@@ -135,11 +135,11 @@ class Hearing:
 
     def _speak(self, asked_by: gr.Request, words: str, speed: float) -> tuple[Any, Heard]:
         said = as_said(words, speed)
-        CALLER.set(caller_of(asked_by).visitor)
+        CURRENT_CALLER.set(caller_of(asked_by).visitor)
         try:
             with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
                 path = Path(folder) / "words.wav"
-                with SPEAKING.turn():
+                with SPEAKING.acquire():
                     speak(words, path, speed)
                 voice = self._analyst.voice(path)
                 with wave.open(str(path)) as file:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from kolbo_demo import clock
 from kolbo_demo.contract import Status
-from kolbo_demo.fair_lock import CALLER
+from kolbo_demo.fair_lock import CURRENT_CALLER
 from kolbo_demo.generation import Request
 from kolbo_demo.media.probe import MediaError, kind_of
 from kolbo_demo.media.sandbox import preview
@@ -116,7 +116,7 @@ class Kept(Folders):
 
     def picture(self, record: Record, visitor: str = "") -> None:
         """Makes the thumbnail of a source. Blocks for a turn of the visitor's."""
-        CALLER.set(visitor)
+        CURRENT_CALLER.set(visitor)
         folder = self.folder(record.ticket)
         if record.source and record.source.file:
             _thumbnail(folder / record.source.file, folder / THUMBNAIL)

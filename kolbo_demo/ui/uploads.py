@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from kolbo_demo import clock, private_folder
-from kolbo_demo.safe_file import UnsafeFileError, regular_file
+from kolbo_demo.safe_file import UnsafeFileError, resolve_regular_file
 from kolbo_demo.ui.disk import remove
 from kolbo_demo.ui.folders import TICKET, Folders
 from kolbo_demo.ui.quota import Quota
@@ -53,7 +53,7 @@ def parts(folder: Path) -> Iterator[Path]:
 def uploaded(path: str) -> Path:
     """An upload of this page. Raises `gr.Error` for any other file, and for a link to one."""
     try:
-        return regular_file(path, Path(get_upload_folder()))
+        return resolve_regular_file(path, Path(get_upload_folder()))
     except UnsafeFileError as error:
         raise gr.Error(str(error), print_exception=False) from None
 
@@ -64,7 +64,7 @@ def clean_uploads(folder: Path) -> None:
     Gradio removes those that it took since it was started. What is left by one that was killed, it
     does not know.
     """
-    private_folder.prepare(folder)
+    private_folder.try_create(folder)
     threading.Thread(target=_run, args=(folder,), daemon=True).start()
 
 

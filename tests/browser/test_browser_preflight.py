@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from kolbo_demo.engine.video_reader import Writer
-from kolbo_demo.media.probe import first_frame
+from kolbo_demo.media.probe import frame_at
 from tests import samples
 from tests.browser.desk import Desk
 from tests.browser.site import Site
@@ -160,7 +160,7 @@ def test_parts_and_lengths_are_chosen(desk: Desk, clip: Path, speech: Path, tmp_
     made = desk.download(tmp_path)
     assert made.duration == pytest.approx(2.0, abs=0.05)
     assert made.sound == pytest.approx(2.0, abs=0.1)
-    assert is_marked(first_frame(tmp_path / made.name, 0.5))
+    assert is_marked(frame_at(tmp_path / made.name, 0.5))
     desk.slide("clip-to", "2.5")
     expect(panel).to_contain_text("as fast as the last ones here")
     desk.slide("clip-to", "0.3")

@@ -18,7 +18,7 @@ import pytest
 
 from kolbo_demo.batch import Batch, check, from_folder, from_uploads, read_csv, read_pairs
 from kolbo_demo.client import InputError, KolboClient
-from kolbo_demo.media.probe import first_frame
+from kolbo_demo.media.probe import frame_at
 from kolbo_demo.service.app import LocalService
 from tests.marked import is_marked
 from tests.scripted import KEY, VIDEO, Reply, Scripted
@@ -189,7 +189,7 @@ def test_speed_and_mark_of_each_row(server: Scripted, tmp_path: Path, talking: P
         with wave.open(io.BytesIO(seen.parts["audio"][2])) as voice:
             seconds.append(voice.getnframes() / voice.getframerate())
     assert seconds[1] < 0.8 * seconds[0]
-    marked = [is_marked(first_frame(out / f"000{number}-face.mp4")) for number in (1, 2)]
+    marked = [is_marked(frame_at(out / f"000{number}-face.mp4")) for number in (1, 2)]
     assert marked == [False, True]
     assert not list(out.glob(".*"))
 
@@ -383,5 +383,5 @@ def test_the_local_service_makes_a_batch(live_service: LocalService, tmp_path: P
     names, _, _ = zipped(tmp_path / "out")
     assert names[2:] == ["0001-portrait.mp4", "0003-portrait.mp4"]
     assert all((tmp_path / "out" / name).stat().st_size > 10_000 for name in names[2:])
-    marked = [is_marked(first_frame(tmp_path / "out" / name)) for name in names[2:]]
+    marked = [is_marked(frame_at(tmp_path / "out" / name)) for name in names[2:]]
     assert marked == [False, True]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kolbo_demo.media.probe import first_frame
+from kolbo_demo.media.probe import frame_at
 from tests.marked import is_marked
 from tests.scripted import KEY, VIDEO, Reply, Scripted
 
@@ -95,8 +95,8 @@ def test_a_result_is_marked_before_it_is_saved(
     server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
     done = run(*words, "--mark")
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'out.mp4'}\n")
-    assert is_marked(first_frame(tmp_path / "out.mp4"))
-    assert not is_marked(first_frame(talking))
+    assert is_marked(frame_at(tmp_path / "out.mp4"))
+    assert not is_marked(frame_at(talking))
     assert "visible_mark" not in server.seen[-1].parts
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kolbo_demo.engine.tts import speak
-from kolbo_demo.media.probe import first_frame, inspect_audio, inspect_source
+from kolbo_demo.media.probe import frame_at, inspect_audio, inspect_source
 from kolbo_demo.process import child
 from tests import samples
 from tests.engine.people import talking
@@ -74,7 +74,7 @@ def test_each_process_loads_only_what_it_needs(tmp_path: Path, temporary: Path) 
     unneeded = {"fsspec", "gradio", "httpx", "moviepy", "rich", "scipy"}
     assert not _imported(command.stderr) & (engine | unneeded)
     render = subprocess.run(
-        child.command("kolbo_demo.service.render_worker"),
+        child.module_command("kolbo_demo.service.render_worker"),
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -104,7 +104,7 @@ def test_words_are_spoken_faster_and_the_picture_is_marked(tmp_path: Path, tempo
         seconds.append(inspect_audio(tmp_path / "spoken.wav").duration)
     assert seconds[1] < 0.8 * seconds[0]
     assert inspect_source(out).duration == pytest.approx(seconds[1], abs=0.06)
-    assert is_marked(first_frame(out))
+    assert is_marked(frame_at(out))
     assert list(temporary.iterdir()) == []
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from kolbo_demo.engine import audio_io, video_reader
 from kolbo_demo.engine.video_reader import Clip, Writer, frames_for, load_voice
 from kolbo_demo.media import demux
-from kolbo_demo.media.probe import MediaError, first_frame
+from kolbo_demo.media.probe import MediaError, frame_at
 from tests import samples
 
 
@@ -492,7 +492,7 @@ def test_a_damaged_time_stamp_does_not_make_a_clip_of_hours(tmp_path):
         assert clip.duration == pytest.approx(1.2)
         assert [samples.number_on(frame) for frame in clip.frames()] == list(range(30))
     began = time.monotonic()
-    assert samples.number_on(np.asarray(first_frame(path, 0.4))) == 10
+    assert samples.number_on(np.asarray(frame_at(path, 0.4))) == 10
     assert time.monotonic() - began < 5
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kolbo_demo.ip_policy import is_elsewhere, is_own, is_private_host
+from kolbo_demo.ip_policy import is_local_interface, is_private_host, is_public_remote
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,24 +46,24 @@ ROOT = Path(__file__).parents[2]
     ],
 )
 def test_what_is_not_public(address: str):
-    assert not is_elsewhere(ipaddress.ip_address(address))
+    assert not is_public_remote(ipaddress.ip_address(address))
     assert is_private_host(address)
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "100.128.0.1", "::ffff:8.8.8.8", "2606:4700::1"])
 def test_what_is(address: str):
-    assert is_elsewhere(ipaddress.ip_address(address))
+    assert is_public_remote(ipaddress.ip_address(address))
 
 
 def test_loopback_is_own_and_nobody_else_s_is():
-    assert is_own(ipaddress.ip_address("127.0.0.1"))
-    assert is_own(ipaddress.ip_address("::ffff:127.0.0.1"))
-    assert not is_own(ipaddress.ip_address("93.184.216.34"))
+    assert is_local_interface(ipaddress.ip_address("127.0.0.1"))
+    assert is_local_interface(ipaddress.ip_address("::ffff:127.0.0.1"))
+    assert not is_local_interface(ipaddress.ip_address("93.184.216.34"))
 
 
 _INSIDE = """
 import http.server, io, subprocess, sys, threading
-from kolbo_demo.address import is_own, is_private_host
+from kolbo_demo.ip_policy import is_local_interface, is_private_host
 from kolbo_demo.service import fetch
 from kolbo_demo.service.errors import JobError
 import ipaddress, pathlib
@@ -100,15 +100,15 @@ for host in own:
     assert fetched(host) == "INVALID_SOURCE_URL", (host, fetched(host))
     assert is_private_host(host.strip("[]")), host
 assert fetched("93.184.216.34", "93.184.216.34") == "secret"
-assert not is_own(ipaddress.ip_address("93.184.216.36"))
+assert not is_local_interface(ipaddress.ip_address("93.184.216.36"))
 try:
     pathlib.Path("/proc/sys/net/ipv4/ip_nonlocal_bind").write_text("1")
 except OSError:
     print("no sysctl")
 else:
     assert fetched("93.184.216.34") == "INVALID_SOURCE_URL"
-    assert not is_own(ipaddress.ip_address("93.184.216.36")), "where any address can be bound to"
-    assert not is_own(ipaddress.ip_address("8.8.8.8"))
+    assert not is_local_interface(ipaddress.ip_address("93.184.216.36")), "any can be bound to"
+    assert not is_local_interface(ipaddress.ip_address("8.8.8.8"))
 print("done")
 """
 

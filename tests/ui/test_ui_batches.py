@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from kolbo_demo.client import KolboClient, KolboError
-from kolbo_demo.media.probe import first_frame
+from kolbo_demo.media.probe import frame_at
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.ui import batch_panel
 from kolbo_demo.ui.allowance import Allowance
@@ -138,7 +138,7 @@ def test_a_row_is_marked_there_or_here(
     assert ("visible_mark" in server.seen[0].parts) == local
     video = tmp_path / "video.mp4"
     video.write_bytes(door.get(f"/batches/{ticket}/0001-portrait.mp4").content)
-    assert is_marked(first_frame(video)) != local  # what is marked already stays as it came
+    assert is_marked(frame_at(video)) != local  # what is marked already stays as it came
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from gradio_client.exceptions import AppError
 from pydantic import SecretStr
 
 from kolbo_demo import ui
-from kolbo_demo.media.probe import first_frame
+from kolbo_demo.media.probe import frame_at
 from kolbo_demo.settings import Settings
 from tests.marked import is_marked
 from tests.scripted import KEY, Reply, Scripted
@@ -97,7 +97,7 @@ def test_speed_and_mark(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     (tmp_path / "marked.mp4").write_bytes(reply.content)
-    assert is_marked(first_frame(tmp_path / "marked.mp4"))
+    assert is_marked(frame_at(tmp_path / "marked.mp4"))
 
     posts = server.count("POST /v1/generate/lipsync")
     with pytest.raises(AppError, match=r"from 0\.5 to 2"):

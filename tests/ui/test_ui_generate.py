@@ -1,7 +1,6 @@
 """One run, against a scripted API."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -11,7 +10,7 @@ import pytest
 from kolbo_demo.client import KolboClient
 from kolbo_demo.engine.watermark import Mark
 from kolbo_demo.generation import Request
-from kolbo_demo.media.probe import first_frame
+from kolbo_demo.media.probe import frame_at
 from kolbo_demo.options import Options
 from kolbo_demo.ui.generate import Run, Stage
 from tests.scripted import VIDEO, Reply, Scripted, sparse_wav
@@ -175,7 +174,7 @@ def test_a_result_that_is_not_marked_is_marked_here(
     server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
     last = until_end(Run(client, request(portrait, speech), tmp_path, mark=True))
     assert last.video, last.error
-    plain, marked = (np.asarray(first_frame(path), np.int16) for path in (talking, last.video))
+    plain, marked = (np.asarray(frame_at(path), np.int16) for path in (talking, last.video))
     height, width = plain.shape[:2]
     drawn = Mark(width, height)(plain.astype(np.uint8)).astype(np.int16)
     assert np.abs(marked - drawn).mean() < 4 < np.abs(plain - drawn)[height * 3 // 4 :].mean()

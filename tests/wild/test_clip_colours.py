@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from kolbo_demo.engine.video_reader import Clip
-from kolbo_demo.media.probe import MediaError, first_frame, inspect_source
+from kolbo_demo.media.probe import MediaError, frame_at, inspect_source
 from tests import samples
 from tests.wild.clips import (
     BT709,
@@ -64,7 +64,7 @@ def test_hdr_looks_like_the_same_picture_in_sdr(curve, codec, pix_fmt, full, tmp
     suffix = "mov" if codec == "prores_ks" else "mkv"
     path = clip(tmp_path / f"c.{suffix}", planes, 9, transfer, BT2020, codec, pix_fmt, full)
     assert np.abs(shown(path) - COLOURS).mean() < 4
-    assert np.abs(np.asarray(first_frame(path))[32, 8::16] - shown(path)).max() <= 1
+    assert np.abs(np.asarray(frame_at(path))[32, 8::16] - shown(path)).max() <= 1
 
 
 @pytest.mark.parametrize("curve", HDR)
@@ -129,7 +129,7 @@ def test_other_primaries_and_transfers_change_nothing(tag, tmp_path):
 def test_matrices_that_are_refused(matrix, tmp_path):
     planes = mixed(patches(COLOURS) / 255, *WEIGHTS[1])
     path = clip(tmp_path / "c.mp4", planes, matrix, codec="libx264", pix_fmt="yuv420p")
-    for look in (inspect_source, Clip, first_frame):
+    for look in (inspect_source, Clip, frame_at):
         with pytest.raises(MediaError, match=r"colours are coded in a way .* export it in SDR"):
             look(path)
 
@@ -225,7 +225,7 @@ def test_transparent_parts_of_clips_are_white(codec, tmp_path):
     path = alpha_clip(tmp_path / "c", codec, cut_out())
     with Clip(path) as seen:
         frames = list(seen.frames(5))  # there and back
-    for frame in (*frames, np.asarray(first_frame(path))):
+    for frame in (*frames, np.asarray(frame_at(path))):
         (opaque, clear), (_, half) = frame[32::64, 32::64].astype(int)
         assert np.abs(opaque - (200, 60, 40)).max() < 6
         assert clear.min() >= 253

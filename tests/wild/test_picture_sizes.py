@@ -29,10 +29,10 @@ def test_a_large_photograph_is_scaled_down(
     path = tmp_path / f"large.{kind.lower()}"
     card(width, height).save(path, kind, **({"method": 0} if kind == "WEBP" else {}))
     code = (
-        "import resource, sys; from pathlib import Path; from kolbo_demo import media, sandbox;"
+        "import resource, sys; from pathlib import Path; from kolbo_demo.media import probe;"
         "from tests.wild.pictures import corners;"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
-        "small = media.upright_image(Path(sys.argv[1]), enough=1920 * 1088);"
+        "small = probe.upright_image(Path(sys.argv[1]), min_pixels=1920 * 1088);"
         "used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before;"
         "print(small.width, small.height, used, *corners(small).ravel())"
     )
@@ -59,7 +59,7 @@ def test_a_picture_of_every_kind_speaks(tmp_path: Path) -> None:
         [sys.executable, "-m", "kolbo_demo", *words], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    shown = probe.first_frame(out)
+    shown = probe.frame_at(out)
     wanted = probe.upright_image(source)
     edges = np.s_[[20, 20, 128, 235], [20, 230, 20, 235]]
     error = np.subtract(np.asarray(shown)[edges], np.asarray(wanted)[edges], dtype=float)

@@ -9,7 +9,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from kolbo_demo.engine.video_reader import NO_ALPHA, NO_HDR, Clip
-from kolbo_demo.media.probe import first_frame, inspect_source
+from kolbo_demo.media.probe import frame_at, inspect_source
 from tests import samples
 from tests.wild import cases
 from tests.wild.clips import (
@@ -219,7 +219,7 @@ def test_clips_of_any_kind_look_like_their_source(tmp_path: Path, seed: int) -> 
     assert (width, height) == pytest.approx(mixture.shown_size, abs=1.6), mixture
     assert (look.width, look.height) == pytest.approx(mixture.shown_size, abs=1.6), mixture
     wanted = np.array(samples.UPRIGHT)
-    for rgb in (frames[0], frames[-1], np.asarray(first_frame(mixture.path))):
+    for rgb in (frames[0], frames[-1], np.asarray(frame_at(mixture.path))):
         error = np.abs(corners(rgb) - wanted)
         assert error.mean() < 6, (error, mixture)
         assert error.max() < 25, (error, mixture)

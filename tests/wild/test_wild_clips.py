@@ -29,7 +29,7 @@ def assert_card(path: Path, size: tuple[int, int] = (128, 96)) -> None:
     with Clip(path) as clip:
         for frame in clip.frames():
             assert frame.shape == (*size[::-1], 3)
-    shown = probe.first_frame(path)
+    shown = probe.frame_at(path)
     assert np.abs(corners(shown) - corners(card(128, 96))).max() < 8
 
 

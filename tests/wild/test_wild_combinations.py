@@ -113,5 +113,5 @@ def test_pictures_of_any_kind_look_like_their_source(tmp_path: Path, seed: int) 
     found = probe.inspect_source(path)
     whole = probe.upright_image(path)
     assert (found.width, found.height) == whole.size
-    for image in (whole, probe.upright_image(path, enough=1000)):
+    for image in (whole, probe.upright_image(path, min_pixels=1000)):
         assert np.abs(corners(image) - wanted).max() <= within, corners(image) - wanted

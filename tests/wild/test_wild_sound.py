@@ -16,7 +16,7 @@ import pytest
 from kolbo_demo.batch import read_pairs
 from kolbo_demo.engine.audio_io import aac_format, load_voice
 from kolbo_demo.media import probe, sandbox
-from kolbo_demo.media.duration_bound import longest_sound
+from kolbo_demo.media.duration_bound import max_audio_duration
 from kolbo_demo.media.sniff import MediaError
 from tests import samples
 from tests.wild.sounds import RATE, ffmpeg, film, hum, lag, noise, silence, speech
@@ -210,13 +210,13 @@ def test_mad_time_stamps_are_not_followed(tmp_path: Path, jump: float) -> None:
     half = RATE + RATE // 2
     path = stamped(tmp_path / "voice.mka", (0, speech()[:half]), (1.5 + jump, speech()[half:]))
     assert_says(path, seconds=3)
-    assert longest_sound(path, 1e9) >= 3
+    assert max_audio_duration(path, 1e9) >= 3
 
 
 def test_many_gaps_end_at_an_hour(tmp_path: Path) -> None:
     pieces = [(50.0 * n, speech()[RATE : RATE + 800]) for n in range(80)]
     path = stamped(tmp_path / "voice.mka", *pieces)
-    assert sandbox.longest_sound(path, 1e9) == pytest.approx(50 * 79, abs=1)
+    assert sandbox.max_audio_duration(path, 1e9) == pytest.approx(50 * 79, abs=1)
     with pytest.raises(MediaError, match="longer than an hour"):
         load_voice(path)
 
@@ -235,7 +235,7 @@ def broadcast(path: Path, *pieces: tuple[float, np.ndarray]) -> Path:
 def test_stamps_that_jump_to_and_fro_cost_what_they_last(tmp_path: Path) -> None:
     pieces = [(50.0 * (n % 2), speech()[RATE : RATE + RATE // 4]) for n in range(8)]
     path = broadcast(tmp_path / "voice.ts", *pieces)
-    assert sandbox.longest_sound(path, 1e9) >= len(load_voice(path)) / RATE - 0.01
+    assert sandbox.max_audio_duration(path, 1e9) >= len(load_voice(path)) / RATE - 0.01
 
 
 def test_an_overlap_is_heard_once(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from kolbo_demo.engine.sync_eval.audio_model import Model, Sound, hear
 from kolbo_demo.engine.sync_eval.lip_motion import Seen, watch
 from kolbo_demo.engine.sync_eval.measures import Floats, articulation, sync
 from kolbo_demo.engine.video_reader import load_voice
-from kolbo_demo.media.audio_timestamps import beginning
+from kolbo_demo.media.audio_timestamps import media_start_time
 from kolbo_demo.media.demux import MediaError, open_media, read_timeline, video_stream
 
 FACE_SHARE = 0.3
@@ -190,7 +190,7 @@ def _sound_before_picture(video: Path) -> float:
     with open_media(video) as container:
         timeline = read_timeline(container, video_stream(container))
         picture = timeline.start * timeline.time_base
-        gap = float(picture - (beginning(container) or picture))
+        gap = float(picture - (media_start_time(container) or picture))
     return gap if 0 < gap < FAR else 0.0
 
 

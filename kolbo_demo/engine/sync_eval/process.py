@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from kolbo_demo.engine import EngineError
-from kolbo_demo.process.child import once, parent
-from kolbo_demo.process.confinement import CHATTER_BYTES, Files, confine
+from kolbo_demo.process.child import ChildFailedError, call_module, parent_connection
+from kolbo_demo.process.confinement import MAX_STDERR_BYTES, AllowedFiles, limit_resources
 
 LONGEST = 900.0
 """Seconds that a video is judged for; ten minutes of video take about three."""
@@ -21,9 +21,12 @@ def judged(video: Path, point: tuple[float, float] | None = None) -> dict[str, A
     Raises EngineError with a sentence for people where the video cannot be judged.
     """
     path = str(video.absolute())
-    answer = once(__name__, LONGEST, Files(read=(path,)), video=path, point=point)
-    if isinstance(answer, str):
-        raise EngineError(f"The measuring {answer}. Try again, or with a shorter video.")
+    try:
+        files = AllowedFiles(read=(path,))
+        answer = call_module(__name__, LONGEST, files, video=path, point=point)
+    except ChildFailedError as error:
+        message = f"The measuring {error}. Try again, or with a shorter video."
+        raise EngineError(message) from error
     if "failure" in answer:
         raise EngineError(answer["failure"])
     return answer["report"]
@@ -36,13 +39,13 @@ def main() -> None:
     """Judge what is asked for, and tell the report or one sentence."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
-    confine(LONGEST, MEMORY, CHATTER_BYTES)
+    limit_resources(LONGEST, MEMORY, MAX_STDERR_BYTES)
     from kolbo_demo.engine.sync_eval.judge import (
         judge,  # here: the parent needs no decoder and no model
     )
     from kolbo_demo.media.probe import MediaError
 
-    with parent() as (requests, tell):
+    with parent_connection() as (requests, tell):
         asked = next(requests)
         point = asked["point"]
         try:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from kolbo_demo.process.confinement import Files
+from kolbo_demo.process.confinement import AllowedFiles
 from kolbo_demo.service.storage.backends import CACHE, File, Folder, Place, place
 from kolbo_demo.service.storage.usage import Tally
 
@@ -174,11 +174,11 @@ class Storage:
                     del self._rooms[generation]
                     shutil.rmtree(path, ignore_errors=True)
 
-    def open_to(self, generation: str) -> Files:
-        """Files of a process that works for a generation."""
+    def open_to(self, generation: str) -> AllowedFiles:
+        """AllowedFiles of a process that works for a generation."""
         folders = [self._place.folder(f"{name}/{_checked(generation)}") for name in (INPUTS, PARTS)]
         read = tuple(str(folder.absolute()) for folder in folders if folder)
-        return Files(read, (str((self._work / generation).absolute()),))
+        return AllowedFiles(read, (str((self._work / generation).absolute()),))
 
 
 def _checked(name: str) -> str:

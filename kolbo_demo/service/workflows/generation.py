@@ -38,7 +38,7 @@ class _UnwantedError(Exception):
 @DBOS.workflow(name=context.GENERATIONS, max_recovery_attempts=context.MAX_ATTEMPTS)
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Carry a generation out. Returns `made` or `failure`."""
-    with logs.about(str(DBOS.workflow_id)):
+    with logs.generation_context(str(DBOS.workflow_id)):
         metrics.begun(max(0.0, time.time() - job["created"]))
         return _carried_out(job)
 

@@ -143,7 +143,11 @@ def _segment_id(generation: str, index: int) -> str:
 @DBOS.workflow(name=NAME, max_recovery_attempts=context.MAX_ATTEMPTS)
 def _segment(part: dict[str, Any]) -> dict[str, Any]:
     workflow = str(DBOS.workflow_id)
-    with logs.about(part["generation"]), context.current().at_work(workflow), patient(workflow):
+    with (
+        logs.generation_context(part["generation"]),
+        context.current().at_work(workflow),
+        patient(workflow),
+    ):
         return _rendered(part)
 
 

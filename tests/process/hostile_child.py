@@ -22,8 +22,8 @@ from typing import Any
 
 from kolbo_demo.engine import phoneme_model  # noqa: F401 - as the real ones, with libraries loaded
 from kolbo_demo.process import fork_server, landlock
-from kolbo_demo.process.child import parent
-from kolbo_demo.process.confinement import confine
+from kolbo_demo.process.child import parent_connection
+from kolbo_demo.process.confinement import limit_resources
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _ARM = os.uname().machine == "aarch64"
@@ -166,15 +166,15 @@ def attempt(name: str, given: list[Any]) -> Any:
 
 
 def _work() -> None:
-    confine(60.0, 1024**3, output=1024**2)
-    with parent() as (requests, tell):
+    limit_resources(60.0, 1024**3, file_bytes=1024**2)
+    with parent_connection() as (requests, tell):
         for request in requests:
             tell(answer=attempt(request["try"], request["given"]))
 
 
 def main() -> None:
     if (known := os.environ.get("TZ", "")).startswith("landlock"):  # a name that is passed on
-        landlock.version = lambda: int(known[-1])
+        landlock.abi_version = lambda: int(known[-1])
     fork_server.serve(_work)
 
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from kolbo_demo.fair_lock import CALLER, Rotation
+from kolbo_demo.fair_lock import CURRENT_CALLER, FairSemaphore
 
 
 def until(done: Callable[[], bool]) -> None:
@@ -15,12 +15,12 @@ def until(done: Callable[[], bool]) -> None:
 
 
 def test_a_caller_waits_for_one_turn_of_every_other():
-    rotation, order = Rotation(), list[str]()
+    rotation, order = FairSemaphore(), list[str]()
     go = threading.Event()
 
     def work(caller: str) -> None:
-        CALLER.set(caller)
-        with rotation.turn() as held:
+        CURRENT_CALLER.set(caller)
+        with rotation.acquire() as held:
             assert held
             order.append(caller)
             go.wait(10)
@@ -38,14 +38,14 @@ def test_a_caller_waits_for_one_turn_of_every_other():
 
 
 def test_a_turn_that_is_not_wanted_is_given_up():
-    rotation = Rotation()
-    with rotation.turn(), rotation.turn(lambda: False) as held:
+    rotation = FairSemaphore()
+    with rotation.acquire(), rotation.acquire(lambda: False) as held:
         assert not held
-    with rotation.turn() as held:
+    with rotation.acquire() as held:
         assert held
 
 
 def test_two_places():
-    rotation = Rotation(2)
-    with rotation.turn(), rotation.turn(), rotation.turn(lambda: False) as third:
+    rotation = FairSemaphore(2)
+    with rotation.acquire(), rotation.acquire(), rotation.acquire(lambda: False) as third:
         assert not third

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kolbo_demo import safe_file
-from kolbo_demo.safe_file import UnsafeFileError, copy_regular, regular_file
+from kolbo_demo.safe_file import UnsafeFileError, link_or_copy, resolve_regular_file
 
 SECRET = b"the secret of another\n" * 400
 GIVEN = b"what the visitor gave\n" * 400
@@ -44,7 +44,7 @@ def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 def either_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With hard links, and with copies because there can be none."""
     if not request.param:
-        monkeypatch.setattr(safe_file, "_linked", lambda *_: False)
+        monkeypatch.setattr(safe_file, "_hard_link", lambda *_: False)
 
 
 def nothing_left(folder: Path) -> bool:
@@ -82,15 +82,15 @@ ODD = {
 class TestRegularFile:
     def test_a_file_is_found(self, folder: Path) -> None:
         given = folder / "inner" / "given.png"
-        assert regular_file(given, folder) == given.resolve()
-        assert regular_file(str(given), folder / "inner") == given.resolve()
+        assert resolve_regular_file(given, folder) == given.resolve()
+        assert resolve_regular_file(str(given), folder / "inner") == given.resolve()
 
     def test_the_folder_may_be_reached_through_links(self, folder: Path, tmp_path: Path) -> None:
         linked = tmp_path / "linked"
         linked.symlink_to(folder)
         found = (folder / "inner" / "given.png").resolve()
-        assert regular_file(linked / "inner" / "given.png", linked) == found
-        assert regular_file(found, linked) == found
+        assert resolve_regular_file(linked / "inner" / "given.png", linked) == found
+        assert resolve_regular_file(found, linked) == found
 
     @pytest.mark.parametrize(
         "name",
@@ -99,19 +99,19 @@ class TestRegularFile:
     def test_odd_names_are_names(self, folder: Path, name: str) -> None:
         path = folder / name
         path.write_bytes(GIVEN)
-        assert regular_file(path, folder) == folder.resolve() / name
+        assert resolve_regular_file(path, folder) == folder.resolve() / name
 
     def test_a_hard_link_is_a_file(self, folder: Path) -> None:
         second = folder / "second.png"
         second.hardlink_to(folder / "inner" / "given.png")
-        assert regular_file(second, folder) == second.resolve()
+        assert resolve_regular_file(second, folder) == second.resolve()
 
     @pytest.mark.parametrize("make", ODD.values(), ids=ODD)
     def test_what_is_no_file_is_refused(self, folder: Path, make) -> None:
         odd = folder / "odd"
         make(odd)
         with pytest.raises(UnsafeFileError) as refused:
-            regular_file(odd, folder)
+            resolve_regular_file(odd, folder)
         assert str(folder) not in str(refused.value)
 
     def test_a_link_is_refused_wherever_it_is(self, folder: Path, secret: Path) -> None:
@@ -121,7 +121,7 @@ class TestRegularFile:
         (folder / "near").symlink_to(folder / "inner" / "given.png")
         for name in ("last", "middle/secret", "inside/given.png", "near", "last/", "last/."):
             with pytest.raises(UnsafeFileError):
-                regular_file(f"{folder}/{name}", folder)
+                resolve_regular_file(f"{folder}/{name}", folder)
 
     @pytest.mark.parametrize(
         "given",
@@ -138,28 +138,28 @@ class TestRegularFile:
     )
     def test_names_that_lead_nowhere_here(self, folder: Path, secret: Path, given: str) -> None:
         with pytest.raises(UnsafeFileError) as refused:
-            regular_file(given.replace("{folder}", str(folder)), folder)
+            resolve_regular_file(given.replace("{folder}", str(folder)), folder)
         assert "\n" not in str(refused.value)
         assert str(folder) not in str(refused.value)
 
     def test_a_folder_that_is_gone(self, tmp_path: Path) -> None:
         with pytest.raises(UnsafeFileError):
-            regular_file(tmp_path / "gone" / "file", tmp_path / "gone")
+            resolve_regular_file(tmp_path / "gone" / "file", tmp_path / "gone")
 
 
 @pytest.mark.usefixtures("either_disk")
 class TestCopyRegular:
     def test_the_bytes_arrive(self, folder: Path) -> None:
         source, target = folder / "inner" / "given.png", folder / "copy.png"
-        copy_regular(source, target, PLENTY)
-        copy_regular(source, target, PLENTY)  # over itself
+        link_or_copy(source, target, PLENTY)
+        link_or_copy(source, target, PLENTY)  # over itself
         assert target.read_bytes() == source.read_bytes() == GIVEN
         assert nothing_left(folder)
 
     def test_a_link_at_the_target_is_replaced(self, folder: Path, secret: Path) -> None:
         target = folder / "copy.png"
         target.symlink_to(secret)
-        copy_regular(folder / "inner" / "given.png", target, PLENTY)
+        link_or_copy(folder / "inner" / "given.png", target, PLENTY)
         assert not target.is_symlink()
         assert secret.read_bytes() == SECRET
 
@@ -168,7 +168,7 @@ class TestCopyRegular:
         odd, target = folder / "odd", folder / "copy.png"
         make(odd)
         with pytest.raises((UnsafeFileError, OSError)):
-            copy_regular(odd, target, PLENTY)
+            link_or_copy(odd, target, PLENTY)
         assert not os.path.lexists(target)
         assert nothing_left(folder)
 
@@ -179,17 +179,17 @@ class TestCopyRegular:
     def test_devices_and_made_up_files(self, folder: Path, secret: Path, given: str) -> None:
         target = folder / "copy.png"
         with secret.open("rb") as held, pytest.raises(UnsafeFileError):
-            copy_regular(Path(given.format(fd=held.fileno())), target, PLENTY)
+            link_or_copy(Path(given.format(fd=held.fileno())), target, PLENTY)
         assert not target.exists()
         assert nothing_left(folder)
 
     def test_too_large_is_refused(self, folder: Path) -> None:
         source, target = folder / "inner" / "given.png", folder / "copy.png"
         with pytest.raises(UnsafeFileError, match="larger"):
-            copy_regular(source, target, len(GIVEN) - 1)
+            link_or_copy(source, target, len(GIVEN) - 1)
         assert not target.exists()
         assert nothing_left(folder)
-        copy_regular(source, target, len(GIVEN))
+        link_or_copy(source, target, len(GIVEN))
 
     def test_a_source_that_is_exchanged_gives_no_secret(self, folder: Path, secret: Path) -> None:
         """A thread exchanges the file for a link and back while it is copied."""
@@ -200,7 +200,7 @@ class TestCopyRegular:
             while swaps[0] < 400 or tries < 400:
                 tries += 1
                 try:
-                    copy_regular(source, target, PLENTY)
+                    link_or_copy(source, target, PLENTY)
                 except (UnsafeFileError, OSError):
                     continue
                 assert stat.S_ISREG(target.lstat().st_mode)
@@ -252,9 +252,9 @@ def mounted() -> Iterator[Path]:
 
 def test_a_copy_between_file_systems(folder: Path, mounted: Path) -> None:
     source = folder / "inner" / "given.png"
-    copy_regular(source, mounted / "copy.png", PLENTY)
+    link_or_copy(source, mounted / "copy.png", PLENTY)
     assert (mounted / "copy.png").read_bytes() == GIVEN
     assert stat.S_IMODE((mounted / "copy.png").stat().st_mode) == 0o600
     (mounted / "link").symlink_to(source)
     with pytest.raises(UnsafeFileError):
-        copy_regular(mounted / "link", folder / "copy.png", PLENTY)
+        link_or_copy(mounted / "link", folder / "copy.png", PLENTY)

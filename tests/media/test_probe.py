@@ -155,10 +155,10 @@ def test_huge_picture_is_refused_undecoded(tmp_path):
 def test_a_large_picture_is_looked_at_in_little_memory(tmp_path):
     path = samples.blank_png(tmp_path / "large.png", 7000, 7000)
     program = (
-        "import resource, sys; from pathlib import Path; from kolbo_demo import media;"
-        "from tests import samples; media.inspect_source(samples.PORTRAIT);"
+        "import resource, sys; from pathlib import Path; from kolbo_demo.media import probe;"
+        "from tests import samples; probe.inspect_source(samples.PORTRAIT);"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
-        "before = peak(); media.inspect_source(Path(sys.argv[1])); print(peak() - before)"
+        "before = peak(); probe.inspect_source(Path(sys.argv[1])); print(peak() - before)"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program, str(path)],
@@ -180,7 +180,7 @@ def test_odd_names_work(tmp_path, name):
     assert probe.inspect_source(picture).width == 512
     clip = samples.video(tmp_path / "plain.mp4").rename(tmp_path / f"{name}.mp4")
     assert probe.inspect_source(clip).width == 160
-    assert samples.number_on(np.asarray(probe.first_frame(clip))) == 0
+    assert samples.number_on(np.asarray(probe.frame_at(clip))) == 0
     voice = samples.silent_wav(tmp_path / f"{name}.wav")
     assert probe.inspect_audio(voice).duration == 1
 
@@ -247,35 +247,35 @@ def test_first_frame_is_upright_and_on_time(tmp_path):
     path = samples.video(tmp_path / "clip.mp4", 25, turn=90)
     found = probe.inspect_source(path)
     assert (found.width, found.height) == (120, 160)
-    assert probe.first_frame(path).size == (120, 160)
+    assert probe.frame_at(path).size == (120, 160)
     flat = samples.video(tmp_path / "flat.mp4", 25)
     for at, number in ((0.0, 0), (0.52, 13), (99.0, 24), (-1.0, 0)):
-        assert samples.number_on(np.asarray(probe.first_frame(flat, at))) == number
+        assert samples.number_on(np.asarray(probe.frame_at(flat, at))) == number
 
 
 def test_a_browsers_recording_without_duration_is_seen(tmp_path):
     path = samples.video(tmp_path / "c.webm", 50, codec="libvpx", container_options={"live": "1"})
     assert probe.inspect_source(path).duration == pytest.approx(2.0)
-    assert samples.number_on(np.asarray(probe.first_frame(path, 1.0))) == 25
+    assert samples.number_on(np.asarray(probe.frame_at(path, 1.0))) == 25
 
 
 def test_first_frame_has_square_pixels(tmp_path):
     path = samples.video(tmp_path / "clip.mp4", aspect=Fraction(2))
-    assert probe.first_frame(path).size == (320, 120)
+    assert probe.frame_at(path).size == (320, 120)
     assert probe.inspect_source(path).width == 320
 
 
 def test_first_frame_of_a_picture_is_the_picture(tmp_path):
     path = samples.exif_rotated(tmp_path / "p.jpg", 6)
-    assert probe.first_frame(path).size == (160, 120)
+    assert probe.frame_at(path).size == (160, 120)
 
 
 def test_first_frame_of_sound_is_refused(tmp_path):
     with pytest.raises(MediaError, match="no picture"):
-        probe.first_frame(samples.silent_wav(tmp_path / "v.wav"))
+        probe.frame_at(samples.silent_wav(tmp_path / "v.wav"))
 
 
 def test_cover_art_is_not_a_clip(tmp_path):
     path = samples.silent_film(tmp_path / "film.mp4")
     with pytest.raises(MediaError, match="no picture"):
-        probe.first_frame(path)
+        probe.frame_at(path)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kolbo_demo.media import demux, picture, sniff
 
-TEXT = (Path(__file__).parents[1] / "docs" / "formats.md").read_text("utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "formats.md").read_text("utf-8")
 ONE_LINE = " ".join(TEXT.split())
 
 
@@ -27,7 +27,7 @@ def test_the_pictures_are_those_of_the_code() -> None:
 
 
 def test_what_is_refused_is_named() -> None:
-    for name, message in sniff.REFUSED_PICTURES.items():
+    for name, message in sniff.UNSUPPORTED_PICTURES.items():
         assert f"| {name} | {message} |" in TEXT
-    for _, what in sniff._OTHERS:
+    for _, what in sniff._NOT_MEDIA:
         assert f"- {what}\n" in TEXT

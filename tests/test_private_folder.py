@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from kolbo_demo.private_folder import prepare
+from kolbo_demo.private_folder import try_create
 from tests.service.conftest import files, portrait, speech
 
 __all__ = ["files", "portrait", "speech"]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 KEY = "kolbo_live_" + "5a" * 20
 COMMANDS = {
     "serve": ["-m", "kolbo_demo", "serve", "--port", "0"],
@@ -124,7 +124,7 @@ def test_folders_of_others_stay_as_they_are(place: Path, monkeypatch: pytest.Mon
         folder.chmod(mode)
     monkeypatch.setenv("HOME", str(home))
     for folder in (home, everybody_s, own, Path("/"), place / "deep" / "new"):
-        prepare(folder)
+        try_create(folder)
     assert [p.stat().st_mode & 0o7777 for p in (home, everybody_s, own)] == [0o755, 0o1777, 0o700]
     assert Path("/").stat().st_mode & 0o055 == 0o055
     assert (place / "deep" / "new").stat().st_mode & 0o777 == 0o700
