@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kolbo_demo.engine.render import Rendered, render
+from kolbo_demo.engine.render import RenderResult, render
 from kolbo_demo.engine.speaker_tracking import (
     COVERED,
     OUTSIDE,
@@ -49,7 +49,7 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def said(path: Path, pictures: list[Picture], voice: Path, **named) -> tuple[Rendered, list]:
+def said(path: Path, pictures: list[Picture], voice: Path, **named) -> tuple[RenderResult, list]:
     """Pictures as a clip that says something else; the result, and pairs of frames before and
     after."""
     source = samples.video(path / "source.mp4", pictures=pictures, matrix=1)
@@ -74,12 +74,12 @@ def untouched(pair: tuple[Picture, Picture]) -> bool:
     return bool(10 * np.log10(255**2 / max(error, 1e-9)) > 38)
 
 
-def left(made: Rendered) -> set[int]:
+def left(made: RenderResult) -> set[int]:
     """Frames that were left as they were."""
     return {frame for first, end, _ in made.unsynced for frame in range(first, end)}
 
 
-def reasons(made: Rendered) -> set[str]:
+def reasons(made: RenderResult) -> set[str]:
     return {span.reason for span in made.unsynced}
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from kolbo_demo.engine.landmarks import FaceFinder, track
-from kolbo_demo.engine.prompt import AS_PEOPLE_DO, Directions
+from kolbo_demo.engine.prompt import DEFAULT_STYLE, PromptStyle
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
@@ -42,13 +42,13 @@ FOREHEAD, LID, LOW_LID, CORNERS = 10, 159, 145, [61, 291]
     ],
 )
 def test_what_was_understood_and_what_not_is_said(prompt: str | None, told: str):
-    assert Directions.of(prompt).told == told
+    assert PromptStyle.parse(prompt).summary == told
 
 
 def test_a_clip_keeps_its_own_head_and_eyes_and_says_so():
-    directions = Directions.of("still head, smiling", clip=True)
-    assert directions.told == "smiling (not used: still head (a clip keeps its own))"
-    assert directions.head == 1
+    style = PromptStyle.parse("still head, smiling", clip=True)
+    assert style.summary == "smiling (not used: still head (a clip keeps its own))"
+    assert style.head == 1
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +68,8 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def played(picture: Path, voice: Path, prompt: str | None, out: Path) -> np.ndarray:
     """Landmarks (frames, 478, 2) of what a prompt makes, in parts of the eye distance."""
-    directions = Directions.of(prompt) if prompt else AS_PEOPLE_DO
-    render(picture, voice, out, directions=directions)
+    style = PromptStyle.parse(prompt) if prompt else DEFAULT_STYLE
+    render(picture, voice, out, style=style)
     with Clip(out) as clip:
         faces = [face for _, face in track(clip.frames(), FaceFinder(), None)]
     points = np.array([face.points[:, :2] for face in faces if face])

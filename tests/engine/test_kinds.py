@@ -18,7 +18,7 @@ from kolbo_demo.engine.head_pose import (
     Pose,
 )
 from kolbo_demo.engine.landmarks import FaceFinder, find_speaker, track
-from kolbo_demo.engine.mouth_warp import MouthWarp, Shape
+from kolbo_demo.engine.mouth_warp import MouthShape, MouthWarp
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
@@ -294,7 +294,7 @@ def test_skin_is_never_folded(
         points = points_of(picture).astype(float)
         pose = Pose.of(points)
         warp = MouthWarp(Head.at_rest(pose.unproject(points)))
-        shape = Shape(jaw, aperture, width, protrusion, 0, 0, 0)
+        shape = MouthShape(jaw, aperture, width, protrusion, 0, 0, 0)
         layers = warp(picture, points, pose, shape)
         for layer in (layers.upper, layers.lower):
             assert np.diff(layer[..., 1], axis=0).min() > 0

@@ -11,7 +11,7 @@ from kolbo_demo.engine.head_pose import LOWER_INNER, LOWER_OUTER, UPPER_INNER, U
 from kolbo_demo.engine.landmarks import FaceFinder, Points, track
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.tts import speak
-from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
+from kolbo_demo.engine.video_reader import Clip, VideoWriter, load_voice
 from tests import samples
 from tests.engine.lips import lips
 
@@ -41,7 +41,7 @@ def seen(video: Path) -> Iterator[tuple[Picture, Points]]:
 
 def changed(path: Path, change: Change) -> Path:
     """The sample clip, each frame changed."""
-    with Writer(path, 512, 512, 25, samples.SPEECH, FRAMES / 25) as writer:
+    with VideoWriter(path, 512, 512, 25, samples.SPEECH, FRAMES / 25) as writer:
         for index, (rgb, points) in enumerate(seen(CLIP)):
             change(index, rgb, points)
             writer.write(rgb)

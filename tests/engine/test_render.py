@@ -17,7 +17,7 @@ from kolbo_demo.engine import Cancelled
 from kolbo_demo.engine.landmarks import FaceFinder, track
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.tts import speak
-from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
+from kolbo_demo.engine.video_reader import Clip, VideoWriter, load_voice
 from kolbo_demo.media.probe import MediaError
 from tests import samples
 from tests.engine.lips import Lips, lips
@@ -153,7 +153,7 @@ def test_cancelling_stops_at_once_and_leaves_nothing(tmp_path: Path, source: Pat
 
     with pytest.raises(Cancelled):
         render(source, samples.recording(tmp_path / "long.wav", 60), tmp_path / "out.mp4",
-               cancelled=cancelled)  # fmt: skip
+               should_stop=cancelled)  # fmt: skip
     assert time.monotonic() - asked[0] < 4  # a busy machine; the whole takes tens of seconds
     assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]
 
@@ -169,7 +169,7 @@ def test_cancelling_while_the_next_frame_is_decoded(tmp_path: Path, frame: int):
 
     with pytest.raises(Cancelled):
         render(CLIP, SPEECH, tmp_path / "out.mp4", on_progress=on_progress,
-               cancelled=lambda: done >= frame)  # fmt: skip
+               should_stop=lambda: done >= frame)  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,7 +183,7 @@ def two_faces(path: Path, suffix: str) -> Path:
     if suffix == "png":
         picture.save(path)
     else:
-        with Writer(path, 512, 256, 25, SPEECH, 0.4) as writer:
+        with VideoWriter(path, 512, 256, 25, SPEECH, 0.4) as writer:
             for _ in range(writer.frame_count):
                 writer.write(np.asarray(picture))
     return path
@@ -211,7 +211,7 @@ def test_frames_without_the_face_pass_unchanged(tmp_path: Path, syllables: Path)
     source, out = tmp_path / "hidden.mp4", tmp_path / "out.mp4"
     with Clip(CLIP) as clip:
         frames = list(clip.frames(60))
-    with Writer(source, 512, 512, 25, SPEECH, 60 / 25) as writer:
+    with VideoWriter(source, 512, 512, 25, SPEECH, 60 / 25) as writer:
         for index, frame in enumerate(frames):
             writer.write(np.full_like(frame, 90) if 20 <= index < 40 else frame)
     voice = cut_voice(syllables, tmp_path / "voice.wav", 0.0, 2.4)
@@ -226,7 +226,7 @@ def test_frames_without_the_face_pass_unchanged(tmp_path: Path, syllables: Path)
 
 def test_a_short_clip_plays_back_and_forth_and_a_long_one_is_cut(tmp_path: Path, syllables: Path):
     short, out = tmp_path / "short.mp4", tmp_path / "out.mp4"
-    with Clip(CLIP) as clip, Writer(short, 512, 512, 25, SPEECH, 0.4) as writer:
+    with Clip(CLIP) as clip, VideoWriter(short, 512, 512, 25, SPEECH, 0.4) as writer:
         for frame in clip.frames(writer.frame_count):
             writer.write(frame)
     voice = cut_voice(syllables, tmp_path / "voice.wav", 0.2, 1.2)
@@ -281,7 +281,7 @@ def test_pictures_of_every_kind_speak_upright(tmp_path: Path, short_voice: Path,
 @pytest.mark.parametrize("rate", [Fraction(24), Fraction(30000, 1001), Fraction(60)])
 def test_a_clip_keeps_its_own_rate(tmp_path: Path, short_voice: Path, rate: Fraction):
     source = tmp_path / "clip.mp4"
-    with Clip(CLIP) as clip, Writer(source, 512, 512, rate, SPEECH, 0.3) as writer:
+    with Clip(CLIP) as clip, VideoWriter(source, 512, 512, rate, SPEECH, 0.3) as writer:
         for frame in clip.frames(writer.frame_count):
             writer.write(frame)
     made = render(source, short_voice, tmp_path / "out.mp4")
@@ -309,7 +309,7 @@ def test_without_a_face_there_is_a_sentence_and_no_file(tmp_path: Path, short_vo
     if kind == "picture":
         Image.fromarray(blurred).save(source)
     else:
-        with Writer(source, 200, 200, 25, SPEECH, 0.2) as writer:
+        with VideoWriter(source, 200, 200, 25, SPEECH, 0.2) as writer:
             for _ in range(writer.frame_count):
                 writer.write(np.asarray(blurred, np.uint8))
     with pytest.raises(MediaError, match=f"No face was found in the {kind}"):
@@ -330,7 +330,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path):
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - one)"
     )
     source = tmp_path / "small.mp4"
-    with Clip(CLIP) as clip, Writer(source, 256, 256, 25, SPEECH, 1.0) as writer:
+    with Clip(CLIP) as clip, VideoWriter(source, 256, 256, 25, SPEECH, 1.0) as writer:
         for frame in clip.frames(writer.frame_count):
             writer.write(np.ascontiguousarray(frame[:256, 96:352]))
     ran = subprocess.run(

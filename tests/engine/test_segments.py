@@ -14,10 +14,13 @@ import pytest
 from PIL import Image
 
 from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError, render_plan
-from kolbo_demo.engine.render import Rendered, render
-from kolbo_demo.engine.render_plan import Unsynced, merged, prepare, render_segment
-from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
-from kolbo_demo.engine.video_writer import PieceWriter, join
+from kolbo_demo.engine.prepare import prepare
+from kolbo_demo.engine.render import RenderResult, render
+from kolbo_demo.engine.render_plan import RenderPlan, UnsyncedSpan, merge_spans
+from kolbo_demo.engine.segment import render_segment
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.video_writer import SegmentWriter, VideoWriter, join_segments
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.media.probe import MediaError
 from tests import samples
 from tests.engine.lips import lips
@@ -33,7 +36,7 @@ LEGS = 32
 
 
 def piece(path: Path, numbers: range, fps: Fraction = Fraction(25), width: int = 160) -> Path:
-    with PieceWriter(path, width, 120, fps) as writer:
+    with SegmentWriter(path, width, 120, fps) as writer:
         for number in numbers:
             writer.write(samples.card(number, width, 120))
     return path
@@ -53,7 +56,7 @@ def test_joined_pieces_show_every_frame_once_at_its_time(tmp_path, fps):
     pieces = [piece(tmp_path / f"{i}.mp4", span, rate) for i, span in enumerate(spans)]
     voice = samples.recording(tmp_path / "v.wav", float(edges[-1] / rate), 44100)
     out = tmp_path / "out.mp4"
-    join(iter(pieces), voice, out, rate, int(edges[-1]))
+    join_segments(iter(pieces), voice, out, rate, int(edges[-1]))
     with av.open(str(out)) as container:
         stream = container.streams.video[0]
         assert stream.average_rate == stream.base_rate == rate
@@ -78,7 +81,7 @@ def test_joined_pieces_show_every_frame_once_at_its_time(tmp_path, fps):
 def test_the_sound_of_joined_pieces_is_one(tmp_path):
     pieces = [piece(tmp_path / f"{i}.mp4", range(7 * i, 7 * i + 7)) for i in range(5)]
     voice = samples.recording(tmp_path / "v.wav", 1.4, 16000)
-    join(pieces, voice, tmp_path / "out.mp4", Fraction(25), 35)
+    join_segments(pieces, voice, tmp_path / "out.mp4", Fraction(25), 35)
     heard, meant = load_voice(tmp_path / "out.mp4"), load_voice(voice)
     assert 0 <= len(heard) - len(meant) < 1024
     heard = heard[: len(meant)]
@@ -97,7 +100,7 @@ def test_pieces_that_do_not_fit_are_an_error_and_leave_nothing(tmp_path):
         ([whole], 17),
     ):
         with pytest.raises(EngineError, match="do not fit"):
-            join([whole, *others], samples.SPEECH, tmp_path / "out.mp4", Fraction(25), count)
+            join_segments([whole, *others], samples.SPEECH, tmp_path / "out.mp4", Fraction(25), count)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.mp4", "whole.mp4", "wide.mp4"]
 
 
@@ -180,12 +183,12 @@ def test_any_number_of_workers_makes_the_same_video(tmp_path, clip, voice, kind)
     if kind == "still":
         source = tmp_path / "still.png"
         Image.open(samples.PORTRAIT).crop((96, 0, 96 + SIDE, SIDE)).save(source)
-    results: list[Rendered] = []
+    results: list[RenderResult] = []
     for workers in (1, 3):
         told: list[tuple[int, int]] = []
         results.append(
             render(source, voice, tmp_path / f"{workers}.mp4", workers=workers,
-                   on_progress=lambda *at, to=told: to.append(at), mark=kind == "still")
+                   on_progress=lambda *at, to=told: to.append(at), watermark=kind == "still")
         )  # fmt: skip
         done, total = zip(*told, strict=True)
         assert list(done) == list(range(1, total[0] + 1))
@@ -209,7 +212,7 @@ def test_segments_need_files_only(tmp_path, clip, voice):
     for index in reversed(range(len(plan.segments))):
         pieces[index] = elsewhere / f"{index}.mp4"
         assert render_segment(*copied, index, pieces[index], threaded=index % 2 == 0) == []
-    render_plan.join(tmp_path / "plan.npz", [pieces[i] for i in sorted(pieces)], voice,
+    render_plan.join_segments(tmp_path / "plan.npz", [pieces[i] for i in sorted(pieces)], voice,
                   tmp_path / "joined.mp4")  # fmt: skip
     render(clip, voice, tmp_path / "rendered.mp4", workers=1)
     assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "rendered.mp4").read_bytes()
@@ -219,7 +222,10 @@ def test_segments_need_files_only(tmp_path, clip, voice):
 def test_what_could_not_be_synced_is_told_across_joins(tmp_path, voice):
     """The speaker is hidden over two joins, and before the first segment has begun."""
     source, hidden = tmp_path / "hidden.mp4", [*range(5), *range(20, 60)]
-    with Clip(ASSETS / "clip.mp4") as whole, Writer(source, SIDE, SIDE, 25, voice, 3.2) as writer:
+    with (
+        Clip(ASSETS / "clip.mp4") as whole,
+        VideoWriter(source, SIDE, SIDE, 25, voice, 3.2) as writer,
+    ):
         for index, picture in enumerate(whole.frames(writer.frame_count)):
             frame = np.ascontiguousarray(picture[:SIDE, 96 : 96 + SIDE])
             writer.write(np.full_like(frame, 90) if index in hidden else frame)
@@ -234,8 +240,13 @@ def test_what_could_not_be_synced_is_told_across_joins(tmp_path, voice):
 
 
 def test_spans_are_merged():
-    spans = [Unsynced(5, 8, "a"), Unsynced(0, 5, "a"), Unsynced(8, 9, "b"), Unsynced(11, 12, "b")]
-    assert merged(spans) == [(0, 8, "a"), (8, 9, "b"), (11, 12, "b")]
+    spans = [
+        UnsyncedSpan(5, 8, "a"),
+        UnsyncedSpan(0, 5, "a"),
+        UnsyncedSpan(8, 9, "b"),
+        UnsyncedSpan(11, 12, "b"),
+    ]
+    assert merge_spans(spans) == [(0, 8, "a"), (8, 9, "b"), (11, 12, "b")]
 
 
 # Ends
@@ -269,7 +280,7 @@ def test_cancelling_ends_every_worker_and_leaves_nothing(tmp_path, clip):
         return bool(asked)
 
     with pytest.raises(Cancelled):
-        render(clip, voice, tmp_path / "out.mp4", cancelled=cancelled, workers=2)
+        render(clip, voice, tmp_path / "out.mp4", should_stop=cancelled, workers=2)
     assert time.monotonic() - asked[0] < 1
     assert workers_now() == []
     assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from kolbo_demo.engine import audio_io, video_reader
-from kolbo_demo.engine.video_reader import Clip, Writer, frames_for, load_voice
+from kolbo_demo.engine.video_reader import Clip, VideoWriter, frames_for, load_voice
 from kolbo_demo.media import demux
 from kolbo_demo.media.probe import MediaError, first_frame
 from tests import samples
@@ -38,7 +38,7 @@ def write(
 ) -> Path:
     height, width = frames[0].shape[:2]
     duration = float(len(frames) / fps) if seconds is None else seconds
-    with Writer(path, width, height, fps, audio, duration) as writer:
+    with VideoWriter(path, width, height, fps, audio, duration) as writer:
         for frame in frames:
             writer.write(frame)
     return path
@@ -133,7 +133,7 @@ def bounce(last: int, count: int) -> list[int]:
 @pytest.mark.parametrize("gop", [1, 7, 250])
 @pytest.mark.parametrize("held", [1, 100_000, 10**9])
 def test_more_frames_than_there_are_play_back_and_forth(tmp_path, monkeypatch, gop, held):
-    monkeypatch.setattr(video_reader, "HELD_BYTES", held)
+    monkeypatch.setattr(video_reader, "REVERSE_BUFFER_BYTES", held)
     options = {"g": str(gop), "bf": "2"}
     path = samples.video(tmp_path / "c.mp4", 23, options=options)
     assert numbers(path, 100) == bounce(22, 100)
@@ -141,7 +141,7 @@ def test_more_frames_than_there_are_play_back_and_forth(tmp_path, monkeypatch, g
 
 @pytest.mark.parametrize("suffix", ["mkv", "avi", "ts", "mpg"])
 def test_back_and_forth_in_other_containers(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(video_reader, "HELD_BYTES", 100_000)
+    monkeypatch.setattr(video_reader, "REVERSE_BUFFER_BYTES", 100_000)
     codec = {"avi": "mpeg4", "mpg": "mpeg1video"}.get(suffix, "libx264")
     path = samples.video(tmp_path / f"c.{suffix}", 23, codec=codec)
     with Clip(path) as clip:
@@ -158,13 +158,13 @@ def test_fewer_frames_are_cut(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts", "mpg"])
 def test_frames_from_any_place_are_those_of_the_whole(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(video_reader, "HELD_BYTES", 100_000)
+    monkeypatch.setattr(video_reader, "REVERSE_BUFFER_BYTES", 100_000)
     codec = {"avi": "mpeg4", "mpg": "mpeg1video"}.get(suffix, "libx264")
     options = {"g": "7", "bf": "2"} if codec == "libx264" else None
     path = samples.video(tmp_path / f"c.{suffix}", 23, codec=codec, options=options)
     with Clip(path) as clip:
         shown = [samples.number_on(frame) for frame in clip.frames(70)]
-        assert [clip.number_at(place) for place in range(70)] == shown
+        assert [clip.source_frame(place) for place in range(70)] == shown
         for first in (0, 1, 6, 7, 20, 22, 23, 30, 43, 44, 45, 60):
             part = clip.frames(70 - first, first)
             assert [samples.number_on(frame) for frame in part] == shown[first:]
@@ -195,7 +195,7 @@ def test_a_file_that_cannot_be_searched_is_read_twice_at_most(tmp_path, monkeypa
     """Raw H.264 tells no times: what is wanted is counted from its beginning."""
     path = samples.video(tmp_path / "c.mp4", 90, options={"g": "10"})
     with Clip(path) as clip:
-        clip._searchable = False
+        clip._seekable = False
         some = list(range(0, 90, 7))
         decoded = []
 
@@ -236,7 +236,7 @@ def test_interlaced_clips_are_deinterlaced(tmp_path, fps):
             assert abs(where - (39.5 + 8 * number)) < 5, "nor a jump in time: a field is 4 pixels"
         for first in (5, 12, 20, 30, 40):
             for place, frame in enumerate(clip.frames(4, first), first):
-                assert psnr(frame, frames[clip.number_at(place)]) > 60, "from any place on"
+                assert psnr(frame, frames[clip.source_frame(place)]) > 60, "from any place on"
     plain = samples.video(tmp_path / "p.mp4", 1, fps, pictures=woven)
     with Clip(plain) as clip:
         middle = next(clip.frames(1, 12))[100:140].mean(2)
@@ -644,7 +644,7 @@ def test_a_voice_longer_than_the_picture_is_cut_with_it(tmp_path):
 
 
 def fail_midway(path: Path) -> None:
-    with Writer(path, 160, 120, 25, samples.SPEECH, 1.0) as writer:
+    with VideoWriter(path, 160, 120, 25, samples.SPEECH, 1.0) as writer:
         writer.write(samples.card(0))
         assert path.read_text() == "an older result"
         raise RuntimeError("engine")
@@ -668,14 +668,14 @@ def test_a_voice_that_cannot_be_read_leaves_nothing(tmp_path, make):
     folder = tmp_path / "out"
     folder.mkdir()
     with pytest.raises(MediaError):
-        Writer(folder / "out.mp4", 160, 120, 25, voice, 1.0)
+        VideoWriter(folder / "out.mp4", 160, 120, 25, voice, 1.0)
     assert list(folder.iterdir()) == []
 
 
 def test_no_frame_is_an_error_and_leaves_nothing(tmp_path):
     with (
         pytest.raises(ValueError, match="no frame"),
-        Writer(tmp_path / "out.mp4", 160, 120, 25, samples.SPEECH, 1.0),
+        VideoWriter(tmp_path / "out.mp4", 160, 120, 25, samples.SPEECH, 1.0),
     ):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -693,13 +693,13 @@ def test_a_full_disk_is_an_oserror_and_leaves_nothing(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OSError, match="missing"):
-        Writer(tmp_path / "missing" / "out.mp4", 160, 120, 25, samples.SPEECH, 1.0)
+        VideoWriter(tmp_path / "missing" / "out.mp4", 160, 120, 25, samples.SPEECH, 1.0)
 
 
 def test_wrong_frames_are_refused(tmp_path):
     with pytest.raises(ValueError, match="even"):
-        Writer(tmp_path / "out.mp4", 161, 120, 25, samples.SPEECH, 1.0)
-    with Writer(tmp_path / "out.mp4", 160, 120, 25, samples.SPEECH, 0.04) as writer:
+        VideoWriter(tmp_path / "out.mp4", 161, 120, 25, samples.SPEECH, 1.0)
+    with VideoWriter(tmp_path / "out.mp4", 160, 120, 25, samples.SPEECH, 0.04) as writer:
         with pytest.raises(ValueError, match="shape"):
             writer.write(samples.card(0, 120, 160))
         writer.write(samples.card(0))
@@ -755,7 +755,7 @@ def test_what_holds_no_sound_is_refused(tmp_path):
 
 def test_a_result_says_that_ai_made_it(tmp_path):
     path = tmp_path / "result.mp4"
-    with Writer(path, 160, 120, 25, samples.SPEECH, 0.4) as writer:
+    with VideoWriter(path, 160, 120, 25, samples.SPEECH, 0.4) as writer:
         writer.write(np.zeros((120, 160, 3), np.uint8))
     with av.open(str(path)) as made:
         assert made.metadata["comment"].startswith("AI-generated")
