@@ -19,7 +19,9 @@ import numpy as np
 from PIL import Image
 
 from kolbo_demo.client.client import KolboClient
-from kolbo_demo.engine.video_reader import Clip, VideoWriter, load_voice
+from kolbo_demo.engine.audio_io import load_voice
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.video_writer import VideoWriter
 from kolbo_demo.service.app import serving
 from kolbo_demo.settings import Settings
 

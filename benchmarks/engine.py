@@ -18,13 +18,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.endurance import first_progress, long_against_short
-from kolbo_demo.engine import compositor, render_plan
+from kolbo_demo.engine import compositor, prepare, segment
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.idle_motion import Eyelids, HeadMotion
 from kolbo_demo.engine.landmarks import FaceFinder, track
 from kolbo_demo.engine.mouth_warp import Layers, MouthWarp
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.video_reader import Clip, VideoWriter, load_voice
-from kolbo_demo.engine.video_writer import SegmentWriter
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.video_writer import SegmentWriter, VideoWriter
 from kolbo_demo.media.probe import inspect_audio
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -51,13 +52,13 @@ STAGES: dict[str, tuple[object, str]] = {
     "decode": (Clip, "frames_and_planes"),
     "landmarks": (FaceFinder, "_landmarks"),
     "head": (HeadMotion, "head_map"),
-    "resampling": (compositor, "sampled"),
+    "resampling": (compositor, "resample"),
     "lids": (Eyelids, "draw"),
     "warp": (MouthWarp, "__call__"),
     "mouth": (Layers, "compose"),
-    "planes": (render_plan, "patched"),
+    "planes": (segment, "patch_planes"),
     "encode": (SegmentWriter, "write"),
-    "hearing": (render_plan, "hear"),
+    "hearing": (prepare, "hear"),
 }
 """A stage's name and the function whose time on the processor, all it calls included, it is."""
 

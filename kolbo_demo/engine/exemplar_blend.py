@@ -121,8 +121,8 @@ def _source_maps(mouths: Sequence[MouthExemplar], layers: Layers, box: Box) -> l
 
 
 def _opening_position(layers: Layers, box: Box) -> tuple[int, Map, float]:
-    """The first row that can show the opening; the position of each pixel from there to its last row
-    between the lip edges, 0 at the upper and 1 at the lower; and the gap in the middle, mm."""
+    """First row that can show the opening; each pixel's position, down to its last row, between the
+    lip edges (0 at the upper, 1 at the lower); and the gap in the middle, mm."""
     o = layers.opening
     m = o.to_mm.astype(np.float32)
     first, last = o.row_range(box, 0.0)
@@ -136,8 +136,8 @@ def _opening_position(layers: Layers, box: Box) -> tuple[int, Map, float]:
 
 
 def _light_gain(mouth: MouthExemplar, layers: Layers, box: Box, tone: Map) -> Map:
-    """Gain of each channel from an exemplar to the frame: a plane over the box, fitted to the skin at
-    SKIN_SITES."""
+    """Gain of each channel from an exemplar to the frame: a plane over the box, fitted to the skin
+    at SKIN_SITES."""
     centre, unit = layers.target[LIPS].mean(0).astype(np.float32), 40 * layers.opening.scale
     at = (layers.target[list(SKIN_SITES)] - centre) / unit
     ratio = np.clip(tone / mouth.tone, 0.5, 2.0)

@@ -34,7 +34,8 @@ BRIGHTNESS_COST = 3.0
 PAINTING_COST = 3.0
 """Cost of a painted interior."""
 SWITCH_COST, SWITCH_BRIGHTNESS_COST = 1.6, 1.6
-"""Cost of a change of exemplars, and its addition for each factor e in the interior's brightness."""
+"""Cost of a change of exemplars, and its addition for each factor e in their interiors' brightness.
+"""
 CLOSED_SWITCH_SHARE = 0.4
 """Share of these costs where closed lips hide the change."""
 MIN_INTERIOR_SHARE = 0.4

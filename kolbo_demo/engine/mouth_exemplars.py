@@ -157,8 +157,8 @@ def skin_tones(rgb: Pixels, points: Array, scale: float) -> Map:
 
 
 def _correct_lip_gap(points: Array, pose: Pose) -> Array:
-    """Landmarks with corrected inner lip edges: the landmarker takes lips that are slightly open for
-    closed (see `mouth_curves.SHOWN`)."""
+    """Landmarks with corrected inner lip edges: the landmarker takes slightly open lips for closed
+    ones (see `mouth_curves.SHOWN`)."""
     down = pose.matrix[:2, 1]
     unit = float(down @ down)
     upper, lower = list(UPPER_INNER), list(LOWER_INNER)
@@ -229,8 +229,8 @@ def _sharpness(rgb: Pixels) -> float:
 
 
 def _has_typical_skin(tone: Array) -> NDArray[np.bool_]:
-    """Whether the skin around each mouth resembles that of most pictures, whatever the light; behind
-    a hand or a microphone it does not. `tone` is (n, sites, 3)."""
+    """Whether the skin around each mouth resembles that of most pictures, whatever the light. A
+    hand or a microphone does not. `tone` is (n, sites, 3)."""
     values = np.log(tone)
     values = values - np.median(values, axis=1, keepdims=True)
     off = np.abs(values - np.median(values, axis=0)).mean((1, 2))

@@ -26,7 +26,6 @@ from kolbo_demo.engine.head_pose import (
     smoothstep,
 )
 from kolbo_demo.engine.mouth_curves import MouthCurves
-from kolbo_demo.engine.mouth_curves import MouthCurves
 from kolbo_demo.engine.thin_plate import Box, Grid, Map, Picture, Pixels, ThinPlateSpline, resample
 
 Paint = Callable[[Map, Map], Map]

@@ -1,9 +1,9 @@
 """The plan of a render: a file with all that segments need, besides the source.
 
-`prepare` writes the plan, `segment` renders one segment of it, and `video_writer.join_segments` joins
-them with the voice. Segments can be rendered in any order, by any
-process on any machine: their lengths are fixed, and the plan holds what a segment needs of those
-before it (where the face was).
+`prepare` writes the plan, `segment` renders one segment of it, and `video_writer.join_segments`
+joins them with the voice. Segments can be rendered in any order, by any process on any machine:
+their lengths are fixed, and the plan holds what a segment needs of those before it (where the face
+was).
 """
 
 from collections.abc import Callable, Iterable

@@ -18,7 +18,8 @@ def load_still(source: Path) -> Pixels:
     """The upright picture, RGB with even sides, within MAX_STILL_PIXELS and MAX_STILL_SIDE."""
     image = upright_image(source, enough=MAX_STILL_PIXELS)
     width, height = image.size
-    scale = min((MAX_STILL_PIXELS / (width * height)) ** 0.5, MAX_STILL_SIDE / max(width, height), 1)
+    scale = min((MAX_STILL_PIXELS / (width * height)) ** 0.5, MAX_STILL_SIDE / max(width, height))
+    scale = min(scale, 1.0)
     size = max(round(width * scale / 2) * 2, 2), max(round(height * scale / 2) * 2, 2)
     if scale < 1:
         image = image.resize(size, Image.Resampling.LANCZOS)

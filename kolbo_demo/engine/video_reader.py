@@ -1,7 +1,7 @@
-"""Decode: a clip's pictures upright, in RGB, at a constant rate, from any place on.
+"""Decodes a clip to upright RGB frames at a constant rate, from any position.
 
-PyAV does the work in this process: as fast as a pipe to the ffmpeg program, exact in time, and
-nothing to start or clean up. Memory stays the same for any length.
+PyAV decodes in this process: as fast as a pipe from ffmpeg, with exact time stamps and no process
+to manage. Memory is constant for any length.
 """
 
 import math
@@ -17,8 +17,6 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 
-from kolbo_demo.engine.audio_io import load_voice
-from kolbo_demo.engine.video_writer import VideoWriter, frames_for
 from kolbo_demo.engine.yuv import Planes
 from kolbo_demo.media.demux import (
     THREADS,
@@ -36,23 +34,21 @@ from kolbo_demo.media.demux import (
 )
 from kolbo_demo.media.frame_colours import ITU601, Colours, Converter, has_alpha
 
-__all__ = ["Clip", "VideoWriter", "frames_for", "load_voice"]
-
 REVERSE_BUFFER_BYTES = 64 * 1024 * 1024
-"""At most so many bytes of decoded frames are held while a clip is played backwards."""
+"""Bytes of decoded frames that are buffered to play a clip backwards."""
 
 HDR_NOTE = "HDR was tone-mapped to SDR"
 ALPHA_NOTE = "transparent parts were laid on white"
 
 
 class Clip:
-    """A video file as upright RGB frames at a constant rate, as often as wanted.
+    """A video file as upright RGB frames at a constant rate; it can be read repeatedly.
 
-    Use as a context manager. Raises MediaError if nothing in the file can be shown.
+    Use as a context manager. Raises MediaError if no frame can be decoded.
     """
 
     def __init__(self, path: Path, threads: int = THREADS) -> None:
-        """`threads` decode and convert; the frames are the same."""
+        """`threads` is the number of threads to decode and convert; frames do not depend on it."""
         self.path, self._threads = Path(path), threads
         with open_media(self.path) as container:
             stream = video_stream(container)
@@ -74,9 +70,9 @@ class Clip:
         width, height = self._orientation.size(*self._stored_size)
         check_video_size(width, height)
         self.width, self.height = width // 2 * 2, height // 2 * 2
-        """Upright pixels, even: what is odd loses its last column or row."""
+        """Upright pixels; odd sizes lose the last column or row."""
         self.matrix = _output_matrix(first)
-        """How luma and colours are mixed in a result that keeps the clip's own."""
+        """YUV matrix for a result."""
         if not self._can_copy_planes(first):
             self.matrix = Colorspace.ITU709
         self._converter = Converter(*self._stored_size, threads)
@@ -96,16 +92,16 @@ class Clip:
     def frames(self, count: int | None = None, first: int = 0) -> Iterator[np.ndarray]:
         """Yield `count` frames (default: `frame_count`), each a new uint8 array (H, W, 3).
 
-        More than there are play back and forth, without showing the ends twice; fewer are cut.
-        `first` starts further on, at that place of the back and forth.
+        Beyond its end the clip plays backwards and forwards in turn, without repeating its first
+        and last frame. `first` is the position in that sequence to start from.
         """
         yield from (rgb for rgb, _ in self.frames_and_planes(count, first, planes=False))
 
     def frames_and_planes(
         self, count: int | None = None, first: int = 0, planes: bool = True
     ) -> Generator[tuple[np.ndarray, Planes | None]]:
-        """What `frames` yields, each with the planes that the file has of it; None where a result
-        cannot keep them: other kinds than I420, turned or stretched ones."""
+        """As `frames`, each with its decoded planes; None where a result cannot copy them: formats
+        other than I420, rotated or stretched ones."""
         self.close()
         self._playing = self._play_frames(first, self.frame_count if count is None else count)
         for frame in self._playing:
@@ -113,14 +109,14 @@ class Clip:
             yield self._rgb(frame), np.asarray(frame.to_ndarray(), np.uint8) if copy else None
 
     def source_frame(self, position: int) -> int:
-        """Which of the clip's frames is shown at a place of the back and forth."""
+        """Number of the clip's frame at a position of the sequence of `frames`."""
         last = self.frame_count - 1
         return last - abs(last - position % (2 * last)) if last else 0
 
     def frames_at(self, numbers: list[int]) -> Iterator[np.ndarray]:
-        """Yield some frames, (H, W, 3): `numbers` of the clip's own, ascending.
+        """Yield the clip's frames with these numbers, ascending, (H, W, 3).
 
-        What lies between is searched over where the file allows it, else decoded and not looked at.
+        Frames in between are skipped by seeking where the file allows it, else decoded.
         """
         self.close()
         self._playing = self._pick_frames(numbers)
@@ -128,7 +124,7 @@ class Clip:
 
     def _pick_frames(self, numbers: list[int]) -> Generator[VideoFrame]:
         while numbers:
-            # As far as decoding on is no longer than searching.
+            # Up to the next keyframe, decoding on is as fast as seeking.
             keyframe = self._timeline.keyframe_after(float(numbers[0] / self.fps))
             limit = keyframe - 1e-6 if self._seekable else math.inf
             in_reach = [n for i, n in enumerate(numbers) if i == 0 or float(n / self.fps) < limit]
@@ -152,7 +148,7 @@ class Clip:
             first, count = first + leg, count - leg
 
     def _play_reversed(self, first: int, end: int) -> Iterator[VideoFrame]:
-        """Frames end-1 down to first: pieces are decoded forwards, then handed out backwards."""
+        """Yield frames end-1 down to first: chunks are decoded forwards and reversed."""
         chunk = max(1, REVERSE_BUFFER_BYTES // self._frame_bytes)
         while end > first:
             start = max(first, end - chunk)
@@ -160,11 +156,11 @@ class Clip:
             end = start
 
     def _nearest_frames(self, numbers: Sequence[int]) -> Iterator[VideoFrame]:
-        """For each of some places of the grid, ascending, the frame whose time is nearest: no drift
-        adds up."""
+        """Yield the frame nearest in time for each number of the constant-rate grid, ascending, so
+        that no drift accumulates."""
         if not numbers:
             return
-        # Deinterlacing wants to have seen the frame before.
+        # Deinterlacing needs the previous frame.
         start = max(numbers[0] - self._interlaced, 0)
         previous, previous_time, done = None, -math.inf, 0
         for time, frame in self._decoded(start / self.fps):
@@ -184,7 +180,7 @@ class Clip:
             done += 1
 
     def _decoded(self, seconds: Fraction) -> Iterator[tuple[float, VideoFrame]]:
-        """Time and frame, from the last keyframe that lies no later than `seconds`."""
+        """Yield time and frame, from the last keyframe at or before `seconds` on."""
         if seconds > 0 and self._seekable:
             decoded = self._decoded_after(seconds)
             first = next(decoded, None)
@@ -192,7 +188,7 @@ class Clip:
                 yield first
                 yield from decoded
                 return
-            self._seekable = False  # it is read from its beginning
+            self._seekable = False  # read it from its beginning
         yield from self._decoded_after(None)
 
     def _decoded_after(self, seconds: Fraction | None) -> Iterator[tuple[float, VideoFrame]]:
@@ -211,11 +207,11 @@ class Clip:
                     time += 1 / self.fps
                 else:
                     time = frame.pts * (frame.time_base or unit) - start
-                if -1 < time < self.duration + 1:  # others bear a damaged time stamp
+                if -1 < time < self.duration + 1:  # other time stamps are damaged
                     yield float(time), frame
 
     def _deinterlaced(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-        """Frames with both fields of one moment, at the rate they have; others as they are."""
+        """Yield deinterlaced frames at the same rate; progressive ones unchanged."""
         graph: Graph | None = None
         shape = None
         for frame in frames:
@@ -231,7 +227,7 @@ class Clip:
         yield from _drain(graph)
 
     def _can_copy_planes(self, frame: VideoFrame) -> bool:
-        """Whether a result can have this frame's planes."""
+        """Whether a result can copy this frame's planes."""
         return (
             frame.format.name == "yuv420p"
             and frame.colorspace in (UNTAGGED, Colorspace.ITU709, *ITU601)
@@ -249,7 +245,7 @@ class Clip:
 
 
 def _output_matrix(frame: VideoFrame) -> Colorspace:
-    """How a result that keeps a frame's planes mixes luma and colours."""
+    """YUV matrix of a result that copies a frame's planes."""
     return Colorspace.ITU601 if Colours.of(frame).matrix in ITU601 else Colorspace.ITU709
 
 
@@ -265,7 +261,7 @@ def _frame_shape(frame: VideoFrame) -> tuple[int, int, str]:
 
 
 def _deinterlacer(frame: VideoFrame) -> Graph:
-    """libavfilter's bwdif, a frame for each frame."""
+    """libavfilter's bwdif, one frame out for each frame in."""
     graph = Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
@@ -279,7 +275,7 @@ def _deinterlacer(frame: VideoFrame) -> Graph:
 
 
 def _drain(graph: Graph | None, more: bool = False) -> Iterator[VideoFrame]:
-    """What a graph has ready; all it has unless there will be `more`."""
+    """Yield the frames that a graph has ready; flush it unless there will be `more`."""
     if graph is None:
         return
     if not more:

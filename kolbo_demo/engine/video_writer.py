@@ -1,8 +1,8 @@
-"""Encode: frames to pieces of video, and pieces and a voice to one MP4.
+"""Encodes frames to segments of H.264, and joins segments with a voice to one MP4.
 
-A long video is made in pieces that know nothing of each other: each starts with a frame that can
-be decoded by itself and refers to nothing outside, so packets of one piece can follow those of
-another as they are. `join` gives them the times of the whole and puts the sound beside them.
+Segments are encoded independently: each begins with an IDR frame and refers to nothing outside, so
+their packets can be concatenated without encoding. `join_segments` rewrites the time stamps and
+adds the voice as AAC.
 """
 
 import math
@@ -39,12 +39,12 @@ from kolbo_demo.engine.prefetch import prefetch
 from kolbo_demo.media.demux import THREADS
 
 AI_COMMENT = "AI-generated: the lips in this video were made by Kolbo Lipsync."
-"""The comment in each result's metadata."""
+"""Comment in the metadata of each result."""
 CRF = 15
-"""x264's quality: an unchanged frame stays over 40 dB, and a minute takes a few MB."""
+"""x264's rate factor: over 40 dB PSNR for an unchanged frame, a few MB a minute."""
 
 AUDIO_PREFETCH_PACKETS = 512
-"""Packets of sound encoded before the picture has come so far: about ten seconds."""
+"""AAC packets that are encoded ahead of the picture: about ten seconds."""
 
 _TO_YUV = (
     Interpolation.BICUBIC
@@ -57,18 +57,18 @@ _SEGMENTS_MISMATCH = "The pieces of the video do not fit together: render it aga
 
 
 def frames_for(duration: float, fps: Fraction) -> int:
-    """How many frames cover `duration` seconds, at least one."""
+    """Number of frames that cover `duration` seconds, at least one."""
     return max(1, math.ceil(duration * fps - 1e-3))
 
 
 @contextmanager
 def _atomic_mp4(path: Path) -> Iterator[OutputContainer]:
-    """An MP4 with its index in front that appears under its name when it is whole.
+    """An MP4 with its index in front that appears at `path` when it is complete.
 
-    After an error nothing is left. Raises OSError if the disk does not take the file.
+    No file remains after an error. Raises OSError if the file cannot be written.
     """
     part = path.with_name(f".{uuid4().hex}.part")
-    part.touch()  # a folder that takes no file is told now, not after the first frame
+    part.touch()  # raises now, not after the first frame, if the folder is not writable
     out = av.open(str(part.absolute()), "w", format="mp4", options={"movflags": "+faststart"})
     try:
         yield out
@@ -84,7 +84,7 @@ def _atomic_mp4(path: Path) -> Iterator[OutputContainer]:
 
 @contextmanager
 def _os_errors() -> Iterator[None]:
-    """A disk that takes no more, in a sentence."""
+    """Raise OSError for FFmpegError, with advice."""
     try:
         yield
     except FFmpegError as error:
@@ -92,10 +92,10 @@ def _os_errors() -> Iterator[None]:
 
 
 class SegmentWriter:
-    """Frames to a video without sound that `join` takes: H.264 at a constant rate.
+    """Encodes frames to a segment: H.264 at a constant rate, without sound.
 
-    Use as a context manager. The file appears under its name when it is whole; after an error
-    nothing is left. Raises OSError if the disk does not take the file.
+    Use as a context manager. The file appears at `path` when it is complete; no file remains after
+    an error. Raises OSError if the file cannot be written.
     """
 
     def __init__(
@@ -107,19 +107,18 @@ class SegmentWriter:
         threads: int = THREADS,
         matrix: Colorspace = Colorspace.ITU709,
     ) -> None:
-        """`width` and `height` are even pixels. `threads` changes what is encoded, if not what is
-        seen; `matrix` is how luma and colours are mixed: all pieces of one video have the same."""
+        """`width` and `height` are even. `matrix` is the YUV matrix. All segments of a video need
+        the same `matrix` and `threads`, which changes the encoded bits slightly."""
         if width % 2 or height % 2:
             raise ValueError("width and height must be even")
         self.fps = Fraction(fps)
         self.frames_written = 0
-        """Frames so far."""
         self._size = (height, width, 3)
         self._last: VideoFrame | None = None
         self._reformatter, self._threads, self._matrix = VideoReformatter(), threads, matrix
         with ExitStack() as stack:
             self._container = stack.enter_context(_atomic_mp4(Path(path)))
-            # Every piece has the same settings, or a player could not go from one to the next.
+            # Players cannot switch settings between segments: all have the same.
             self._stream = self._container.add_stream(
                 "libx264", rate=self.fps, options={"preset": "veryfast", "crf": str(CRF)}
             )
@@ -149,7 +148,7 @@ class SegmentWriter:
             self._finish()
 
     def write(self, frame: np.ndarray) -> None:
-        """Add one frame: uint8, RGB (height, width, 3), or planes of the writer's matrix."""
+        """Encode one frame, uint8: RGB (height, width, 3) or `Planes` in the writer's matrix."""
         height, width, _ = self._size
         if frame.dtype != np.uint8 or frame.shape not in (self._size, (height * 3 // 2, width)):
             raise ValueError(f"a frame must be uint8 of shape {self._size}, or planes")
@@ -171,7 +170,7 @@ class SegmentWriter:
         )
 
     def repeat(self) -> None:
-        """Add the last frame once more."""
+        """Encode the last frame again."""
         if self._last is None:
             raise ValueError("no frame was written")
         self._last.pts = self.frames_written
@@ -190,14 +189,13 @@ class SegmentWriter:
 def join_segments(
     segments: Iterable[Path], audio: Path, path: Path, fps: Fraction, frame_count: int
 ) -> None:
-    """Put pieces of video one after another, as they are, and a voice beside them: an MP4 that any
-    browser plays, index in front.
+    """Concatenate segments, without encoding, to an MP4 with a voice, index in front.
 
-    `pieces` come from `PieceWriter`, all of one size and rate, `frame_count` frames in all; they
-    may be still in the making, each is read when its turn comes. The sound is as long as the
-    picture. The file appears under its name when it is whole; after an error nothing is left.
-    Raises MediaError for a voice that cannot be read, EngineError for pieces that do not fit, and
-    OSError if the disk does not take the file.
+    `segments` are files of `SegmentWriter` with equal settings and `frame_count` frames in all. The
+    iterable is consumed lazily: each file is opened when it is needed. The sound is cut to the
+    length of the picture. The file appears at `path` when it is complete; no file remains after an
+    error. Raises MediaError for an unreadable voice, EngineError for segments that do not fit, and
+    OSError if the file cannot be written.
     """
     rate, layout = aac_format(audio)
     with (
@@ -207,7 +205,7 @@ def join_segments(
         out.metadata["comment"] = AI_COMMENT
         next_audio = next(
             audio_packets, None
-        )  # from now on the voice is encoded, beside whoever makes pieces
+        )  # starts encoding of the voice, in parallel with the segments
         video_stream: VideoStream | None = None
         audio_stream: AudioStream | None = None
         extradata, muxed = b"", 0
@@ -257,8 +255,11 @@ def _open_segment(segment: Path) -> Iterator[tuple[VideoStream, Iterator[Packet]
 
 
 def _retime(packet: Packet, first_frame: int, position: int, fps: Fraction) -> None:
-    """Times of the whole, counted in frames: exact at any rate. `first` is the piece's first frame,
-    `place` the packet's among all; decoding runs ahead of showing by as much everywhere."""
+    """Rewrite a packet's time stamps in units of frames, which are exact at any rate.
+
+    `first_frame` is the number of the segment's first frame, `position` the packet's among all in
+    decoding order.
+    """
     if packet.pts is None or packet.is_corrupt:
         raise EngineError(_SEGMENTS_MISMATCH)
     packet.pts = round(packet.pts * packet.time_base * fps) + first_frame
@@ -274,12 +275,12 @@ def _bit_rate(rate: int, channels: int) -> int:
 def _prefetch_aac(
     audio: Path, rate: int, layout: str, seconds: Fraction
 ) -> Generator[Packet, None, None]:
-    """A recording's first seconds as packets of AAC, made in a thread ahead of who asks."""
+    """The first seconds of a recording as AAC packets, encoded ahead in a thread."""
     return prefetch(_encode_aac(audio, rate, layout, round(seconds * rate)), AUDIO_PREFETCH_PACKETS)
 
 
 def _encode_aac(audio: Path, rate: int, layout: str, end: int) -> Iterator[Packet]:
-    """Packets of a recording up to sample `end`, timed in samples."""
+    """Yield AAC packets of a recording up to sample `end`, with time stamps in samples."""
     encoder = AudioCodecContext.create("aac", "w")
     encoder.rate, encoder.layout, encoder.format = rate, layout, "fltp"
     encoder.time_base = Fraction(1, rate)
@@ -296,10 +297,10 @@ def _encode_aac(audio: Path, rate: int, layout: str, end: int) -> Iterator[Packe
 
 
 class VideoWriter:
-    """Frames and a voice to an MP4 in one go: one piece, joined with the voice at the end.
+    """Encodes frames and a voice to an MP4: one segment, joined with the voice on exit.
 
-    Use as a context manager and write `frame_count` frames; fewer are made up by the last one.
-    Raises what `join` and `PieceWriter` do.
+    Use as a context manager and write `frame_count` frames; the last one is repeated if there are
+    fewer. Raises what `join_segments` and `SegmentWriter` raise.
     """
 
     def __init__(
@@ -312,11 +313,11 @@ class VideoWriter:
         duration: float,
         matrix: Colorspace = Colorspace.ITU709,
     ) -> None:
-        """`width`, `height` and `matrix` as of a PieceWriter, `duration` is in seconds."""
-        aac_format(audio)  # a voice that cannot be read is told before the first frame
+        """`width`, `height` and `matrix` as in SegmentWriter, `duration` in seconds."""
+        aac_format(audio)  # raises before the first frame if the voice is unreadable
         self.path, self.fps, self._audio = Path(path), Fraction(fps), Path(audio)
         self.frame_count = frames_for(duration, self.fps)
-        """Frames that cover the whole duration."""
+        """Frames that cover `duration`."""
         self._segment_path = self.path.with_name(f".{uuid4().hex}.piece")
         self._segment = SegmentWriter(self._segment_path, width, height, fps, matrix=matrix)
 
@@ -324,7 +325,7 @@ class VideoWriter:
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Add one frame, as `PieceWriter.write` takes them."""
+        """Encode one frame, see `SegmentWriter.write`."""
         if self._segment.frames_written == self.frame_count:
             raise ValueError(f"{self.frame_count} frames cover the duration: one too many")
         self._segment.write(frame)

@@ -16,9 +16,9 @@ from kolbo_demo.engine.head_pose import Pose
 from kolbo_demo.engine.landmarks import Face as Landmarks
 from kolbo_demo.engine.landmarks import FaceFinder, speaker, track
 from kolbo_demo.engine.occlusion import mouth_visible
-from kolbo_demo.engine.render_plan import MAX_STILL_PIXELS
 from kolbo_demo.engine.speaker_tracking import turns_at
 from kolbo_demo.engine.speech_features import HOP, hear, loudness, threshold
+from kolbo_demo.engine.still_picture import MAX_STILL_PIXELS
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.watermark import add_watermark, tag_metadata
 from kolbo_demo.media import probe

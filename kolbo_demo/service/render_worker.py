@@ -221,7 +221,9 @@ def _save_first_frame(task: Task | Join) -> None:
     probe.first_frame(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
 
 
-def _measures(made: "RenderResult | RenderPlan", unsynced: "Iterable[UnsyncedSpan]") -> dict[str, Any]:
+def _measures(
+    made: "RenderResult | RenderPlan", unsynced: "Iterable[UnsyncedSpan]"
+) -> dict[str, Any]:
     return {
         "duration": round(float(made.duration), 3),
         "width": made.width,

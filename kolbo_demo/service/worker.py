@@ -64,7 +64,7 @@ def work(settings: Settings, processes: int) -> None:
 
 
 def _engine_problem() -> str:
-    """What `engine.unavailable_reason` says, without loading the engine into this process for good."""
+    """The result of `engine.unavailable_reason`, without loading the engine into this process."""
     asked = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", _ENGINE], capture_output=True, text=True, check=False
     )

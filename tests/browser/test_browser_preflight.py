@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from kolbo_demo.engine.video_reader import VideoWriter
+from kolbo_demo.engine.video_writer import VideoWriter
 from kolbo_demo.media.probe import first_frame
 from tests import samples
 from tests.browser.desk import Desk

@@ -14,10 +14,12 @@ import pytest
 from PIL import Image
 
 from kolbo_demo.engine import Cancelled
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.landmarks import FaceFinder, track
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.tts import speak
-from kolbo_demo.engine.video_reader import Clip, VideoWriter, load_voice
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.video_writer import VideoWriter
 from kolbo_demo.media.probe import MediaError
 from tests import samples
 from tests.engine.lips import Lips, lips

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError, render_plan
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.prepare import prepare
 from kolbo_demo.engine.render import RenderResult, render
 from kolbo_demo.engine.render_plan import RenderPlan, UnsyncedSpan, merge_spans
 from kolbo_demo.engine.segment import render_segment
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import SegmentWriter, VideoWriter, join_segments
-from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.media.probe import MediaError
 from tests import samples
 from tests.engine.lips import lips
@@ -100,7 +100,9 @@ def test_pieces_that_do_not_fit_are_an_error_and_leave_nothing(tmp_path):
         ([whole], 17),
     ):
         with pytest.raises(EngineError, match="do not fit"):
-            join_segments([whole, *others], samples.SPEECH, tmp_path / "out.mp4", Fraction(25), count)
+            join_segments(
+                [whole, *others], samples.SPEECH, tmp_path / "out.mp4", Fraction(25), count
+            )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.mp4", "whole.mp4", "wide.mp4"]
 
 
@@ -208,12 +210,13 @@ def test_segments_need_files_only(tmp_path, clip, voice):
     copied = elsewhere / "plan.npz", elsewhere / "source"
     copied[0].write_bytes((tmp_path / "plan.npz").read_bytes())
     copied[1].write_bytes(clip.read_bytes())
-    pieces = {}
+    copy, segments = RenderPlan.load(copied[0]), {}
     for index in reversed(range(len(plan.segments))):
-        pieces[index] = elsewhere / f"{index}.mp4"
-        assert render_segment(*copied, index, pieces[index], threaded=index % 2 == 0) == []
-    render_plan.join_segments(tmp_path / "plan.npz", [pieces[i] for i in sorted(pieces)], voice,
-                  tmp_path / "joined.mp4")  # fmt: skip
+        segments[index] = elsewhere / f"{index}.mp4"
+        unsynced = render_segment(copy, copied[1], index, segments[index], threaded=index % 2 == 0)
+        assert unsynced == []
+    in_order = [segments[index] for index in sorted(segments)]
+    join_segments(in_order, voice, tmp_path / "joined.mp4", plan.fps, plan.frames)
     render(clip, voice, tmp_path / "rendered.mp4", workers=1)
     assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "rendered.mp4").read_bytes()
 

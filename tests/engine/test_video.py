@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from kolbo_demo.engine import audio_io, video_reader
-from kolbo_demo.engine.video_reader import Clip, VideoWriter, frames_for, load_voice
+from kolbo_demo.engine.audio_io import load_voice
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.video_writer import VideoWriter, frames_for
 from kolbo_demo.media import demux
 from kolbo_demo.media.probe import MediaError, first_frame
 from tests import samples

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kolbo_demo.engine.compositor import Speaker, animate_still
+from kolbo_demo.engine.compositor import animate_still
 from kolbo_demo.engine.idle_motion import IdleMotion
 from kolbo_demo.engine.landmarks import Face, FaceFinder, find_speaker
 from kolbo_demo.engine.mouth_curves import mouth_curves
 from kolbo_demo.engine.occlusion import mouth_visible
+from kolbo_demo.engine.prepare import read_features
 from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.render_plan import read_spectrogram
+from kolbo_demo.engine.speaker import Speaker
 from kolbo_demo.engine.speech_features import hear
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.media.probe import MediaError
@@ -85,7 +86,7 @@ def moving(video: Path) -> np.ndarray:
 
 
 def test_no_crop_or_border_crashes_the_engine() -> None:
-    heard = hear(read_spectrogram(samples.SPEECH))
+    heard = hear(read_features(samples.SPEECH))
     curves, life = mouth_curves(heard, 25, 50), IdleMotion.from_loudness(heard.level, 25, 50)
     random, rendered = np.random.default_rng(SEED), 0
     rgb, (left, top, right, bottom) = portrait(), face().box
