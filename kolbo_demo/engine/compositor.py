@@ -23,13 +23,8 @@ from kolbo_demo.engine.lip_inpaint import inpaint_opening, remove_smile_creases
 from kolbo_demo.engine.mouth_curves import MouthCurves
 from kolbo_demo.engine.mouth_exemplars import skin_tones
 from kolbo_demo.engine.mouth_interior import interior_painter
-from kolbo_demo.engine.mouth_warp import (
-    CreaseRemoval,
-    HeadOffset,
-    MouthShape,
-    MouthWarp,
-    corner_inset,
-)
+from kolbo_demo.engine.mouth_shape import MouthShape, corner_inset
+from kolbo_demo.engine.mouth_warp import CreaseRemoval, HeadOffset, MouthWarp
 from kolbo_demo.engine.prefetch import prefetch, prefetch_depth
 from kolbo_demo.engine.speaker import Speaker
 from kolbo_demo.engine.speaker_tracking import UNSEEN, tracked

@@ -15,7 +15,8 @@ from kolbo_demo.engine.mouth_exemplars import (
     MouthExemplar,
     lip_gap,
 )
-from kolbo_demo.engine.mouth_warp import LIPS, LOWER_LAYER, UPPER_LAYER, Layers
+from kolbo_demo.engine.mouth_shape import LIPS
+from kolbo_demo.engine.mouth_warp import LOWER_LAYER, UPPER_LAYER, Layers
 from kolbo_demo.engine.thin_plate import Box, Grid, Map, Pixels, ThinPlateSpline, resample
 
 BLEND_SIGMA_MM = 1.6

@@ -18,7 +18,7 @@ from kolbo_demo.engine.mouth_exemplars import (
     lip_gap,
     skin_brightness,
 )
-from kolbo_demo.engine.mouth_warp import MouthShape, lip_points
+from kolbo_demo.engine.mouth_shape import MouthShape, lip_points
 from kolbo_demo.engine.npz_codec import stored_as
 
 # Costs are in millimetres of lip warp.

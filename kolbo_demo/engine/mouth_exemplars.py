@@ -25,7 +25,7 @@ from kolbo_demo.engine.head_pose import (
 )
 from kolbo_demo.engine.landmarks import Face
 from kolbo_demo.engine.mouth_curves import SHOWN
-from kolbo_demo.engine.mouth_warp import LIPS
+from kolbo_demo.engine.mouth_shape import LIPS
 from kolbo_demo.engine.npz_codec import stored_as
 from kolbo_demo.engine.thin_plate import Map, Pixels
 

@@ -13,7 +13,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from kolbo_demo.engine.head_pose import LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTER, Array
-from kolbo_demo.engine.mouth_warp import MouthShape, Opening, Paint
+from kolbo_demo.engine.mouth_shape import MouthShape
+from kolbo_demo.engine.mouth_warp import Opening, Paint
 from kolbo_demo.engine.thin_plate import Map, Pixels
 
 Colour = NDArray[np.floating]

@@ -76,13 +76,20 @@ def prepare(
 
     with ThreadPoolExecutor(1, "voice-features") as pool:
         # In parallel with the source; stopped if the source fails.
-        heard = pool.submit(hear, voice, lambda: check_not_stopped(stop_extraction))
+        voice_features = pool.submit(hear, voice, lambda: check_not_stopped(stop_extraction))
         try:
             if kind == "image":
-                plan = _plan_still(source, voice.duration, face, heard, style, insist)
+                plan = _plan_still(source, voice.duration, face, voice_features, style, insist)
             else:
                 plan = _plan_clip(
-                    source, voice.duration, face, heard, style, on_progress, should_stop, insist
+                    source,
+                    voice.duration,
+                    face,
+                    voice_features,
+                    style,
+                    on_progress,
+                    should_stop,
+                    insist,
                 )
         finally:
             source_done.set()
@@ -102,7 +109,7 @@ def _plan_still(
     source: Path,
     duration: float,
     face: Point | None,
-    heard: Future[Heard],
+    voice_features: Future[Heard],
     style: PromptStyle,
     insist: bool,
 ) -> RenderPlan:
@@ -115,7 +122,7 @@ def _plan_still(
         raise MediaError(NOT_VISIBLE.format(what="picture"))
     height, width = picture.shape[:2]
     speaker = Speaker.from_pictures([(picture, landmarks)], style.relax)
-    voice = heard.result()
+    voice = voice_features.result()
     return RenderPlan(
         kind="image",
         width=width,
@@ -139,7 +146,7 @@ def _plan_clip(
     source: Path,
     duration: float,
     face: Point | None,
-    heard: Future[Heard],
+    voice_features: Future[Heard],
     style: PromptStyle,
     on_progress: OnProgress | None,
     should_stop: ShouldStop | None,
@@ -173,7 +180,7 @@ def _plan_clip(
             raise MediaError(NOT_VISIBLE.format(what="clip"))
         speaker = Speaker.from_pictures(pictures, style.relax)
         exemplars = ExemplarSet.from_pictures(speaker.head, pictures, list(usable))
-        curves = mouth_curves(heard.result(), float(clip.fps), frames).styled(style)
+        curves = mouth_curves(voice_features.result(), float(clip.fps), frames).styled(style)
         source_frames = [clip.source_frame(frame) for frame in range(frames)]
         return RenderPlan(
             kind="video",

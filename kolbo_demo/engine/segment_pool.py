@@ -57,7 +57,7 @@ class SegmentPool:
     def _stop(self) -> None:
         for child in self._children:
             if output := child.kill():
-                _log.info("worker %s said: %s", child.pid, output)
+                _log.info("worker %s wrote: %s", child.pid, output)
 
     def render(
         self,
@@ -124,7 +124,7 @@ def _failure(report: dict[str, Any]) -> Exception:
 
 def main() -> None:
     """Render the requested segments until the parent closes the input."""
-    with parent() as (requests, tell):
+    with parent() as (requests, send):
         for request in requests:
             index, output = request["index"], request["output"]
             try:
@@ -133,16 +133,16 @@ def main() -> None:
                     Path(request["source"]),
                     index,
                     Path(output),
-                    on_progress=lambda _done, _total: tell(frames=1),
+                    on_progress=lambda _done, _total: send(frames=1),
                     threaded=request["threaded"],
                 )
             except OSError as error:
                 message = error.strerror or str(error)
-                tell(failure={"kind": "OSError", "errno": error.errno, "message": message})
+                send(failure={"kind": "OSError", "errno": error.errno, "message": message})
             except (MediaError, EngineError, MemoryError) as error:
-                tell(failure={"kind": type(error).__name__, "message": str(error)})
+                send(failure={"kind": type(error).__name__, "message": str(error)})
             else:
-                tell(index=index, output=output, unsynced=unsynced)
+                send(index=index, output=output, unsynced=unsynced)
             release()
 
 

@@ -18,7 +18,8 @@ from kolbo_demo.engine.head_pose import (
     Pose,
 )
 from kolbo_demo.engine.landmarks import FaceFinder, find_speaker, track
-from kolbo_demo.engine.mouth_warp import MouthShape, MouthWarp
+from kolbo_demo.engine.mouth_shape import MouthShape
+from kolbo_demo.engine.mouth_warp import MouthWarp
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
