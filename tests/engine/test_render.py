@@ -23,6 +23,7 @@ from kolbo_demo.engine.video_writer import VideoWriter
 from kolbo_demo.media.probe import MediaError
 from tests import samples
 from tests.engine.lips import Lips, lips
+from tests.engine.videos import psnr
 
 ASSETS = samples.SPEECH.parent
 PORTRAIT, CLIP, SPEECH = ASSETS / "portrait.jpg", ASSETS / "clip.mp4", samples.SPEECH
@@ -79,7 +80,7 @@ def test_lips_open_on_open_vowels_close_on_p_b_m_and_rest_in_silence(spoken: Lip
         assert pause.max() < 0.15 * widest, "lips rest in silence"
 
 
-def test_lips_are_in_step_with_the_sound(spoken: Lips):
+def test_lips_are_in_sync(spoken: Lips):
     """Opening and loudness of these words agree best when neither is moved, to one frame."""
     level = np.clip(spoken.level - spoken.level.max() + 30, 0, None)
     count = len(level)
@@ -95,7 +96,7 @@ def test_lips_are_in_step_with_the_sound(spoken: Lips):
     assert likeness[best] > 0.6
 
 
-def test_a_still_lives_but_its_surroundings_do_not_move(tmp_path: Path):
+def test_still_moves_and_its_background_does_not(tmp_path: Path):
     out = tmp_path / "out.mp4"
     made = render(PORTRAIT, SPEECH, out)
     assert (made.width, made.height, made.fps, made.skipped) == (512, 512, 25.0, 0)
@@ -110,7 +111,7 @@ def test_a_still_lives_but_its_surroundings_do_not_move(tmp_path: Path):
     assert np.abs(frames[10][eyes].astype(int) - frames[100][eyes]).mean() > 1
 
 
-def test_a_clip_is_untouched_outside_the_lower_face(tmp_path: Path):
+def test_clip_is_unchanged_outside_the_lower_face(tmp_path: Path):
     out = tmp_path / "out.mp4"
     made = render(CLIP, SPEECH, out)
     with Clip(CLIP) as clip, Clip(out) as result:
@@ -126,14 +127,14 @@ def test_a_clip_is_untouched_outside_the_lower_face(tmp_path: Path):
     assert max(changed) > 2, "the mouth says something else"
 
 
-def test_the_same_inputs_give_the_same_video(tmp_path: Path, short_voice: Path):
+def test_render_is_deterministic(tmp_path: Path, short_voice: Path):
     one, two = tmp_path / "one.mp4", tmp_path / "two.mp4"
     render(PORTRAIT, short_voice, one)
     render(PORTRAIT, short_voice, two)
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_progress_counts_frames_up_to_all_of_them(tmp_path: Path, short_voice: Path):
+def test_progress_counts_all_frames(tmp_path: Path, short_voice: Path):
     for source in (PORTRAIT, CLIP):
         seen: list[tuple[int, int]] = []
         out = tmp_path / "out.mp4"
@@ -144,7 +145,7 @@ def test_progress_counts_frames_up_to_all_of_them(tmp_path: Path, short_voice: P
 
 
 @pytest.mark.parametrize("source", [PORTRAIT, CLIP], ids=["still", "clip"])
-def test_cancelling_stops_at_once_and_leaves_nothing(tmp_path: Path, source: Path):
+def test_cancelled_render_leaves_no_file(tmp_path: Path, source: Path):
     started = time.monotonic()
     asked: list[float] = []
 
@@ -208,7 +209,7 @@ def cut_voice(source: Path, path: Path, start: float, end: float) -> Path:
     return samples.wav(path, sound[None], 16_000)
 
 
-def test_frames_without_the_face_pass_unchanged(tmp_path: Path, syllables: Path):
+def test_frames_without_the_face_are_unchanged(tmp_path: Path, syllables: Path):
     """The speaker is hidden for a while in the middle: the job goes on."""
     source, out = tmp_path / "hidden.mp4", tmp_path / "out.mp4"
     with Clip(CLIP) as clip:
@@ -226,7 +227,7 @@ def test_frames_without_the_face_pass_unchanged(tmp_path: Path, syllables: Path)
                 assert psnr(one, two) > 40
 
 
-def test_a_short_clip_plays_back_and_forth_and_a_long_one_is_cut(tmp_path: Path, syllables: Path):
+def test_short_clip_is_looped_and_long_clip_is_cut(tmp_path: Path, syllables: Path):
     short, out = tmp_path / "short.mp4", tmp_path / "out.mp4"
     with Clip(CLIP) as clip, VideoWriter(short, 512, 512, 25, SPEECH, 0.4) as writer:
         for frame in clip.frames(writer.frame_count):
@@ -239,7 +240,7 @@ def test_a_short_clip_plays_back_and_forth_and_a_long_one_is_cut(tmp_path: Path,
 
 
 @pytest.mark.parametrize("seconds", [0.05, 1.0])
-def test_silence_and_very_short_sound_are_shown_at_rest(tmp_path: Path, seconds: float):
+def test_silence_and_very_short_voices_show_lips_at_rest(tmp_path: Path, seconds: float):
     voice = samples.silent_wav(tmp_path / "silent.wav", seconds)
     made = render(PORTRAIT, voice, tmp_path / "out.mp4")
     assert made.frames == max(round(seconds * 25 + 0.499), 1)
@@ -271,7 +272,7 @@ def in_mode(mode: str, suffix: str) -> Callable[[Path], Path]:
      in_mode("P", ".gif"), in_mode("RGB", ".webp")],
     ids=["rotated", "cmyk", "alpha", "grey", "gif", "webp"],
 )  # fmt: skip
-def test_pictures_of_every_kind_speak_upright(tmp_path: Path, short_voice: Path, make):
+def test_picture_formats_are_rendered_upright(tmp_path: Path, short_voice: Path, make):
     made = render(make(tmp_path / "source"), short_voice, tmp_path / "out.mp4")
     assert (made.width, made.height) == (256, 192)
     with Clip(tmp_path / "out.mp4") as clip:
@@ -281,7 +282,7 @@ def test_pictures_of_every_kind_speak_upright(tmp_path: Path, short_voice: Path,
 
 
 @pytest.mark.parametrize("rate", [Fraction(24), Fraction(30000, 1001), Fraction(60)])
-def test_a_clip_keeps_its_own_rate(tmp_path: Path, short_voice: Path, rate: Fraction):
+def test_frame_rate_is_preserved(tmp_path: Path, short_voice: Path, rate: Fraction):
     source = tmp_path / "clip.mp4"
     with Clip(CLIP) as clip, VideoWriter(source, 512, 512, rate, SPEECH, 0.3) as writer:
         for frame in clip.frames(writer.frame_count):
@@ -297,14 +298,14 @@ def test_odd_sides_become_even(tmp_path: Path, short_voice: Path):
     assert (made.width, made.height) == (260, 256)
 
 
-def test_a_large_still_is_scaled_down(tmp_path: Path, short_voice: Path):
+def test_large_still_is_scaled_down(tmp_path: Path, short_voice: Path):
     Image.open(PORTRAIT).convert("RGB").resize((3000, 3000)).save(tmp_path / "large.jpg")
     made = render(tmp_path / "large.jpg", short_voice, tmp_path / "out.mp4")
     assert made.width == made.height < 1500
 
 
 @pytest.mark.parametrize("kind", ["picture", "clip"])
-def test_without_a_face_there_is_a_sentence_and_no_file(tmp_path: Path, short_voice: Path, kind):
+def test_source_without_face_is_an_error(tmp_path: Path, short_voice: Path, kind):
     noise = np.random.default_rng(5).integers(0, 255, (200, 200, 3), np.uint8)
     blurred = cv2.GaussianBlur(noise, (0, 0), 5)
     source = tmp_path / ("source.png" if kind == "picture" else "source.mp4")
@@ -320,7 +321,7 @@ def test_without_a_face_there_is_a_sentence_and_no_file(tmp_path: Path, short_vo
     assert not list(tmp_path.glob(".*"))
 
 
-def test_memory_does_not_grow_with_the_length(tmp_path: Path):
+def test_memory_is_constant_for_any_length(tmp_path: Path):
     """Peak memory of a clip played eight times over is that of one played once."""
     program = (
         "import resource, sys; from pathlib import Path;"
@@ -340,8 +341,3 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path):
         capture_output=True, text=True, check=True, cwd=ASSETS.parent,
     )  # fmt: skip
     assert int(ran.stdout) < 60_000, "kilobytes more for seven seconds more"
-
-
-def psnr(one: np.ndarray, two: np.ndarray) -> float:
-    error = np.mean((one.astype(float) - two) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))

@@ -24,6 +24,7 @@ from kolbo_demo.engine.video_writer import SegmentWriter, VideoWriter, join_segm
 from kolbo_demo.media.probe import MediaError
 from tests import samples
 from tests.engine.lips import lips
+from tests.engine.videos import psnr
 from tests.marked import is_marked
 
 ASSETS = samples.SPEECH.parent
@@ -35,7 +36,9 @@ LEGS = 32
 # Pieces
 
 
-def piece(path: Path, numbers: range, fps: Fraction = Fraction(25), width: int = 160) -> Path:
+def write_segment(
+    path: Path, numbers: range, fps: Fraction = Fraction(25), width: int = 160
+) -> Path:
     with SegmentWriter(path, width, 120, fps) as writer:
         for number in numbers:
             writer.write(samples.card(number, width, 120))
@@ -49,11 +52,11 @@ def packets(path: Path) -> list[tuple[bytes, bool]]:
 
 
 @pytest.mark.parametrize("fps", ["24000/1001", "25", "30000/1001", "50", "60", "22131/1000"])
-def test_joined_pieces_show_every_frame_once_at_its_time(tmp_path, fps):
+def test_joined_segments_show_each_frame_once(tmp_path, fps):
     rate, lengths = Fraction(fps), [1, 25, 2, 3, 60, 7]
     edges = np.cumsum([0, *lengths])
     spans = [range(a, b) for a, b in pairwise(edges.tolist())]
-    pieces = [piece(tmp_path / f"{i}.mp4", span, rate) for i, span in enumerate(spans)]
+    pieces = [write_segment(tmp_path / f"{i}.mp4", span, rate) for i, span in enumerate(spans)]
     voice = samples.recording(tmp_path / "v.wav", float(edges[-1] / rate), 44100)
     out = tmp_path / "out.mp4"
     join_segments(iter(pieces), voice, out, rate, int(edges[-1]))
@@ -78,8 +81,8 @@ def test_joined_pieces_show_every_frame_once_at_its_time(tmp_path, fps):
     assert content.index(b"moov") < content.index(b"mdat")
 
 
-def test_the_sound_of_joined_pieces_is_one(tmp_path):
-    pieces = [piece(tmp_path / f"{i}.mp4", range(7 * i, 7 * i + 7)) for i in range(5)]
+def test_joined_sound_is_continuous(tmp_path):
+    pieces = [write_segment(tmp_path / f"{i}.mp4", range(7 * i, 7 * i + 7)) for i in range(5)]
     voice = samples.recording(tmp_path / "v.wav", 1.4, 16000)
     join_segments(pieces, voice, tmp_path / "out.mp4", Fraction(25), 35)
     heard, meant = load_voice(tmp_path / "out.mp4"), load_voice(voice)
@@ -91,10 +94,10 @@ def test_the_sound_of_joined_pieces_is_one(tmp_path):
         assert np.corrcoef(heard[part], meant[part])[0, 1] > 0.97
 
 
-def test_pieces_that_do_not_fit_are_an_error_and_leave_nothing(tmp_path):
-    whole = piece(tmp_path / "whole.mp4", range(9))
+def test_mismatched_segments_are_an_error(tmp_path):
+    whole = write_segment(tmp_path / "whole.mp4", range(9))
     for others, count in (
-        ([piece(tmp_path / "wide.mp4", range(9), width=320)], 18),
+        ([write_segment(tmp_path / "wide.mp4", range(9), width=320)], 18),
         ([samples.cut(tmp_path / "cut.mp4", whole)], 18),
         ([], 10),
         ([whole], 17),
@@ -153,24 +156,19 @@ def bounce(count: int) -> list[int]:
     return [period[place % len(period)] for place in range(count)]
 
 
-def shown_in(path: Path) -> list[np.ndarray]:
+def frames_of(path: Path) -> list[np.ndarray]:
     with Clip(path) as result:
         return list(result.frames())
 
 
-def psnr(one: np.ndarray, two: np.ndarray) -> float:
-    error = np.mean((one.astype(float) - two) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))
-
-
-def test_segments_join_to_what_an_undivided_render_shows(tmp_path, clip, voice, monkeypatch):
+def test_segments_match_an_undivided_render(tmp_path, clip, voice, monkeypatch):
     """The voice is longer than the clip: segments begin on the way there and on the way back."""
     whole = render(clip, voice, tmp_path / "whole.mp4")
     monkeypatch.setattr(render_plan, "SEGMENT_SECONDS", 1)
     parts = render(clip, voice, tmp_path / "parts.mp4", workers=2)
     assert parts == whole
     assert whole.frames == 80
-    one, two = shown_in(tmp_path / "whole.mp4"), shown_in(tmp_path / "parts.mp4")
+    one, two = frames_of(tmp_path / "whole.mp4"), frames_of(tmp_path / "parts.mp4")
     assert [number_of(frame) for frame in two] == bounce(80)
     # What encoding costs apart, a join cannot be seen: not in the picture, not in the lips.
     assert min(psnr(a, b) for a, b in zip(one, two, strict=True)) > 40
@@ -180,7 +178,7 @@ def test_segments_join_to_what_an_undivided_render_shows(tmp_path, clip, voice, 
 
 @pytest.mark.usefixtures("short_segments")
 @pytest.mark.parametrize("kind", ["still", "clip"])
-def test_any_number_of_workers_makes_the_same_video(tmp_path, clip, voice, kind):
+def test_result_does_not_depend_on_workers(tmp_path, clip, voice, kind):
     source = clip
     if kind == "still":
         source = tmp_path / "still.png"
@@ -197,12 +195,12 @@ def test_any_number_of_workers_makes_the_same_video(tmp_path, clip, voice, kind)
         assert set(total) == {len(told)}
     assert results[0] == results[1]
     assert (tmp_path / "1.mp4").read_bytes() == (tmp_path / "3.mp4").read_bytes()
-    marked = [is_marked(Image.fromarray(frame)) for frame in shown_in(tmp_path / "3.mp4")]
+    marked = [is_marked(Image.fromarray(frame)) for frame in frames_of(tmp_path / "3.mp4")]
     assert marked == [kind == "still"] * 80, "each segment's frames, where that was asked for"
 
 
 @pytest.mark.usefixtures("short_segments")
-def test_segments_need_files_only(tmp_path, clip, voice):
+def test_segments_need_only_the_plan_and_the_source(tmp_path, clip, voice):
     """Rendered out of order from a copy of plan and source, as another machine would."""
     plan = prepare(clip, voice, tmp_path / "plan.npz")
     elsewhere = tmp_path / "elsewhere"
@@ -222,7 +220,7 @@ def test_segments_need_files_only(tmp_path, clip, voice):
 
 
 @pytest.mark.usefixtures("short_segments")
-def test_what_could_not_be_synced_is_told_across_joins(tmp_path, voice):
+def test_unsynced_spans_are_merged_across_joins(tmp_path, voice):
     """The speaker is hidden over two joins, and before the first segment has begun."""
     source, hidden = tmp_path / "hidden.mp4", [*range(5), *range(20, 60)]
     with (
@@ -242,7 +240,7 @@ def test_what_could_not_be_synced_is_told_across_joins(tmp_path, voice):
                 assert psnr(one, two) > 40
 
 
-def test_spans_are_merged():
+def test_merge_spans():
     spans = [
         UnsyncedSpan(5, 8, "a"),
         UnsyncedSpan(0, 5, "a"),
@@ -255,7 +253,7 @@ def test_spans_are_merged():
 # Ends
 
 
-def workers_now() -> list[int]:
+def worker_pids() -> list[int]:
     """Worker processes of this one."""
     found = []
     for entry in Path("/proc").iterdir():
@@ -273,19 +271,19 @@ def workers_now() -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 @pytest.mark.usefixtures("short_segments")
-def test_cancelling_ends_every_worker_and_leaves_nothing(tmp_path, clip):
+def test_cancelling_ends_all_workers(tmp_path, clip):
     voice = samples.recording(tmp_path / "long.wav", 60)
     asked: list[float] = []
 
     def cancelled() -> bool:
-        if len(workers_now()) == 2 and not asked:
+        if len(worker_pids()) == 2 and not asked:
             asked.append(time.monotonic())
         return bool(asked)
 
     with pytest.raises(Cancelled):
         render(clip, voice, tmp_path / "out.mp4", should_stop=cancelled, workers=2)
     assert time.monotonic() - asked[0] < 1
-    assert workers_now() == []
+    assert worker_pids() == []
     assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]
 
 
@@ -294,24 +292,24 @@ def test_cancelling_ends_every_worker_and_leaves_nothing(tmp_path, clip):
 @pytest.mark.parametrize(
     ("blow", "word"), [(signal.SIGSEGV, "crashed"), (signal.SIGKILL, "killed")]
 )
-def test_a_worker_that_crashes_is_an_error_and_leaves_nothing(tmp_path, clip, blow, word):
+def test_worker_crash_is_an_error(tmp_path, clip, blow, word):
     voice = samples.recording(tmp_path / "long.wav", 60)
     struck = threading.Event()
 
     def strike(_done: int, _total: int) -> None:
-        if workers_now() and not struck.is_set():
-            os.kill(workers_now()[0], blow)
+        if worker_pids() and not struck.is_set():
+            os.kill(worker_pids()[0], blow)
             struck.set()
 
     with pytest.raises(EngineCrashError, match=word):
         render(clip, voice, tmp_path / "out.mp4", on_progress=strike, workers=2)
     assert struck.is_set()
-    assert workers_now() == []
+    assert worker_pids() == []
     assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]
 
 
 @pytest.mark.usefixtures("short_segments")
-def test_what_a_worker_cannot_do_is_told_in_its_words(tmp_path, clip, voice, monkeypatch):
+def test_worker_errors_are_raised(tmp_path, clip, voice, monkeypatch):
     """The source vanishes between the plan and the segments."""
     from kolbo_demo.engine import render as module
 

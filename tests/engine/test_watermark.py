@@ -21,7 +21,7 @@ def luminance(level: float) -> float:
 
 @pytest.mark.parametrize("size", [(64, 48), (256, 256), (1080, 1920), (1920, 1080)])
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_letters_stand_out_on_any_picture(size: tuple[int, int], level: int) -> None:
+def test_contrast_on_any_background(size: tuple[int, int], level: int) -> None:
     width, height = size
     plain = np.full((height, width, 3), level, np.uint8)
     marked = Watermark(width, height)(plain)
@@ -37,7 +37,7 @@ def test_letters_stand_out_on_any_picture(size: tuple[int, int], level: int) -> 
     assert contrast > (4.5 if min(size) > 100 else 3)
 
 
-def test_a_video_is_marked_and_nothing_else_of_it_changes(tmp_path: Path) -> None:
+def test_add_watermark_changes_the_plate_only(tmp_path: Path) -> None:
     plain = samples.video(tmp_path / "plain.mp4", width=320, height=240, sound=0.48)
     marked = tmp_path / "marked.mp4"
     add_watermark(plain, marked)
@@ -53,7 +53,7 @@ def test_a_video_is_marked_and_nothing_else_of_it_changes(tmp_path: Path) -> Non
         assert "AI-generated" in file.metadata["comment"]
 
 
-def test_the_metadata_alone_are_marked(tmp_path: Path) -> None:
+def test_tag_metadata_copies_streams(tmp_path: Path) -> None:
     plain = samples.video(tmp_path / "plain.mp4", sound=0.48)
     stamped = tmp_path / "stamped.mp4"
     tag_metadata(plain, stamped)
@@ -66,7 +66,7 @@ def test_the_metadata_alone_are_marked(tmp_path: Path) -> None:
     assert "AI-generated" in comment
 
 
-def test_what_is_no_video_leaves_nothing(tmp_path: Path) -> None:
+def test_invalid_video_leaves_no_file(tmp_path: Path) -> None:
     fake = tmp_path / "a.mp4"
     fake.write_bytes(b"\0\0\0\x18ftypmp42" + b"\xff" * 400)
     with pytest.raises(MediaError):

@@ -200,20 +200,18 @@ KINDS: dict[str, Callable[[Picture], Picture]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_of_this_kind_speaks(
+def test_kind_of_picture_is_animated(
     kind: str, closed: Picture, usual: np.ndarray, words: Path, tmp_path: Path
 ):
     source = np.ascontiguousarray(KINDS[kind](closed))
-    speaks_well(source, usual, words, tmp_path)
+    check_animation(source, usual, words, tmp_path)
 
 
-def test_a_toothy_smile_speaks(toothy: Picture, usual: np.ndarray, words: Path, tmp_path: Path):
-    speaks_well(toothy, usual, words, tmp_path)
+def test_toothy_smile_is_animated(toothy: Picture, usual: np.ndarray, words: Path, tmp_path: Path):
+    check_animation(toothy, usual, words, tmp_path)
 
 
-def test_what_lies_between_a_pictures_lips_never_sticks_to_them(
-    toothy: Picture, words: Path, tmp_path: Path
-):
+def test_closed_lips_show_nothing_of_the_open_mouth(toothy: Picture, words: Path, tmp_path: Path):
     """Whatever it is, green here: lips that close leave no line of it."""
     source = toothy.copy()
     ring = points_of(source)[[*UPPER_INNER, *LOWER_INNER[::-1]], :2]
@@ -226,7 +224,7 @@ def test_what_lies_between_a_pictures_lips_never_sticks_to_them(
             assert int((green - np.maximum(red, blue)).max()) < 8
 
 
-def test_both_eyes_of_a_tilted_head_blink(closed: Picture, tmp_path: Path):
+def test_tilted_head_blinks_with_both_eyes(closed: Picture, tmp_path: Path):
     height, width = closed.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), 28, 1.0)
     tilted = cv2.warpAffine(closed, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
@@ -242,7 +240,7 @@ def test_both_eyes_of_a_tilted_head_blink(closed: Picture, tmp_path: Path):
         assert open_by.min() < 0.4 * np.median(open_by)
 
 
-def test_a_crease_beside_the_mouth_fades_while_lips_are_round(closed: Picture, tmp_path: Path):
+def test_smile_crease_fades_while_lips_are_round(closed: Picture, tmp_path: Path):
     source = closed.copy()
     points = points_of(source)[:, :2]
     unit = float(np.linalg.norm(points[33] - points[263]))
@@ -274,7 +272,7 @@ def crease(picture: Picture) -> float:
     return float(np.mean(depths))
 
 
-def test_a_face_of_a_thousand_pixels_speaks(closed: Picture, words: Path, tmp_path: Path):
+def test_face_of_1000_pixels_is_animated(closed: Picture, words: Path, tmp_path: Path):
     """Scaled down to what a still may have, it is drawn without holes."""
     Image.fromarray(closed[:320, 30:350]).resize((2400, 2400)).save(tmp_path / "source.jpg")
     short = samples.wav(tmp_path / "a.wav", samples.chirps(0.3, 16_000), 16_000)
@@ -287,7 +285,7 @@ def test_a_face_of_a_thousand_pixels_speaks(closed: Picture, words: Path, tmp_pa
     ("jaw", "aperture", "width", "protrusion"),
     [(0, 10, 0, 0), (3, 12, 0, 0), (4, 20, 2, 0), (4, 13, -5, 1), (1, 3, -7, 1), (8, 20, 5, 0)],
 )
-def test_skin_is_never_folded(
+def test_warp_has_no_folds(
     closed: Picture, toothy: Picture, jaw: float, aperture: float, width: float, protrusion: float
 ):
     """However wide or round the mouth, each layer's rows stay in order."""
@@ -302,7 +300,7 @@ def test_skin_is_never_folded(
             assert np.diff(layer[..., 0], axis=1).min() > 0
 
 
-def speaks_well(source: Picture, usual: np.ndarray, words: Path, folder: Path) -> None:
+def check_animation(source: Picture, usual: np.ndarray, words: Path, folder: Path) -> None:
     Image.fromarray(source).save(folder / "source.png")
     render(folder / "source.png", words, folder / "out.mp4")
     shown = lips(folder / "out.mp4").aperture
