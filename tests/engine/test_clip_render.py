@@ -1,5 +1,6 @@
-"""Every kind of clip: heads that turn and shake, hands and microphones, cuts, crossings, absences,
-light, rates and sizes, all result of the sample clip. What is not synced is told and untouched."""
+"""Renders of clips: moving heads, occluded mouths, cuts, crossings, absences, light, rates, sizes.
+
+All clips are derived from the sample clip. Unsynced frames are reported and unchanged."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -52,8 +53,7 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def render_clip(
     path: Path, pictures: list[Picture], voice: Path, **named
 ) -> tuple[RenderResult, list]:
-    """Pictures as a clip that says something else; the result, and pairs of frames before and
-    after."""
+    """Render pictures as a clip; returns the result, and pairs of frames before and after."""
     source = samples.video(path / "source.mp4", pictures=pictures, matrix=1)
     short = samples.cut_wav(path / "voice.wav", voice, len(pictures) / 25)
     result = render(source, short, path / "out.mp4", **named)
@@ -64,7 +64,7 @@ def render_clip(
 
 
 def mouth_change(pair: tuple[Picture, Picture], mouth: np.ndarray, reach: int = 14) -> float:
-    """How much the picture was changed round a mouth, levels."""
+    """Mean change around a mouth, grey levels."""
     x, y = np.rint(mouth).astype(int)
     part = np.s_[max(y - reach, 0) : y + reach, max(x - reach, 0) : x + reach]
     before, after = (cv2.GaussianBlur(one[part].astype(float).mean(2), (0, 0), 2) for one in pair)
@@ -77,7 +77,7 @@ def is_unchanged(pair: tuple[Picture, Picture]) -> bool:
 
 
 def unsynced_frames(result: RenderResult) -> set[int]:
-    """Frames that were left as they were."""
+    """Numbers of the unchanged frames."""
     return {frame for first, end, _ in result.unsynced for frame in range(first, end)}
 
 
@@ -87,15 +87,15 @@ def unsynced_reasons(result: RenderResult) -> set[str]:
 
 @pytest.mark.parametrize("what", [hand, microphone])
 def test_occluded_mouth_is_left_unchanged(tmp_path: Path, voice: Path, what):
-    """It comes from below, stays, and goes."""
+    """The occluder enters from below, stays and leaves."""
     pictures, covered = [], range(14, 24)
     for index, shot in enumerate(talking(FRAMES)):
         away = max(covered.start - index, index - covered.stop + 1, 0) * 0.3
         pictures.append(what(shot, away) if away < 2 else shot.rgb)
     result, pairs = render_clip(tmp_path, pictures, voice)
     assert unsynced_reasons(result) == {COVERED}
-    assert unsynced_frames(result) >= set(covered), "every frame that is hidden"
-    assert len(unsynced_frames(result)) < len(covered) + 14, "and few more"
+    assert unsynced_frames(result) >= set(covered), "every occluded frame"
+    assert len(unsynced_frames(result)) < len(covered) + 14, "and few others"
     assert all(is_unchanged(pairs[index]) for index in unsynced_frames(result))
     spoken = [i for i in range(FRAMES) if i not in unsynced_frames(result)]
     assert max(mouth_change(pairs[i], mouth_of(talking(FRAMES)[i])) for i in spoken) > 3
@@ -103,7 +103,7 @@ def test_occluded_mouth_is_left_unchanged(tmp_path: Path, voice: Path, what):
     steps = [
         mouth_change(pairs[edge - back], mouth_of(talking(FRAMES)[edge - back])) for back in (1, 5)
     ]
-    assert steps[0] < 0.7 * steps[1] + 1, "it is blended in and out"
+    assert steps[0] < 0.7 * steps[1] + 1, "lips fade in and out"
 
 
 def two_people(
@@ -120,7 +120,7 @@ def two_people(
 
 @pytest.mark.parametrize("first", ["a", "b"])
 def test_chosen_person_is_tracked_through_a_crossing(tmp_path: Path, voice: Path, first):
-    """From left to right and from right to left; the chosen one passes before or behind."""
+    """In both directions; the chosen person passes in front or behind."""
     result = [
         two_people(shot, somebody_else(shot), (x, WIDE - x), first)
         for shot, x in zip(talking(FRAMES), np.linspace(80, WIDE - 80, FRAMES), strict=True)
@@ -130,15 +130,15 @@ def test_chosen_person_is_tracked_through_a_crossing(tmp_path: Path, voice: Path
         if abs(own[0] - other[0]) > 90:
             assert mouth_change(pair, other) < 2, f"the other's lips stay, frame {index}"
     after = [mouth_change(pairs[i], result[i][1]) for i in range(FRAMES - 10, FRAMES)]
-    assert max(after) > 4, "the chosen one speaks on"
+    assert max(after) > 4, "the chosen person is synced afterwards"
     assert unsynced_frames(result) <= set(range(10, 27))
     if first == "b":
         assert unsynced_reasons(result) <= {UNSEEN, SOMEBODY_ELSE, COVERED}
-        assert unsynced_frames(result), "behind the other nobody speaks"
+        assert unsynced_frames(result), "nobody is synced while hidden"
 
 
 def shots(spans: list[tuple[int, str]]) -> Iterator[tuple[Picture, np.ndarray | None]]:
-    """Pictures of shots one after another, each with the speaker's mouth, if there."""
+    """Pictures of consecutive shots, each with the position of the speaker's mouth, if visible."""
     talk = iter(talking(FRAMES))
     for length, kind in spans:
         for shot in (next(talk) for _ in range(length)):
@@ -173,7 +173,7 @@ def test_person_is_found_again_after_a_cut(tmp_path: Path, voice: Path):
 
 
 def test_speaker_leaves_and_returns(tmp_path: Path, voice: Path):
-    """Out of the picture on one side, in again on the other."""
+    """The speaker leaves on one side and returns on the other."""
     places = [*np.linspace(110, -90, 12), *[-200] * 8, *np.linspace(460, 290, 10), *[290] * 6]
     result = []
     for shot, x in zip(talking(FRAMES), places, strict=True):
@@ -210,7 +210,7 @@ def test_head_turned_away_is_left_unchanged(tmp_path: Path, voice: Path):
 
 
 def test_mouth_follows_changing_light(tmp_path: Path, voice: Path):
-    """It fades, jumps, takes another tint and another side: the face is the same."""
+    """Level, tint and direction of the light change."""
     pictures = []
     for index, shot in enumerate(talking(FRAMES)):
         gain = np.array([1 - index / 50, 0.45, 1.0, 1.0][index * 4 // FRAMES])
@@ -250,7 +250,7 @@ def test_mouth_has_the_motion_blur_of_its_face(tmp_path: Path, voice: Path):
 
 
 def head_at(rate: Fraction, count: int = 10) -> list[Picture]:
-    """The head as a camera of some rate would see it."""
+    """The moving head, recorded at a frame rate."""
     shots = talking(FRAMES)
     return [shots[min(round(i / rate * 25), FRAMES - 1)].rgb for i in range(count)]
 
@@ -332,7 +332,7 @@ def test_clip_without_synced_frames_is_an_error(tmp_path: Path, voice: Path):
 
 @pytest.mark.parametrize("matrix", [1, 6, None])
 def test_planes_outside_the_lower_face_are_copied(tmp_path: Path, voice: Path, matrix: int | None):
-    """To RGB and back, sharp edges of strong colours lose more than by being encoded again."""
+    """A conversion to RGB and back would lose more at saturated edges than encoding."""
     with Clip(samples.ASSETS / "clip.mp4") as clip:
         pictures = list(clip.frames(8))
     source = samples.video(tmp_path / "source.mp4", pictures=pictures, matrix=matrix)

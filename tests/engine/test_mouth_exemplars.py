@@ -1,4 +1,4 @@
-"""Clips show the person's own mouths: what the lips of a clip hide and show, told by its pixels."""
+"""Clips show the person's own mouths, checked by pixels inside and around the lips."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,7 +70,7 @@ def green(rgb: Picture) -> int:
 
 @pytest.fixture(scope="module")
 def green_lips_clips(voice: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A clip with a marked mouth, and what it says."""
+    """A clip with a green mouth, and its render."""
     folder = tmp_path_factory.mktemp("marked")
     source = edited_clip(folder / "source.mp4", mark)
     render(source, voice, folder / "out.mp4")
@@ -91,8 +91,8 @@ def test_open_mouths_come_from_the_clip(green_lips_clips: tuple[Path, Path]):
 
 
 def test_exemplars_do_not_flicker(voice: Path, tmp_path: Path):
-    """Lips that change their colour all the time in the clip keep it where they stand still, and
-    do not change it in every frame where they move."""
+    """If lips change colour in every frame of the clip, still lips keep one colour, and moving lips do
+    not change it in every frame."""
 
     def paint(index: int, rgb: Picture, points: Points) -> None:
         if index % 6 < 3:
@@ -119,7 +119,7 @@ def test_exemplars_match_the_light_of_the_frame(voice: Path, tmp_path: Path):
             rgb[:] = (rgb * 0.55).astype(np.uint8)
 
     def likeness(video: Path) -> np.ndarray:
-        """How bright the lips are against the skin around them."""
+        """Brightness of the lips relative to the skin around them."""
         out = []
         for rgb, points in frames_with_landmarks(video):
             whole = region(rgb, points[[*UPPER_OUTER, *LOWER_OUTER[::-1]], :2])

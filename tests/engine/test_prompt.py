@@ -1,4 +1,4 @@
-"""Directions: what a prompt asks for is seen in the video, and what it cannot have is said."""
+"""Prompts: parsing, and their effect on the video."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rendered_landmarks(picture: Path, voice: Path, prompt: str | None, out: Path) -> np.ndarray:
-    """Landmarks (frames, 478, 2) of what a prompt makes, in parts of the eye distance."""
+    """Landmarks (frames, 478, 2) of a render with a prompt, in eye distances."""
     style = PromptStyle.parse(prompt) if prompt else DEFAULT_STYLE
     render(picture, voice, out, style=style)
     with Clip(out) as clip:
@@ -101,7 +101,7 @@ def test_lip_amplitude_follows_the_prompt(
     assert small[open_frames].mean() < 0.75 * plain[open_frames].mean()
     closed = plain < 0.006
     assert closed.any()
-    assert large[closed].max() < 0.05, "what closes still closes"
+    assert large[closed].max() < 0.05, "closures stay closed"
 
 
 def test_still_head_and_open_eyes(
@@ -119,7 +119,7 @@ def test_smile_and_neutral_face_move_the_corners(
     picture: Path, voice: Path, default_landmarks: np.ndarray, tmp_path: Path
 ):
     def corners(points: np.ndarray) -> float:
-        """How far the corners are under the nose, mean over the video."""
+        """Mean height of the mouth corners below the nose."""
         return float((points[:, CORNERS, 1].mean(axis=1) - points[:, 2, 1]).mean())
 
     smiling = corners(rendered_landmarks(picture, voice, "smiling", tmp_path / "smile.mp4"))

@@ -1,4 +1,4 @@
-"""The whole job, judged by what it shows: lips, faces, lengths, and what is left untouched."""
+"""Complete renders: lips, faces, lengths, formats, progress and errors."""
 
 import subprocess
 import sys
@@ -31,8 +31,8 @@ PORTRAIT, CLIP, SPEECH = ASSETS / "portrait.jpg", ASSETS / "clip.mp4", samples.S
 
 @pytest.fixture(scope="module")
 def syllables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Words of open vowels behind closed lips, the last with closed lips inside it as well, and
-    silence between them."""
+    """Words with open vowels after closed lips, the last also with a closure inside, separated by
+    silence."""
     path = tmp_path_factory.mktemp("voice") / "syllables.wav"
     speak("Bob. Pop. Mom. Bob. Papa.", path)
     return path
@@ -42,7 +42,7 @@ def syllables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def spoken(
     request: pytest.FixtureRequest, syllables: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Lips:
-    """Lips that say the syllables, on the portrait and on the clip."""
+    """Lips of renders of the syllables, on the portrait and on the clip."""
     out = tmp_path_factory.mktemp("spoken") / "out.mp4"
     render(PORTRAIT if request.param == "still" else CLIP, syllables, out)
     return lips(out)
@@ -54,7 +54,7 @@ def short_voice(tmp_path: Path) -> Path:
 
 
 def words(level: np.ndarray) -> list[tuple[int, int]]:
-    """First and last frame of each stretch of sound, gaps of up to 120 ms within it allowed."""
+    """First and last frame of each stretch of sound, bridging gaps of up to 120 ms."""
     loud = np.flatnonzero(level > level.max() - 30)
     edges = np.flatnonzero(np.diff(loud) > 3)
     starts, ends = [0, *(edges + 1)], [*edges, len(loud) - 1]
@@ -105,8 +105,8 @@ def test_still_moves_and_its_background_does_not(tmp_path: Path):
         frames = list(clip.frames())
     source = np.asarray(Image.open(PORTRAIT).convert("RGB"))
     assert len(frames) == made.frames
-    assert psnr(frames[70][:, :40], source[:, :40]) > 38, "the picture's edge is as it was"
-    assert psnr(frames[70][300:], source[300:]) > 34, "so is the body"
+    assert psnr(frames[70][:, :40], source[:, :40]) > 38, "the picture's edge is unchanged"
+    assert psnr(frames[70][300:], source[300:]) > 34, "the body is unchanged"
     eyes = np.s_[95:125, 195:255]  # blinks and head motion change the eyes' region over time
     assert np.abs(frames[10][eyes].astype(int) - frames[100][eyes]).mean() > 1
 
@@ -124,7 +124,7 @@ def test_clip_is_unchanged_outside_the_lower_face(tmp_path: Path):
         outside_before[face] = outside_after[face] = 0
         assert psnr(outside_before, outside_after) > 40
     changed = [np.abs(a[face].astype(int) - b[face]).mean() for a, b in pairs]
-    assert max(changed) > 2, "the mouth says something else"
+    assert max(changed) > 2, "the mouth has changed"
 
 
 def test_render_is_deterministic(tmp_path: Path, short_voice: Path):
@@ -163,7 +163,7 @@ def test_cancelled_render_leaves_no_file(tmp_path: Path, source: Path):
 
 @pytest.mark.parametrize("frame", [*range(5, 13), *range(70, 78)])
 def test_cancelling_while_the_next_frame_is_decoded(tmp_path: Path, frame: int):
-    """While a clip is looked at, and while its pictures are made."""
+    """During inspection of the clip, and during rendering."""
     done = 0
 
     def on_progress(now: int, _total: int) -> None:
@@ -210,7 +210,7 @@ def cut_voice(source: Path, path: Path, start: float, end: float) -> Path:
 
 
 def test_frames_without_the_face_are_unchanged(tmp_path: Path, syllables: Path):
-    """The speaker is hidden for a while in the middle: the job goes on."""
+    """The speaker is hidden for some frames in the middle."""
     source, out = tmp_path / "hidden.mp4", tmp_path / "out.mp4"
     with Clip(CLIP) as clip:
         frames = list(clip.frames(60))
@@ -322,7 +322,7 @@ def test_source_without_face_is_an_error(tmp_path: Path, short_voice: Path, kind
 
 
 def test_memory_is_constant_for_any_length(tmp_path: Path):
-    """Peak memory of a clip played eight times over is that of one played once."""
+    """A clip that is looped eight times needs the peak memory of one that is played once."""
     program = (
         "import resource, sys; from pathlib import Path;"
         "from kolbo_demo.engine.render import render; from tests import samples;"

@@ -1,5 +1,6 @@
-"""A render in parts: the parts fit, whoever makes them, and nothing of them is left behind."""
+"""Renders in segments: plans, workers, joins, errors."""
 
+import json
 import os
 import signal
 import threading
@@ -46,7 +47,7 @@ def write_segment(
 
 
 def packets(path: Path) -> list[tuple[bytes, bool]]:
-    """What is encoded, as it is decoded one after another, and whether decoding may begin there."""
+    """Encoded packets in decoding order, and whether each is a keyframe."""
     with av.open(str(path)) as container:
         return [(bytes(p), p.is_keyframe) for p in container.demux(video=0) if p.size]
 
@@ -113,7 +114,7 @@ def test_mismatched_segments_are_an_error(tmp_path):
 
 
 def numbered(rgb: np.ndarray, number: int) -> np.ndarray:
-    """A picture with ten cells along its upper edge that tell a number."""
+    """A picture with ten cells along its upper edge that encode a number."""
     out, cell = rgb.copy(), rgb.shape[1] // 10
     for bit in range(10):
         out[:16, bit * cell : (bit + 1) * cell] = 230 if number >> bit & 1 else 20
@@ -162,7 +163,7 @@ def frames_of(path: Path) -> list[np.ndarray]:
 
 
 def test_segments_match_an_undivided_render(tmp_path, clip, voice, monkeypatch):
-    """The voice is longer than the clip: segments begin on the way there and on the way back."""
+    """The voice is longer than the clip: segments begin in both directions of playback."""
     whole = render(clip, voice, tmp_path / "whole.mp4")
     monkeypatch.setattr(render_plan, "SEGMENT_SECONDS", 1)
     parts = render(clip, voice, tmp_path / "parts.mp4", workers=2)
@@ -185,23 +186,23 @@ def test_result_does_not_depend_on_workers(tmp_path, clip, voice, kind):
         Image.open(samples.PORTRAIT).crop((96, 0, 96 + SIDE, SIDE)).save(source)
     results: list[RenderResult] = []
     for workers in (1, 3):
-        told: list[tuple[int, int]] = []
+        reports: list[tuple[int, int]] = []
         results.append(
             render(source, voice, tmp_path / f"{workers}.mp4", workers=workers,
-                   on_progress=lambda *at, to=told: to.append(at), watermark=kind == "still")
+                   on_progress=lambda *at, to=reports: to.append(at), watermark=kind == "still")
         )  # fmt: skip
-        done, total = zip(*told, strict=True)
+        done, total = zip(*reports, strict=True)
         assert list(done) == list(range(1, total[0] + 1))
-        assert set(total) == {len(told)}
+        assert set(total) == {len(reports)}
     assert results[0] == results[1]
     assert (tmp_path / "1.mp4").read_bytes() == (tmp_path / "3.mp4").read_bytes()
     marked = [is_marked(Image.fromarray(frame)) for frame in frames_of(tmp_path / "3.mp4")]
-    assert marked == [kind == "still"] * 80, "each segment's frames, where that was asked for"
+    assert marked == [kind == "still"] * 80, "all frames have the watermark, if requested"
 
 
 @pytest.mark.usefixtures("short_segments")
 def test_segments_need_only_the_plan_and_the_source(tmp_path, clip, voice):
-    """Rendered out of order from a copy of plan and source, as another machine would."""
+    """Rendered out of order from copies of plan and source, as on another machine."""
     plan = prepare(clip, voice, tmp_path / "plan.npz")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -221,7 +222,7 @@ def test_segments_need_only_the_plan_and_the_source(tmp_path, clip, voice):
 
 @pytest.mark.usefixtures("short_segments")
 def test_unsynced_spans_are_merged_across_joins(tmp_path, voice):
-    """The speaker is hidden over two joins, and before the first segment has begun."""
+    """The speaker is hidden across two joins, and at the start of the first segment."""
     source, hidden = tmp_path / "hidden.mp4", [*range(5), *range(20, 60)]
     with (
         Clip(ASSETS / "clip.mp4") as whole,
@@ -254,7 +255,7 @@ def test_merge_spans():
 
 
 def worker_pids() -> list[int]:
-    """Worker processes of this one."""
+    """Process ids of the pool's workers."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -325,3 +326,21 @@ def test_worker_errors_are_raised(tmp_path, clip, voice, monkeypatch):
     with pytest.raises(MediaError, match="cannot be read"):
         render(moved, voice, tmp_path / "out.mp4", workers=2)
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_plan_file_keys(tmp_path, clip, voice):
+    """The next release renders segments of plans that this one wrote."""
+    prepare(clip, voice, tmp_path / "plan.npz")
+    with np.load(tmp_path / "plan.npz") as stored:
+        plan = json.loads(str(stored["tree"]))
+    assert plan.keys() == {
+        *("kind", "width", "height", "fps", "frames", "duration", "looks", "speaker", "curves"),
+        *("life", "edges", "casts", "faces", "places", "person", "matrix", "notes", "mark"),
+    }
+    assert plan["casts"].keys() == {"mouths", "shares"}
+    assert plan["speaker"].keys() == {"head", "palette", "teeth", "detail", "mouths"}
+    exemplars = plan["speaker"]["mouths"]
+    assert exemplars.keys() == {"kept", "places", "turns", "lights", "lips"}
+    assert exemplars["kept"][0].keys() == {
+        *("rgb", "points", "pose", "tone", "inside", "light", "hollow"),
+    }

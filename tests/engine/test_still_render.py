@@ -1,5 +1,5 @@
-"""Every kind of picture speaks: lips in step, a mouth of the picture's own colours, the rest left
-alone. All kinds are made of the sample portrait."""
+"""Renders of kinds of pictures: lips in sync, mouth colours of the picture, the rest unchanged. All
+kinds are derived from the sample portrait."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +48,7 @@ def toothy() -> Picture:
 
 @pytest.fixture(scope="module")
 def closed(toothy: Picture, tmp_path_factory: pytest.TempPathFactory) -> Picture:
-    """The same person with closed lips, as the engine shows them in silence."""
+    """The same person with closed lips, from a render of silence."""
     folder = tmp_path_factory.mktemp("closed")
     Image.fromarray(toothy).save(folder / "source.png")
     render(folder / "source.png", samples.silent_wav(folder / "silent.wav", 0.04), folder / "o.mp4")
@@ -58,7 +58,7 @@ def closed(toothy: Picture, tmp_path_factory: pytest.TempPathFactory) -> Picture
 
 @pytest.fixture(scope="module")
 def usual(closed: Picture, words: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """How the lips open on the plain picture, each frame."""
+    """Mouth opening of each frame on the plain picture."""
     folder = tmp_path_factory.mktemp("usual")
     Image.fromarray(closed).save(folder / "source.png")
     render(folder / "source.png", words, folder / "o.mp4")
@@ -103,7 +103,7 @@ def statue(picture: Picture) -> Picture:
 
 
 def hair(picture: Picture, where: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Picture:
-    """Dark hair over a part of the face that `where` tells from mouth units (eye distance 1)."""
+    """Dark hair over the part of the face that `where` selects, in eye distances from the mouth."""
     points = points_of(picture)
     unit = np.linalg.norm(points[33, :2] - points[263, :2])
     y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
@@ -212,7 +212,7 @@ def test_toothy_smile_is_animated(toothy: Picture, usual: np.ndarray, words: Pat
 
 
 def test_closed_lips_show_nothing_of_the_open_mouth(toothy: Picture, words: Path, tmp_path: Path):
-    """Whatever it is, green here: lips that close leave no line of it."""
+    """The open mouth is filled with green: closing lips show none of it."""
     source = toothy.copy()
     ring = points_of(source)[[*UPPER_INNER, *LOWER_INNER[::-1]], :2]
     cv2.fillPoly(source, [np.rint(ring).astype(np.int32)], (20, 230, 20))
@@ -288,7 +288,7 @@ def test_face_of_1000_pixels_is_animated(closed: Picture, words: Path, tmp_path:
 def test_warp_has_no_folds(
     closed: Picture, toothy: Picture, jaw: float, aperture: float, width: float, protrusion: float
 ):
-    """However wide or round the mouth, each layer's rows stay in order."""
+    """Each layer's rows stay in order in extreme shapes."""
     for picture in (closed, toothy):
         points = points_of(picture).astype(float)
         pose = Pose.of(points)
@@ -305,22 +305,22 @@ def check_animation(source: Picture, usual: np.ndarray, words: Path, folder: Pat
     render(folder / "source.png", words, folder / "out.mp4")
     shown = lips(folder / "out.mp4").aperture
     assert np.ptp(shown) > 0.5 * np.ptp(usual), "the mouth opens"
-    assert np.corrcoef(shown, usual)[0, 1] > 0.8, "when it does on a plain picture"
+    assert np.corrcoef(shown, usual)[0, 1] > 0.8, "in sync with the plain picture"
     with Clip(folder / "out.mp4") as clip:
         frames = list(clip.frames())
     wide = frames[int(shown.argmax())]
     inside = interior(wide)
     skin = colours_at(wide, SKIN).mean(0)
     light = inside.mean(1)
-    assert np.percentile(light, 90) > 0.3 * skin.mean(), "no hole, something light in it"
-    assert np.percentile(light, 98) < 1.5 * skin.mean() + 40, "no lamp either"
+    assert np.percentile(light, 90) > 0.3 * skin.mean(), "teeth are visible"
+    assert np.percentile(light, 98) < 1.5 * skin.mean() + 40, "teeth are not too bright"
     if np.ptp(source.astype(int), axis=2).max() < 3:
         assert np.ptp(inside, axis=1).max() < 16, "grey stays grey"
     height = source.shape[0]
     body = np.s_[: height // 20], np.s_[-height // 12 :]
     for rows in body:
         error = np.mean((wide[rows].astype(float) - source[rows][:, : wide.shape[1]]) ** 2)
-        assert error < 120, "what is far from the face stays"
+        assert error < 120, "pixels far from the face are unchanged"
 
 
 def interior(picture: Picture) -> np.ndarray:

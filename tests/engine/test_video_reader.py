@@ -158,7 +158,7 @@ def test_distant_frames_are_reached_by_seeking(tmp_path, monkeypatch):
 
 
 def test_file_without_seeking_is_read_twice_at_most(tmp_path, monkeypatch):
-    """Raw H.264 tells no times: what is wanted is counted from its beginning."""
+    """Raw H.264 has no time stamps: frames are counted from the beginning."""
     path = samples.video(tmp_path / "c.mp4", 90, options={"g": "10"})
     with Clip(path) as clip:
         clip._seekable = False
@@ -184,7 +184,7 @@ def moving(number: int) -> np.ndarray:
 
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
 def test_interlaced_clips_are_deinterlaced(tmp_path, fps):
-    """Two moments a frame, as from a television camera: the comb goes, the first moment stays."""
+    """Two fields of different times: the comb disappears, the first field remains."""
     woven = []
     for number in range(24):
         frame = moving(2 * number)
@@ -247,7 +247,7 @@ print(shown, after - before)
 
 
 def test_memory_is_constant_for_any_length(tmp_path):
-    """300 frames of 640x360 are 200 MB as RGB and 100 MB as they are decoded."""
+    """300 frames of 640x360 take 200 MB as RGB and 100 MB as decoded."""
     still = samples.card(3, 640, 360)
     path = samples.video(tmp_path / "c.mp4", pictures=[still] * 300)
     trial = [sys.executable, "-c", MEMORY_TRIAL, str(path)]
@@ -264,7 +264,7 @@ def test_memory_is_constant_for_any_length(tmp_path):
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])
 @pytest.mark.parametrize(("hflip", "vflip"), list(product([False, True], repeat=2)))
 def test_display_matrix_is_applied(tmp_path, turn, hflip, vflip):
-    """Against ffmpeg's own eye: what its player shows is what `frames` yield."""
+    """`frames` yields what ffmpeg's own rotation shows."""
     path = samples.video(tmp_path / "c.mp4", 2, turn=turn, hflip=hflip, vflip=vflip)
     from moviepy import VideoFileClip
 
@@ -304,7 +304,7 @@ def test_odd_sizes_lose_their_last_row_and_column(tmp_path):
 @pytest.mark.parametrize("matrix", [1, 6, None])
 @pytest.mark.parametrize("size", [(320, 240), (1280, 720)])
 def test_colours_of_matrices(tmp_path, matrix, size):
-    """BT.709 and BT.601 as tagged; what is not tagged is BT.709 from 720 rows on."""
+    """BT.709 and BT.601 as tagged; untagged clips are BT.709 from 720 rows on."""
     meant = matrix or (1 if size[1] >= 720 else 6)
     picture = samples.card(0, *size)
     path = samples.video(tmp_path / "c.mp4", 1, pictures=[picture], matrix=meant)

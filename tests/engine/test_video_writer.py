@@ -15,8 +15,8 @@ from tests import samples
 from tests.engine.videos import frame_numbers, write_video
 
 
-def lag_and_likeness(heard: np.ndarray, meant: np.ndarray) -> tuple[int, float]:
-    """How many samples late, and the correlation at lag 0."""
+def lag_and_correlation(heard: np.ndarray, meant: np.ndarray) -> tuple[int, float]:
+    """Lag in samples, and the correlation at lag 0."""
     count = min(len(heard), len(meant))
     size = 2 * count
     spectrum = np.fft.rfft(heard[:count], size) * np.conj(np.fft.rfft(meant[:count], size))
@@ -91,12 +91,12 @@ def test_voice_is_complete_in_sync_and_undegraded(tmp_path, name, rate, channels
     if kept != rate:
         return  # in step: see below
     for channel in range(channels):
-        lag, likeness = lag_and_likeness(heard[channel], meant[channel])
+        lag, correlation = lag_and_correlation(heard[channel], meant[channel])
         if channels == 6 and channel == 3:
             assert abs(lag) <= 20  # the low-frequency channel loses its highs by design
         else:
             assert lag == 0
-            assert likeness > 0.99
+            assert correlation > 0.99
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_voice_is_complete_in_sync_and_undegraded(tmp_path, name, rate, channels
     ],
 )
 def test_engine_samples_match_the_result(tmp_path, name, rate):
-    """The samples that drive the lips are in step with those in the result to 1/16 ms."""
+    """The samples that drive the lips are in sync with the result's to 1/16 ms."""
     if name == "v.mp4":
         voice = samples.video(tmp_path / name, sound=1.0)
     else:
@@ -119,9 +119,9 @@ def test_engine_samples_match_the_result(tmp_path, name, rate):
     path = write_video(
         tmp_path / "out.mp4", [samples.card(0, 64, 64)], 25, voice, len(driven) / 16000
     )
-    lag, likeness = lag_and_likeness(load_voice(path), driven)
+    lag, correlation = lag_and_correlation(load_voice(path), driven)
     assert abs(lag) <= 1
-    assert likeness > 0.95
+    assert correlation > 0.95
 
 
 def test_voice_is_cut_to_the_picture(tmp_path):

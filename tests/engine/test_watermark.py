@@ -1,4 +1,4 @@
-"""The visible mark, by its pixels."""
+"""Watermark and metadata."""
 
 from pathlib import Path
 
