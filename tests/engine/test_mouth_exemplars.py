@@ -91,8 +91,8 @@ def test_open_mouths_come_from_the_clip(green_lips_clips: tuple[Path, Path]):
 
 
 def test_exemplars_do_not_flicker(voice: Path, tmp_path: Path):
-    """If lips change colour in every frame of the clip, still lips keep one colour, and moving lips do
-    not change it in every frame."""
+    """If lips change colour in every frame of the clip, still lips keep one colour, and moving lips
+    do not change it in every frame."""
 
     def paint(index: int, rgb: Picture, points: Points) -> None:
         if index % 6 < 3:
