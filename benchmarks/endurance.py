@@ -19,7 +19,9 @@ import numpy as np
 from PIL import Image
 
 from kolbo_demo.client.client import KolboClient
-from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
+from kolbo_demo.engine.audio_io import load_voice
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.video_writer import VideoWriter
 from kolbo_demo.service.app import serving
 from kolbo_demo.settings import Settings
 
@@ -181,7 +183,7 @@ def _clip(folder: Path) -> Path:
     path, voice = folder / "clip.mp4", ASSETS / "speech.wav"
     with Clip(ASSETS / "clip.mp4") as clip:
         side = min(clip.width, clip.height)
-        with Writer(path, SIDE, SIDE, clip.fps, voice, float(clip.duration)) as out:
+        with VideoWriter(path, SIDE, SIDE, clip.fps, voice, float(clip.duration)) as out:
             for frame in clip.frames(out.frame_count):
                 out.write(np.asarray(cv2.resize(frame[:side, :side], (SIDE, SIDE)), np.uint8))
     return path

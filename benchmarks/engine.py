@@ -18,13 +18,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.endurance import first_progress, long_against_short
-from kolbo_demo.engine import compositor, render_plan
-from kolbo_demo.engine.idle_motion import Eyelids, Sway
+from kolbo_demo.engine import compositor, prepare, segment
+from kolbo_demo.engine.audio_io import load_voice
+from kolbo_demo.engine.idle_motion import Eyelids, HeadMotion
 from kolbo_demo.engine.landmarks import FaceFinder, track
 from kolbo_demo.engine.mouth_warp import Layers, MouthWarp
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
-from kolbo_demo.engine.video_writer import PieceWriter
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.video_writer import SegmentWriter, VideoWriter
 from kolbo_demo.media.probe import inspect_audio
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -50,14 +51,14 @@ FIRST_PROGRESS = 1.0
 STAGES: dict[str, tuple[object, str]] = {
     "decode": (Clip, "frames_and_planes"),
     "landmarks": (FaceFinder, "_landmarks"),
-    "head": (Sway, "head_map"),
-    "resampling": (compositor, "sampled"),
+    "head": (HeadMotion, "head_map"),
+    "resampling": (compositor, "resample"),
     "lids": (Eyelids, "draw"),
     "warp": (MouthWarp, "__call__"),
     "mouth": (Layers, "compose"),
-    "planes": (render_plan, "patched"),
-    "encode": (PieceWriter, "write"),
-    "hearing": (render_plan, "hear"),
+    "planes": (segment, "patch_planes"),
+    "encode": (SegmentWriter, "write"),
+    "hearing": (prepare, "hear"),
 }
 """A stage's name and the function whose time on the processor, all it calls included, it is."""
 
@@ -183,7 +184,9 @@ def sized_clip(folder: Path, width: int, height: int) -> Path:
     voice = ASSETS / "speech.wav"
     with Clip(ASSETS / "clip.mp4") as clip:
         high = round(clip.width * height / width)
-        with Writer(path, width, height, clip.fps, voice, len(load_voice(voice)) / 16_000) as out:
+        with VideoWriter(
+            path, width, height, clip.fps, voice, len(load_voice(voice)) / 16_000
+        ) as out:
             for frame in clip.frames(out.frame_count):
                 out.write(np.asarray(cv2.resize(frame[:high], (width, height)), np.uint8))
     return path
@@ -196,7 +199,7 @@ def _encode_only(made: Path, voice: Path, out: Path) -> Callable[[], None]:
         size = clip.width, clip.height
 
     def work() -> None:
-        with Writer(out, *size, 25, voice, _seconds(voice)) as writer:
+        with VideoWriter(out, *size, 25, voice, _seconds(voice)) as writer:
             for frame in frames:
                 writer.write(frame)
 
@@ -206,7 +209,7 @@ def _encode_only(made: Path, voice: Path, out: Path) -> Callable[[], None]:
 def _decode_find_encode(source: Path, voice: Path, out: Path) -> Callable[[], None]:
     def work() -> None:
         with Clip(source) as clip:
-            writer = Writer(out, clip.width, clip.height, clip.fps, voice, _seconds(voice))
+            writer = VideoWriter(out, clip.width, clip.height, clip.fps, voice, _seconds(voice))
             with writer:
                 for rgb, _ in track(clip.frames(writer.frame_count), FaceFinder(), None):
                     writer.write(rgb)

@@ -16,13 +16,14 @@ import numpy as np
 
 from benchmarks import spoil
 from fitting.judge import Track, calibrate, choose_symbols, figures, solve, tracks, trials
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.speech_features import HOP, RATE
 from kolbo_demo.engine.sync_eval.audio_model import Array, Model, hear
 from kolbo_demo.engine.sync_eval.judge import Report, verdict_on
 from kolbo_demo.engine.sync_eval.lip_motion import Seen, watch
 from kolbo_demo.engine.sync_eval.measures import Floats
-from kolbo_demo.engine.video_reader import Clip, load_voice
+from kolbo_demo.engine.video_reader import Clip
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SHIFT_FRAMES = 5

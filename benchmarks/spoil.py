@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.landmarks import Face, FaceFinder, Pixels, track
 from kolbo_demo.engine.speech_features import HOP, RATE, loudness
-from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.video_writer import VideoWriter
 
 Change = Callable[[Pixels, Face], Pixels]
 LIPS = (61, 291, 0, 17)
@@ -91,7 +93,7 @@ def _write(
     pictures: Iterator[Pixels], count: int, fps: Fraction, voice: Path, output: Path
 ) -> Path:
     first = next(pictures)
-    with Writer(output, first.shape[1], first.shape[0], fps, voice, count / float(fps)) as out:
+    with VideoWriter(output, first.shape[1], first.shape[0], fps, voice, count / float(fps)) as out:
         out.write(first)
         for picture in pictures:
             out.write(picture)

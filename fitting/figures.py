@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from fitting.tracks import LEARNT, Clip
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.motion_model import motion
 from kolbo_demo.engine.mouth_curves import BILABIALS, LEAD, SHOWN, MouthCurves, mouth_curves
 from kolbo_demo.engine.phoneme_model import RATE, STEP
 from kolbo_demo.engine.speech_features import hear
-from kolbo_demo.engine.video_reader import load_voice
 
 Floats = NDArray[np.float32]
 

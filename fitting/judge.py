@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.sync_eval.audio_model import (
     BANDS,
     CHANNELS,
@@ -32,7 +33,6 @@ from kolbo_demo.engine.sync_eval.audio_model import (
 )
 from kolbo_demo.engine.sync_eval.lip_motion import Seen, lips_of
 from kolbo_demo.engine.sync_eval.measures import REACH, Floats, agreement, evidence, peak
-from kolbo_demo.engine.video_reader import load_voice
 
 SYMBOLS = 52
 """The recogniser's tokens with the most mass are heard; the others hardly ever occur."""

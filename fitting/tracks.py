@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter, resample_poly
 
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.head_pose import CHIN, EYE_CORNERS_MM, RIGID, Pose
 from kolbo_demo.engine.motion_model import mean_spectrum, spectrum
 from kolbo_demo.engine.phoneme_model import RATE, recogniser
-from kolbo_demo.engine.video_reader import load_voice
 
 Floats = NDArray[np.float32]
 

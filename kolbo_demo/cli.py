@@ -383,7 +383,7 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
         with _loading():
             from kolbo_demo.service.app import serving
 
-        if problem := engine.problem():
+        if problem := engine.unavailable_reason():
             raise _StopError(problem, 1)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kolbo-")))
         try:

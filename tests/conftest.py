@@ -20,8 +20,9 @@ LONGEST = (
     *("security/test_names_and_origins", "security/test_connections", "security/test_event_files"),
     *("security/test_disk_quota", "security/test_decoder_confinement"),
     *("test_sandbox", "browser/test_browser_code", "browser/test_browser_cloud"),
-    *("engine/test_segments", "engine/test_judge", "engine/test_video", "engine/test_mouths"),
-    *("engine/test_clips", "service/test_operations", "engine/test_kinds"),
+    *("engine/test_segments", "engine/test_judge", "engine/test_video_reader"),
+    *("engine/test_video_writer", "engine/test_mouth_exemplars", "engine/test_clip_render"),
+    *("engine/test_still_render", "service/test_operations"),
     *("browser/test_browser_space", "browser/test_browser_batch", "cli/test_local"),
     *("service/test_storage", "wild/test_behind_proxy"),
 )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kolbo_demo.engine.motion_model import motion
 from kolbo_demo.engine.phoneme_model import STEP
-from kolbo_demo.engine.prompt import Directions
+from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.engine.smoothing import smoothed
 from kolbo_demo.engine.speech_features import HOP, Heard, Phoneme, threshold
 
@@ -152,16 +152,16 @@ class MouthCurves:
     def __len__(self) -> int:
         return len(self.jaw)
 
-    def directed(self, directions: Directions) -> "MouthCurves":
-        """The same mouth, told how to play. What closes still closes."""
-        reach = directions.lips
+    def styled(self, style: PromptStyle) -> "MouthCurves":
+        """These curves, scaled as a prompt asks. Closures stay closed."""
+        scale = style.lips
         return replace(
             self,
-            jaw=self.jaw * reach,
-            aperture=np.minimum(self.aperture * reach, WIDEST),
-            width=self.width * reach,
-            protrusion=np.minimum(self.protrusion * reach, 1),
-            smile=self.smile + (SMILE if directions.smile else 0),
+            jaw=self.jaw * scale,
+            aperture=np.minimum(self.aperture * scale, WIDEST),
+            width=self.width * scale,
+            protrusion=np.minimum(self.protrusion * scale, 1),
+            smile=self.smile + (SMILE if style.smile else 0),
         )
 
 

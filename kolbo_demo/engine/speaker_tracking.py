@@ -15,7 +15,7 @@ from kolbo_demo.engine.face_detector import TURNS
 from kolbo_demo.engine.face_reid import FOLLOWED, SAME, Look, Person
 from kolbo_demo.engine.head_pose import LOWER_OUTER, UPPER_OUTER, Pose
 from kolbo_demo.engine.landmarks import NO_FACE, Face, FaceFinder, Pixels, speaker
-from kolbo_demo.engine.prefetch import ahead, depth
+from kolbo_demo.engine.prefetch import prefetch, prefetch_depth
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.media.demux import THREADS
 from kolbo_demo.media.probe import MediaError
@@ -173,7 +173,7 @@ def look(
     last: Face | None = None
     views, doubtful = dict[int, View](), dict[int, View]()
     others = list[Look]()
-    pictures = ahead(clip.frames_at(numbers), depth(3 * clip.width * clip.height))
+    pictures = prefetch(clip.frames_at(numbers), prefetch_depth(3 * clip.width * clip.height))
     with closing(pictures):
         for count, (number, rgb) in enumerate(zip(numbers, pictures, strict=False)):
             looked_at()

@@ -16,11 +16,11 @@ from kolbo_demo.engine.head_pose import Pose
 from kolbo_demo.engine.landmarks import Face as Landmarks
 from kolbo_demo.engine.landmarks import FaceFinder, speaker, track
 from kolbo_demo.engine.occlusion import mouth_visible
-from kolbo_demo.engine.render_plan import STILL_PIXELS
 from kolbo_demo.engine.speaker_tracking import turns_at
 from kolbo_demo.engine.speech_features import HOP, hear, loudness, threshold
+from kolbo_demo.engine.still_picture import MAX_STILL_PIXELS
 from kolbo_demo.engine.video_reader import Clip
-from kolbo_demo.engine.watermark import mark, stamp
+from kolbo_demo.engine.watermark import add_watermark, tag_metadata
 from kolbo_demo.media import probe
 from kolbo_demo.media.demux import MediaError
 from kolbo_demo.preflight import trim
@@ -81,7 +81,7 @@ class _Looker:
         )
         if found.kind == "image":
             # No larger than the engine itself takes it.
-            rgb = np.asarray(probe.upright_image(Path(path), enough=STILL_PIXELS))
+            rgb = np.asarray(probe.upright_image(Path(path), enough=MAX_STILL_PIXELS))
             picture = self._picture(rgb, 0.0, shrunk=(found.width or 0) / rgb.shape[1])
         else:
             picture = self.picture(path, 0.0)
@@ -227,7 +227,7 @@ def _shrunk(rgb: np.ndarray) -> np.ndarray:
 
 
 def _mark(path: str, output: str, seen: bool) -> dict[str, Any]:
-    (mark if seen else stamp)(Path(path), Path(output))
+    (add_watermark if seen else tag_metadata)(Path(path), Path(output))
     return {}
 
 

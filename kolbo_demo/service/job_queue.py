@@ -154,7 +154,7 @@ class Jobs:
 
     def problem(self) -> str | None:
         """Why this process could not render what it accepts; None where it can, or need not."""
-        return engine.problem() if self._renders else None
+        return engine.unavailable_reason() if self._renders else None
 
     def workers(self) -> int:
         """Renders side by side that there is room for. Raises SQLAlchemyError."""

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.landmarks import FaceFinder, track
 from kolbo_demo.engine.speech_features import HOP, RATE, loudness
-from kolbo_demo.engine.video_reader import Clip, load_voice
+from kolbo_demo.engine.video_reader import Clip
 
 
 @dataclass(frozen=True)

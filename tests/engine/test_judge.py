@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from benchmarks import spoil
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.speech_features import RATE
 from kolbo_demo.engine.sync_eval.audio_model import Model, hear
 from kolbo_demo.engine.sync_eval.judge import Report, judge, verdict_on
 from kolbo_demo.engine.sync_eval.lip_motion import Seen, watch
-from kolbo_demo.engine.video_reader import load_voice
 from tests import samples
 
 CLIP, FRAME_MS = samples.ASSETS / "clip.mp4", 40

@@ -22,8 +22,8 @@ from PIL import Image
 from benchmarks.endurance import processor_seconds
 from benchmarks.site import Machine, Postgres, Site
 from kolbo_demo.engine import render_plan as engine_segments
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.video_reader import load_voice
 from tests.machines import Cable, files_of, pid_of, postgres, s3_endpoint, segments, site, wait
 from tests.service.conftest import Caller, alive, root
 

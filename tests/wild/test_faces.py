@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kolbo_demo.engine.compositor import Speaker, still
-from kolbo_demo.engine.idle_motion import Life
+from kolbo_demo.engine.compositor import animate_still
+from kolbo_demo.engine.idle_motion import IdleMotion
 from kolbo_demo.engine.landmarks import Face, FaceFinder, find_speaker
 from kolbo_demo.engine.mouth_curves import mouth_curves
 from kolbo_demo.engine.occlusion import mouth_visible
-from kolbo_demo.engine.prompt import Directions
+from kolbo_demo.engine.prepare import read_features
+from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.render_plan import features
+from kolbo_demo.engine.speaker import Speaker
 from kolbo_demo.engine.speech_features import hear
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.media.probe import MediaError
@@ -85,8 +86,8 @@ def moving(video: Path) -> np.ndarray:
 
 
 def test_no_crop_or_border_crashes_the_engine() -> None:
-    heard = hear(features(samples.SPEECH))
-    curves, life = mouth_curves(heard, 25, 50), Life.of(heard.level, 25, 50)
+    heard = hear(read_features(samples.SPEECH))
+    curves, life = mouth_curves(heard, 25, 50), IdleMotion.from_loudness(heard.level, 25, 50)
     random, rendered = np.random.default_rng(SEED), 0
     rgb, (left, top, right, bottom) = portrait(), face().box
     for number in range(CROPS):
@@ -112,8 +113,8 @@ def test_no_crop_or_border_crashes_the_engine() -> None:
         except MediaError:
             continue
         mouth_visible(_finder(), picture, found)
-        speaker, points = Speaker.learnt([(picture, found)]), found.points.astype(np.float64)
-        for shown in still(picture, points, speaker, curves, life, range(20, 22)):
+        speaker, points = Speaker.from_pictures([(picture, found)]), found.points.astype(np.float64)
+        for shown in animate_still(picture, points, speaker, curves, life, range(20, 22)):
             assert shown.shape == picture.shape, f"seed {SEED}, crop {number}"
         rendered += 1
     assert rendered > CROPS / 4
@@ -143,8 +144,8 @@ def test_a_face_is_found_in_its_own_rotation(degrees: int) -> None:
 def test_the_mouth_of_a_turned_picture_moves(degrees: int, tmp_path: Path) -> None:
     picture, matrix = rolled(portrait(), degrees)
     source, out = png(tmp_path / "turned.png", picture), tmp_path / "out.mp4"
-    calm = Directions.of("still head, no blinking")
-    render(source, voice(tmp_path), out, directions=calm, workers=1)
+    calm = PromptStyle.parse("still head, no blinking")
+    render(source, voice(tmp_path), out, style=calm, workers=1)
     mouth = (face().points[MOUTH, :2] @ matrix[:, :2].T + matrix[:, 2]).mean(0)
     # The chin moves along, the other way round it would be the forehead.
     assert np.linalg.norm(moving(out) - mouth) < 0.3 * face().size

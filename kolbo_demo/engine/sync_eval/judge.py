@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.speech_features import HOP, RATE
 from kolbo_demo.engine.sync_eval.audio_model import Model, Sound, hear
 from kolbo_demo.engine.sync_eval.lip_motion import Seen, watch
 from kolbo_demo.engine.sync_eval.measures import Floats, articulation, sync
-from kolbo_demo.engine.video_reader import load_voice
 from kolbo_demo.media.audio_timestamps import beginning
 from kolbo_demo.media.demux import MediaError, open_media, read_timeline, video_stream
 
