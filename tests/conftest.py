@@ -14,7 +14,7 @@ LONGEST = (
     *("browser/test_browser_access", "security/test_page_floods"),
     *("service/test_faults", "service/test_kills", "browser/test_browser_preflight"),
     *("test_bad_input", "cli/test_cli", "browser/test_browser_inputs"),
-    *("browser/test_browser_page", "service/test_listening", "service/test_jobs"),
+    *("browser/test_browser_page", "service/test_jobs"),
     *("browser/test_browser_after", "space/test_space", "engine/test_render"),
     *("service/test_retention", "browser/test_browser_models", "browser/test_browser_guard"),
     *("security/test_names_and_origins", "security/test_connections", "security/test_event_files"),

@@ -16,9 +16,9 @@ from kolbo_demo.engine.exemplar_blend import (
 )
 from kolbo_demo.engine.exemplar_plan import Mix, MixPlan
 from kolbo_demo.engine.face_reid import Person
-from kolbo_demo.engine.head_pose import RIGID, Array, Pose, smoothstep
+from kolbo_demo.engine.head_pose import RIGID_LANDMARKS, Array, Pose, smoothstep
 from kolbo_demo.engine.idle_motion import Eyelids, HeadMotion, IdleMotion
-from kolbo_demo.engine.landmarks import Face, FaceFinder
+from kolbo_demo.engine.landmarks import FaceLandmarker, FaceLandmarks
 from kolbo_demo.engine.lip_inpaint import inpaint_opening, remove_smile_creases
 from kolbo_demo.engine.mouth_curves import MouthCurves
 from kolbo_demo.engine.mouth_exemplars import skin_tones
@@ -27,7 +27,7 @@ from kolbo_demo.engine.mouth_shape import MouthShape, corner_inset
 from kolbo_demo.engine.mouth_warp import CreaseRemoval, HeadOffset, MouthWarp
 from kolbo_demo.engine.prefetch import prefetch, prefetch_depth
 from kolbo_demo.engine.speaker import Speaker
-from kolbo_demo.engine.speaker_tracking import UNSEEN, tracked
+from kolbo_demo.engine.speaker_tracking import FACE_NOT_VISIBLE, track_person
 from kolbo_demo.engine.thin_plate import Box, Picture, Pixels, UpsampledPicture, resample
 from kolbo_demo.engine.tracking_window import LOOKAHEAD_FRAMES, tracking_windows
 from kolbo_demo.engine.video_reader import Clip
@@ -100,7 +100,7 @@ def animate_still(
 
     `points` (478, 3) are the picture's landmarks in pixels.
     """
-    pose = Pose.of(points.astype(np.float32))
+    pose = Pose.from_landmarks(points.astype(np.float32))
     mouth, head_motion = _MouthRenderer(speaker), HeadMotion(pose, picture.shape[:2], points)
     inpainted = inpaint_opening(picture, points, pose)
     upsampled = UpsampledPicture(inpainted, head_motion.box)
@@ -143,7 +143,7 @@ class CompositedFrame(NamedTuple):
 def animate_clip(
     clip: Clip,
     person: Person,
-    known_faces: Mapping[int, Face],
+    known_faces: Mapping[int, FaceLandmarks],
     speaker: Speaker,
     curves: MouthCurves,
     mixes: MixPlan,
@@ -170,10 +170,10 @@ def animate_clip(
             decoded_planes.append(planes)
             yield number, rgb
 
-    sightings = tracked(decoded(), FaceFinder(), person, anchor, known_faces)
+    sightings = track_person(decoded(), FaceLandmarker(), person, anchor, known_faces)
     if threaded:
         sightings = prefetch(sightings, prefetch_depth(3 * clip.width * clip.height))
-    windows = tracking_windows(sightings, speaker.head.points[list(RIGID)])
+    windows = tracking_windows(sightings, speaker.head.points[list(RIGID_LANDMARKS)])
     for index, (rgb, window) in enumerate(windows, start):
         planes = decoded_planes.popleft()
         if index < frames.start:
@@ -182,7 +182,7 @@ def animate_clip(
             return
         strength, reason = window.mouth_strength()
         if reason is not None or window.face is None:
-            on_skipped(index, reason or UNSEEN)
+            on_skipped(index, reason or FACE_NOT_VISIBLE)
             yield CompositedFrame(rgb, rgb, planes, [])
             continue
         out = rgb.copy()

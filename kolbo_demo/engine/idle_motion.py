@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kolbo_demo.engine.head_pose import Array, Pose
 from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.engine.smoothing import smoothed
-from kolbo_demo.engine.speech_features import HOP
+from kolbo_demo.engine.speech_features import HOP_SECONDS
 from kolbo_demo.engine.thin_plate import Box, Grid, Map, Picture, Pixels, resample
 
 BLINK_INTERVAL_SECONDS = 2.0, 6.0
@@ -70,7 +70,7 @@ class IdleMotion:
         time = np.arange(frames) / fps
         stressed = np.clip((level - np.percentile(level, 60)) / 20, -1, 1)
         stress = smoothed(stressed, 12.0, "symmetric")
-        nod = np.interp(time, np.arange(len(stress)) * HOP, stress)
+        nod = np.interp(time, np.arange(len(stress)) * HOP_SECONDS, stress)
         fade_in = np.clip(time / 0.6, 0, 1)  # starts at the picture's own pose
 
         def drift(seconds: float, size: float) -> NDArray[np.float64]:
@@ -105,7 +105,7 @@ def _syllable_stress(level: NDArray[np.float32], time: NDArray[np.float64]) -> N
     loud = smoothed(audible, 8.0, "symmetric")
     over = loud - smoothed(loud, 60.0, "symmetric")
     beat = np.clip((over - 2.0) / 8.0, 0, 1)
-    return np.interp(time, np.arange(len(beat)) * HOP, smoothed(beat, 7.0, "symmetric"))
+    return np.interp(time, np.arange(len(beat)) * HOP_SECONDS, smoothed(beat, 7.0, "symmetric"))
 
 
 def _blinks(

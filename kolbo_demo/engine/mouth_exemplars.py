@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from kolbo_demo.engine.head_pose import (
     LOWER_INNER,
     LOWER_OUTER,
-    RIGID,
+    RIGID_LANDMARKS,
     UPPER_INNER,
     UPPER_OUTER,
     Array,
     Head,
     Pose,
 )
-from kolbo_demo.engine.landmarks import Face
-from kolbo_demo.engine.mouth_curves import SHOWN
+from kolbo_demo.engine.landmarks import FaceLandmarks
+from kolbo_demo.engine.mouth_curves import OPENING_CALIBRATION
 from kolbo_demo.engine.mouth_shape import LIPS
 from kolbo_demo.engine.npz_codec import stored_as
 from kolbo_demo.engine.thin_plate import Map, Pixels
@@ -109,7 +109,7 @@ class ExemplarSet:
 
     @classmethod
     def from_pictures(
-        cls, head: Head, pictures: Sequence[tuple[Pixels, Face]], frames: Sequence[int]
+        cls, head: Head, pictures: Sequence[tuple[Pixels, FaceLandmarks]], frames: Sequence[int]
     ) -> "ExemplarSet":
         """Learn from pictures of one person at `frames` of the clip. Blurred, cropped and hidden
         mouths are left out."""
@@ -117,7 +117,7 @@ class ExemplarSet:
         mouths, errors, sharpness = list[MouthExemplar](), [], []
         for rgb, face in pictures:
             points = face.points.astype(np.float64)
-            pose = Pose.aligning(rigid, points[list(RIGID)])
+            pose = Pose.fit(rigid, points[list(RIGID)])
             off = pose.project(rigid) - points[list(RIGID), :2]
             errors.append(float(np.sqrt((off**2).sum(1).mean())) / pose.scale)
             mouths.append(MouthExemplar.crop(rgb, points, pose))
@@ -164,7 +164,7 @@ def _correct_lip_gap(points: Array, pose: Pose) -> Array:
     upper, lower = list(UPPER_INNER), list(LOWER_INNER)
     gaps = ((points[lower, :2] - points[upper, :2]) @ down) / unit
     measured = float(gaps[3:8].mean())
-    correction = max(float(np.interp(measured, *SHOWN)) - measured, 0.0)
+    correction = max(float(np.interp(measured, *OPENING_CALIBRATION)) - measured, 0.0)
     t = np.linspace(-1, 1, len(upper))
     by = (0.5 * correction * (1 - t**2))[:, None] * down
     out = points.copy()

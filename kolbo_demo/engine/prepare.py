@@ -9,15 +9,15 @@ from threading import Event
 import numpy as np
 
 from kolbo_demo.engine import npz_codec
-from kolbo_demo.engine.audio_io import read_voice
+from kolbo_demo.engine.audio_io import stream_voice
 from kolbo_demo.engine.compositor import WARM_UP_FRAMES
 from kolbo_demo.engine.exemplar_plan import plan_mixes
 from kolbo_demo.engine.idle_motion import IdleMotion
-from kolbo_demo.engine.landmarks import Face, FaceFinder, find_speaker
+from kolbo_demo.engine.landmarks import FaceLandmarker, FaceLandmarks, detect_speaker
 from kolbo_demo.engine.mouth_curves import mouth_curves
 from kolbo_demo.engine.mouth_exemplars import ExemplarSet
-from kolbo_demo.engine.occlusion import NOT_VISIBLE, mouth_visible
-from kolbo_demo.engine.phoneme_model import RATE
+from kolbo_demo.engine.occlusion import NOT_VISIBLE, is_mouth_visible
+from kolbo_demo.engine.phoneme_model import SAMPLE_RATE
 from kolbo_demo.engine.prompt import DEFAULT_STYLE, PromptStyle
 from kolbo_demo.engine.render_plan import (
     OnProgress,
@@ -28,8 +28,12 @@ from kolbo_demo.engine.render_plan import (
     segment_edges,
 )
 from kolbo_demo.engine.speaker import Speaker
-from kolbo_demo.engine.speaker_tracking import Point, look
-from kolbo_demo.engine.speech_features import Features, Heard, hear
+from kolbo_demo.engine.speaker_tracking import Point, learn_speaker
+from kolbo_demo.engine.speech_features import (
+    AcousticFeatures,
+    VoiceFeatures,
+    extract_voice_features,
+)
 from kolbo_demo.engine.still_picture import load_still
 from kolbo_demo.engine.thin_plate import Pixels
 from kolbo_demo.engine.video_reader import Clip
@@ -76,7 +80,9 @@ def prepare(
 
     with ThreadPoolExecutor(1, "voice-features") as pool:
         # In parallel with the source; stopped if the source fails.
-        voice_features = pool.submit(hear, voice, lambda: check_not_stopped(stop_extraction))
+        voice_features = pool.submit(
+            extract_voice_features, voice, lambda: check_not_stopped(stop_extraction)
+        )
         try:
             if kind == "image":
                 plan = _plan_still(source, voice.duration, face, voice_features, style, insist)
@@ -100,25 +106,25 @@ def prepare(
     return plan
 
 
-def read_features(audio: Path) -> Features:
+def read_features(audio: Path) -> AcousticFeatures:
     """Acoustic features of a file's voice. Raises MediaError."""
-    return Features.of(read_voice(audio, RATE))
+    return AcousticFeatures.from_blocks(stream_voice(audio, SAMPLE_RATE))
 
 
 def _plan_still(
     source: Path,
     duration: float,
     face: Point | None,
-    voice_features: Future[Heard],
+    voice_features: Future[VoiceFeatures],
     style: PromptStyle,
     insist: bool,
 ) -> RenderPlan:
     fps = Fraction(STILL_FPS)
     frames = frames_for(duration, fps)
     picture = load_still(source)
-    finder = FaceFinder()
-    landmarks = find_speaker(picture, finder, face)
-    if not insist and not mouth_visible(finder, picture, landmarks):
+    finder = FaceLandmarker()
+    landmarks = detect_speaker(picture, finder, face)
+    if not insist and not is_mouth_visible(finder, picture, landmarks):
         raise MediaError(NOT_VISIBLE.format(what="picture"))
     height, width = picture.shape[:2]
     speaker = Speaker.from_pictures([(picture, landmarks)], style.relax)
@@ -146,7 +152,7 @@ def _plan_clip(
     source: Path,
     duration: float,
     face: Point | None,
-    voice_features: Future[Heard],
+    voice_features: Future[VoiceFeatures],
     style: PromptStyle,
     on_progress: OnProgress | None,
     should_stop: ShouldStop | None,
@@ -171,10 +177,10 @@ def _plan_clip(
             if on_progress is not None:
                 on_progress(done, len(inspected) + frames)
 
-        person, views = look(clip, inspected, reference, face, count_frame)
-        learned = {number: view for number, view in views.items() if view.part}
-        usable = {number: view for number, view in learned.items() if not view.reason} or learned
-        pictures = [view.part for view in usable.values() if view.part]
+        person, observations = learn_speaker(clip, inspected, reference, face, count_frame)
+        learned = {number: each for number, each in observations.items() if each.crop}
+        usable = {number: each for number, each in learned.items() if not each.reason} or learned
+        pictures = [each.crop for each in usable.values() if each.crop]
         check_not_stopped(should_stop)
         if not insist and not _any_mouth_visible(pictures):
             raise MediaError(NOT_VISIBLE.format(what="clip"))
@@ -195,15 +201,15 @@ def _plan_clip(
             idle_motion=None,
             edges=edges,
             mixes=plan_mixes(exemplars, speaker.head, curves, source_frames),
-            faces=np.array([view.whole.points for view in views.values()]),
-            face_frames=list(views),
+            faces=np.array([each.face.points for each in observations.values()]),
+            face_frames=list(observations),
             person=person,
             matrix=int(clip.matrix),
             notes=clip.notes,
         )
 
 
-def _any_mouth_visible(pictures: list[tuple[Pixels, Face]]) -> bool:
+def _any_mouth_visible(pictures: list[tuple[Pixels, FaceLandmarks]]) -> bool:
     """Whether one of three or four of a clip's pictures shows the speaker's mouth."""
-    finder, few = FaceFinder(), pictures[:: max(len(pictures) // 3, 1)]
-    return any(mouth_visible(finder, rgb, face) for rgb, face in few)
+    finder, few = FaceLandmarker(), pictures[:: max(len(pictures) // 3, 1)]
+    return any(is_mouth_visible(finder, rgb, face) for rgb, face in few)

@@ -8,7 +8,7 @@ import numpy as np
 from av.video.reformatter import Colorspace
 
 from kolbo_demo.engine.compositor import animate_clip, animate_still
-from kolbo_demo.engine.landmarks import Face
+from kolbo_demo.engine.landmarks import FaceLandmarks
 from kolbo_demo.engine.prefetch import prefetch, prefetch_depth
 from kolbo_demo.engine.render_plan import (
     OnProgress,
@@ -95,7 +95,7 @@ def _clip_frames(
     assert plan.person is not None
     assert plan.mixes is not None
     faces = zip(plan.face_frames, plan.faces, strict=True)
-    known_faces = {number: Face(points, 1.0) for number, points in faces}
+    known_faces = {number: FaceLandmarks(points, 1.0) for number, points in faces}
     animated = animate_clip(
         clip, plan.person, known_faces, plan.speaker, plan.curves, plan.mixes, frames, on_skipped,
         threaded,

@@ -6,7 +6,7 @@ import numpy as np
 
 from kolbo_demo.engine import motion_blur
 from kolbo_demo.engine.head_pose import LOWER_INNER, UPPER_INNER, Array, Head, Pose
-from kolbo_demo.engine.landmarks import Face
+from kolbo_demo.engine.landmarks import FaceLandmarks
 from kolbo_demo.engine.mouth_exemplars import ExemplarSet
 from kolbo_demo.engine.mouth_interior import Palette, Teeth
 from kolbo_demo.engine.npz_codec import stored_as
@@ -27,12 +27,12 @@ class Speaker:
 
     @classmethod
     def from_pictures(
-        cls, pictures: list[tuple[Pixels, Face]], relax: float | None = None
+        cls, pictures: list[tuple[Pixels, FaceLandmarks]], relax: float | None = None
     ) -> "Speaker":
         """Learn rest from the fifth of the pictures with the most closed lips, teeth from one of
         the six with the most open ones. `relax` as in `Head.at_rest`."""
         faces = [face.points.astype(np.float64) for _, face in pictures]
-        poses = [Pose.of(face.points) for _, face in pictures]
+        poses = [Pose.from_landmarks(face.points) for _, face in pictures]
         heads = [pose.unproject(points) for pose, points in zip(poses, faces, strict=True)]
         by_gap = np.argsort([_lip_gap(head) for head in heads])
         closed = by_gap[: max(len(heads) // 5, 1)]

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kolbo_demo.engine.head_pose import RIGID, Array, Pose
-from kolbo_demo.engine.landmarks import Face
-from kolbo_demo.engine.speaker_tracking import COVERED, Sighting
+from kolbo_demo.engine.head_pose import RIGID_LANDMARKS, Array, Pose
+from kolbo_demo.engine.landmarks import FaceLandmarks
+from kolbo_demo.engine.speaker_tracking import MOUTH_HIDDEN, TrackedFrame
 from kolbo_demo.engine.thin_plate import Pixels
 
 POSE_SMOOTHING_FRAMES = 3
@@ -29,7 +29,7 @@ LOOKAHEAD_FRAMES = FADE_FRAMES + OCCLUSION_MARGIN_FRAMES + 1
 class TrackedFrame(NamedTuple):
     """A sighting without its picture, with the head's pose."""
 
-    face: Face | None
+    face: FaceLandmarks | None
     pose: Pose | None
     reason: str | None
     cut: bool
@@ -52,13 +52,13 @@ class TrackingWindow:
         return cls(frames[first:end], middle - first)
 
     @property
-    def face(self) -> Face | None:
+    def face(self) -> FaceLandmarks | None:
         return self.frames[self.middle].face
 
     def mouth_strength(self) -> tuple[float, str | None]:
         """Opacity of the replaced mouth, 0-1, and at 0 the reason for leaving it unchanged."""
         reasons = [frame.reason for frame in self.frames]
-        covered = [reason == COVERED for reason in reasons]
+        covered = [reason == MOUTH_HIDDEN for reason in reasons]
         # A single covered frame is noise; around others the mouth is partly covered.
         confirmed = [
             one and any(covered[max(i - 1, 0) : i] + covered[i + 1 : i + 2])
@@ -69,7 +69,7 @@ class TrackingWindow:
             any(confirmed[max(i - margin, 0) : i + margin + 1]) for i in range(len(confirmed))
         ]
         reasons = [
-            COVERED if hidden else None if reason == COVERED else reason
+            MOUTH_HIDDEN if hidden else None if reason == MOUTH_HIDDEN else reason
             for hidden, reason in zip(widened, reasons, strict=True)
         ]
         distances = (abs(i - self.middle) for i, reason in enumerate(reasons) if reason)
@@ -109,15 +109,15 @@ class TrackingWindow:
 
 
 def tracking_windows(
-    sightings: Iterator[Sighting], rigid: Array
+    sightings: Iterator[TrackedFrame], rigid: Array
 ) -> Iterator[tuple[Pixels, TrackingWindow]]:
-    """Each picture with its window; `rigid` are the speaker's points RIGID, (n, 3) millimetres."""
+    """Each picture with its window; `rigid` are the speaker's points RIGID_LANDMARKS, (n, 3) millimetres."""
     pictures: deque[Pixels] = deque()
     frames: deque[TrackedFrame] = deque()
 
     def take(count: int) -> None:
         for rgb, face, reason, cut in islice(sightings, count):
-            pose = face and Pose.aligning(rigid, face.points[list(RIGID)].astype(np.float64))
+            pose = face and Pose.fit(rigid, face.points[list(RIGID_LANDMARKS)].astype(np.float64))
             pictures.append(rgb)
             frames.append(TrackedFrame(face, pose, reason, cut))
 

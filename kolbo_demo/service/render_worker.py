@@ -91,13 +91,13 @@ def _be_called(name: str) -> None:
 def _load() -> None:
     """What every render needs. What is missing is told by the one that misses it."""
     with contextlib.suppress(Exception):
-        from kolbo_demo.engine.motion_model import motion
-        from kolbo_demo.engine.phoneme_model import recogniser
+        from kolbo_demo.engine.motion_model import load_motion_model
+        from kolbo_demo.engine.phoneme_model import phoneme_recogniser
         from kolbo_demo.engine.render import render as _  # noqa: F401
         from kolbo_demo.media import probe  # noqa: F401
 
-        recogniser()
-        motion()
+        phoneme_recogniser()
+        load_motion_model()
 
 
 def render(task: Task, tell: Tell) -> dict[str, Any]:

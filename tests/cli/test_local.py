@@ -15,7 +15,7 @@ import pytest
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.media.probe import first_frame, inspect_audio, inspect_source
 from tests import samples
-from tests.engine.people import talking
+from tests.engine.synthetic_people import talking
 from tests.marked import is_marked
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"

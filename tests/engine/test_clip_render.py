@@ -13,18 +13,18 @@ import pytest
 
 from kolbo_demo.engine.render import RenderResult, render
 from kolbo_demo.engine.speaker_tracking import (
-    COVERED,
-    OUTSIDE,
-    SMALL,
-    SOMEBODY_ELSE,
-    TURNED,
-    UNSEEN,
+    FACE_NOT_VISIBLE,
+    FACE_TOO_SMALL,
+    HEAD_TURNED,
+    MOUTH_HIDDEN,
+    MOUTH_OUT_OF_FRAME,
+    OTHER_PERSON,
 )
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.media.probe import MediaError
 from tests import samples
-from tests.engine.people import (
+from tests.engine.synthetic_people import (
     HEAD,
     Picture,
     Shot,
@@ -325,7 +325,7 @@ def test_clip_without_synced_frames_is_an_error(tmp_path: Path, voice: Path):
     pictures = [cv2.resize(shot.rgb, (44, 44), interpolation=cv2.INTER_AREA) for shot in talking(8)]
     source = samples.video(tmp_path / "c.mp4", pictures=pictures, matrix=1)
     short = samples.cut_wav(tmp_path / "v.wav", voice, 0.32)
-    with pytest.raises(MediaError, match=f"No part of the clip could be synced: {SMALL}"):
+    with pytest.raises(MediaError, match=f"No part of the clip could be synced: {FACE_TOO_SMALL}"):
         render(source, short, tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
 

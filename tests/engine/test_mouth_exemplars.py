@@ -9,13 +9,13 @@ import pytest
 
 from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.head_pose import LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTER
-from kolbo_demo.engine.landmarks import FaceFinder, Points, track
+from kolbo_demo.engine.landmarks import FaceLandmarker, Points, track_face
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import VideoWriter
 from tests import samples
-from tests.engine.lips import lips
+from tests.engine.lip_measurements import measure_lips
 
 CLIP = samples.ASSETS / "clip.mp4"
 FRAMES = 70
@@ -36,7 +36,9 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def frames_with_landmarks(video: Path) -> Iterator[tuple[Picture, Points]]:
     """Each frame with the landmarks in it."""
     with Clip(video) as clip:
-        for rgb, face in track(clip.frames(min(clip.frame_count, FRAMES)), FaceFinder(), None):
+        for rgb, face in track_face(
+            clip.frames(min(clip.frame_count, FRAMES)), FaceLandmarker(), None
+        ):
             assert face
             yield rgb, face.points
 
@@ -79,7 +81,7 @@ def green_lips_clips(voice: Path, tmp_path_factory: pytest.TempPathFactory) -> t
 
 def test_open_mouths_come_from_the_clip(green_lips_clips: tuple[Path, Path]):
     source, out = green_lips_clips
-    opening = lips(out).aperture
+    opening = measure_lips(out).aperture
     opening = opening - np.percentile(opening, 5)
     shown = np.array([green(rgb) for rgb, _ in frames_with_landmarks(out)])
     was = np.array([green(rgb) for rgb, _ in frames_with_landmarks(source)])[: len(shown)]
@@ -107,7 +109,7 @@ def test_exemplars_do_not_flicker(voice: Path, tmp_path: Path):
         r, _, b = rgb[whole].mean(0)
         blue.append(b / r)
     steps = np.abs(np.diff(blue)) > 0.12
-    still = np.abs(np.diff(opening := lips(out).aperture)) < 0.03 * opening.max()
+    still = np.abs(np.diff(opening := measure_lips(out).aperture)) < 0.03 * opening.max()
     assert still.sum() > 20
     assert steps[still].sum() <= 2
     assert steps.mean() < 0.2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kolbo_demo.engine.landmarks import FaceFinder, track
+from kolbo_demo.engine.landmarks import FaceLandmarker, track_face
 from kolbo_demo.engine.prompt import DEFAULT_STYLE, PromptStyle
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.tts import speak
@@ -71,7 +71,7 @@ def rendered_landmarks(picture: Path, voice: Path, prompt: str | None, out: Path
     style = PromptStyle.parse(prompt) if prompt else DEFAULT_STYLE
     render(picture, voice, out, style=style)
     with Clip(out) as clip:
-        faces = [face for _, face in track(clip.frames(), FaceFinder(), None)]
+        faces = [face for _, face in track_face(clip.frames(), FaceLandmarker(), None)]
     points = np.array([face.points[:, :2] for face in faces if face])
     assert len(points) == len(faces)
     return points / np.linalg.norm(points[0, 33] - points[0, 263])

@@ -1,4 +1,4 @@
-"""Complete renders: lips, faces, lengths, formats, progress and errors."""
+"""Complete renders: measure_lips, faces, lengths, formats, progress and errors."""
 
 import subprocess
 import sys
@@ -15,14 +15,14 @@ from PIL import Image
 
 from kolbo_demo.engine import Cancelled
 from kolbo_demo.engine.audio_io import load_voice
-from kolbo_demo.engine.landmarks import FaceFinder, track
+from kolbo_demo.engine.landmarks import FaceLandmarker, track_face
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import VideoWriter
 from kolbo_demo.media.probe import MediaError
 from tests import samples
-from tests.engine.lips import Lips, lips
+from tests.engine.lip_measurements import LipMeasurements, measure_lips
 from tests.engine.videos import psnr
 
 ASSETS = samples.SPEECH.parent
@@ -31,7 +31,7 @@ PORTRAIT, CLIP, SPEECH = ASSETS / "portrait.jpg", ASSETS / "clip.mp4", samples.S
 
 @pytest.fixture(scope="module")
 def syllables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Words with open vowels after closed lips, the last also with a closure inside, separated by
+    """Words with open vowels after closed measure_lips, the last also with a closure inside, separated by
     silence."""
     path = tmp_path_factory.mktemp("voice") / "syllables.wav"
     speak("Bob. Pop. Mom. Bob. Papa.", path)
@@ -41,11 +41,11 @@ def syllables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["still", "clip"])
 def spoken(
     request: pytest.FixtureRequest, syllables: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Lips:
+) -> LipMeasurements:
     """Lips of renders of the syllables, on the portrait and on the clip."""
     out = tmp_path_factory.mktemp("spoken") / "out.mp4"
     render(PORTRAIT if request.param == "still" else CLIP, syllables, out)
-    return lips(out)
+    return measure_lips(out)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def words(level: np.ndarray) -> list[tuple[int, int]]:
     return [(int(loud[a]), int(loud[b])) for a, b in zip(starts, ends, strict=True)]
 
 
-def test_lips_open_on_open_vowels_close_on_p_b_m_and_rest_in_silence(spoken: Lips):
+def test_lips_open_on_open_vowels_close_on_p_b_m_and_rest_in_silence(spoken: LipMeasurements):
     spans = words(spoken.level)
     assert len(spans) == 5
     opening = spoken.aperture - np.median(spoken.aperture[:5])
@@ -80,7 +80,7 @@ def test_lips_open_on_open_vowels_close_on_p_b_m_and_rest_in_silence(spoken: Lip
         assert pause.max() < 0.15 * widest, "lips rest in silence"
 
 
-def test_lips_are_in_sync(spoken: Lips):
+def test_lips_are_in_sync(spoken: LipMeasurements):
     """Opening and loudness of these words agree best when neither is moved, to one frame."""
     level = np.clip(spoken.level - spoken.level.max() + 30, 0, None)
     count = len(level)
@@ -199,7 +199,10 @@ def test_the_face_nearest_the_point_speaks(tmp_path: Path, syllables: Path, suff
     voice = tmp_path / "one.wav"
     cut_voice(syllables, voice, 0.2, 1.0)
     render(source, voice, tmp_path / "out.mp4", face=point)
-    moved = [np.ptp(lips(tmp_path / "out.mp4", at).aperture) for at in ((0.25, 0.4), (0.78, 0.45))]
+    moved = [
+        np.ptp(measure_lips(tmp_path / "out.mp4", at).aperture)
+        for at in ((0.25, 0.4), (0.78, 0.45))
+    ]
     assert moved[speaks] > 0.04
     assert moved[1 - speaks] < 0.5 * moved[speaks]
 
@@ -244,7 +247,7 @@ def test_silence_and_very_short_voices_show_lips_at_rest(tmp_path: Path, seconds
     voice = samples.silent_wav(tmp_path / "silent.wav", seconds)
     made = render(PORTRAIT, voice, tmp_path / "out.mp4")
     assert made.frames == max(round(seconds * 25 + 0.499), 1)
-    assert np.ptp(lips(tmp_path / "out.mp4").aperture) < 0.02
+    assert np.ptp(measure_lips(tmp_path / "out.mp4").aperture) < 0.02
 
 
 def small() -> Image.Image:
@@ -276,7 +279,7 @@ def test_picture_formats_are_rendered_upright(tmp_path: Path, short_voice: Path,
     made = render(make(tmp_path / "source"), short_voice, tmp_path / "out.mp4")
     assert (made.width, made.height) == (256, 192)
     with Clip(tmp_path / "out.mp4") as clip:
-        face = next(track(clip.frames(), FaceFinder(), None))[1]
+        face = next(track_face(clip.frames(), FaceLandmarker(), None))[1]
     assert face
     assert face.points[152, 1] > face.points[10, 1] + 50, "chin below forehead"
 

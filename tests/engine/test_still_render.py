@@ -17,15 +17,15 @@ from kolbo_demo.engine.head_pose import (
     Head,
     Pose,
 )
-from kolbo_demo.engine.landmarks import FaceFinder, find_speaker, track
+from kolbo_demo.engine.landmarks import FaceLandmarker, detect_speaker, track_face
 from kolbo_demo.engine.mouth_shape import MouthShape
 from kolbo_demo.engine.mouth_warp import MouthWarp
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
 from tests import samples
-from tests.engine import people
-from tests.engine.lips import lips
+from tests.engine import synthetic_people as people
+from tests.engine.lip_measurements import measure_lips
 
 SIDE = 384
 Picture = np.ndarray
@@ -62,11 +62,11 @@ def usual(closed: Picture, words: Path, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("usual")
     Image.fromarray(closed).save(folder / "source.png")
     render(folder / "source.png", words, folder / "o.mp4")
-    return lips(folder / "o.mp4").aperture
+    return measure_lips(folder / "o.mp4").aperture
 
 
 def points_of(picture: Picture) -> np.ndarray:
-    return find_speaker(picture, FaceFinder(), None).points
+    return detect_speaker(picture, FaceLandmarker(), None).points
 
 
 def grey(picture: Picture) -> Picture:
@@ -233,7 +233,9 @@ def test_tilted_head_blinks_with_both_eyes(closed: Picture, tmp_path: Path):
     render(tmp_path / "source.png", quiet, tmp_path / "out.mp4")
     with Clip(tmp_path / "out.mp4") as clip:
         points = [
-            face.points[:, :2] for _, face in track(clip.frames(), FaceFinder(), None) if face
+            face.points[:, :2]
+            for _, face in track_face(clip.frames(), FaceLandmarker(), None)
+            if face
         ]
     for above, below in ((159, 145), (386, 374)):
         open_by = np.array([np.linalg.norm(p[above] - p[below]) for p in points])
@@ -252,7 +254,7 @@ def test_smile_crease_fades_while_lips_are_round(closed: Picture, tmp_path: Path
     Image.fromarray(source).save(tmp_path / "source.png")
     speak("Who knew? You two do.", tmp_path / "round.wav")
     render(tmp_path / "source.png", tmp_path / "round.wav", tmp_path / "out.mp4")
-    width = lips(tmp_path / "out.mp4").width
+    width = measure_lips(tmp_path / "out.mp4").width
     with Clip(tmp_path / "out.mp4") as clip:
         frames = list(clip.frames())
     assert crease(frames[int(width.argmin())]) < 0.5 * crease(frames[int(width.argmax())])
@@ -278,7 +280,7 @@ def test_face_of_1000_pixels_is_animated(closed: Picture, words: Path, tmp_path:
     short = samples.wav(tmp_path / "a.wav", samples.chirps(0.3, 16_000), 16_000)
     made = render(tmp_path / "source.jpg", short, tmp_path / "out.mp4")
     assert made.width > 1400
-    assert lips(tmp_path / "out.mp4").aperture.max() > 0
+    assert measure_lips(tmp_path / "out.mp4").aperture.max() > 0
 
 
 @pytest.mark.parametrize(
@@ -291,7 +293,7 @@ def test_warp_has_no_folds(
     """Each layer's rows stay in order in extreme shapes."""
     for picture in (closed, toothy):
         points = points_of(picture).astype(float)
-        pose = Pose.of(points)
+        pose = Pose.from_landmarks(points)
         warp = MouthWarp(Head.at_rest(pose.unproject(points)))
         shape = MouthShape(jaw, aperture, width, protrusion, 0, 0, 0)
         layers = warp(picture, points, pose, shape)
@@ -303,7 +305,7 @@ def test_warp_has_no_folds(
 def check_animation(source: Picture, usual: np.ndarray, words: Path, folder: Path) -> None:
     Image.fromarray(source).save(folder / "source.png")
     render(folder / "source.png", words, folder / "out.mp4")
-    shown = lips(folder / "out.mp4").aperture
+    shown = measure_lips(folder / "out.mp4").aperture
     assert np.ptp(shown) > 0.5 * np.ptp(usual), "the mouth opens"
     assert np.corrcoef(shown, usual)[0, 1] > 0.8, "in sync with the plain picture"
     with Clip(folder / "out.mp4") as clip:
