@@ -18,6 +18,7 @@ from PIL import Image
 
 from benchmarks.endurance import first_progress, long_against_short
 from kolbo_demo.engine import compositor, prepare, segment
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.idle_motion import Eyelids, HeadMotion
 from kolbo_demo.engine.landmarks import FaceLandmarker, track_face
 from kolbo_demo.engine.mouth_warp import Layers, MouthWarp
@@ -204,7 +205,7 @@ def _encoding_floor(rendered: Path, voice: Path, out: Path) -> Callable[[], None
         size = clip.width, clip.height
 
     def work() -> None:
-        with Writer(out, *size, 25, voice, _duration(voice)) as writer:
+        with VideoWriter(out, *size, 25, voice, _duration(voice)) as writer:
             for frame in frames:
                 writer.write(frame)
 
@@ -214,7 +215,7 @@ def _encoding_floor(rendered: Path, voice: Path, out: Path) -> Callable[[], None
 def _clip_floor(source: Path, voice: Path, out: Path) -> Callable[[], None]:
     def work() -> None:
         with Clip(source) as clip:
-            writer = Writer(out, clip.width, clip.height, clip.fps, voice, _duration(voice))
+            writer = VideoWriter(out, clip.width, clip.height, clip.fps, voice, _duration(voice))
             with writer:
                 for rgb, _ in track_face(clip.frames(writer.frame_count), FaceLandmarker(), None):
                     writer.write(rgb)

@@ -24,6 +24,7 @@ from fitting.judge import (
     load_tracks,
     make_trials,
 )
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.speech_features import HOP_SECONDS, SAMPLE_RATE
 from kolbo_demo.engine.sync_eval.audio_model import Array, LipModel, extract_sound_features

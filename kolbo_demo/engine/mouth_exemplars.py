@@ -113,12 +113,12 @@ class ExemplarSet:
     ) -> "ExemplarSet":
         """Learn from pictures of one person at `frames` of the clip. Blurred, cropped and hidden
         mouths are left out."""
-        rigid = head.points[list(RIGID)]
+        rigid = head.points[list(RIGID_LANDMARKS)]
         mouths, errors, sharpness = list[MouthExemplar](), [], []
         for rgb, face in pictures:
             points = face.points.astype(np.float64)
-            pose = Pose.fit(rigid, points[list(RIGID)])
-            off = pose.project(rigid) - points[list(RIGID), :2]
+            pose = Pose.fit(rigid, points[list(RIGID_LANDMARKS)])
+            off = pose.project(rigid) - points[list(RIGID_LANDMARKS), :2]
             errors.append(float(np.sqrt((off**2).sum(1).mean())) / pose.scale)
             mouths.append(MouthExemplar.crop(rgb, points, pose))
             sharpness.append(_sharpness(mouths[-1].rgb))

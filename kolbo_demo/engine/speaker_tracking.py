@@ -51,7 +51,7 @@ LEARNING_BYTES = 100_000_000
 Point = tuple[float, float]
 
 
-class TrackedFrame(NamedTuple):
+class SpeakerFrame(NamedTuple):
     """A frame, the person's face in it, why its lips cannot be synced (None: they can), and whether
     a new shot begins."""
 
@@ -93,7 +93,7 @@ def track_person(
     person: Person,
     nearby: FaceLandmarks,
     known: Mapping[int, FaceLandmarks],
-) -> Iterator[TrackedFrame]:
+) -> Iterator[SpeakerFrame]:
     """The person in each of a clip's frames, which come with their numbers in the clip.
 
     `nearby` is the face in a frame close to the first, `known` the face in frames analysed before.
@@ -118,12 +118,12 @@ def track_person(
             missing = OTHER_PERSON if others else FACE_NOT_VISIBLE
         last, last_visible = face, face or last_visible
         if face is None:
-            yield TrackedFrame(rgb, None, missing, cut)
+            yield SpeakerFrame(rgb, None, missing, cut)
         else:
             reason = _unsynced_reason(rgb, face)
             if reason is None and person.is_mouth_hidden(descriptor or person.describe(rgb, face)):
                 reason = MOUTH_HIDDEN
-            yield TrackedFrame(rgb, face, reason, cut)
+            yield SpeakerFrame(rgb, face, reason, cut)
 
 
 def _identify(

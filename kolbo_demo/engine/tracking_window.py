@@ -11,7 +11,7 @@ import numpy as np
 
 from kolbo_demo.engine.head_pose import RIGID_LANDMARKS, Array, Pose
 from kolbo_demo.engine.landmarks import FaceLandmarks
-from kolbo_demo.engine.speaker_tracking import MOUTH_HIDDEN, TrackedFrame
+from kolbo_demo.engine.speaker_tracking import MOUTH_HIDDEN, SpeakerFrame
 from kolbo_demo.engine.thin_plate import Pixels
 
 POSE_SMOOTHING_FRAMES = 3
@@ -27,7 +27,7 @@ LOOKAHEAD_FRAMES = FADE_FRAMES + OCCLUSION_MARGIN_FRAMES + 1
 
 
 class TrackedFrame(NamedTuple):
-    """A sighting without its picture, with the head's pose."""
+    """A frame without its picture, with the head's pose."""
 
     face: FaceLandmarks | None
     pose: Pose | None
@@ -109,9 +109,9 @@ class TrackingWindow:
 
 
 def tracking_windows(
-    sightings: Iterator[TrackedFrame], rigid: Array
+    sightings: Iterator[SpeakerFrame], rigid: Array
 ) -> Iterator[tuple[Pixels, TrackingWindow]]:
-    """Each picture with its window; `rigid` are the speaker's points RIGID_LANDMARKS, (n, 3) millimetres."""
+    """Each picture with its window; `rigid` are its RIGID_LANDMARKS, (n, 3) millimetres."""
     pictures: deque[Pixels] = deque()
     frames: deque[TrackedFrame] = deque()
 

@@ -31,7 +31,7 @@ PORTRAIT, CLIP, SPEECH = ASSETS / "portrait.jpg", ASSETS / "clip.mp4", samples.S
 
 @pytest.fixture(scope="module")
 def syllables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Words with open vowels after closed measure_lips, the last also with a closure inside, separated by
+    """Words with open vowels after closed lips, the last also with a closure inside, separated by
     silence."""
     path = tmp_path_factory.mktemp("voice") / "syllables.wav"
     speak("Bob. Pop. Mom. Bob. Papa.", path)
