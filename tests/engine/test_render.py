@@ -1,4 +1,4 @@
-"""Complete renders: measure_lips, faces, lengths, formats, progress and errors."""
+"""Complete renders: lips, faces, lengths, formats, progress and errors."""
 
 import subprocess
 import sys

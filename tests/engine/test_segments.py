@@ -171,7 +171,7 @@ def test_segments_match_an_undivided_render(tmp_path, clip, voice, monkeypatch):
     assert whole.frames == 80
     one, two = frames_of(tmp_path / "whole.mp4"), frames_of(tmp_path / "parts.mp4")
     assert [number_of(frame) for frame in two] == bounce(80)
-    # What encoding costs apart, a join cannot be seen: not in the picture, not in the measure_lips.
+    # What encoding costs apart, a join cannot be seen: not in the picture, not in the lips.
     assert min(psnr(a, b) for a, b in zip(one, two, strict=True)) > 40
     same = [measure_lips(tmp_path / name).aperture for name in ("whole.mp4", "parts.mp4")]
     assert np.abs(same[0] - same[1]).mean() < 0.01
