@@ -1,5 +1,5 @@
-"""Benchmarks: `python -m benchmarks NAME` prints what was measured, with ratios of the same run."""
+"""Benchmarks: `python -m benchmarks NAME` prints measurements, as ratios within the same run."""
 
-import kolbo_demo  # before numpy: it says how many threads numpy has
+import kolbo_demo  # before numpy: sets the number of its threads
 
 __all__ = ["kolbo_demo"]

@@ -1,4 +1,4 @@
-"""python -m benchmarks NAME: prints what was measured, as JSON or with targets beside it."""
+"""`python -m benchmarks NAME` prints measurements as JSON, or as a table with targets."""
 
 import argparse
 import json
@@ -6,8 +6,7 @@ import sys
 from importlib import import_module
 
 NAMES = ("client", "engine", "gallery", "judge", "lips", "oneshot", "page", "scale", "service")
-PICTURES = "gallery"
-"""The one without targets that a run can miss."""
+WITHOUT_TARGETS = "gallery"
 
 
 def main() -> int:
@@ -21,7 +20,7 @@ def main() -> int:
         help="fail on a missed target",
     )
     given = parser.parse_args()
-    if given.strict and given.name == PICTURES:
+    if given.strict and given.name == WITHOUT_TARGETS:
         parser.error(f"{given.name} has no targets to fail on")
     module = import_module(f"benchmarks.{given.name}")
     if given.name == "engine":

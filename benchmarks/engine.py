@@ -1,8 +1,7 @@
-"""How fast the engine renders, against the least that any engine has to do.
+"""Render time against a floor: encoding for stills; decoding, landmarks and encoding for clips.
 
-The floor of a still is encoding alone; of a clip decoding, landmarks and encoding. Both are
-measured in the same run as the job, in turns with it, since machines are noisy: read the ratios.
-`--long` adds ten minutes of speech against one, and `--strict` fails where a target is missed.
+Floor and render alternate in the same run, since machines are noisy: read the ratios. `--long` adds
+ten minutes of speech against one, and `--strict` fails on a missed target.
 """
 
 import os
@@ -18,17 +17,18 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.endurance import first_progress, long_against_short
-from kolbo_demo.engine import compositor, render_plan
-from kolbo_demo.engine.idle_motion import Eyelids, Sway
-from kolbo_demo.engine.landmarks import FaceFinder, track
+from kolbo_demo.engine import compositor, prepare, segment
+from kolbo_demo.engine.audio_io import load_voice
+from kolbo_demo.engine.idle_motion import Eyelids, HeadMotion
+from kolbo_demo.engine.landmarks import FaceLandmarker, track_face
 from kolbo_demo.engine.mouth_warp import Layers, MouthWarp
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
-from kolbo_demo.engine.video_writer import PieceWriter
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.video_writer import SegmentWriter, VideoWriter
 from kolbo_demo.media.probe import inspect_audio
 
 ASSETS = Path(__file__).parents[1] / "assets"
-WORK = (
+CASES = (
     ("still", 512, 512),
     ("still", 1280, 720),
     ("clip", 512, 512),
@@ -42,45 +42,48 @@ TARGETS = {
     ("clip", "512x512"): {"ratio_to_floor": 1.4, "of_real_time": 0.67},
     ("clip", "1920x1080"): {"ratio_to_floor": 1.4},
 }
-"""At most, for two cores."""
+"""Upper bounds for two cores."""
 LONG_TARGETS = {"time_ratio_a_minute": 1.1, "peak_ratio": 1.1, "peak_over_idle_mb": 500.0}
-FIRST_PROGRESS = 1.0
-"""Seconds."""
+MAX_FIRST_PROGRESS_SECONDS = 1.0
 
 STAGES: dict[str, tuple[object, str]] = {
     "decode": (Clip, "frames_and_planes"),
-    "landmarks": (FaceFinder, "_landmarks"),
-    "head": (Sway, "head_map"),
-    "resampling": (compositor, "sampled"),
+    "landmarks": (FaceLandmarker, "_fit"),
+    "head": (HeadMotion, "head_map"),
+    "resampling": (compositor, "resample"),
     "lids": (Eyelids, "draw"),
     "warp": (MouthWarp, "__call__"),
     "mouth": (Layers, "compose"),
-    "planes": (render_plan, "patched"),
-    "encode": (PieceWriter, "write"),
-    "hearing": (render_plan, "hear"),
+    "planes": (segment, "patch_planes"),
+    "encode": (SegmentWriter, "write"),
+    "hearing": (prepare, "extract_voice_features"),
 }
-"""A stage's name and the function whose time on the processor, all it calls included, it is."""
+"""Stages by name: owner and name of the function whose CPU time, callees included, is measured."""
 
 
 def main(long: bool, strict: bool) -> int:
-    """Measure, print a table, and say whether to fail."""
+    """Measure and print a table; returns the exit code."""
     voice = ASSETS / "speech.wav"
     seconds = inspect_audio(voice).duration or 0.0
     print(
         f"{os.cpu_count()} cores, a voice of {seconds:.1f} s, best of {ROUNDS}; in brackets at most"
     )
-    missed = [_told(row, TARGETS.get((row["kind"], row["size"]), {})) for row in _rows(seconds)]
+    missed = [
+        _print_row(row, TARGETS.get((row["kind"], row["size"]), {})) for row in _rows(seconds)
+    ]
     first = first_progress()
     missed.append(
-        _told({"first_progress_s": round(first, 2)}, {"first_progress_s": FIRST_PROGRESS})
+        _print_row(
+            {"first_progress_s": round(first, 2)}, {"first_progress_s": MAX_FIRST_PROGRESS_SECONDS}
+        )
     )
     if long:
-        missed += [_told(row, LONG_TARGETS) for row in long_against_short()]
+        missed += [_print_row(row, LONG_TARGETS) for row in long_against_short()]
     return int(strict and any(missed))
 
 
-def _told(row: dict, targets: dict[str, float]) -> bool:
-    """Print one row with its targets; whether it misses one."""
+def _print_row(row: dict, targets: dict[str, float]) -> bool:
+    """Print a row with its targets; returns whether it misses one."""
     cells, missed = [], False
     for name, value in row.items():
         cell = f"{name} {value}"
@@ -98,26 +101,28 @@ def _rows(seconds: float) -> Iterator[dict]:
     voice = ASSETS / "speech.wav"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for kind, width, height in WORK:
+        for kind, width, height in CASES:
             make, floor = (
-                (_still, _encode_only) if kind == "still" else (sized_clip, _decode_find_encode)
+                (_make_still, _encoding_floor) if kind == "still" else (make_clip, _clip_floor)
             )
             source = make(folder, width, height)
-            yield _row(kind, (width, height), source, voice, folder / "out.mp4", floor, seconds)
+            yield _measure_case(
+                kind, (width, height), source, voice, folder / "out.mp4", floor, seconds
+            )
 
 
-def _row(
+def _measure_case(
     kind: str,
     size: tuple[int, int],
     source: Path,
     voice: Path,
     out: Path,
-    floor_of: Callable[[Path, Path, Path], Callable[[], None]],
+    make_floor: Callable[[Path, Path, Path], Callable[[], None]],
     seconds: float,
 ) -> dict:
-    render(source, voice, out)  # loads what is loaded once
-    least_of = out.with_name("floor.mp4")
-    floor = floor_of(out if kind == "still" else source, voice, least_of)
+    render(source, voice, out)  # warms caches
+    floor_output = out.with_name("floor.mp4")
+    floor = make_floor(out if kind == "still" else source, voice, floor_output)
     jobs, floors = [], []
     for _ in range(ROUNDS):
         jobs.append(_timed(lambda: render(source, voice, out)))
@@ -125,18 +130,18 @@ def _row(
     stages = dict.fromkeys(STAGES, 0.0)
     with ExitStack() as stack:
         for stage, (owner, name) in STAGES.items():
-            timed = _watched(getattr(owner, name), stage, stages)
+            timed = _accumulate_time(getattr(owner, name), stage, stages)
             stack.enter_context(patch.object(owner, name, timed))
         frames = render(source, voice, out).frames
-    job, least = min(jobs), min(floors)
+    job_seconds, floor_seconds = min(jobs), min(floors)
     return {
         "kind": kind,
         "size": f"{size[0]}x{size[1]}",
         "frames": frames,
-        "job_seconds": round(job, 2),
-        "of_real_time": round(job / seconds, 2),
-        "floor_seconds": round(least, 2),
-        "ratio_to_floor": round(job / least, 2),
+        "job_seconds": round(job_seconds, 2),
+        "of_real_time": round(job_seconds / seconds, 2),
+        "floor_seconds": round(floor_seconds, 2),
+        "ratio_to_floor": round(job_seconds / floor_seconds, 2),
         **{f"{k}_ms": round(1000 * v / frames, 2) for k, v in stages.items()},
     }
 
@@ -147,14 +152,16 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _watched(function: Callable, stage: str, spent: dict[str, float]) -> Callable:
-    """The function, its own thread's processor time added up; generators while they run."""
+def _accumulate_time(
+    function: Callable, stage: str, seconds_by_stage: dict[str, float]
+) -> Callable:
+    """Wrap a function to add up its thread's CPU time, also while its generator runs."""
 
-    def each(items: Iterator) -> Iterator:
+    def iterate(items: Iterator) -> Iterator:
         while True:
             start = time.thread_time()
             item = next(items, items)
-            spent[stage] += time.thread_time() - start
+            seconds_by_stage[stage] += time.thread_time() - start
             if item is items:
                 return
             yield item
@@ -162,13 +169,13 @@ def _watched(function: Callable, stage: str, spent: dict[str, float]) -> Callabl
     def call(*arguments: object, **named: object) -> object:
         start = time.thread_time()
         result = function(*arguments, **named)
-        spent[stage] += time.thread_time() - start
-        return each(result) if isinstance(result, Iterator) else result
+        seconds_by_stage[stage] += time.thread_time() - start
+        return iterate(result) if isinstance(result, Iterator) else result
 
     return call
 
 
-def _still(folder: Path, width: int, height: int) -> Path:
+def _make_still(folder: Path, width: int, height: int) -> Path:
     """The portrait, cropped to the shape and scaled."""
     picture = Image.open(ASSETS / "portrait.jpg")
     high = round(picture.width * height / width)
@@ -177,42 +184,44 @@ def _still(folder: Path, width: int, height: int) -> Path:
     return path
 
 
-def sized_clip(folder: Path, width: int, height: int) -> Path:
+def make_clip(folder: Path, width: int, height: int) -> Path:
     """The sample clip, cropped to the shape and scaled, as long as the benchmark's voice."""
     path = folder / f"clip-{width}.mp4"
     voice = ASSETS / "speech.wav"
     with Clip(ASSETS / "clip.mp4") as clip:
         high = round(clip.width * height / width)
-        with Writer(path, width, height, clip.fps, voice, len(load_voice(voice)) / 16_000) as out:
+        with VideoWriter(
+            path, width, height, clip.fps, voice, len(load_voice(voice)) / 16_000
+        ) as out:
             for frame in clip.frames(out.frame_count):
                 out.write(np.asarray(cv2.resize(frame[:high], (width, height)), np.uint8))
     return path
 
 
-def _encode_only(made: Path, voice: Path, out: Path) -> Callable[[], None]:
-    """Encoding of the frames that the job made: a picture that stands still would cost nothing."""
-    with Clip(made) as clip:
+def _encoding_floor(rendered: Path, voice: Path, out: Path) -> Callable[[], None]:
+    """Encodes the render's frames; a constant picture would cost nothing."""
+    with Clip(rendered) as clip:
         frames = list(clip.frames())
         size = clip.width, clip.height
 
     def work() -> None:
-        with Writer(out, *size, 25, voice, _seconds(voice)) as writer:
+        with VideoWriter(out, *size, 25, voice, _duration(voice)) as writer:
             for frame in frames:
                 writer.write(frame)
 
     return work
 
 
-def _decode_find_encode(source: Path, voice: Path, out: Path) -> Callable[[], None]:
+def _clip_floor(source: Path, voice: Path, out: Path) -> Callable[[], None]:
     def work() -> None:
         with Clip(source) as clip:
-            writer = Writer(out, clip.width, clip.height, clip.fps, voice, _seconds(voice))
+            writer = VideoWriter(out, clip.width, clip.height, clip.fps, voice, _duration(voice))
             with writer:
-                for rgb, _ in track(clip.frames(writer.frame_count), FaceFinder(), None):
+                for rgb, _ in track_face(clip.frames(writer.frame_count), FaceLandmarker(), None):
                     writer.write(rgb)
 
     return work
 
 
-def _seconds(voice: Path) -> float:
+def _duration(voice: Path) -> float:
     return len(load_voice(voice)) / 16_000

@@ -1,8 +1,8 @@
-"""Pictures of what the engine makes of the shipped samples, for README and `docs/gallery.md`.
+"""Pictures of renders of the shipped samples, for README and `docs/gallery.md`.
 
-`talking.webp` is the beginning of the portrait's video. The contact sheets show
-twelve frames of the face at twice its size, and twelve one after another of the mouth at four
-times, from the part of the sentence that says "every pop of both lips".
+`talking.webp` is the beginning of the portrait's video. The contact sheets have twelve frames of
+the face at twice its size, and twelve consecutive ones of the mouth at four times, from the words
+"every pop of both lips".
 """
 
 import tempfile
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from kolbo_demo.engine.landmarks import FaceFinder, find_speaker
+from kolbo_demo.engine.landmarks import FaceLandmarker, detect_speaker
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.thin_plate import Pixels
 from kolbo_demo.engine.video_reader import Clip
@@ -20,18 +20,17 @@ from kolbo_demo.engine.video_reader import Clip
 ASSETS = Path(__file__).parents[1] / "assets"
 DOCS = Path(__file__).parents[1] / "docs"
 FRAMES, COLUMNS = 12, 4
-MOUTH_FROM = 100
-"""Frame of the sentence with which the mouth's sheet begins."""
+MOUTH_FIRST_FRAME = 100
 FPS = 25
 """Of a still's video."""
 ANIMATED_SECONDS = 5
 ANIMATED_SIZE = (384, 384)
-QUALITY = 82
-"""Of the JPEG: each sheet stays under 400 kB."""
+JPEG_QUALITY = 82
+"""Keeps each sheet under 400 kB."""
 
 
 def measure() -> dict:
-    """Writes the sheets into `docs/`; their sizes in kB by name."""
+    """Write the sheets to `docs/`; returns their sizes in kB by name."""
     sizes = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind, source in (("still", "portrait.jpg"), ("clip", "clip.mp4")):
@@ -41,20 +40,20 @@ def measure() -> dict:
                 frames = list(clip.frames())
             if kind == "still":
                 sizes["talking.webp"] = _animate(frames, DOCS / "talking.webp")
-            spread = np.linspace(0, len(frames) - 1, FRAMES).astype(int)
-            run = range(MOUTH_FROM, MOUTH_FROM + FRAMES)
+            face_frames = np.linspace(0, len(frames) - 1, FRAMES).astype(int)
+            mouth_frames = range(MOUTH_FIRST_FRAME, MOUTH_FIRST_FRAME + FRAMES)
             for part, chosen, above, below, aside, zoom in (
-                ("face", spread, 1.35, 1.55, 1.25, 2),
-                ("mouth", run, 0.42, 0.5, 0.6, 4),
+                ("face", face_frames, 1.35, 1.55, 1.25, 2),
+                ("mouth", mouth_frames, 0.42, 0.5, 0.6, 4),
             ):
-                face = find_speaker(frames[0], FaceFinder(), None)
+                face = detect_speaker(frames[0], FaceLandmarker(), None)
                 eyes = float(np.linalg.norm(face.points[33, :2] - face.points[263, :2]))
                 x, y = face.points[[61, 291], :2].mean(0) if part == "mouth" else face.points[4, :2]
                 left, right = int(x - aside * eyes), int(x + aside * eyes)
                 top, bottom = max(int(y - above * eyes), 0), int(y + below * eyes)
                 tiles = [_tile(frames[i][top:bottom, left:right], zoom, i) for i in chosen]
                 path = DOCS / f"{kind}-{part}.jpg"
-                _write(tiles, path)
+                _write_sheet(tiles, path)
                 sizes[path.name] = round(path.stat().st_size / 1000)
     return sizes
 
@@ -76,7 +75,7 @@ def _tile(part: Pixels, zoom: int, number: int) -> Pixels:
     return np.asarray(big, np.uint8)
 
 
-def _write(tiles: list[Pixels], path: Path) -> None:
+def _write_sheet(tiles: list[Pixels], path: Path) -> None:
     rows = [np.hstack(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)]
     sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
-    cv2.imwrite(str(path), sheet, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    cv2.imwrite(str(path), sheet, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])

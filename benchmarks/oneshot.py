@@ -1,8 +1,8 @@
-"""The cost of one call of the command line, beside that of the engine alone on the same files.
+"""Cost of one command-line call against the engine alone on the same files.
 
-Wall and processor seconds of `generate --local` with all the processes that it starts, for one and
-eight seconds of speech on a portrait of 512x512. The floor is the same render in this process, with
-the engine loaded. The two alternate, since machines are noisy; the minimum of each is reported.
+Wall and CPU seconds of `generate --local` with its child processes, for one and eight seconds of
+speech on a 512x512 portrait. The floor is the same render in this process, with the engine loaded.
+Both alternate, since machines are noisy; the minimum of each is reported.
 """
 
 import resource
@@ -21,22 +21,22 @@ ASSETS = ROOT / "assets"
 SECONDS = (1.0, 8.0)
 ROUNDS = 3
 TARGETS = {1.0: {"wall": 2.5, "processor": 1.5}, 8.0: {"wall": 8.0}}
-"""At most, in seconds, with nothing else running."""
+"""Upper bounds in seconds, on an idle machine."""
 
 Figures = dict[str, dict[str, float]]
 
 
 def measure() -> Figures:
-    """Seconds of speech to `wall` and `processor` seconds, and those of the `floor`."""
+    """`wall` and `processor` seconds by seconds of speech, and those of the floor."""
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for seconds in SECONDS:
-            voice = _voice(folder, seconds)
+            voice = _make_voice(folder, seconds)
             ours, floor = list[tuple[float, float]](), list[tuple[float, float]]()
             for _ in range(ROUNDS):
-                ours.append(_timed(lambda voice=voice: _command(voice, folder)))
-                floor.append(_timed(lambda voice=voice: _engine(voice, folder)))
+                ours.append(_measure_seconds(lambda voice=voice: _run_command(voice, folder)))
+                floor.append(_measure_seconds(lambda voice=voice: _run_engine(voice, folder)))
             figures[f"{seconds:g} s"] = {
                 "wall": min(wall for wall, _ in ours),
                 "processor": min(processor for _, processor in ours),
@@ -47,32 +47,32 @@ def measure() -> Figures:
 
 
 def missed(figures: Figures) -> list[str]:
-    """Sentences about targets that were missed."""
+    """Targets that were missed."""
     return [
-        f"{seconds:g} s of speech take {took:.1f} s of {what}, wanted is {most:g}"
+        f"{seconds:g} s of speech take {took:.1f} s of {what}, the target is {most:g}"
         for seconds, targets in TARGETS.items()
         for what, most in targets.items()
         if (took := figures[f"{seconds:g} s"][what]) > most
     ]
 
 
-def _timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Wall and processor seconds, of this process and its children."""
-    wall, processor = time.monotonic(), _processor()
+def _measure_seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall and CPU seconds of this process and its children."""
+    wall, processor = time.monotonic(), _cpu_seconds()
     work()
-    return round(time.monotonic() - wall, 2), round(_processor() - processor, 2)
+    return round(time.monotonic() - wall, 2), round(_cpu_seconds() - processor, 2)
 
 
-def _processor() -> float:
+def _cpu_seconds() -> float:
     used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def _command(voice: Path, folder: Path) -> None:
-    words = ("--source", str(ASSETS / "portrait.jpg"), "--audio", str(voice))
+def _run_command(voice: Path, folder: Path) -> None:
+    inputs = ("--source", str(ASSETS / "portrait.jpg"), "--audio", str(voice))
     subprocess.run(
         [
-            *(sys.executable, "-m", "kolbo_demo", "generate", "--local", *words),
+            *(sys.executable, "-m", "kolbo_demo", "generate", "--local", *inputs),
             *("--output", str(folder / "command.mp4")),
         ],
         check=True,
@@ -81,19 +81,19 @@ def _command(voice: Path, folder: Path) -> None:
     )
 
 
-def _engine(voice: Path, folder: Path) -> None:
+def _run_engine(voice: Path, folder: Path) -> None:
     render(ASSETS / "portrait.jpg", voice, folder / "engine.mp4")
 
 
-def _voice(folder: Path, seconds: float) -> Path:
-    """A WAV of so much of the sample's speech, from its beginning again where that ends."""
-    made = folder / f"{seconds:g}.wav"
-    with wave.open(str(ASSETS / "speech.wav")) as source, wave.open(str(made), "wb") as target:
+def _make_voice(folder: Path, seconds: float) -> Path:
+    """A WAV of so many seconds of the sample's speech, repeated."""
+    path = folder / f"{seconds:g}.wav"
+    with wave.open(str(ASSETS / "speech.wav")) as source, wave.open(str(path), "wb") as target:
         target.setparams(source.getparams())
-        left = round(seconds * source.getframerate())
-        while left > 0:
+        remaining = round(seconds * source.getframerate())
+        while remaining > 0:
             source.rewind()
-            taken = min(left, source.getnframes())
+            taken = min(remaining, source.getnframes())
             target.writeframes(source.readframes(taken))
-            left -= taken
-    return made
+            remaining -= taken
+    return path

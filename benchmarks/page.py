@@ -1,13 +1,11 @@
-"""How soon the page can be used, against a bare Gradio page of the same components.
+"""Time until the page is usable, against a bare Gradio page of the same components.
 
-Both pages run in processes of their own and are opened in turn in the same Chromium, each time as
-by somebody who was never there, then once more. A page can be used once the drop area for a face
-takes a file and the Generate button takes a click; both are there only when Gradio's scripts have
-run. The bare page is made of this page's own layout, component by component, without its texts,
-styles, scripts and events.
+Both pages run in processes of their own and are opened alternately in the same Chromium, with an
+empty and then a warm cache. A page is usable once the face upload and the Generate button respond,
+which needs Gradio's scripts. The bare page has this page's layout, component by component, without
+its texts, styles, scripts and events.
 
-Also measured: how long the page takes to start, beside what an import of Gradio alone takes, and
-what both take of a core while nobody is there.
+Also measured: start time of the page against an import of Gradio alone, and idle CPU of both pages.
 """
 
 import os
@@ -33,23 +31,23 @@ from playwright.sync_api import Browser, Page, Request
 from pydantic import SecretStr
 
 from benchmarks.browser import chromium
-from benchmarks.endurance import processor_seconds
+from benchmarks.process_stats import cpu_seconds
 from kolbo_demo import ui
 from kolbo_demo.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 11
-START_SECONDS = 60
-TARGET = 1.5
-"""Of the time that the bare page takes."""
-STARTS = 5
+START_TIMEOUT_SECONDS = 60
+MAX_RATIO = 1.5
+"""To the bare page."""
+START_ROUNDS = 5
 SETTLE_SECONDS, IDLE_SECONDS = 15, 20
-AFTER_MS = 1500
-"""What is asked for within this time after it can be used is counted with the load."""
-# Whoever is asked outside is known at once not to be there, and counted all the same.
+LOAD_WINDOW_MS = 1500
+"""Requests up to this time after the page is usable count as part of the load."""
+# Other hosts fail to resolve at once; requests to them are counted all the same.
 FLAGS = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 
-_USABLE = """
+_USABLE_SCRIPT = """
 window.usable = new Promise((done) => {
   const there = () => {
     const button = document.querySelector('#generate');
@@ -61,35 +59,37 @@ window.usable = new Promise((done) => {
   there();
 });
 """
-"""Milliseconds from the start of the navigation until it can be used and has been painted."""
+"""Milliseconds from navigation until the page is usable and painted."""
 
-_KEPT = ("elem_id", "choices", "lines", "max_lines", "sources", "type", "id", "min_width", "scale",
-         "visible")  # fmt: skip
-"""What the bare page's components have in common with ours beside their class."""
+_SHARED_ARGUMENTS = (
+    "elem_id", "choices", "lines", "max_lines", "sources", "type", "id", "min_width", "scale",
+    "visible",
+)  # fmt: skip
+"""Constructor arguments that the bare page's components share with ours."""
 
 
 def measure() -> dict[str, Any]:
-    """Every figure, with its target beside it."""
-    opened = {"page": [], "bare": []}
-    started = {"page": [], "import gradio": []}
+    """All measurements, with targets."""
+    timings = {"page": [], "bare": []}
+    start_seconds = {"page": [], "import gradio": []}
     with tempfile.TemporaryDirectory() as home:
-        for _ in range(STARTS):
-            with _served("app.py", Path(home)) as served:
-                started["page"].append(served.start_seconds)
-            started["import gradio"].append(_imported())
+        for _ in range(START_ROUNDS):
+            with _run_server("app.py", Path(home)) as served:
+                start_seconds["page"].append(served.start_seconds)
+            start_seconds["import gradio"].append(_time_import())
     with (
         tempfile.TemporaryDirectory() as home,
-        _served("app.py", Path(home)) as ours,
-        _served("-m", Path(home)) as bare,
+        _run_server("app.py", Path(home)) as ours,
+        _run_server("-m", Path(home)) as bare,
     ):
-        idle = {"page": _idle(ours.pid), "bare": _idle(bare.pid)}
+        idle = {"page": _idle_percent(ours.pid), "bare": _idle_percent(bare.pid)}
         with chromium(FLAGS) as browser:
             for number in range(ROUNDS + 1):
                 for name, url in (("page", ours.url), ("bare", bare.url)):
-                    seen = _open(browser, url)
+                    timing = _open(browser, url)
                     if number:  # the first warms the servers
-                        opened[name].append(seen)
-    figures = {name: _summary(seen) for name, seen in opened.items()}
+                        timings[name].append(timing)
+    figures = {name: _summarise(timing) for name, timing in timings.items()}
     first = figures["page"]["usable_ms"] / figures["bare"]["usable_ms"]
     again = figures["page"]["again_ms"] / figures["bare"]["again_ms"]
     return {
@@ -98,39 +98,41 @@ def measure() -> dict[str, Any]:
         **figures,
         "ratio": round(first, 2),
         "ratio_again": round(again, 2),
-        "target": f"<= {TARGET}, and no request to another host",
-        "start_seconds": {n: round(statistics.median(each), 1) for n, each in started.items()},
+        "target": f"<= {MAX_RATIO}, and no request to another host",
+        "start_seconds": {
+            n: round(statistics.median(each), 1) for n, each in start_seconds.items()
+        },
         "idle_percent_of_a_core": idle,
     }
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
-    """The targets that were not met."""
-    found = []
-    if figures["ratio"] > TARGET:
-        found.append(f"usable after {figures['ratio']} times as long as the bare page")
+    """Targets that were missed."""
+    misses = []
+    if figures["ratio"] > MAX_RATIO:
+        misses.append(f"usable after {figures['ratio']} times as long as the bare page")
     if outside := figures["page"]["requests_to_other_hosts"]:
-        found.append(f"{outside} requests to other hosts")
-    return found
+        misses.append(f"{outside} requests to other hosts")
+    return misses
 
 
 def _open(browser: Browser, url: str) -> dict[str, float]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    asked: list[str] = []
-    context.on("request", lambda request: asked.append(request.url))
-    context.add_init_script(_USABLE)
+    urls: list[str] = []
+    context.on("request", lambda request: urls.append(request.url))
+    context.add_init_script(_USABLE_SCRIPT)
     page = context.new_page()
-    whole: list[Request] = []
-    page.on("requestfinished", lambda request: whole.insert(0, request))
-    seen: dict[str, float] = {"usable": _load(page, url)}
-    page.wait_for_timeout(AFTER_MS)
-    hosts = [urlsplit(each).hostname for each in asked if each.startswith(("http", "ws"))]
-    seen["requests"] = len(hosts)
-    seen["outside"] = sum(host != "127.0.0.1" for host in hosts)
-    seen["kilobytes"] = sum(each.sizes()["responseBodySize"] for each in whole) / 1000
-    seen["again"] = _load(page, url)
+    finished: list[Request] = []
+    page.on("requestfinished", lambda request: finished.insert(0, request))
+    timing: dict[str, float] = {"usable": _load(page, url)}
+    page.wait_for_timeout(LOAD_WINDOW_MS)
+    hosts = [urlsplit(each).hostname for each in urls if each.startswith(("http", "ws"))]
+    timing["requests"] = len(hosts)
+    timing["outside"] = sum(host != "127.0.0.1" for host in hosts)
+    timing["kilobytes"] = sum(each.sizes()["responseBodySize"] for each in finished) / 1000
+    timing["again"] = _load(page, url)
     context.close()
-    return seen
+    return timing
 
 
 def _load(page: Page, url: str) -> float:
@@ -138,62 +140,64 @@ def _load(page: Page, url: str) -> float:
     return page.evaluate("window.usable")
 
 
-def _summary(seen: list[dict[str, float]]) -> dict[str, float]:
-    usable = sorted(each["usable"] for each in seen)
+def _summarise(timings: list[dict[str, float]]) -> dict[str, float]:
+    usable = sorted(each["usable"] for each in timings)
     return {
         "usable_ms": round(statistics.median(usable)),
         "fastest_ms": round(usable[0]),
         "slowest_ms": round(usable[-1]),
-        "again_ms": round(statistics.median(each["again"] for each in seen)),
-        "requests": round(statistics.median(each["requests"] for each in seen)),
-        "kilobytes": round(statistics.median(each["kilobytes"] for each in seen)),
-        "requests_to_other_hosts": round(max(each["outside"] for each in seen)),
+        "again_ms": round(statistics.median(each["again"] for each in timings)),
+        "requests": round(statistics.median(each["requests"] for each in timings)),
+        "kilobytes": round(statistics.median(each["kilobytes"] for each in timings)),
+        "requests_to_other_hosts": round(max(each["outside"] for each in timings)),
     }
 
 
-def _imported() -> float:
-    """Seconds in which a Python of its own imports Gradio and does nothing with it."""
+def _time_import() -> float:
+    """Seconds of a Python process that imports Gradio and exits."""
     begun = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import gradio"], check=True)
     return time.perf_counter() - begun
 
 
-def _idle(pid: int) -> float:
-    """What a process takes of a core while nobody asks it anything, in percent."""
+def _idle_percent(pid: int) -> float:
+    """CPU of a process without requests, in percent of a core."""
     time.sleep(SETTLE_SECONDS)
-    before = processor_seconds(pid)
+    before = cpu_seconds(pid)
     time.sleep(IDLE_SECONDS)
-    return round(100 * (processor_seconds(pid) - before) / IDLE_SECONDS, 1)
+    return round(100 * (cpu_seconds(pid) - before) / IDLE_SECONDS, 1)
 
 
 @dataclass(frozen=True)
-class _Served:
+class _Server:
     url: str
     pid: int
     start_seconds: float
-    """From its start to its first answer."""
+    """From process start to the first response."""
 
 
 @contextmanager
-def _served(what: str, home: Path) -> Iterator[_Served]:
+def _run_server(what: str, home: Path) -> Iterator[_Server]:
     """`app.py`, or the bare page, in a process of its own."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    words = [sys.executable, str(ROOT / "app.py")]
+    command = [sys.executable, str(ROOT / "app.py")]
     if what == "-m":
-        words = [sys.executable, "-m", "benchmarks.page", str(port)]
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("KOLBO_")}
-    ours = {
+        command = [sys.executable, "-m", "benchmarks.page", str(port)]
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith("KOLBO_")}
+    environment = {
         "KOLBO_DATA_DIR": str(home / f"data-{port}"),
         "GRADIO_TEMP_DIR": str(home / f"gradio-{port}"),
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "GRADIO_SERVER_PORT": str(port),
     }
     begun = time.perf_counter()
-    process = subprocess.Popen(words, env=kept | ours, cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env=inherited | environment, cwd=ROOT, stdout=subprocess.DEVNULL
+    )
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while True:
             try:
                 requests.get(url, timeout=5)
@@ -203,36 +207,38 @@ def _served(what: str, home: Path) -> Iterator[_Served]:
                 time.sleep(0.1)
             else:
                 break
-        yield _Served(url, process.pid, time.perf_counter() - begun)
+        yield _Server(url, process.pid, time.perf_counter() - begun)
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _bare(port: int) -> None:
-    """Serves the bare page as Gradio's guides do, until it is stopped."""
+def _serve_bare_page(port: int) -> None:
+    """Serve the bare page as in Gradio's guides."""
     local = ui.Local("http://127.0.0.1:9/api", SecretStr("none"))
     ours = ui.build(Settings(), local, private=True).blocks
     with gr.Blocks(analytics_enabled=False) as blocks:
         for child in ours.children:
-            _like(child)
+            _clone(child)
     blocks.launch(server_port=port, quiet=True, ssr_mode=False)
 
 
-def _like(block: Any) -> None:
-    """The same component without what this page adds to it; its children inside it."""
-    given = {name: value for name, value in block.constructor_args.items() if name in _KEPT}
-    if isinstance(block, Api):  # the endpoints' inputs and outputs, which nobody sees
+def _clone(block: Any) -> None:
+    """Build the same component with its children, without our texts, styles and events."""
+    arguments = {
+        name: value for name, value in block.constructor_args.items() if name in _SHARED_ARGUMENTS
+    }
+    if isinstance(block, Api):  # invisible inputs and outputs of endpoints
         return
     if isinstance(block, gr.Tab | gr.Accordion):
-        given["label"] = "Label"
+        arguments["label"] = "Label"
     # Gradio puts text fields into a form by itself.
-    made = nullcontext() if isinstance(block, Form) else type(block)(**given)
-    if isinstance(block, BlockContext) and made:
-        with made:
+    context = nullcontext() if isinstance(block, Form) else type(block)(**arguments)
+    if isinstance(block, BlockContext) and context:
+        with context:
             for child in block.children:
-                _like(child)
+                _clone(child)
 
 
 if __name__ == "__main__":
-    _bare(int(sys.argv[1]))
+    _serve_bare_page(int(sys.argv[1]))

@@ -1,7 +1,6 @@
-"""The local service under load: polls beside a render, large uploads, a rush of submissions.
+"""The local service under load: polls during a render, large uploads, a burst of submissions.
 
-The service runs in a process of its own on loopback, callers in this one. Each figure stands beside
-its target.
+The service runs in a process of its own on loopback, callers in this one.
 """
 
 import asyncio
@@ -27,25 +26,23 @@ ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "assets"
 CLIENTS = 100
 ROUNDS = 5
-POLL_SECONDS = 8.0
-"""Of each round."""
-POLLS_A_SECOND = 300
-ASKED_A_SECOND = 320
-"""More than is wanted: else a round whose last answer is late misses it."""
-POLL_TARGET_MS = 50.0
-"""Of 99 % of them."""
-UPLOAD_TARGET_MB = 200
-"""By which the service's memory may grow."""
+ROUND_SECONDS = 8.0
+MIN_POLLS_PER_SECOND = 300
+OFFERED_POLLS_PER_SECOND = 320
+"""Above the target, or a round whose last response is late would miss it."""
+MAX_POLL_MS = 50.0
+"""99th percentile."""
+MAX_MEMORY_GROWTH_MB = 200
 UPLOADS = 20
 UPLOAD_BYTES = 100 * 1024**2
 KEYS = [f"kolbo_live_{number:040x}" for number in range(1, 7)]
-A_MINUTE = 10
-"""Starts a key may make."""
+STARTS_PER_MINUTE = 10
+"""Per key."""
 BOUNDARY = secrets.token_hex(16)
 _SERVE = """
 import json, sys
 from kolbo_demo.service.app import serving
-from kolbo_demo.service.limits import Limits
+from kolbo_demo.service.rate_limit import Limits
 from kolbo_demo.settings import Settings
 limits = Limits(generations=int(sys.argv[1]), polls=10**9, unfinished=10**9, uploads=10**9)
 with serving(Settings(), limits=limits) as service:
@@ -55,79 +52,82 @@ with serving(Settings(), limits=limits) as service:
 
 
 def measure() -> dict[str, object]:
-    """Every figure, with its target beside it."""
+    """All measurements, with targets."""
     return {
         "cores": os.cpu_count(),
-        "polls": polls(),
-        "uploads": uploads(),
-        "submissions": submissions(),
+        "polls": measure_polls(),
+        "uploads": measure_uploads(),
+        "submissions": measure_submissions(),
     }
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
-    """The targets that were not met."""
+    """Targets that were missed."""
     polled, sent, rush = (figures[name] for name in ("polls", "uploads", "submissions"))
-    found = [
+    misses = [
         f"{row['polls_a_second']} polls a second, 99 % within {row['p99_ms']} ms"
         for row in polled["paced"]
-        if row["polls_a_second"] < POLLS_A_SECOND or row["p99_ms"] >= POLL_TARGET_MS
+        if row["polls_a_second"] < MIN_POLLS_PER_SECOND or row["p99_ms"] >= MAX_POLL_MS
     ]
-    if sent["memory_growth_mb"] >= UPLOAD_TARGET_MB or sent["accepted"] < UPLOADS:
-        found.append(f"{sent['accepted']} uploads took {sent['memory_growth_mb']} MB")
-    exact = rush["accepted_a_key"] == [A_MINUTE] * len(KEYS) and set(rush["refused"]) == {429}
+    if sent["memory_growth_mb"] >= MAX_MEMORY_GROWTH_MB or sent["accepted"] < UPLOADS:
+        misses.append(f"{sent['accepted']} uploads took {sent['memory_growth_mb']} MB")
+    exact = rush["accepted_a_key"] == [STARTS_PER_MINUTE] * len(KEYS) and set(rush["refused"]) == {
+        429
+    }
     if rush["lost"] or not exact:
-        found.append(f"of a rush {rush['accepted_a_key']} were accepted, {rush['lost']} lost")
-    return found
+        misses.append(f"of a rush {rush['accepted_a_key']} were accepted, {rush['lost']} lost")
+    return misses
 
 
-def polls() -> dict[str, object]:
-    """100 clients poll, each for a generation of his own, while the first of these renders: three
-    times a second each and a little more, in rounds that tell what else this machine did, then as
-    fast as they are answered."""
-    with _service() as (host, port, _):
-        portrait = _portrait()
-        ids = [_start(host, port, KEYS[0], _form(portrait, _speech(600)))]
-        _until(host, port, ids[0], "progress")
-        waiting = _form(portrait, _speech(30))
-        ids += [_start(host, port, KEYS[0], waiting) for _ in range(1, CLIENTS)]
+def measure_polls() -> dict[str, object]:
+    """100 clients poll, each for its own generation, while the first of these renders: about three
+    times a second each in several rounds, since machines are noisy, then as fast as possible."""
+    with _run_service() as (host, port, _):
+        portrait = _portrait_bytes()
+        ids = [_submit(host, port, KEYS[0], _form_body(portrait, _speech_bytes(600)))]
+        _wait_until(host, port, ids[0], "progress")
+        waiting = _form_body(portrait, _speech_bytes(30))
+        ids += [_submit(host, port, KEYS[0], waiting) for _ in range(1, CLIENTS)]
         paced = [
-            _spread(asyncio.run(_poll_all(host, port, ids, CLIENTS / ASKED_A_SECOND)))
+            _percentiles(
+                asyncio.run(_poll_all(host, port, ids, CLIENTS / OFFERED_POLLS_PER_SECOND))
+            )
             for _ in range(ROUNDS)
         ]
-        restless = _spread(asyncio.run(_poll_all(host, port, ids)))
+        unpaced = _percentiles(asyncio.run(_poll_all(host, port, ids)))
         last = _get(host, port, f"/api/v1/generate/{ids[-1]}/status")["state"]
         assert last == "processing", "the renders ended before the polls did"
     return {
         "clients": CLIENTS,
         "paced": paced,
-        "target": f">= {POLLS_A_SECOND} a second, p99 < {POLL_TARGET_MS:g} ms",
-        "as_fast_as_answered": restless,
+        "target": f">= {MIN_POLLS_PER_SECOND} a second, p99 < {MAX_POLL_MS:g} ms",
+        "as_fast_as_answered": unpaced,
     }
 
 
-def uploads() -> dict[str, object]:
-    """20 uploads of 100 MB at once: how much the service's memory grows, all accepted."""
-    with _service() as (host, port, pid):
-        picture = _portrait()
+def measure_uploads() -> dict[str, object]:
+    """20 concurrent uploads of 100 MB: growth of the service's memory, and accepted uploads."""
+    with _run_service() as (host, port, pid):
+        picture = _portrait_bytes()
         picture += b"\0" * (UPLOAD_BYTES - len(picture))
-        form = _form(picture, _speech(1))
+        form = _form_body(picture, _speech_bytes(1))
         _get(host, port, "/api/v1/models")
-        before = _megabytes(pid)
+        before = _resident_mb(pid)
         peak = [before]
-        over = threading.Event()
+        finished = threading.Event()
 
-        def look() -> None:
-            while not over.wait(0.05):
-                peak[0] = max(peak[0], _megabytes(pid))
+        def sample_memory() -> None:
+            while not finished.wait(0.05):
+                peak[0] = max(peak[0], _resident_mb(pid))
 
-        looking = threading.Thread(target=look)
-        looking.start()
+        sampler = threading.Thread(target=sample_memory)
+        sampler.start()
         start = time.perf_counter()
         with ThreadPoolExecutor(UPLOADS) as pool:
-            ids = list(pool.map(lambda n: _start(host, port, KEYS[n % 6], form), range(UPLOADS)))
+            ids = list(pool.map(lambda n: _submit(host, port, KEYS[n % 6], form), range(UPLOADS)))
         seconds = time.perf_counter() - start
-        over.set()
-        looking.join()
+        finished.set()
+        sampler.join()
         for generation in ids:
             _post(host, port, f"/api/v1/generate/{generation}/cancel", KEYS[0], b"{}")
     return {
@@ -137,44 +137,44 @@ def uploads() -> dict[str, object]:
         "megabytes_a_second": round(UPLOADS * UPLOAD_BYTES / 1e6 / seconds),
         "memory_mb": [round(before), round(peak[0])],
         "memory_growth_mb": round(peak[0] - before),
-        "target": f"< {UPLOAD_TARGET_MB}",
+        "target": f"< {MAX_MEMORY_GROWTH_MB}",
     }
 
 
-def submissions() -> dict[str, object]:
-    """A rush from 6 keys, each trying twice what it may: who is accepted, what becomes of it."""
-    form = _form(_portrait(160), _speech(0.3))
-    with _service(A_MINUTE) as (host, port, _):
+def measure_submissions() -> dict[str, object]:
+    """A burst from 6 keys, each at twice its limit: accepted, refused and lost generations."""
+    form = _form_body(_portrait_bytes(160), _speech_bytes(0.3))
+    with _run_service(STARTS_PER_MINUTE) as (host, port, _):
         start = time.perf_counter()
 
         def attempt(number: int) -> tuple[str, int, str]:
             key = KEYS[number % len(KEYS)]
-            status, body = _post(host, port, "/api/v1/generate/lipsync", key, form, _multipart())
+            status, body = _post(host, port, "/api/v1/generate/lipsync", key, form, _form_type())
             return key, status, json.loads(body).get("generation_id", "")
 
         with ThreadPoolExecutor(24) as pool:
-            answers = list(pool.map(attempt, range(2 * A_MINUTE * len(KEYS))))
+            answers = list(pool.map(attempt, range(2 * STARTS_PER_MINUTE * len(KEYS))))
         seconds = time.perf_counter() - start
-        assert seconds < 60, "the rush took longer than the window that it tests"
+        assert seconds < 60, "the burst took longer than the window of the rate limit"
         ids = [generation for _, status, generation in answers if status == 200]
         accepted = Counter(key for key, status, _ in answers if status == 200)
         refused = Counter(status for _, status, _ in answers if status != 200)
-        states = Counter(_until(host, port, generation, "end")["state"] for generation in ids)
+        states = Counter(_wait_until(host, port, generation, "end")["state"] for generation in ids)
     return {
         "attempts": len(answers),
         "seconds": round(seconds, 1),
         "accepted": len(set(ids)),
         "accepted_a_key": sorted(accepted.values()),
         "refused": dict(refused),
-        "target": f"{A_MINUTE} a key, the rest 429",
+        "target": f"{STARTS_PER_MINUTE} a key, the rest 429",
         "ended": dict(states),
         "lost": len(ids) - states["completed"],
     }
 
 
 @contextmanager
-def _service(generations: int = 10_000):
-    """Host, port and process id of a service on a folder of its own."""
+def _run_service(generations: int = 10_000):
+    """Host, port and process id of a service with its own data folder."""
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
             [sys.executable, "-c", _SERVE, str(generations)],
@@ -194,9 +194,9 @@ def _service(generations: int = 10_000):
 
 
 async def _poll_all(host: str, port: int, ids: list[str], pause: float = 0.0) -> list[float]:
-    """One client for each id, `pause` seconds between his polls. The seconds that each took."""
-    taken: list[float] = []
-    end = time.perf_counter() + POLL_SECONDS
+    """Poll each id by its own client every `pause` seconds; returns sorted durations in seconds."""
+    durations: list[float] = []
+    end = time.perf_counter() + ROUND_SECONDS
 
     async def client(number: int) -> None:
         request = (
@@ -213,27 +213,29 @@ async def _poll_all(host: str, port: int, ids: list[str], pause: float = 0.0) ->
             assert head.startswith(b"HTTP/1.1 200"), head
             length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
             await reader.readexactly(length)
-            taken.append(time.perf_counter() - start)
+            durations.append(time.perf_counter() - start)
             due += pause
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
         writer.close()
 
     await asyncio.gather(*(client(number) for number in range(len(ids))))
-    return sorted(taken)
+    return sorted(durations)
 
 
-def _spread(taken: list[float]) -> dict[str, object]:
-    """How many a second, and milliseconds, of sorted times."""
+def _percentiles(durations: list[float]) -> dict[str, object]:
+    """Polls per second, and percentiles in milliseconds, of sorted durations."""
     return {
-        "polls_a_second": round(len(taken) / POLL_SECONDS),
+        "polls_a_second": round(len(durations) / ROUND_SECONDS),
         **{
-            f"p{part}_ms": round(1000 * taken[min(len(taken) - 1, len(taken) * part // 100)], 1)
+            f"p{part}_ms": round(
+                1000 * durations[min(len(durations) - 1, len(durations) * part // 100)], 1
+            )
             for part in (50, 99)
         },
     }
 
 
-def _until(host: str, port: int, generation: str, what: str) -> dict:
+def _wait_until(host: str, port: int, generation: str, what: str) -> dict:
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         status = _get(host, port, f"/api/v1/generate/{generation}/status")
@@ -243,8 +245,8 @@ def _until(host: str, port: int, generation: str, what: str) -> dict:
     raise TimeoutError(generation)
 
 
-def _start(host: str, port: int, key: str, form: bytes) -> str:
-    status, body = _post(host, port, "/api/v1/generate/lipsync", key, form, _multipart())
+def _submit(host: str, port: int, key: str, form: bytes) -> str:
+    status, body = _post(host, port, "/api/v1/generate/lipsync", key, form, _form_type())
     assert status == 200, body
     return json.loads(body)["generation_id"]
 
@@ -270,11 +272,11 @@ def _get(host: str, port: int, path: str) -> dict:
         connection.close()
 
 
-def _multipart() -> str:
+def _form_type() -> str:
     return f"multipart/form-data; boundary={BOUNDARY}"
 
 
-def _form(picture: bytes, sound: bytes) -> bytes:
+def _form_body(picture: bytes, sound: bytes) -> bytes:
     parts = b"".join(
         f"--{BOUNDARY}\r\nContent-Disposition: form-data; ".encode()
         + f'name="{name}"; filename="a"\r\n\r\n'.encode()
@@ -285,7 +287,7 @@ def _form(picture: bytes, sound: bytes) -> bytes:
     return parts + f"--{BOUNDARY}--\r\n".encode()
 
 
-def _portrait(side: int | None = None) -> bytes:
+def _portrait_bytes(side: int | None = None) -> bytes:
     from PIL import Image
 
     with Image.open(ASSETS / "portrait.jpg") as picture:
@@ -294,8 +296,8 @@ def _portrait(side: int | None = None) -> bytes:
         return out.getvalue()
 
 
-def _speech(seconds: float) -> bytes:
-    """The sample voice again and again."""
+def _speech_bytes(seconds: float) -> bytes:
+    """A WAV of the sample voice, repeated."""
     out = io.BytesIO()
     with wave.open(str(ASSETS / "speech.wav")) as source, wave.open(out, "wb") as target:
         params, once = source.getparams(), source.readframes(source.getnframes())
@@ -305,8 +307,8 @@ def _speech(seconds: float) -> bytes:
     return out.getvalue()
 
 
-def _megabytes(pid: int) -> float:
-    """Resident memory of a process, not of those it starts."""
+def _resident_mb(pid: int) -> float:
+    """Resident memory of a process without its children."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

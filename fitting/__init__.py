@@ -1,1 +1,1 @@
-"""Fits what the engine learns from people, and prints how well it does."""
+"""Training of the engine's learned models, and their evaluation."""

@@ -6,15 +6,15 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from fitting.tracks import load
-from kolbo_demo.engine.motion_model import WEIGHTS
+from fitting.dataset import load
+from kolbo_demo.engine.motion_model import WEIGHTS_PATH
 
 app = typer.Typer(add_completion=False)
 
 
 @app.callback()
 def _main() -> None:
-    """Fit what the engine learns from people."""
+    """Fit the engine's learned models."""
 
 
 _Tracks = Annotated[Path, typer.Option(help="Folder with index.json, NAME.npz and NAME.flac.")]
@@ -23,35 +23,37 @@ _Tracks = Annotated[Path, typer.Option(help="Folder with index.json, NAME.npz an
 @app.command()
 def motion(
     tracks: _Tracks,
-    out: Annotated[Path, typer.Option(help="Where the weights go.")] = WEIGHTS,
-    unheard: Annotated[
-        Path | None, typer.Option(help="Where curves predicted for unheard speakers go.")
+    out: Annotated[Path, typer.Option(help="Output: the weights.")] = WEIGHTS_PATH,
+    held_out: Annotated[
+        Path | None,
+        typer.Option("--unheard", help="Output: curves predicted for held-out speakers."),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Networks fitted for each fold.")] = 2,
+    seeds: Annotated[int, typer.Option(help="Networks per fold.")] = 2,
     epochs: Annotated[int, typer.Option(help="Passes over the training clips.")] = 10,
 ) -> None:
-    """Fit mouth curves to landmarks of people talking, fold by fold, and print the figures."""
+    """Fit the audio-to-motion networks, cross-validated by speaker, and print an evaluation."""
     from fitting.motion import fit  # needs torch: requirements-fit.txt
 
-    for line in fit(tracks, out, unheard, seeds, epochs):
+    for line in fit(tracks, out, held_out, seeds, epochs):
         typer.echo(line)
 
 
 @app.command()
 def figures(
     tracks: _Tracks,
-    unheard: Annotated[Path, typer.Argument(help="What `motion` wrote with --unheard.")],
+    held_out: Annotated[
+        Path, typer.Argument(metavar="UNHEARD", help="Output of `motion --unheard`.")
+    ],
 ) -> None:
-    """Print the figures, and how alive the engine's own curves are, without fitting."""
-    from fitting.figures import alive
-    from fitting.figures import figures as likeness
+    """Evaluate predicted curves, and the engine's curves made of them."""
+    from fitting.evaluation import correlation_lines, realism_lines
 
-    with np.load(unheard) as stored:
+    with np.load(held_out) as stored:
         curves = {name: stored[name] for name in stored.files}
     clips = load(tracks, 0)
-    for line in likeness(clips, curves):
+    for line in correlation_lines(clips, curves):
         typer.echo(line)
-    for line in alive(clips, curves, tracks):
+    for line in realism_lines(clips, curves, tracks):
         typer.echo(line)
 
 

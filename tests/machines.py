@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 from moto.server import ThreadedMotoServer
 
-from benchmarks.site import Postgres, Site
+from benchmarks.cluster import Cluster, Postgres
 
 CUT_SECONDS = 20.0
 
@@ -47,9 +47,9 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def site(postgres: Postgres, tmp_path: Path) -> Iterator[Site]:
+def site(postgres: Postgres, tmp_path: Path) -> Iterator[Cluster]:
     """Machines that share a folder."""
-    made = Site(postgres, str(tmp_path / "shared"), tmp_path)
+    made = Cluster(postgres, str(tmp_path / "shared"), tmp_path)
     yield made
     made.close()
 
@@ -132,9 +132,9 @@ def wait(done: Callable[[], Any], seconds: float = 60.0) -> Any:
     return found
 
 
-def segments(site: Site, generation: str) -> dict[str, tuple[str, str]]:
+def segments(site: Cluster, generation: str) -> dict[str, tuple[str, str]]:
     """State and executor of each segment."""
-    rows = site.ask(
+    rows = site.query(
         "SELECT workflow_uuid, status, executor_id FROM dbos.workflow_status "
         f"WHERE workflow_uuid LIKE '{generation}-%' AND name = 'segment'"
     )

@@ -27,7 +27,7 @@ from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.options import Options
 from kolbo_demo.service.app import LocalService
 from tests import samples, scripted
-from tests.engine.lips import lips
+from tests.engine.lip_measurements import measure_lips
 from tests.scripted import HTML, Reply, Scripted
 
 no_settings, server = scripted.no_settings, scripted.server  # fixtures
@@ -414,7 +414,7 @@ def test_silence_works_and_lips_rest(doors: Doors, folder: Path) -> None:
     out = folder / "out.mp4"
     done = doors.command(face(folder / "a.jpg"), silence(SECONDS)(folder / "a.wav"), out)
     assert done.returncode == 0, done.stderr
-    assert np.ptp(lips(out).aperture) < 0.02
+    assert np.ptp(measure_lips(out).aperture) < 0.02
 
 
 def test_a_face_point_on_no_face_means_the_nearest(doors: Doors, folder: Path) -> None:
@@ -425,7 +425,7 @@ def test_a_face_point_on_no_face_means_the_nearest(doors: Doors, folder: Path) -
     )
     generation.wait(60)
     out = generation.download(folder / "out.mp4")
-    left, right = (np.ptp(lips(out, at).aperture) for at in ((0.25, 0.4), (0.78, 0.45)))
+    left, right = (np.ptp(measure_lips(out, at).aperture) for at in ((0.25, 0.4), (0.78, 0.45)))
     assert right > 0.04
     assert left < 0.5 * right
 

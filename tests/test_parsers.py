@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 
 from kolbo_demo import contract
 from kolbo_demo.client import retry
-from kolbo_demo.engine.prompt import Directions
+from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.ip_policy import is_local_name, parse_address
 from kolbo_demo.media import sniff
 from kolbo_demo.service import fetch
@@ -179,7 +179,7 @@ def test_any_retry_after(headers: dict[str, str]) -> None:
 @given(text)
 def test_any_prompt(prompt: str) -> None:
     for clip in (False, True):
-        assert isinstance(Directions.of(prompt, clip=clip).told, str)
+        assert isinstance(PromptStyle.parse(prompt, clip=clip).summary, str)
 
 
 @thoroughly

@@ -1,28 +1,33 @@
-"""The local engine: a source and a voice to a video whose lips say it, on the CPU."""
+"""The local engine: renders a source and a voice to a lip-synced video on the CPU.
+
+EngineError
+├── Cancelled
+└── EngineCrashError
+"""
 
 from functools import cache
 
 
 class EngineError(RuntimeError):
-    """The engine cannot do its work here; the message says why."""
+    """The engine cannot render here; the message says why."""
 
 
 class Cancelled(EngineError):  # noqa: N818 - a state by its name on the wire, not a fault
-    """The caller asked the engine to stop."""
+    """The caller stopped the render."""
 
 
 class EngineCrashError(EngineError):
-    """A process that rendered ended in the middle of it."""
+    """A render process ended before it returned a result."""
 
-    def __init__(self, how: str) -> None:
-        """`how` it ended, as a sentence about the engine goes on."""
-        super().__init__(f"The engine {how}. Try again.")
-        self.how = how
+    def __init__(self, cause: str) -> None:
+        """`cause` continues a sentence that begins "The engine"."""
+        super().__init__(f"The engine {cause}. Try again.")
+        self.cause = cause
 
 
 @cache
-def problem() -> str | None:
-    """One sentence that names what is missing for the engine to run here; None if it can."""
+def unavailable_reason() -> str | None:
+    """One sentence that says why the engine cannot run on this machine; None if it can."""
     try:
         import ai_edge_litert.interpreter
         import av

@@ -1,4 +1,4 @@
-"""Voices: the sound of any file as samples, the same for the engine's ears and for the result."""
+"""Audio of any file as samples, identical for speech recognition and for the result."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -13,43 +13,43 @@ from kolbo_demo.media.demux import UNREADABLE, MediaError, decode_audio, open_me
 from kolbo_demo.media.resampling import Resampler
 
 MAX_VOICE_SECONDS = 3600
-"""An hour: what is heard in a voice is held in memory as a whole."""
-PIECE_SECONDS = 30
-MAX_SILENCE = 48000
-"""Samples at once."""
+"""A voice's features are in memory as a whole."""
+BLOCK_SECONDS = 30
+SILENCE_BLOCK_SAMPLES = 48000
+"""Longest array of zeros for a gap."""
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 
 
 def load_voice(path: Path, rate: int = 16000) -> np.ndarray:
-    """The sound of any file, mixed to one channel: float32 (samples,) at `rate` a second, in -1..1.
+    """The audio of a file, mixed to mono: float32 (samples,) at `rate` a second, in -1..1.
 
-    Sample 0 is the sample 0 that `Writer` puts under frame 0. Raises MediaError if there is no
-    sound, or more than `MAX_VOICE_SECONDS`.
+    Sample 0 is the one that `Writer` puts under frame 0. Raises MediaError without audio, or beyond
+    MAX_VOICE_SECONDS.
     """
     voice = bytearray()
-    for piece in read_voice(path, rate):
-        voice += piece.tobytes()
+    for block in stream_voice(path, rate):
+        voice += block.tobytes()
     return np.frombuffer(voice, np.float32)
 
 
-def read_voice(path: Path, rate: int = 16000) -> Iterator[np.ndarray]:
-    """What `load_voice` loads, in pieces of `PIECE_SECONDS`; the last one is shorter."""
-    held, length, most = bytearray(), 0, 4 * rate * PIECE_SECONDS
+def stream_voice(path: Path, rate: int = 16000) -> Iterator[np.ndarray]:
+    """The samples of `load_voice` in blocks of BLOCK_SECONDS; the last one is shorter."""
+    buffer, length, block_bytes = bytearray(), 0, 4 * rate * BLOCK_SECONDS
     for samples in read_samples(Path(path), rate, "mono"):
-        held += samples.tobytes()
+        buffer += samples.tobytes()
         length += samples.size
         if length > rate * MAX_VOICE_SECONDS:
             raise MediaError("The sound is longer than an hour: choose a shorter piece of it.")
-        while len(held) >= most:
-            yield np.frombuffer(bytes(held[:most]), np.float32)
-            del held[:most]
-    yield np.frombuffer(bytes(held), np.float32)
+        while len(buffer) >= block_bytes:
+            yield np.frombuffer(bytes(buffer[:block_bytes]), np.float32)
+            del buffer[:block_bytes]
+    yield np.frombuffer(bytes(buffer), np.float32)
 
 
 def aac_format(path: Path) -> tuple[int, str]:
-    """Rate and layout in which a voice is encoded: its own, where AAC has them."""
+    """Rate and layout to encode a voice in: its own where AAC supports them."""
     track = find_voice_track(path)
     with open_media(path) as container:
         first = next(decode_audio(container, voice_stream(container, track)), None)
@@ -63,8 +63,8 @@ def aac_format(path: Path) -> tuple[int, str]:
 
 
 def read_samples(path: Path, rate: int, layout: str) -> Iterator[np.ndarray]:
-    """The voice of a file in pieces, float32 (channels, samples) in -1..1, from the file's
-    beginning on: silence where its time stamps leave a gap. Raises MediaError."""
+    """The voice of a file, decoded frame by frame: float32 (channels, samples) in -1..1. Starts at
+    the file's beginning; gaps between time stamps are silent. Raises MediaError."""
     track = find_voice_track(path)
     resampler, channels = Resampler(rate, layout, track.mix), AudioLayout(layout).nb_channels
     with open_media(path) as container:
@@ -86,6 +86,6 @@ def read_samples(path: Path, rate: int, layout: str) -> Iterator[np.ndarray]:
 
 def _silence(channels: int, samples: int) -> Iterator[np.ndarray]:
     while samples > 0:
-        count = min(samples, MAX_SILENCE)
+        count = min(samples, SILENCE_BLOCK_SAMPLES)
         yield np.zeros((channels, count), np.float32)
         samples -= count

@@ -1,9 +1,8 @@
-"""Whose face it is, and whether its mouth is to be seen: told from the colours at the landmarks.
+"""Face re-identification and mouth occlusion by colours at the landmarks.
 
-Landmarks say where the same spot of a face is in every picture, however the head is turned, so
-colours there can be compared spot by spot. What light does to a whole face (level, tint, a slope
-across it) is taken out; what is left of brows, eyes and nose tells one person from another, and
-what is left of lips and chin tells a mouth from a hand before it.
+Landmarks mark the same spots of a face in every pose, so colours there are comparable spot by spot
+once lighting (level, tint, gradient) is removed. Brows, eyes and nose then distinguish people; lips
+and chin distinguish a mouth from a hand before it.
 """
 
 from collections.abc import Sequence
@@ -23,41 +22,40 @@ from kolbo_demo.engine.head_pose import (
     Array,
     Pose,
 )
-from kolbo_demo.engine.landmarks import LEFT_EYE_CORNER, RIGHT_EYE_CORNER, Face, Pixels
+from kolbo_demo.engine.landmarks import LEFT_EYE_CORNER, RIGHT_EYE_CORNER, FaceLandmarks, Pixels
 
-EYES_APART = 32.0
-"""Pixels between the outer eye corners at which colours are compared: finer detail is noise."""
-SAME = 0.72
-"""Likeness from which on a face is the person's."""
-FOLLOWED = 0.55
-"""The same where the face was followed from the picture before."""
-HIDDEN = 0.66
-"""Likeness of the mouth under which something is before it."""
-EXEMPLARS = 8
-"""Pictures of a person, and of others, that are remembered."""
+SAMPLE_EYE_DISTANCE = 32.0
+"""Pixels between the outer eye corners at which colours are sampled: finer detail is noise."""
+MIN_SIMILARITY = 0.72
+"""Least similarity of a face that is the person's;"""
+MIN_TRACKED_SIMILARITY = 0.55
+"""of one that was tracked from the previous frame;"""
+MIN_MOUTH_SIMILARITY = 0.66
+"""and of a mouth that is not covered."""
+MAX_EXEMPLARS = 8
+"""Descriptors stored of a person, and of others."""
 
-_OVAL = {
+_FACE_OVAL = {
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
     148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 }  # fmt: skip
 """The face's outline, where the background begins."""
-_INSIDE = {*UPPER_INNER, *LOWER_INNER}
-_LIPS = {*UPPER_OUTER, *LOWER_OUTER, *_INSIDE}
-_MESH = 468
-"""Landmarks of the skin; those after them are the irises."""
-_UNDER_NOSE = 12.0
-"""Millimetres under the base of the nose where the mouth's part of the face begins."""
-_BESIDE = 32.0
-"""Millimetres to either side of the nose that it reaches."""
-_COLOURS = np.array([[0.3, 2, 0], [0.6, -2, -1], [0.1, 0, 1]], np.float32)
-"""RGB logarithms to lightness, redness (which tells lips) and blueness."""
-_TINT = np.array([1, 2, 2], np.float32)
-"""How much more tints count than lightness where people are told apart: shadows change it most."""
+_INNER_LIPS = {*UPPER_INNER, *LOWER_INNER}
+_LIPS = {*UPPER_OUTER, *LOWER_OUTER, *_INNER_LIPS}
+_SKIN_LANDMARKS = 468
+"""The landmarks after these are the irises."""
+_MOUTH_TOP_MM = 12.0
+_MOUTH_HALF_WIDTH_MM = 32.0
+"""The mouth patch in head coordinates: its top below the base of the nose, and its half width."""
+_OPPONENT_AXES = np.array([[0.3, 2, 0], [0.6, -2, -1], [0.1, 0, 1]], np.float32)
+"""Log RGB to lightness, redness (which distinguishes lips) and blueness."""
+_CHANNEL_WEIGHTS = np.array([1, 2, 2], np.float32)
+"""Weights of these for the upper face: shadows change lightness most."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """One face in one picture: unit vectors of what its upper part and its mouth look like."""
+class FaceDescriptor:
+    """Unit vectors that describe one face in one picture: its upper part and its mouth."""
 
     face: Array
     mouth: Array
@@ -65,124 +63,136 @@ class Look:
 
 @dataclass(frozen=True)
 class Person:
-    """What one person looks like, as far as it was seen."""
+    """Descriptors of one person. Field names are keys of the plan file."""
 
     at: Array
-    """(478, 2) head millimetres of the face that was seen first: which landmarks lie where."""
+    """(478, 2) landmarks of the first face in head millimetres, which define the patches."""
     faces: Array
-    """(n, ...) upper faces, as `Look.face`,"""
+    """(n, ...) `FaceDescriptor.face` of the person."""
     mouths: Array
-    """(n, ...) mouths that nothing hides,"""
+    """(n, ...) `FaceDescriptor.mouth` while not covered."""
     others: Array
-    """(m, ...) and the upper faces of those who were seen beside the person."""
+    """(m, ...) `FaceDescriptor.face` of other people in the same frames."""
 
     @classmethod
-    def first(cls, rgb: Pixels, face: Face, others: Sequence[Face] = ()) -> "Person":
-        """As seen in one picture, with others in it."""
-        at = Pose.of(face.points).unproject(face.points.astype(np.float64))[:, :2]
+    def from_frame(
+        cls, rgb: Pixels, face: FaceLandmarks, others: Sequence[FaceLandmarks] = ()
+    ) -> "Person":
+        """From one frame with the person's face and those of others."""
+        at = Pose.from_landmarks(face.points).unproject(face.points.astype(np.float64))[:, :2]
         blank = cls(at, *(np.zeros((0, 0)),) * 3)
-        own = blank.look(rgb, face)
-        beside = np.empty((0, len(own.face)), np.float32)
-        looks = [blank.look(rgb, other).face[None] for other in others[:EXEMPLARS]]
-        return cls(at, own.face[None], own.mouth[None], np.concatenate([beside, *looks]))
+        own = blank.describe(rgb, face)
+        no_faces = np.empty((0, len(own.face)), np.float32)
+        other_faces = [blank.describe(rgb, other).face[None] for other in others[:MAX_EXEMPLARS]]
+        return cls(at, own.face[None], own.mouth[None], np.concatenate([no_faces, *other_faces]))
 
     @cached_property
-    def _upper(self) -> "_Part":
+    def _upper_face_patch(self) -> "_FacePatch":
         x, y = self.at.T
-        there = [i for i in range(_MESH) if i not in _OVAL | _LIPS and y[i] < _UNDER_NOSE]
-        return _Part.of(x, y, there, bent=True)
-
-    @cached_property
-    def _mouth(self) -> "_Part":
-        x, y = self.at.T
-        there = [
+        index = [
             i
-            for i in range(_MESH)
-            if i not in _OVAL | _INSIDE
-            and _UNDER_NOSE <= y[i] < y[CHIN] - 4
-            and abs(x[i]) < _BESIDE
+            for i in range(_SKIN_LANDMARKS)
+            if i not in _FACE_OVAL | _LIPS and y[i] < _MOUTH_TOP_MM
         ]
-        return _Part.of(x, y, there, bent=False)
+        return _FacePatch.build(x, y, index, quadratic=True)
 
-    def look(self, rgb: Pixels, face: Face) -> Look:
-        """What a face looks like in a picture, for comparison with this person."""
-        colours = np.log(_colours(rgb, face.points) + 8) @ _COLOURS
-        return Look(self._upper(colours * _TINT), self._mouth(colours))
+    @cached_property
+    def _mouth_patch(self) -> "_FacePatch":
+        x, y = self.at.T
+        index = [
+            i
+            for i in range(_SKIN_LANDMARKS)
+            if i not in _FACE_OVAL | _INNER_LIPS
+            and _MOUTH_TOP_MM <= y[i] < y[CHIN] - 4
+            and abs(x[i]) < _MOUTH_HALF_WIDTH_MM
+        ]
+        return _FacePatch.build(x, y, index, quadratic=False)
 
-    def likeness(self, look: Look) -> float:
-        """-1 to 1: how much a face is like the person's in the picture of it that is most like it;
-        -1 where it is more like that of somebody seen beside the person."""
-        own = float((self.faces @ look.face).max())
-        if len(self.others) and float((self.others @ look.face).max()) > own:
+    def describe(self, rgb: Pixels, face: FaceLandmarks) -> FaceDescriptor:
+        """Descriptor of a face, comparable with this person's."""
+        colours = np.log(_sample_colours(rgb, face.points) + 8) @ _OPPONENT_AXES
+        face_values = self._upper_face_patch(colours * _CHANNEL_WEIGHTS)
+        return FaceDescriptor(face_values, self._mouth_patch(colours))
+
+    def similarity(self, descriptor: FaceDescriptor) -> float:
+        """Largest cosine similarity to the person's descriptors, -1 to 1; -1 if the face is more
+        similar to one of the others."""
+        own = float((self.faces @ descriptor.face).max())
+        if len(self.others) and float((self.others @ descriptor.face).max()) > own:
             return -1.0
         return own
 
-    def hides(self, look: Look) -> bool:
-        """Whether something is before the mouth."""
-        return float((self.mouths @ look.mouth).max()) < HIDDEN
+    def is_mouth_hidden(self, descriptor: FaceDescriptor) -> bool:
+        return float((self.mouths @ descriptor.mouth).max()) < MIN_MOUTH_SIMILARITY
 
-    def joined_by(self, looks: Sequence[Look], others: Sequence[Look] = ()) -> "Person":
-        """With what more pictures show. Mouths unlike most are taken to be hidden."""
-        mouths = np.array([look.mouth for look in looks])
-        usual = _unit(np.median(mouths, axis=0))
-        mouths = mouths[mouths @ usual >= HIDDEN]
-        beside = np.array([look.face for look in others] or self.others[:0])
+    def updated(
+        self, descriptors: Sequence[FaceDescriptor], others: Sequence[FaceDescriptor] = ()
+    ) -> "Person":
+        """With new descriptors. Mouths unlike the median are taken to be covered."""
+        mouths = np.array([descriptor.mouth for descriptor in descriptors])
+        typical = _normalised(np.median(mouths, axis=0))
+        mouths = mouths[mouths @ typical >= MIN_MOUTH_SIMILARITY]
+        other_faces = self.others
+        if others:
+            new = np.array([other.face for other in others])
+            other_faces = _most_diverse(np.concatenate([other_faces, new]))
         return Person(
             self.at,
-            _diverse(np.array([look.face for look in looks])),
-            _diverse(mouths if len(mouths) else usual[None]),
-            _diverse(np.concatenate([self.others, beside])) if len(beside) else self.others,
+            _most_diverse(np.array([descriptor.face for descriptor in descriptors])),
+            _most_diverse(mouths if len(mouths) else typical[None]),
+            other_faces,
         )
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A part of the face: its landmarks, and what takes out of values there what light does."""
+class _FacePatch:
+    """A part of the face: its landmarks, and the projection that removes lighting from them."""
 
     index: NDArray[np.intp]
-    even: Array
+    detrend: Array
 
     @classmethod
-    def of(cls, x: Array, y: Array, index: list[int], bent: bool) -> "_Part":
+    def build(cls, x: Array, y: Array, index: list[int], quadratic: bool) -> "_FacePatch":
         x, y = x[index] / 50, y[index] / 50
-        light = [np.ones_like(x), x, y, *([x * x, x * y, y * y] if bent else [])]
-        slopes = np.stack(light, 1)
-        even = np.eye(len(index)) - slopes @ np.linalg.pinv(slopes)
-        return cls(np.array(index), even.astype(np.float32))
+        terms = [np.ones_like(x), x, y, *([x * x, x * y, y * y] if quadratic else [])]
+        basis = np.stack(terms, 1)
+        detrend = np.eye(len(index)) - basis @ np.linalg.pinv(basis)
+        return cls(np.array(index), detrend.astype(np.float32))
 
     def __call__(self, colours: Array) -> Array:
-        return _unit((self.even @ colours[self.index]).ravel())
+        return _normalised((self.detrend @ colours[self.index]).ravel())
 
 
-def _colours(rgb: Pixels, points: NDArray[np.float32]) -> Array:
-    """RGB at each landmark, (478, 3) float32, of the picture at EYES_APART."""
+def _sample_colours(rgb: Pixels, points: NDArray[np.float32]) -> Array:
+    """RGB at each landmark, (478, 3) float32, of the picture scaled to SAMPLE_EYE_DISTANCE."""
     at = points[:, :2]
-    scale = EYES_APART / float(np.linalg.norm(at[LEFT_EYE_CORNER] - at[RIGHT_EYE_CORNER]))
-    spare = 3 / scale
+    scale = SAMPLE_EYE_DISTANCE / float(np.linalg.norm(at[LEFT_EYE_CORNER] - at[RIGHT_EYE_CORNER]))
+    margin = 3 / scale
     height, width = rgb.shape[:2]
-    x0, y0 = (int(v) for v in np.clip(at.min(0) - spare, 0, (width - 1, height - 1)))
-    x1, y1 = (int(v) + 1 for v in np.clip(at.max(0) + spare, (x0, y0), (width - 1, height - 1)))
+    x0, y0 = (int(v) for v in np.clip(at.min(0) - margin, 0, (width - 1, height - 1)))
+    x1, y1 = (int(v) + 1 for v in np.clip(at.max(0) + margin, (x0, y0), (width - 1, height - 1)))
     part = rgb[y0 : y1 + 1, x0 : x1 + 1]
-    coarse = max(int(0.5 / scale), 1)  # so many pixels are enough to be averaged
-    part = part[::coarse, ::coarse]
+    stride = max(int(0.5 / scale), 1)  # enough pixels remain to average
+    part = part[::stride, ::stride]
     size = max(round((x1 - x0) * scale), 1), max(round((y1 - y0) * scale), 1)
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = cv2.GaussianBlur(cv2.resize(part, size, interpolation=way), (0, 0), 1.0)
-    by = np.array([size[0] / (x1 - x0), size[1] / (y1 - y0)])
-    places = ((at - (x0, y0) + 0.5) * by - 0.5).astype(np.float32)
-    found = cv2.remap(small, places[None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-    return found[0].astype(np.float32)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.GaussianBlur(cv2.resize(part, size, interpolation=interpolation), (0, 0), 1.0)
+    factor = np.array([size[0] / (x1 - x0), size[1] / (y1 - y0)])
+    positions = ((at - (x0, y0) + 0.5) * factor - 0.5).astype(np.float32)
+    border = cv2.BORDER_REPLICATE
+    sampled = cv2.remap(small, positions[None], None, cv2.INTER_LINEAR, borderMode=border)  # type: ignore[call-overload]
+    return sampled[0].astype(np.float32)
 
 
-def _unit(vector: Array) -> Array:
+def _normalised(vector: Array) -> Array:
     return vector / max(float(np.linalg.norm(vector)), 1e-9)
 
 
-def _diverse(vectors: Array) -> Array:
-    """At most EXEMPLARS of unit vectors (n, ...), as different as can be."""
-    taken = [0]
-    near = vectors @ vectors[0]
-    while len(taken) < min(EXEMPLARS, len(vectors)):
-        taken.append(int(near.argmin()))
-        near = np.maximum(near, vectors @ vectors[taken[-1]])
-    return vectors[sorted(set(taken))]
+def _most_diverse(vectors: Array) -> Array:
+    """At most MAX_EXEMPLARS of unit vectors (n, ...), by farthest-point sampling."""
+    chosen = [0]
+    similarity = vectors @ vectors[0]
+    while len(chosen) < min(MAX_EXEMPLARS, len(vectors)):
+        chosen.append(int(similarity.argmin()))
+        similarity = np.maximum(similarity, vectors @ vectors[chosen[-1]])
+    return vectors[sorted(set(chosen))]

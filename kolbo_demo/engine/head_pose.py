@@ -1,8 +1,8 @@
-"""Landmarks as a head: its pose, its millimetres, and its mouth at rest.
+"""Head pose, head coordinates in millimetres, and the face at rest.
 
-Everything the engine decides (how far a lip goes, where teeth are) it decides in millimetres on
-the head: x along the eye line to the picture's right, y down the face, z away from the camera,
-origin at the base of the nose. The pose carries it to pixels.
+Head coordinates: x along the eye line to the picture's right, y down the face, z away from the
+camera, origin at the base of the nose. The engine moves lips, teeth and skin in these, and the pose
+projects them to pixels.
 """
 
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ from kolbo_demo.engine.landmarks import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
 Array = NDArray[np.floating]
 
 EYE_CORNERS_MM = 92.0
-"""Between the outer eye corners of an average adult, as the landmarker's face model has it."""
+"""Distance of the outer eye corners in the landmarker's face model of an average adult."""
 
-# Rings of the lips from the picture's left corner to its right one.
+# Lip contours from the picture's left corner to its right one.
 UPPER_OUTER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
 LOWER_OUTER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
 UPPER_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 LOWER_INNER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 
-# Forehead, eye corners, nose: they keep their places on the skull whatever is said.
-RIGID = (
+# Forehead, eye corners, nose: not moved by speech.
+RIGID_LANDMARKS = (
     10, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1, 2, 33, 133, 263, 362, 67, 297, 109, 338, 103, 332,
     54, 284, 21, 251, 127, 356, 162, 389,
 )  # fmt: skip
 
 NOSE_BASE, NOSE_BRIDGE, CHIN = 2, 9, 152
 
-WIDE = 53.0
-"""Millimetres from corner to corner above which a mouth at rest is smiling."""
-RELAX = 0.6
-"""How much of a smile is taken back while speaking."""
+SMILE_WIDTH_MM = 53.0
+"""Width of a mouth at rest from which it counts as smiling."""
+SMILE_RELAXATION = 0.6
+"""Share of a smile that is removed while speaking."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class Pose:
 
     @cached_property
     def scale(self) -> float:
-        """Pixels a millimetre."""
+        """Pixels per millimetre."""
         return float(np.cbrt(abs(np.linalg.det(self.matrix))))
 
     @classmethod
-    def of(cls, points: NDArray[np.float32]) -> "Pose":
-        """The pose that a face's own eyes and nose give it. `points` (478, 3) pixels."""
+    def from_landmarks(cls, points: NDArray[np.float32]) -> "Pose":
+        """Pose from eyes and nose alone; `points` (478, 3) pixels."""
         p = points.astype(np.float64)
         across = p[LEFT_EYE_CORNER] - p[RIGHT_EYE_CORNER]
         scale = np.linalg.norm(across) / EYE_CORNERS_MM
@@ -72,8 +72,8 @@ class Pose:
         return cls(matrix, p[NOSE_BASE])
 
     @classmethod
-    def aligning(cls, mm: Array, pixels: Array) -> "Pose":
-        """The similarity that best lays (n, 3) millimetres on (n, 3) pixels (Umeyama, 1991)."""
+    def fit(cls, mm: Array, pixels: Array) -> "Pose":
+        """Least-squares similarity from (n, 3) millimetres to (n, 3) pixels (Umeyama, 1991)."""
         from_mean, to_mean = mm.mean(0), pixels.mean(0)
         a, b = mm - from_mean, pixels - to_mean
         u, s, vt = np.linalg.svd(b.T @ a)
@@ -105,11 +105,10 @@ class Head:
 
     @classmethod
     def at_rest(cls, points: Array, relax: float | None = None) -> "Head":
-        """Rest made from any expression: lips brought together, a smile relaxed.
+        """The face at rest from any expression: lips closed, a smile relaxed.
 
-        `points` (478, 3) head millimetres; `relax` (0-1) is how much of a smile is taken back. The
-        upper lip takes 30 % of the gap, the lower the rest, the outer rings follow most of the
-        way, and the chin some of it.
+        `points` (478, 3) head millimetres; `relax` 0-1 is the share of a smile to remove. The upper
+        lip moves by 30 % of the gap, the lower by the rest; outer contours and chin follow partly.
         """
         rest = points.copy()
         upper, lower = list(UPPER_INNER), list(LOWER_INNER)
@@ -123,13 +122,13 @@ class Head:
         fall = smoothstep((points[:, 1] - rest[lower[5], 1] - 8) / 20)
         below = fall > 0
         rest[below, 1] -= (chin_up * fall)[below]
-        return cls(_relaxed(rest, RELAX if relax is None else relax))
+        return cls(_relax_smile(rest, SMILE_RELAXATION if relax is None else relax))
 
 
-def _relaxed(points: Array, relax: float) -> Array:
-    """A smile taken back by a part of it: corners in and down, what lies near them along."""
+def _relax_smile(points: Array, relax: float) -> Array:
+    """Remove a share of a smile: corners move in and down, and the skin near them follows."""
     left, right = points[61].copy(), points[291].copy()
-    excess = max(float(right[0] - left[0]) - WIDE, 0.0) * relax / 2
+    excess = max(float(right[0] - left[0]) - SMILE_WIDTH_MM, 0.0) * relax / 2
     seam = points[UPPER_INNER[5], 1]
     lift = max(float(seam - (left[1] + right[1]) / 2), 0.0) * relax
     if excess == 0.0 and lift == 0.0:

@@ -1,4 +1,4 @@
-"""Work of one stage beside the next: decoding, warping and encoding each hold a core at a time."""
+"""Overlaps pipeline stages: decoding, warping and encoding each keep one core busy."""
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,38 +8,38 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-DEPTH = 4
-"""Items made ahead: enough to even out slow frames, few enough to hold in memory."""
-AHEAD_BYTES = 32 * 1024 * 1024
-"""Large pictures are made ahead by fewer."""
+PREFETCH_ITEMS = 4
+"""Buffer size: evens out slow frames without holding many in memory."""
+PREFETCH_BYTES = 32 * 1024 * 1024
+"""Most bytes of buffered frames."""
 
 
-def depth(frame_bytes: int) -> int:
-    """How many pictures of so many bytes to make ahead: DEPTH, but for large ones."""
-    return max(1, min(DEPTH, AHEAD_BYTES // frame_bytes))
+def prefetch_depth(frame_bytes: int) -> int:
+    """How many frames of `frame_bytes` to buffer, 1 to PREFETCH_ITEMS."""
+    return max(1, min(PREFETCH_ITEMS, PREFETCH_BYTES // frame_bytes))
 
 
 _END = object()
 
 
-def ahead(items: Iterator[Item], most: int = DEPTH) -> Generator[Item]:
-    """The same items, made in a thread up to `most` before they are asked for.
+def prefetch(items: Iterator[Item], max_items: int = PREFETCH_ITEMS) -> Generator[Item]:
+    """Yield `items`, computed in a thread up to `max_items` ahead of the consumer.
 
-    An error in the thread is raised at its place; when the consumer leaves, the thread stops.
+    An error in the thread is raised at its place; closing the generator stops the thread.
     """
-    made: Queue = Queue(most)
-    left = Event()
+    ready: Queue = Queue(max_items)
+    stopped = Event()
 
     def put(item: object) -> bool:
-        while not left.is_set():
+        while not stopped.is_set():
             try:
-                made.put(item, timeout=0.1)
+                ready.put(item, timeout=0.1)
             except Full:
                 continue
             return True
         return False
 
-    def work() -> None:
+    def produce() -> None:
         try:
             for item in items:
                 if not put(item):
@@ -49,11 +49,11 @@ def ahead(items: Iterator[Item], most: int = DEPTH) -> Generator[Item]:
             if hasattr(items, "close"):
                 items.close()  # type: ignore[attr-defined]
 
-    with ThreadPoolExecutor(1, "ahead") as pool:
-        done = pool.submit(work)
+    with ThreadPoolExecutor(1, "prefetch") as pool:
+        producer = pool.submit(produce)
         try:
-            while (item := made.get()) is not _END:
+            while (item := ready.get()) is not _END:
                 yield item
-            done.result()
+            producer.result()
         finally:
-            left.set()
+            stopped.set()

@@ -1,83 +1,89 @@
-"""What a prompt asks of the lips, the head, the lids and the face, in plain phrases.
+"""Prompt parser: plain phrases to settings of lips, head, blinks and smile.
 
-The vocabulary is small and told in the README: everything in a prompt that is not of it is named as
-not used, so that nobody waits for what will not come.
+The vocabulary is small and listed in the README. Phrases outside it are reported as not used.
 """
 
 import re
 from dataclasses import dataclass, replace
 from typing import Self
 
-LIPS = {"whispered": 0.6, "subtle": 0.75, "natural": 1.0, "expressive": 1.2, "exaggerated": 1.4}
-"""Reach of the lips and the jaw for each manner, of what people do."""
-HEAD = {"still": 0.0, "calm": 0.5, "lively": 1.8}
-"""Reach of a still's head motion for each manner, of what it does unasked."""
-SING_LIPS, SING_HEAD = 1.2, 1.4
+LIP_SCALES = {
+    "whispered": 0.6,
+    "subtle": 0.75,
+    "natural": 1.0,
+    "expressive": 1.2,
+    "exaggerated": 1.4,
+}
+"""Amplitude of lips and jaw, relative to natural speech."""
+HEAD_SCALES = {"still": 0.0, "calm": 0.5, "lively": 1.8}
+"""Amplitude of a still's head motion, relative to the default."""
+SINGING_LIP_SCALE, SINGING_HEAD_SCALE = 1.2, 1.4
 
 
 @dataclass(frozen=True)
-class Directions:
-    """How to play a part. Without any, as people speak."""
+class PromptStyle:
+    """The manner of speaking that a prompt asks for. The default is natural speech."""
 
     lips: float = 1.0
-    """Reach of lips and jaw; closures stay closures."""
+    """Amplitude of lips and jaw; closures stay closed."""
     head: float = 1.0
-    """Reach of the head's own motion; 0 holds it still."""
+    """Amplitude of a still's head motion."""
     blinks: bool = True
     smile: bool | None = None
-    """True smiles, False takes a smile back, None leaves the face as it is."""
+    """True adds a smile, False removes the source's, None leaves the expression."""
     understood: tuple[str, ...] = ()
-    """What of the prompt is used, in the words of the vocabulary."""
+    """Names of the rules that apply."""
     unused: tuple[str, ...] = ()
-    """The prompt's phrases that change nothing, in its own words."""
+    """Phrases of the prompt that have no effect."""
 
     @classmethod
-    def of(cls, prompt: str | None, clip: bool = False) -> Self:
-        """Read a prompt. A `clip` keeps its own head and eyes: what is asked of them is unused."""
-        found, rest = _read(prompt or "")
+    def parse(cls, prompt: str | None, clip: bool = False) -> Self:
+        """Parse a prompt. For a `clip`, rules for head and eyes are unused: it retains its own."""
+        names, unused = _match_rules(prompt or "")
         if clip:
-            rest += [f"{name} (a clip keeps its own)" for name in found if name in _STILLS_ONLY]
-            found = [name for name in found if name not in _STILLS_ONLY]
-        # Of two that contradict each other the later one counts.
-        last = {_about(name): name for name in found}
-        rest += [name for name in found if name not in last.values()]
-        found = [name for name in found if name in last.values()]
-        made = cls(understood=tuple(found), unused=tuple(rest))
-        # Whispering and singing have a word about the head as well; what was said of it comes last.
-        for name in sorted(found, key=lambda name: _about(name) != "lips"):
-            made = replace(made, **_DIRECTIONS[name].sets)
-        return made
+            unused += [f"{name} (a clip keeps its own)" for name in names if name in _STILLS_ONLY]
+            names = [name for name in names if name not in _STILLS_ONLY]
+        # The last of contradicting rules applies.
+        last = {_main_setting(name): name for name in names}
+        unused += [name for name in names if name not in last.values()]
+        names = [name for name in names if name in last.values()]
+        style = cls(understood=tuple(names), unused=tuple(unused))
+        # Whispering and singing set the head as well; an explicit rule for it overrides them.
+        for name in sorted(names, key=lambda name: _main_setting(name) != "lips"):
+            style = replace(style, **_RULES[name].settings)
+        return style
 
     @property
     def relax(self) -> float | None:
-        """How much of the source's own smile is taken back (0-1); None: as much as unasked."""
+        """Share of the source's smile to remove (0-1); None for the default."""
         return {True: 0.0, False: 1.0, None: None}[self.smile]
 
     @property
-    def told(self) -> str:
-        """One line for people: what was understood, and what not."""
+    def summary(self) -> str:
+        """One line for people: the rules that apply, and the unused phrases."""
         used = ", ".join(self.understood)
         if not self.unused:
             return used
         return f"{used or 'nothing of the prompt'} (not used: {', '.join(self.unused)})"
 
 
-AS_PEOPLE_DO = Directions()
+DEFAULT_STYLE = PromptStyle()
 
 
 @dataclass(frozen=True)
-class _Direction:
-    """One entry of the vocabulary: the phrases that ask for it, and what it sets."""
+class _Rule:
+    """One entry of the vocabulary: a pattern of phrases, and the fields that it sets."""
 
-    phrases: str
-    sets: dict[str, float | bool]
+    pattern: str
+    settings: dict[str, float | bool]
+    """Fields of PromptStyle; the first identifies contradicting rules."""
 
 
 _NO = (
     r"(?:no|not|never|without|don'?t|do not|doesn'?t|does not|avoid)(?: (?:any|the|be|a|too|much))*"
 )
 _OWN = r"(?:(?:the|his|her|their|your|its) )?"
-_MOVING = r"(?:movements?|motions?|moving|sway(?:ing)?|nod(?:s|ding)?|bob(?:s|bing)?)"
+_MOTION = r"(?:movements?|motions?|moving|sway(?:ing)?|nod(?:s|ding)?|bob(?:s|bing)?)"
 _LIPS = r"(?:(?:lip|mouth) movements?|lips?|mouth|articulation|speech|delivery)"
 _ANY = rf"(?: {_LIPS})?"
 _LITTLE = r"(?:subtl[ey]|small|slight(?:ly)?|gentl[ey]|restrained|understated|minimal|soft(?:ly)?)"
@@ -85,69 +91,69 @@ _MUCH = r"(?:exaggerat(?:e|es|ed|ing|edly)|over[ -]?the[ -]?top|dramatic(?:ally)
 _SMILES = r"(?:smil(?:e|es|ing|ey|y)|happy|happily|cheerful(?:ly)?|joyful(?:ly)?)"
 _BLINKS = r"(?:blink(?:s|ing)?)"
 
-# Asked for in this order, so that "no smile" is read before "smile".
-_DIRECTIONS: dict[str, _Direction] = {
-    "no blinking": _Direction(
+# Matched in this order, so that "no smile" is read before "smile".
+_RULES: dict[str, _Rule] = {
+    "no blinking": _Rule(
         rf"{_NO} {_OWN}(?:eye )?{_BLINKS}|(?:keep )?{_OWN}eyes (?:wide )?open", {"blinks": False}
     ),
-    "still head": _Direction(
-        rf"{_NO} {_OWN}head {_MOVING}|{_NO} move {_OWN}head"
+    "still head": _Rule(
+        rf"{_NO} {_OWN}head {_MOTION}|{_NO} move {_OWN}head"
         rf"|(?:(?:keep|hold) )?{_OWN}head (?:very |completely )?still"
         r"|(?:still|static|steady|motionless|fixed) head",
-        {"head": HEAD["still"]},
+        {"head": HEAD_SCALES["still"]},
     ),
-    "calm head": _Direction(
-        rf"{_LITTLE} head(?: {_MOVING})?|calm head|calm(?:ly)?|(?:less|little) head {_MOVING}",
-        {"head": HEAD["calm"]},
+    "calm head": _Rule(
+        rf"{_LITTLE} head(?: {_MOTION})?|calm head|calm(?:ly)?|(?:less|little) head {_MOTION}",
+        {"head": HEAD_SCALES["calm"]},
     ),
-    "lively head": _Direction(
-        rf"(?:lively|energetic|animated)(?: head)?(?: {_MOVING})?|energetically"
-        rf"|(?:more|lots of|a lot of|strong) head {_MOVING}|move {_OWN}head(?: more| a lot)?",
-        {"head": HEAD["lively"]},
+    "lively head": _Rule(
+        rf"(?:lively|energetic|animated)(?: head)?(?: {_MOTION})?|energetically"
+        rf"|(?:more|lots of|a lot of|strong) head {_MOTION}|move {_OWN}head(?: more| a lot)?",
+        {"head": HEAD_SCALES["lively"]},
     ),
-    "neutral face": _Direction(
+    "neutral face": _Rule(
         rf"{_NO} {_SMILES}|(?:neutral|serious|straight)(?: (?:face|expression|look))?|seriously",
         {"smile": False},
     ),
-    "smiling": _Direction(
+    "smiling": _Rule(
         rf"(?:with )?(?:a )?(?:(?:big|broad|slight|gentle|soft|warm|friendly) )?{_SMILES}",
         {"smile": True},
     ),
-    "natural lips": _Direction(
+    "natural lips": _Rule(
         rf"{_NO} (?:{_MUCH}|expressive|{_LITTLE}){_ANY}|natural(?:ly)?{_ANY}|normal(?:ly)?{_ANY}",
-        {"lips": LIPS["natural"]},
+        {"lips": LIP_SCALES["natural"]},
     ),
-    "whispering": _Direction(
+    "whispering": _Rule(
         r"whisper(?:s|ed|ing)?|murmur(?:s|ed|ing)?|under (?:his|her|their) breath",
-        {"lips": LIPS["whispered"], "head": HEAD["calm"]},
+        {"lips": LIP_SCALES["whispered"], "head": HEAD_SCALES["calm"]},
     ),
-    "singing": _Direction(r"s[iau]ng|sings|singing|song", {"lips": SING_LIPS, "head": SING_HEAD}),
-    "exaggerated lips": _Direction(
+    "singing": _Rule(
+        r"s[iau]ng|sings|singing|song", {"lips": SINGING_LIP_SCALE, "head": SINGING_HEAD_SCALE}
+    ),
+    "exaggerated lips": _Rule(
         rf"{_MUCH}{_ANY}|very expressive(?:ly)?{_ANY}|(?:big|wide|huge|large) {_LIPS}"
         rf"|open {_OWN}mouth (?:wide|more)",
-        {"lips": LIPS["exaggerated"]},
+        {"lips": LIP_SCALES["exaggerated"]},
     ),
-    "expressive lips": _Direction(
+    "expressive lips": _Rule(
         rf"expressive(?:ly)?{_ANY}|clear(?:ly)?{_ANY}|(?:well )?articulated?{_ANY}"
         r"|(?:more|stronger) (?:lip|mouth) movements?",
-        {"lips": LIPS["expressive"]},
+        {"lips": LIP_SCALES["expressive"]},
     ),
-    "subtle lips": _Direction(
+    "subtle lips": _Rule(
         rf"(?:very )?{_LITTLE}{_ANY}|(?:less|little) (?:lip|mouth) movements?|mumbl(?:e|es|ed|ing)",
-        {"lips": LIPS["subtle"]},
+        {"lips": LIP_SCALES["subtle"]},
     ),
 }
 _STILLS_ONLY = frozenset({"no blinking", "still head", "calm head", "lively head"})
 
 
-def _about(name: str) -> str:
-    """What a direction is about first of all."""
-    return next(iter(_DIRECTIONS[name].sets))
+def _main_setting(name: str) -> str:
+    return next(iter(_RULES[name].settings))
 
 
-_CALLED = {
-    name: re.compile(rf"(?<![\w'])(?:{direction.phrases})(?![\w'])")
-    for name, direction in _DIRECTIONS.items()
+_PATTERNS = {
+    name: re.compile(rf"(?<![\w'])(?:{rule.pattern})(?![\w'])") for name, rule in _RULES.items()
 }
 _FILLER = re.compile(
     r"""(?: an? | and | are | as | at | be | but | by | do | for | from | he | her | his | i | in
@@ -160,20 +166,20 @@ _FILLER = re.compile(
 _BREAK = re.compile(r"[,;.!?\n|]+|\s+(?:and|but|with|while)\s+")
 
 
-def _read(prompt: str) -> tuple[list[str], list[str]]:
-    """The directions named in a prompt, in their order there, and its other phrases."""
+def _match_rules(prompt: str) -> tuple[list[str], list[str]]:
+    """Names of the rules that a prompt matches, in its order, and its other phrases."""
     text = prompt.lower().replace("’", "'")
-    places: dict[str, int] = {}
-    for name, called in _CALLED.items():
-        for match in called.finditer(text):
-            places.setdefault(name, match.start())
-        text = called.sub(lambda match: "\0" * len(match.group()), text)
-    rest = [_spoken(part) for phrase in _BREAK.split(text) for part in phrase.split("\0")]
-    return sorted(places, key=places.__getitem__), [part for part in rest if part]
+    positions: dict[str, int] = {}
+    for name, pattern in _PATTERNS.items():
+        for match in pattern.finditer(text):
+            positions.setdefault(name, match.start())
+        text = pattern.sub(lambda match: "\0" * len(match.group()), text)
+    rest = [_strip_filler(part) for phrase in _BREAK.split(text) for part in phrase.split("\0")]
+    return sorted(positions, key=positions.__getitem__), [part for part in rest if part]
 
 
-def _spoken(phrase: str) -> str:
-    """A phrase less the small words at its ends; empty where it says nothing."""
+def _strip_filler(phrase: str) -> str:
+    """A phrase without filler words at its ends."""
     words = [word.strip("'\"()[]:-") for word in phrase.split()]
     while words and _FILLER.fullmatch(words[0]):
         words.pop(0)

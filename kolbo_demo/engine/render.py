@@ -1,4 +1,4 @@
-"""The whole job: a source and a voice to a video whose lips say it."""
+"""Renders a source and a voice to a lip-synced video."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,45 +6,45 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kolbo_demo.engine.prompt import AS_PEOPLE_DO, Directions
+from kolbo_demo.engine.prepare import prepare
+from kolbo_demo.engine.prompt import DEFAULT_STYLE, PromptStyle
 from kolbo_demo.engine.render_plan import (
-    STILL_PIXELS,
-    IsCancelled,
     OnProgress,
-    Unsynced,
+    ShouldStop,
+    UnsyncedSpan,
     check_synced,
-    join,
-    merged,
-    prepare,
-    render_segment,
-    segments_in,
+    merge_spans,
+    segment_count,
 )
-from kolbo_demo.engine.segment_pool import Workers
+from kolbo_demo.engine.segment import render_segment
+from kolbo_demo.engine.segment_pool import SegmentPool
+from kolbo_demo.engine.still_picture import MAX_STILL_PIXELS
+from kolbo_demo.engine.video_writer import join_segments
 from kolbo_demo.media.probe import MediaError, inspect_audio, inspect_source
 from kolbo_demo.process.child import cpu_count
 from kolbo_demo.process.free_memory import release_memory
 
-PIXELS_AT_ONCE = 4096 * 2304
-"""Of the frames that all workers have in hand: a 4K render takes more than a gigabyte."""
+MAX_PIXELS_IN_FLIGHT = 4096 * 2304
+"""Pixels of the frames that all workers render at once: a 4K render takes more than a gigabyte."""
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """What came out: sizes in pixels, duration in seconds."""
+class RenderResult:
+    """A finished render: sizes in pixels, duration in seconds."""
 
     frames: int
     fps: float
     duration: float
     width: int
     height: int
-    unsynced: tuple[Unsynced, ...]
-    """Frames passed through unchanged, and why."""
+    unsynced: tuple[UnsyncedSpan, ...]
+    """Spans of unchanged frames."""
     notes: tuple[str, ...] = ()
     """Changes to the source's colours, and the track or channel used as the voice."""
 
     @property
     def skipped(self) -> int:
-        """How many frames were passed through unchanged."""
+        """Number of unchanged frames."""
         return sum(span.end - span.first for span in self.unsynced)
 
 
@@ -53,72 +53,75 @@ def render(
     audio: Path,
     output: Path,
     face: tuple[float, float] | None = None,
-    directions: Directions = AS_PEOPLE_DO,
+    style: PromptStyle = DEFAULT_STYLE,
     on_progress: OnProgress | None = None,
-    cancelled: IsCancelled | None = None,
+    should_stop: ShouldStop | None = None,
     workers: int | None = None,
-    mark: bool = False,
+    watermark: bool = False,
     insist: bool = False,
-) -> Rendered:
+) -> RenderResult:
     """Make `source` (a picture or a clip) say `audio` and write it to `output` as MP4.
 
     `face` is a point, x and y in 0-1 of the upright picture: the face nearest to it speaks, else
-    the largest. `directions` tell how to play. `on_progress` gets frames done and frames in all.
-    `cancelled` is asked at every frame. `workers` is how many processes share a long render
-    (default: one a core); the video is the same for any number. `mark` has every frame say that it
-    is AI-generated. `insist` renders a source whose mouth is not visible, too. The output is as
+    the largest. `style` is the manner of speaking. `on_progress` gets frames done and the total.
+    `should_stop` is called for every frame. `workers` is how many processes share a long render
+    (default: one a core); the video is the same for any number. `watermark` draws "AI-generated"
+    into every frame. `insist` renders a source whose mouth is not visible, too. The output is as
     long as the voice.
-    Raises MediaError where the input cannot work, Cancelled, or EngineError where this machine
-    cannot render; nothing is left behind then.
+    Raises MediaError for unsuitable input, Cancelled, EngineError if this machine cannot render, or
+    OSError; no file remains then.
     """
-    output, share = Path(output), workers or cpu_count()
-    tell, unsynced = on_progress or (lambda _done, _total: None), list[Unsynced]()
+    output, max_workers = Path(output), workers or cpu_count()
+    report, unsynced = on_progress or (lambda _done, _total: None), list[UnsyncedSpan]()
     with ExitStack() as stack:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix=".", dir=output.parent))
         )
 
-        def start(segments: int, pixels: int) -> Workers:
-            count = max(min(segments, share, PIXELS_AT_ONCE // pixels), 1)
-            return stack.enter_context(Workers(count, threaded=count < share))
+        def start_pool(segments: int, pixels: int) -> SegmentPool:
+            count = max(min(segments, max_workers, MAX_PIXELS_IN_FLIGHT // pixels), 1)
+            return stack.enter_context(SegmentPool(count, threaded=count < max_workers))
 
-        # Workers load what they need while the plan is made.
-        expected, pixels = _expected(source, audio)
-        pool = start(expected, pixels) if expected > 1 else None
-        plan = folder / "plan.npz"
-        made = prepare(source, audio, plan, face, directions, tell, cancelled, mark, insist=insist)
-        if len(made.segments) > 1:
+        # Workers import their modules while the plan is made.
+        expected, pixels = _estimate(source, audio)
+        pool = start_pool(expected, pixels) if expected > 1 else None
+        plan_path = folder / "plan.npz"
+        plan = prepare(
+            source, audio, plan_path, face, style, report, should_stop, watermark, insist
+        )
+        if len(plan.segments) > 1:
             release_memory()
 
-        def shown(done: int, _total: int) -> None:
-            tell(made.looks + done, made.looks + made.frames)
+        def on_rendered(done: int, _total: int) -> None:
+            report(plan.inspected_frames + done, plan.inspected_frames + plan.frames)
 
         def segments() -> Iterator[Path]:
-            if len(made.segments) == 1:
+            if len(plan.segments) == 1:
                 segment = folder / "0.mp4"
-                unsynced.extend(render_segment(made, source, 0, segment, shown, cancelled))
+                unsynced.extend(render_segment(plan, source, 0, segment, on_rendered, should_stop))
                 yield segment
             else:
-                working = pool or start(len(made.segments), made.width * made.height)
-                for segment, spans in working.rendered(plan, made, source, shown, cancelled):
+                workers = pool or start_pool(len(plan.segments), plan.width * plan.height)
+                rendered = workers.render(plan_path, plan, source, on_rendered, should_stop)
+                for segment, spans in rendered:
                     unsynced.extend(spans)
                     yield segment
                     segment.unlink()
-            check_synced(unsynced, made.frames)
+            check_synced(unsynced, plan.frames)
 
-        join(made, segments(), audio, output)
-    return Rendered(
-        made.frames, float(made.fps), made.duration, made.width, made.height,
-        tuple(merged(unsynced)), made.notes,
+        join_segments(segments(), audio, output, plan.fps, plan.frames)
+    return RenderResult(
+        plan.frames, float(plan.fps), plan.duration, plan.width, plan.height,
+        tuple(merge_spans(unsynced)), plan.notes,
     )  # fmt: skip
 
 
-def _expected(source: Path, audio: Path) -> tuple[int, int]:
-    """How many segments there will be, and the pixels of a frame."""
+def _estimate(source: Path, audio: Path) -> tuple[int, int]:
+    """Expected number of segments, and pixels of a frame."""
     with suppress(MediaError):
-        seen = inspect_source(source, decode=False)
-        pixels = (seen.width or 1) * (seen.height or 1)
-        if seen.kind == "image":
-            pixels = min(pixels, STILL_PIXELS)
-        return segments_in(inspect_audio(audio).duration or 0.0), pixels
-    return 1, 1  # what is wrong with a file is told where it is read
+        info = inspect_source(source, decode=False)
+        pixels = (info.width or 1) * (info.height or 1)
+        if info.kind == "image":
+            pixels = min(pixels, MAX_STILL_PIXELS)
+        return segment_count(inspect_audio(audio).duration or 0.0), pixels
+    return 1, 1  # errors of a file are raised where it is read

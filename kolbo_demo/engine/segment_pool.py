@@ -1,8 +1,5 @@
-"""Segments of one render in processes side by side.
-
-Each process renders one segment after another. As many of them as cores do without threads: then
-nothing waits for anything else.
-"""
+"""Worker processes that render the segments of one render in parallel, without threads if there is
+one for each core."""
 
 import logging
 import queue
@@ -11,15 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError
+from kolbo_demo.engine import EngineCrashError, EngineError
 from kolbo_demo.engine.render_plan import (
-    CANCELLED,
-    IsCancelled,
     OnProgress,
-    Plan,
-    Unsynced,
-    render_segment,
+    RenderPlan,
+    ShouldStop,
+    UnsyncedSpan,
+    check_not_stopped,
 )
+from kolbo_demo.engine.segment import render_segment
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.process.child import SINGLE_THREAD_ENV, Child, MessageQueue, parent_connection
 from kolbo_demo.process.confinement import AllowedFiles
@@ -27,25 +24,25 @@ from kolbo_demo.process.free_memory import release_memory
 
 _log = logging.getLogger(__name__)
 
-CHECK_SECONDS = 0.1
-"""How often a render looks whether it is still wanted."""
+STOP_POLL_SECONDS = 0.1
+"""Polling interval for `should_stop`."""
 
 
-class Workers:
-    """Processes that render. Use as a context manager: none outlives it."""
+class SegmentPool:
+    """Worker processes. Use as a context manager: none outlives it."""
 
     def __init__(self, count: int, threaded: bool) -> None:
-        """`threaded` lets each overlap its stages, where there are cores to spare."""
-        self._heard: MessageQueue = queue.SimpleQueue()
+        """`threaded` overlaps the stages of each worker, if there are spare cores."""
+        self._messages: MessageQueue = queue.SimpleQueue()
         self._children: list[Child] = []
         self._count, self._threaded = count, threaded
 
     def __enter__(self) -> Self:
         try:
             for _ in range(self._count):
-                self._children.append(Child.start(__name__, self._heard, SINGLE_THREAD_ENV))
+                self._children.append(Child.start(__name__, self._messages, SINGLE_THREAD_ENV))
         except BaseException:
-            self._end()
+            self._stop()
             raise
         return self
 
@@ -55,33 +52,32 @@ class Workers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._end()
+        self._stop()
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
         for child in self._children:
-            if said := child.kill():
-                _log.info("worker %s said: %s", child.pid, said)
+            if output := child.kill():
+                _log.info("worker %s wrote: %s", child.pid, output)
 
-    def rendered(
+    def render(
         self,
-        plan: Path,
-        made: Plan,
+        plan_path: Path,
+        plan: RenderPlan,
         source: Path,
         on_progress: OnProgress,
-        cancelled: IsCancelled | None = None,
-    ) -> Iterator[tuple[Path, list[Unsynced]]]:
-        """Every segment of a plan, in order, as soon as it and those before it are there.
+        should_stop: ShouldStop | None = None,
+    ) -> Iterator[tuple[Path, list[UnsyncedSpan]]]:
+        """Yield each segment of a plan and its unsynced spans, in order, as soon as possible.
 
-        `on_progress` gets frames done and frames in all. Raises what a segment raises, Cancelled,
-        or EngineCrashError.
+        Raises what `render_segment` raises, or EngineCrashError.
         """
-        waiting = list(range(len(made.segments)))
-        finished: dict[int, tuple[Path, list[Unsynced]]] = {}
-        done, turn = 0, 0
+        pending = list(range(len(plan.segments)))
+        finished: dict[int, tuple[Path, list[UnsyncedSpan]]] = {}
+        done, next_index = 0, 0
 
-        def give(child: Child) -> None:
-            if waiting:
-                index, path = waiting.pop(0), plan.absolute()
+        def assign(child: Child) -> None:
+            if pending:
+                index, path = pending.pop(0), plan_path.absolute()
                 child.send(
                     AllowedFiles(read=(str(source.absolute()),), write=(str(path.parent),)),
                     plan=str(path),
@@ -92,62 +88,61 @@ class Workers:
                 )
 
         for child in self._children:
-            give(child)
-        while turn < len(made.segments):
-            if cancelled is not None and cancelled():
-                raise Cancelled(CANCELLED)
+            assign(child)
+        while next_index < len(plan.segments):
+            check_not_stopped(should_stop)
             try:
-                child, message = self._heard.get(timeout=CHECK_SECONDS)
+                child, message = self._messages.get(timeout=STOP_POLL_SECONDS)
             except queue.Empty:
                 continue
             if message is None:
                 raise EngineCrashError(str(child.exit_error()))
             if "frames" in message:
                 done += message["frames"]
-                on_progress(done, made.frames)
+                on_progress(done, plan.frames)
             elif "failure" in message:
                 raise _failure(message["failure"])
             else:
                 index = message["index"]
-                spans = [Unsynced(*span) for span in message["unsynced"]]
+                spans = [UnsyncedSpan(*span) for span in message["unsynced"]]
                 finished[index] = (Path(message["output"]), spans)
-                give(child)
-            while turn in finished:
-                yield finished.pop(turn)
-                turn += 1
+                assign(child)
+            while next_index in finished:
+                yield finished.pop(next_index)
+                next_index += 1
 
 
-def _failure(told: dict[str, Any]) -> Exception:
-    kind, message = told["kind"], told["message"]
+def _failure(report: dict[str, Any]) -> Exception:
+    kind, message = report["kind"], report["message"]
     if kind == "OSError":
-        return OSError(told["errno"], message)
+        return OSError(report["errno"], message)
     return {"MediaError": MediaError, "MemoryError": MemoryError}.get(kind, EngineError)(message)
 
 
-# From here on: the worker.
+# The worker process.
 
 
 def main() -> None:
-    """Render the segments that the parent asks for, until it closes."""
-    with parent_connection() as (requests, tell):
+    """Render the requested segments until the parent closes the input."""
+    with parent_connection() as (requests, send):
         for request in requests:
             index, output = request["index"], request["output"]
             try:
                 unsynced = render_segment(
-                    Path(request["plan"]),
+                    RenderPlan.load(Path(request["plan"])),
                     Path(request["source"]),
                     index,
                     Path(output),
-                    on_progress=lambda _done, _total: tell(frames=1),
+                    on_progress=lambda _done, _total: send(frames=1),
                     threaded=request["threaded"],
                 )
             except OSError as error:
                 message = error.strerror or str(error)
-                tell(failure={"kind": "OSError", "errno": error.errno, "message": message})
+                send(failure={"kind": "OSError", "errno": error.errno, "message": message})
             except (MediaError, EngineError, MemoryError) as error:
-                tell(failure={"kind": type(error).__name__, "message": str(error)})
+                send(failure={"kind": type(error).__name__, "message": str(error)})
             else:
-                tell(index=index, output=output, unsynced=unsynced)
+                send(index=index, output=output, unsynced=unsynced)
             release_memory()
 
 

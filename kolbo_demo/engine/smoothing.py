@@ -1,5 +1,4 @@
-"""Curves without their fast part. (scipy has the same, and takes a fifth of a second to import,
-which every render would wait for.)"""
+"""Gaussian smoothing of curves. (scipy's takes 0.2 s to import, which delays every render.)"""
 
 from typing import Literal
 
@@ -7,15 +6,15 @@ import numpy as np
 
 from kolbo_demo.engine.head_pose import Array
 
-_REACH = 4.0
-"""Standard deviations after which a Gaussian is taken to have ended."""
+_TRUNCATE_SIGMAS = 4.0
+"""Standard deviations at which the kernel is cut off."""
 
 
-def smoothed(values: Array, steps: float, beyond: Literal["symmetric", "edge"]) -> Array:
-    """Values (n,) under a Gaussian whose standard deviation is `steps` values.
+def smoothed(values: Array, sigma: float, padding: Literal["symmetric", "edge"]) -> Array:
+    """`values` (n,) convolved with a Gaussian of `sigma` samples.
 
-    `beyond` their ends they are taken to be mirrored, or to stay as they are.
+    `padding` is numpy's mode for values beyond the ends.
     """
-    reach = int(_REACH * steps + 0.5)
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / steps) ** 2)
-    return np.convolve(np.pad(values, reach, beyond), weights / weights.sum(), "valid")
+    reach = int(_TRUNCATE_SIGMAS * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    return np.convolve(np.pad(values, reach, padding), weights / weights.sum(), "valid")

@@ -1,7 +1,7 @@
-"""The one who speaks, picture after picture: the person is followed, not a place in the picture.
+"""Tracks the speaker through a clip by identity, not by position.
 
-A face that was followed must still look like the person's, or it is looked for again among all
-faces that are there: after a cut, after somebody crossed the picture, when the speaker is back.
+A tracked face must match the person's descriptors; otherwise all faces of the frame are searched:
+after cuts, crossings and absences.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,220 +11,241 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kolbo_demo.engine.face_detector import TURNS
-from kolbo_demo.engine.face_reid import FOLLOWED, SAME, Look, Person
+from kolbo_demo.engine.face_detector import QUARTER_TURNS
+from kolbo_demo.engine.face_reid import (
+    MIN_SIMILARITY,
+    MIN_TRACKED_SIMILARITY,
+    FaceDescriptor,
+    Person,
+)
 from kolbo_demo.engine.head_pose import LOWER_OUTER, UPPER_OUTER, Pose
-from kolbo_demo.engine.landmarks import NO_FACE, Face, FaceFinder, Pixels, speaker
-from kolbo_demo.engine.prefetch import ahead, depth
+from kolbo_demo.engine.landmarks import NO_FACE, FaceLandmarker, FaceLandmarks, Pixels, choose_face
+from kolbo_demo.engine.prefetch import prefetch, prefetch_depth
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.media.demux import CODEC_THREADS
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.process.child import cpu_count
 
-UNSEEN = "the face is not seen"
-SOMEBODY_ELSE = "somebody else is seen"
-SMALL = "the face is too small"
-TURNED = "the head is turned away"
-OUTSIDE = "the mouth is outside the picture"
-COVERED = "the mouth is hidden"
-"""Why lips are left as they are, as a sentence goes on."""
+FACE_NOT_VISIBLE = "the face is not seen"
+OTHER_PERSON = "somebody else is seen"
+FACE_TOO_SMALL = "the face is too small"
+HEAD_TURNED = "the head is turned away"
+MOUTH_OUT_OF_FRAME = "the mouth is outside the picture"
+MOUTH_HIDDEN = "the mouth is hidden"
+"""Reasons for unsynced lips, as the end of a sentence."""
 
-SMALLEST = 30.0
-"""Pixels of a face (its longer side) whose lips can be seen to move."""
-FURTHEST = 52.0
-"""Degrees by which a head may be turned."""
-CUT = 32.0
-"""Levels (of 255) by which pictures of two shots differ, in the mean over a few pixels."""
-TILES_EVERY = 8
-"""Frames after which small or turned faces are looked for again in a picture that seems to show
-none."""
-OTHERS_EVERY = 8
-"""Looks after which the other faces are looked at, too."""
-KNOWN = 0.95
-"""Likeness from which on a face shows nothing new of the person."""
-LEARN_BYTES = 100_000_000
-"""Of the faces' pixels that are kept to learn from."""
+MIN_FACE_PIXELS = 30.0
+"""Longer side of the smallest face whose lips visibly move."""
+MAX_TURN_DEGREES = 52.0
+SHOT_CHANGE_LEVELS = 32.0
+"""Mean difference of thumbnails (0-255) at a cut."""
+FULL_SEARCH_INTERVAL = 8
+"""Frames between searches for small or turned faces while none is found."""
+OTHERS_INTERVAL = 8
+"""Frames between descriptions of the other faces."""
+REDUNDANT_SIMILARITY = 0.95
+"""A face of this similarity adds nothing to the person's descriptors."""
+LEARNING_BYTES = 100_000_000
+"""Bound on the face crops in memory."""
 
 Point = tuple[float, float]
 
 
-class Sighting(NamedTuple):
-    """One picture: the person's face if it is there, why its lips cannot speak (None: they can),
-    and whether a new shot begins."""
+class SpeakerFrame(NamedTuple):
+    """A frame, the person's face in it, why its lips cannot be synced (None: they can), and whether
+    a new shot begins."""
 
     rgb: Pixels
-    face: Face | None
+    face: FaceLandmarks | None
     reason: str | None
     cut: bool
 
 
 @dataclass(frozen=True)
-class View:
-    """What was seen of the speaker in one frame that was looked at."""
+class SpeakerObservation:
+    """The speaker in one analysed frame."""
 
-    whole: Face
-    """Landmarks in the whole picture."""
-    look: Look
-    part: tuple[Pixels, Face] | None
-    """The face's part of the picture and the landmarks in it, where it is to be learnt from."""
+    face: FaceLandmarks
+    """Landmarks in the whole frame."""
+    descriptor: FaceDescriptor
+    crop: tuple[Pixels, FaceLandmarks] | None
+    """The face's pixels and the landmarks in them, of frames to learn from."""
     reason: str | None
-    """Why its lips could not speak."""
+    """Why its lips cannot be synced."""
 
     @classmethod
-    def of(cls, rgb: Pixels, face: Face, seen: Look, kept: bool) -> "View":
-        """`kept`: with its pixels."""
-        return cls(face, seen, _cropped(rgb, face) if kept else None, _reason(rgb, face))
+    def from_frame(
+        cls, rgb: Pixels, face: FaceLandmarks, descriptor: FaceDescriptor, with_crop: bool
+    ) -> "SpeakerObservation":
+        crop = _face_crop(rgb, face) if with_crop else None
+        return cls(face, descriptor, crop, _unsynced_reason(rgb, face))
 
-    def judged(self, person: Person) -> "View":
-        """With what the whole clip tells of the person's mouth."""
-        if self.reason is None and person.hides(self.look):
-            return replace(self, reason=COVERED)
+    def with_occlusion(self, person: Person) -> "SpeakerObservation":
+        """Marked as hidden if its mouth is unlike the person's in the whole clip."""
+        if self.reason is None and person.is_mouth_hidden(self.descriptor):
+            return replace(self, reason=MOUTH_HIDDEN)
         return self
 
 
-def tracked(
+def track_person(
     frames: Iterable[tuple[int, Pixels]],
-    finder: FaceFinder,
+    landmarker: FaceLandmarker,
     person: Person,
-    before: Face,
-    known: Mapping[int, Face],
-) -> Iterator[Sighting]:
-    """The person in each of a clip's frames, given with their numbers in the clip.
+    nearby: FaceLandmarks,
+    known: Mapping[int, FaceLandmarks],
+) -> Iterator[SpeakerFrame]:
+    """The person in each of a clip's frames, which come with their numbers in the clip.
 
-    `before` is where the face was or will be, `known` where it is in frames looked at before.
+    `nearby` is the face in a frame close to the first, `known` the face in frames analysed before.
     """
-    last: Face | None = before
-    seen = before
-    thumb: Pixels | None = None
+    last: FaceLandmarks | None = nearby
+    last_visible = nearby
+    before: Pixels | None = None
     for number, rgb in frames:
-        small = _thumb(rgb)
-        cut = thumb is not None and _differ(small, thumb) > CUT
-        thumb = small
-        face, look, missing = known.get(number), None, UNSEEN
+        thumbnail = _thumbnail(rgb)
+        cut = before is not None and _mean_difference(thumbnail, before) > SHOT_CHANGE_LEVELS
+        before = thumbnail
+        face, descriptor, missing = known.get(number), None, FACE_NOT_VISIBLE
         if face is None and last is not None:
-            face = finder.follow(rgb, last)
-            look = None if face is None else person.look(rgb, face)
-            if look is not None and person.likeness(look) < (SAME if cut else FOLLOWED):
-                face, missing = None, SOMEBODY_ELSE
+            face = landmarker.follow(rgb, last)
+            descriptor = None if face is None else person.describe(rgb, face)
+            least = MIN_SIMILARITY if cut else MIN_TRACKED_SIMILARITY
+            if descriptor is not None and person.similarity(descriptor) < least:
+                face, missing = None, OTHER_PERSON
         if face is None:
-            tiled = cut or number % TILES_EVERY == 0
-            face, look, others = _found(rgb, finder, person, seen, tiled)
-            missing = SOMEBODY_ELSE if others else UNSEEN
-        last, seen = face, face or seen
+            tiled = cut or number % FULL_SEARCH_INTERVAL == 0
+            face, descriptor, others = _identify(rgb, landmarker, person, last_visible, tiled)
+            missing = OTHER_PERSON if others else FACE_NOT_VISIBLE
+        last, last_visible = face, face or last_visible
         if face is None:
-            yield Sighting(rgb, None, missing, cut)
+            yield SpeakerFrame(rgb, None, missing, cut)
         else:
-            reason = _reason(rgb, face)
-            if reason is None and person.hides(look or person.look(rgb, face)):
-                reason = COVERED
-            yield Sighting(rgb, face, reason, cut)
+            reason = _unsynced_reason(rgb, face)
+            if reason is None and person.is_mouth_hidden(descriptor or person.describe(rgb, face)):
+                reason = MOUTH_HIDDEN
+            yield SpeakerFrame(rgb, face, reason, cut)
 
 
-def _found(
-    rgb: Pixels, finder: FaceFinder, person: Person, seen: Face, tiled: bool
-) -> tuple[Face | None, Look | None, list[tuple[Face, Look]]]:
-    """The person's face among all that are found, and the others."""
-    near = (float(seen.centre[0]), float(seen.centre[1]))
-    faces = [(face, person.look(rgb, face)) for face in finder.find(rgb, near, tiled, (seen.turn,))]
-    faces.sort(key=lambda one: -person.likeness(one[1]))
-    if faces and person.likeness(faces[0][1]) >= SAME:
-        return *faces[0], faces[1:]
-    return None, None, faces
+def _identify(
+    rgb: Pixels,
+    landmarker: FaceLandmarker,
+    person: Person,
+    last_visible: FaceLandmarks,
+    tiled: bool,
+) -> tuple[FaceLandmarks | None, FaceDescriptor | None, list[tuple[FaceLandmarks, FaceDescriptor]]]:
+    """The person's face among all in a frame, and the others."""
+    near = (float(last_visible.centre[0]), float(last_visible.centre[1]))
+    candidates = [
+        (face, person.describe(rgb, face))
+        for face in landmarker.detect(rgb, near, tiled, (last_visible.quarter_turns,))
+    ]
+    candidates.sort(key=lambda candidate: -person.similarity(candidate[1]))
+    if candidates and person.similarity(candidates[0][1]) >= MIN_SIMILARITY:
+        return *candidates[0], candidates[1:]
+    return None, None, candidates
 
 
-def _reason(rgb: Pixels, face: Face) -> str | None:
-    """Why a face's lips cannot speak, by where it is and how it stands."""
-    if face.size < SMALLEST:
-        return SMALL
-    forward = Pose.of(face.points).matrix[:, 2]
-    if forward[2] < np.cos(np.radians(FURTHEST)) * np.linalg.norm(forward):
-        return TURNED
+def _unsynced_reason(rgb: Pixels, face: FaceLandmarks) -> str | None:
+    """Why a face's lips cannot be synced, by its size, turn and position."""
+    if face.size < MIN_FACE_PIXELS:
+        return FACE_TOO_SMALL
+    forward = Pose.from_landmarks(face.points).matrix[:, 2]
+    if forward[2] < np.cos(np.radians(MAX_TURN_DEGREES)) * np.linalg.norm(forward):
+        return HEAD_TURNED
     lips = face.points[[*UPPER_OUTER, *LOWER_OUTER], :2]
     if lips.min() < 0 or (lips >= rgb.shape[1::-1]).any():
-        return OUTSIDE
+        return MOUTH_OUT_OF_FRAME
     return None
 
 
-def _thumb(rgb: Pixels) -> Pixels:
+def _thumbnail(rgb: Pixels) -> Pixels:
     height, width = rgb.shape[:2]
     return rgb[height // 24 :: max(height // 12, 1), width // 24 :: max(width // 12, 1)].copy()
 
 
-def _differ(one: Pixels, other: Pixels) -> float:
+def _mean_difference(one: Pixels, other: Pixels) -> float:
     return float(np.abs(one.astype(np.int16) - other).mean())
 
 
-def look(
+def learn_speaker(
     clip: Clip,
     numbers: list[int],
-    learnt_from: Iterable[int],
+    learning_frames: Iterable[int],
     point: Point | None,
-    looked_at: Callable[[], None],
-) -> tuple[Person, dict[int, View]]:
-    """Who speaks, and where they are in some of a clip's frames: those of `numbers` (ascending)
-    that show them. Pixels are kept of those in `learnt_from`.
+    on_frame: Callable[[], None],
+) -> tuple[Person, dict[int, SpeakerObservation]]:
+    """The speaker of a clip, and observations by frame number in those of `numbers` (ascending)
+    that show them. Frames in `learning_frames` retain a crop.
 
-    `point` (0-1) chooses among the faces of the first frame that has one, else the largest does.
-    `looked_at` is called for each frame. MediaError where none has a face.
+    `point` (0-1) chooses among the faces of the first frame that has any, else the largest is
+    chosen. `on_frame` is called for each frame and may raise. Raises MediaError without a face.
     """
     at = None if point is None else (point[0] * clip.width, point[1] * clip.height)
-    finder, wanted = FaceFinder(min(cpu_count(), CODEC_THREADS)), set(learnt_from)
+    landmarker, crop_frames = FaceLandmarker(min(cpu_count(), CODEC_THREADS)), set(learning_frames)
     person: Person | None = None
-    last: Face | None = None
-    views, doubtful = dict[int, View](), dict[int, View]()
-    others = list[Look]()
-    pictures = ahead(clip.frames_at(numbers), depth(3 * clip.width * clip.height))
+    last: FaceLandmarks | None = None
+    observations, uncertain = dict[int, SpeakerObservation](), dict[int, SpeakerObservation]()
+    others, observe = list[FaceDescriptor](), SpeakerObservation.from_frame
+    pictures = prefetch(clip.frames_at(numbers), prefetch_depth(3 * clip.width * clip.height))
     with closing(pictures):
         for count, (number, rgb) in enumerate(zip(numbers, pictures, strict=False)):
-            looked_at()
-            rest = list[Look]()
+            on_frame()
+            visible_others = list[FaceDescriptor]()
             if person is None or last is None:
-                faces = finder.find(rgb, near=at, turns=turns_at(count))
-                face = speaker(faces, at)
+                faces = landmarker.detect(rgb, near=at, turns=search_turns(count))
+                face = choose_face(faces, at)
                 if face is None:
                     continue
-                person = Person.first(rgb, face, [other for other in faces if other is not face])
-                wanted = set(sorted(wanted)[:: _stride(face, len(wanted))])
-                seen = person.look(rgb, face)
+                person = Person.from_frame(rgb, face, [f for f in faces if f is not face])
+                crop_frames = set(sorted(crop_frames)[:: _crop_stride(face, len(crop_frames))])
+                descriptor = person.describe(rgb, face)
             else:
-                face = finder.follow(rgb, last)
-                seen = None if face is None else person.look(rgb, face)
-                if face is None or seen is None or person.likeness(seen) < SAME:
-                    face, seen, found = _found(rgb, finder, person, last, count % TILES_EVERY == 0)
-                    if face is None or seen is None:
-                        if found:  # perhaps the person, once more of them is known
-                            doubtful[number] = View.of(rgb, *found[0], number in wanted)
+                face = landmarker.follow(rgb, last)
+                descriptor = face and person.describe(rgb, face)
+                if (
+                    face is None
+                    or descriptor is None
+                    or person.similarity(descriptor) < MIN_SIMILARITY
+                ):
+                    tiled = count % FULL_SEARCH_INTERVAL == 0
+                    face, descriptor, rest = _identify(rgb, landmarker, person, last, tiled)
+                    if face is None or descriptor is None:
+                        if rest:  # may match once more descriptors of the person are known
+                            uncertain[number] = observe(rgb, *rest[0], number in crop_frames)
                         continue
-                    rest = [other for _, other in found]
-                elif count % OTHERS_EVERY == 0:
-                    rest = [person.look(rgb, other) for other in finder.beside(rgb, face)]
-            views[number] = View.of(rgb, face, seen, number in wanted)
+                    visible_others = [other for _, other in rest]
+                elif count % OTHERS_INTERVAL == 0:
+                    faces = landmarker.detect_others(rgb, face)
+                    visible_others = [person.describe(rgb, other) for other in faces]
+            observations[number] = observe(rgb, face, descriptor, number in crop_frames)
             last = face
-            others += rest
-            if rest or person.likeness(seen) < KNOWN:
-                person = person.joined_by([view.look for view in views.values()], others)
+            others += visible_others
+            if visible_others or person.similarity(descriptor) < REDUNDANT_SIMILARITY:
+                person = person.updated([each.descriptor for each in observations.values()], others)
                 others.clear()
     if person is None:
         raise MediaError(NO_FACE.format(what="clip"))
-    views |= {n: view for n, view in doubtful.items() if person.likeness(view.look) >= SAME}
-    person = person.joined_by([view.look for view in views.values()])
-    return person, {number: views[number].judged(person) for number in sorted(views)}
+    for number, each in uncertain.items():
+        if person.similarity(each.descriptor) >= MIN_SIMILARITY:
+            observations[number] = each
+    person = person.updated([each.descriptor for each in observations.values()])
+    return person, {n: observations[n].with_occlusion(person) for n in sorted(observations)}
 
 
-def turns_at(count: int) -> tuple[int, ...]:
-    """Quarter turns in which to look for faces, after so many looks that have found none."""
-    return TURNS if count % TILES_EVERY == 0 else TURNS[:1]
+def search_turns(count: int) -> tuple[int, ...]:
+    """Quarter turns to search after `count` frames without a face."""
+    return QUARTER_TURNS if count % FULL_SEARCH_INTERVAL == 0 else QUARTER_TURNS[:1]
 
 
-def _stride(face: Face, count: int) -> int:
-    """Of so many pictures of a face, each how manieth may be kept."""
-    return -(-count * 5 * round(face.size) ** 2 // LEARN_BYTES)
+def _crop_stride(face: FaceLandmarks, count: int) -> int:
+    """Sampling stride: retain every n-th of `count` crops of a face."""
+    return -(-count * 5 * round(face.size) ** 2 // LEARNING_BYTES)
 
 
-def _cropped(rgb: Pixels, face: Face) -> tuple[Pixels, Face]:
-    """Only the face's part of a picture: what is kept of a clip must stay small."""
+def _face_crop(rgb: Pixels, face: FaceLandmarks) -> tuple[Pixels, FaceLandmarks]:
+    """The face's part of a frame, and the landmarks in it."""
     left, top, right, bottom = face.box
-    spare = 0.1 * face.size
-    x, y = max(int(left - spare), 0), max(int(top - spare), 0)
-    part = rgb[y : int(bottom + spare) + 1, x : int(right + spare) + 1].copy()
-    return part, Face(face.points - np.array([x, y, 0], np.float32), face.presence)
+    margin = 0.1 * face.size
+    x, y = max(int(left - margin), 0), max(int(top - margin), 0)
+    crop = rgb[y : int(bottom + margin) + 1, x : int(right + margin) + 1].copy()
+    return crop, FaceLandmarks(face.points - np.array([x, y, 0], np.float32), face.presence)

@@ -1,8 +1,8 @@
-"""Sound to phonemes in time, to loudness, and to what learned mouth curves make of it.
+"""Features of a voice: timed phonemes, level, and learned mouth curves.
 
-Phonemes come from hama's recogniser (English-minded, yet useful on any language: it says which
-English sound is nearest). Its peaks trail the sound and its spans swallow silence, so both are put
-right here by the sound's own energy. The same hearing feeds the learned curves.
+Phonemes come from hama's recogniser (trained on English; in other languages it reports the nearest
+English phoneme). Its peaks lag the sound and its spans include silence; both are corrected by the
+signal's level. The recogniser's layers also feed the learned curves.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -11,24 +11,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kolbo_demo.engine.motion_model import mean_spectrum, motion, spectrum
-from kolbo_demo.engine.phoneme_model import RATE, STEP, recogniser
+from kolbo_demo.engine.motion_model import load_motion_model, mean_spectrum, spectral_inputs
+from kolbo_demo.engine.phoneme_model import FRAME_SECONDS, SAMPLE_RATE, phoneme_recogniser
 from kolbo_demo.process.free_memory import release_memory
 
-HOP = 0.01
-"""Seconds between two values of `loudness`."""
+HOP_SECONDS = 0.01
+"""Interval of `loudness`."""
 
-LAG = 0.06
-"""Seconds by which the recogniser's spans trail the sound."""
-LONGEST = 0.34
-"""Seconds: a span longer than this holds silence or a neighbour."""
-GAP = 0.06
-"""Seconds: a shorter gap between spans belongs to the sound before it."""
-QUIET = 38.0
-"""Decibels under the loud parts (95th percentile) at which nobody is speaking."""
+RECOGNISER_LAG_SECONDS = 0.06
+MAX_PHONEME_SECONDS = 0.34
+"""A longer span includes silence or a neighbour."""
+MAX_GAP_SECONDS = 0.06
+"""A shorter gap between spans belongs to the phoneme before it."""
+SPEECH_RANGE_DB = 38.0
+"""Speech is at most this far below the loud parts (95th percentile)."""
 
-CHUNK, MARGIN = 1500, 60
-"""Frames of 20 ms recognised at once, and heard on either side of it: memory stays constant."""
+CHUNK_FRAMES, MARGIN_FRAMES = 1500, 60
+"""Frames of 20 ms processed at once, and context on either side: memory stays constant."""
 
 DIPHTHONGS = {
     "aɪ": ("a", "ɪ"), "aʊ": ("a", "ʊ"), "eɪ": ("e", "ɪ"), "oʊ": ("o", "ʊ"), "ɔɪ": ("ɔ", "ɪ"),
@@ -37,13 +36,13 @@ DIPHTHONGS = {
     "wʌ": ("w", "ʌ"), "ɯi": ("ɯ", "i"),
 }  # fmt: skip
 GLIDES = ("j", "w")
-FIRST_PART = 0.6
-"""How much of a diphthong its first vowel takes; a glide takes the rest of it."""
+FIRST_VOWEL_SHARE = 0.6
+"""Share of a diphthong's duration; a glide before a vowel takes the complement."""
 
 
 @dataclass(frozen=True)
 class Phoneme:
-    """One sound: an IPA symbol and when it is heard, in seconds."""
+    """An IPA symbol and its span in seconds."""
 
     symbol: str
     start: float
@@ -56,128 +55,135 @@ class Phoneme:
 
 
 def loudness(wave: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Root mean square in decibels (full scale = 0) of each 10 ms, at least one value."""
-    hop = int(RATE * HOP)
+    """RMS level in dBFS of each 10 ms of a 16 kHz waveform, at least one value."""
+    hop = int(SAMPLE_RATE * HOP_SECONDS)
     padded = np.pad(wave, (0, max(-len(wave) % hop, hop if len(wave) == 0 else 0)))
     power = np.mean(np.square(padded.reshape(-1, hop), dtype=np.float32), axis=1)
     return (10 * np.log10(power + 1e-10)).astype(np.float32)
 
 
-def threshold(level: NDArray[np.float32]) -> float:
-    """Decibels under which a loudness curve counts as silence."""
-    return max(float(np.percentile(level, 95)) - QUIET, -65.0)
+def silence_threshold(level: NDArray[np.float32]) -> float:
+    """Level in dBFS below which a loudness curve counts as silence."""
+    return max(float(np.percentile(level, 95)) - SPEECH_RANGE_DB, -65.0)
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What a voice gives the mouth."""
+class VoiceFeatures:
+    """Features of a voice that drive the mouth."""
 
-    sounds: list[Phoneme]
-    """The sounds spoken, in order, silences left out."""
+    phonemes: list[Phoneme]
+    """In order, without silences."""
     level: NDArray[np.float32]
     """`loudness`."""
     curves: dict[str, NDArray[np.float32]]
-    """Learned curves by name (see `motion.Motion`), a value each 20 ms from 0 on; empty where there
-    is no sound at all."""
+    """Learned curves by name (`MotionModel.curve_names`), every 20 ms from 0 on; empty for a silent
+    recording."""
 
 
 @dataclass(frozen=True)
-class Features:
-    """What is kept of a recording while it is listened to: a quarter of its samples' room."""
+class AcousticFeatures:
+    """Level and spectrum of a recording, in a quarter of the memory of its samples."""
 
     duration: float
     """Seconds."""
     level: NDArray[np.float32]
     """`loudness`."""
-    mels: NDArray[np.float16]
-    """Log mel bands (n, 80) each 10 ms."""
+    log_mels: NDArray[np.float16]
+    """(n, 80) every 10 ms."""
 
     @classmethod
-    def of(cls, pieces: Iterable[NDArray[np.float32]]) -> "Features":
-        """From a 16 kHz mono waveform in pieces (`sound.read_voice`): whole hops but for the last,
-        so that the samples of a long voice are never held together."""
+    def from_blocks(cls, blocks: Iterable[NDArray[np.float32]]) -> "AcousticFeatures":
+        """From a 16 kHz mono waveform in blocks of whole hops (`audio_io.stream_voice`), so that a
+        long voice is never in memory as a whole."""
         levels, samples = [], 0
 
-        def passing() -> Iterator[NDArray[np.float32]]:
+        def measured() -> Iterator[NDArray[np.float32]]:
             nonlocal samples
-            for piece in pieces:
-                samples += len(piece)
-                levels.append(loudness(piece))
-                yield piece
+            for block in blocks:
+                samples += len(block)
+                levels.append(loudness(block))
+                yield block
 
-        mels = recogniser().mels(passing())
-        return cls(samples / RATE, np.concatenate(levels), mels)
+        mels = phoneme_recogniser().log_mels(measured())
+        return cls(samples / SAMPLE_RATE, np.concatenate(levels), mels)
 
 
-def hear(voice: NDArray[np.float32] | Features, go_on: Callable[[], None] | None = None) -> Heard:
-    """All that the mouth follows, out of a 16 kHz mono waveform, or of what is kept of it.
+def extract_voice_features(
+    voice: NDArray[np.float32] | AcousticFeatures, check_cancelled: Callable[[], None] | None = None
+) -> VoiceFeatures:
+    """Phonemes, level and learned curves of a 16 kHz mono waveform or of its acoustic features.
 
-    `go_on` is called several times for each piece of CHUNK frames and may raise, to end it."""
-    features = voice if isinstance(voice, Features) else Features.of([voice])
-    level, mels = features.level, features.mels
+    `check_cancelled` is called several times per chunk and may raise."""
+    if not isinstance(voice, AcousticFeatures):
+        voice = AcousticFeatures.from_blocks([voice])
+    level, log_mels = voice.level, voice.log_mels
     if float(level.max()) < -65.0:
-        return Heard([], level, {})
-    model, learned = recogniser(), motion()
-    mean, count = mean_spectrum(mels), (len(mels) + 1) // 2
+        return VoiceFeatures([], level, {})
+    model, motion_model = phoneme_recogniser(), load_motion_model()
+    mean, count = mean_spectrum(log_mels), (len(log_mels) + 1) // 2
     emitted: list[tuple[int, str]] = []
     curves = []
-    for start in range(0, count, CHUNK):
-        if go_on is not None:
-            go_on()
+    for start in range(0, count, CHUNK_FRAMES):
+        if check_cancelled is not None:
+            check_cancelled()
         if start:
             release_memory()
-        first, last = max(start - MARGIN, 0), start + CHUNK + MARGIN
-        piece = mels[2 * first : 2 * last]
-        layers, odds = model.hear(piece)
-        # Each moment belongs to one chunk: the one in which it is not margin.
+        first, last = max(start - MARGIN_FRAMES, 0), start + CHUNK_FRAMES + MARGIN_FRAMES
+        chunk = log_mels[2 * first : 2 * last]
+        layers, log_probs = model.infer(chunk)
+        # Each frame belongs to the chunk in which it is not margin.
         emitted += [
             (first + at, symbol)
-            for at, symbol in model.emitted(odds)
-            if start <= first + at < start + CHUNK
+            for at, symbol in model.decode(log_probs)
+            if start <= first + at < start + CHUNK_FRAMES
         ]
-        made = learned(spectrum(piece, mean), layers, go_on)
-        curves.append(made[:, start - first :][:, :CHUNK])
-    spans = [part for span in _trimmed(_spans(emitted, count), level) for part in _parts(span)]
-    return Heard(spans, level, dict(zip(learned.names, np.concatenate(curves, 1), strict=True)))
+        chunk_curves = motion_model(spectral_inputs(chunk, mean), layers, check_cancelled)
+        curves.append(chunk_curves[:, start - first :][:, :CHUNK_FRAMES])
+    spans = _trim_silence(_emission_spans(emitted, count), level)
+    phonemes = [part for span in spans for part in _split_diphthong(span)]
+    by_name = zip(motion_model.curve_names, np.concatenate(curves, 1), strict=True)
+    return VoiceFeatures(phonemes, level, dict(by_name))
 
 
-def _spans(emitted: list[tuple[int, str]], end: int) -> list[Phoneme]:
-    """From each emission to the next, moved onto the sound; word ends left out."""
-    edges = [at for at, _ in emitted] + [end]
+def _emission_spans(emitted: list[tuple[int, str]], end: int) -> list[Phoneme]:
+    """Spans from each emission to the next, corrected for the lag, without word ends."""
+    frames = [at for at, _ in emitted] + [end]
+    edges = [max(frame * FRAME_SECONDS - RECOGNISER_LAG_SECONDS, 0.0) for frame in frames]
     return [
-        Phoneme(symbol, max(edges[i] * STEP - LAG, 0.0), max(edges[i + 1] * STEP - LAG, 0.0))
+        Phoneme(symbol, edges[i], edges[i + 1])
         for i, (_, symbol) in enumerate(emitted)
         if symbol != "<wb>"
     ]
 
 
-def _trimmed(spans: list[Phoneme], level: NDArray[np.float32]) -> Iterator[Phoneme]:
-    """Spans without the silence they swallowed, short gaps closed."""
-    speaking = level > threshold(level)
+def _trim_silence(spans: list[Phoneme], level: NDArray[np.float32]) -> Iterator[Phoneme]:
+    """Spans without the silence in them, short gaps closed."""
+    speaking = level > silence_threshold(level)
     for index, span in enumerate(spans):
         following = spans[index + 1].start if index + 1 < len(spans) else np.inf
-        end = following if 0 <= following - span.end < GAP else span.end
-        start, end = span.start, min(end, following, span.start + LONGEST)
-        first, last = int(start / HOP), max(int(np.ceil(end / HOP)), int(start / HOP) + 1)
+        end = following if 0 <= following - span.end < MAX_GAP_SECONDS else span.end
+        start, end = span.start, min(end, following, span.start + MAX_PHONEME_SECONDS)
+        first = int(start / HOP_SECONDS)
+        last = max(int(np.ceil(end / HOP_SECONDS)), first + 1)
         loud = np.flatnonzero(speaking[first:last])
         if len(loud) == 0:
-            # A stop's hold is silent: keep it where sound follows at once.
+            # The closure of a stop is silent: retain it if sound follows at once.
             if speaking[last : last + 8].any():
                 yield Phoneme(span.symbol, start, end)
             continue
-        tail = (first + int(loud[-1]) + 1) * HOP
+        tail = (first + int(loud[-1]) + 1) * HOP_SECONDS
         if end - tail > 0.04:
             end = max(tail, start + 0.03)
         yield Phoneme(span.symbol, start, end)
 
 
-def _parts(span: Phoneme) -> Iterator[Phoneme]:
-    """A diphthong as its two vowels, anything else as it is."""
+def _split_diphthong(span: Phoneme) -> Iterator[Phoneme]:
+    """A diphthong as its two vowels, any other phoneme unchanged."""
     if span.symbol not in DIPHTHONGS:
         yield span
         return
     one, two = DIPHTHONGS[span.symbol]
-    share = 1 - FIRST_PART if one in GLIDES else FIRST_PART
+    share = 1 - FIRST_VOWEL_SHARE if one in GLIDES else FIRST_VOWEL_SHARE
     middle = span.start + share * (span.end - span.start)
     yield Phoneme(one, span.start, middle)
     yield Phoneme(two, middle, span.end)

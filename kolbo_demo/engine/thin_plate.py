@@ -1,4 +1,4 @@
-"""Thin-plate splines over a grid of nodes, and the one resampling of pixels."""
+"""Thin-plate splines evaluated on a grid of nodes, and resampling of pixels."""
 
 from functools import cached_property
 
@@ -13,19 +13,19 @@ Map = NDArray[np.floating]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels."""
 
-STEP = 2.5
-"""Millimetres between the nodes at which the splines are evaluated."""
+NODE_SPACING_MM = 2.5
+"""Distance of the nodes at which splines are evaluated."""
 
-_BOTH_IN_ONE = np.empty(0, np.float32)
-"""Where OpenCV takes a second map: the first holds x and y."""
+_NO_SECOND_MAP = np.empty(0, np.float32)
+"""OpenCV's second map argument; the first map holds x and y."""
 
 
-class Spline:
-    """A thin-plate spline through (n, 2) points with values (n, 2)."""
+class ThinPlateSpline:
+    """Interpolates values (n, k) given at points (n, 2); Bookstein, 1989."""
 
-    def __init__(self, at: Array, values: Array) -> None:
-        self._origin, self._unit = at.mean(0), float(at.std()) or 1.0
-        p = (at - self._origin) / self._unit
+    def __init__(self, points: Array, values: Array) -> None:
+        self._origin, self._unit = points.mean(0), float(points.std()) or 1.0
+        p = (points - self._origin) / self._unit
         n = len(p)
         squared = np.square(p[:, :1] - p[:, 0]) + np.square(p[:, 1:] - p[:, 1])
         system = np.zeros((n + 3, n + 3))
@@ -34,74 +34,74 @@ class Spline:
         system[:n, n] = system[n, :n] = 1
         system[:n, n + 1 :] = p
         system[n + 1 :, :n] = p.T
-        right = np.concatenate([values, np.zeros((3, values.shape[1]))])
-        weights = np.linalg.solve(system, right).astype(np.float32)
-        self._bend = weights[:n]
+        right_side = np.concatenate([values, np.zeros((3, values.shape[1]))])
+        weights = np.linalg.solve(system, right_side).astype(np.float32)
+        self._kernel_weights = weights[:n]
         # Squared distances to all points are one product of (x, y, x² + y², 1) with this.
-        self._apart = np.stack([-2 * p[:, 0], -2 * p[:, 1], np.ones(n), (p**2).sum(1)])
-        self._apart = self._apart.astype(np.float32)
-        self._plane = weights[[n + 1, n + 2, n, n]]
-        self._plane[2] = 0
+        self._distance_terms = np.stack([-2 * p[:, 0], -2 * p[:, 1], np.ones(n), (p**2).sum(1)])
+        self._distance_terms = self._distance_terms.astype(np.float32)
+        self._affine_weights = weights[[n + 1, n + 2, n, n]]
+        self._affine_weights[2] = 0
 
-    def __call__(self, at: Array) -> Map:
-        """Values at (m, 2) points, (m, 2) float32."""
-        p = np.ones((len(at), 4), np.float32)
-        p[:, :2] = (at - self._origin) / self._unit
+    def __call__(self, points: Array) -> Map:
+        """Values (m, k) float32 at points (m, 2)."""
+        p = np.ones((len(points), 4), np.float32)
+        p[:, :2] = (points - self._origin) / self._unit
         p[:, 2] = p[:, 0] ** 2 + p[:, 1] ** 2
-        squared = np.maximum(p @ self._apart, np.float32(1e-12))
+        squared = np.maximum(p @ self._distance_terms, np.float32(1e-12))
         squared *= np.log(squared)
-        return squared @ self._bend + p @ self._plane
+        return squared @ self._kernel_weights + p @ self._affine_weights
 
 
 class Grid:
-    """Nodes over a box of pixels, a whole number of pixels apart."""
+    """Nodes over a box of pixels, spaced by a whole number of pixels."""
 
-    _BEYOND = 2
-    """Nodes outside the box on each side, so that upsampling does not feel its edge."""
+    _MARGIN = 2
+    """Nodes outside the box on each side, so that upsampling has no border effects."""
 
-    def __init__(self, box: Box, scale: float, step: float = STEP) -> None:
-        """`scale` is in pixels a millimetre, `step` in millimetres."""
+    def __init__(self, box: Box, scale: float, spacing: float = NODE_SPACING_MM) -> None:
+        """`scale` is in pixels a millimetre, `spacing` in millimetres."""
         self.box = box
         left, top, right, bottom = box
         self.width, self.height = right - left, bottom - top
-        self.cell = max(round(step * scale), 1)
-        """Pixels between two nodes."""
+        self.cell = max(round(spacing * scale), 1)
+        """Node spacing in pixels."""
         x, y = (
-            first + (np.arange(-self._BEYOND, -(-size // self.cell) + self._BEYOND) + 0.5)
+            first + (np.arange(-self._MARGIN, -(-size // self.cell) + self._MARGIN) + 0.5)
             * self.cell - 0.5
             for first, size in ((left, self.width), (top, self.height))
         )  # fmt: skip
         self.rows, self._columns = len(y), len(x)
         self.nodes = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-        """(n, 2) pixels."""
+        """Positions (n, 2) in pixels."""
 
-    def over(self, first: int, last: int) -> slice:
-        """The rows of nodes that rows of pixels need."""
-        return slice(first // self.cell, -(-last // self.cell) + 2 * self._BEYOND)
+    def node_rows(self, first: int, last: int) -> slice:
+        """Rows of nodes that interpolation of pixel rows `first` to `last` needs."""
+        return slice(first // self.cell, -(-last // self.cell) + 2 * self._MARGIN)
 
-    def part(self, rows: slice) -> slice:
-        """Where these rows of nodes lie in `nodes`."""
+    def node_slice(self, rows: slice) -> slice:
+        """The part of `nodes` in these rows."""
         return slice(rows.start * self._columns, rows.stop * self._columns)
 
     @cached_property
-    def _here(self) -> Map:
-        """Each pixel's own place."""
+    def _pixel_positions(self) -> Map:
+        """Position of each pixel, (height, width, 2)."""
         left, top, right, bottom = self.box
         x, y = np.arange(left, right, dtype=np.float32), np.arange(top, bottom, dtype=np.float32)
         return np.stack(np.meshgrid(x, y), -1)
 
-    def upsampled(self, offsets: Array, rows: slice) -> Map:
-        """Offsets (n, 2) at rows of nodes to the source pixel of each pixel under those rows."""
-        out = self._resized(offsets, rows, cv2.INTER_CUBIC)
-        # OpenCV's cubic does not keep to a straight line, so places are added afterwards.
-        return out + self._here[rows.start * self.cell :][: len(out)]
+    def source_map(self, offsets: Array, rows: slice) -> Map:
+        """Source position of each pixel under `rows` of nodes, from offsets (n, 2) at the nodes."""
+        out = self._upsample(offsets, rows, cv2.INTER_CUBIC)
+        # OpenCV's cubic does not reproduce straight lines: add positions after interpolation.
+        return out + self._pixel_positions[rows.start * self.cell :][: len(out)]
 
-    def roughly(self, offsets: Array) -> Map:
-        """The same for all rows, straight from node to node: cheaper, for what is smooth."""
-        return self._resized(self.nodes + offsets, slice(0, self.rows), cv2.INTER_LINEAR)
+    def linear_source_map(self, offsets: Array) -> Map:
+        """As `source_map` for all rows, with linear interpolation: cheaper, for smooth offsets."""
+        return self._upsample(self.nodes + offsets, slice(0, self.rows), cv2.INTER_LINEAR)
 
-    def _resized(self, values: Array, rows: slice, interpolation: int) -> Map:
-        count, edge = rows.stop - rows.start, self._BEYOND * self.cell
+    def _upsample(self, values: Array, rows: slice, interpolation: int) -> Map:
+        count, edge = rows.stop - rows.start, self._MARGIN * self.cell
         nodes = values.reshape(count, self._columns, 2).astype(np.float32)
         size = (self._columns * self.cell, count * self.cell)
         out = np.asarray(cv2.resize(nodes, size, interpolation=interpolation), np.float32)
@@ -109,17 +109,17 @@ class Grid:
         return out[edge:last, edge : edge + self.width]
 
 
-class Fine:
-    """A picture that is resampled in every frame: FACTOR times as fine, with Lanczos's filter.
+class UpsampledPicture:
+    """A picture upsampled FACTOR times by Lanczos's filter, for resampling in every frame.
 
-    Linear interpolation between its pixels is as sharp as cubic between those of the picture, and
-    three times as fast; what does not move comes out as it was.
+    Linear interpolation in it is as sharp as cubic interpolation in the picture and three times as
+    fast; pixels that do not move are reproduced exactly.
     """
 
     FACTOR = 3
 
     def __init__(self, picture: Pixels, box: Box) -> None:
-        """Only the pixels of the box are kept; those beyond are taken to be like its edge."""
+        """Upsamples only the pixels of `box`; positions outside are clamped to its edge."""
         self.shape = picture.shape
         self._left, self._top, right, bottom = box
         part = picture[self._top : bottom, self._left : right].astype(np.uint16) << 6
@@ -127,24 +127,26 @@ class Fine:
         finer = cv2.resize(part, size, interpolation=cv2.INTER_LANCZOS4)
         self._pixels = cv2.convertScaleAbs(finer, alpha=1 / 64)  # OpenCV is slow in 8 bits here
 
-    def sampled(self, at: Map) -> Pixels:
-        """See `sampled`."""
+    def resample(self, source_map: Map) -> Pixels:
+        """See the function `resample`."""
         f = self.FACTOR
         # Centre of pixel i: (i + .5) f - .5.
         shift = [(0.5 - self._left) * f - 0.5, (0.5 - self._top) * f - 0.5, 0, 0]
-        finer = cv2.add(at * np.float32(f), np.array(shift))
-        whole, parts = cv2.convertMaps(finer, _BOTH_IN_ONE, cv2.CV_16SC2)
+        finer = cv2.add(source_map * np.float32(f), np.array(shift))
+        whole, parts = cv2.convertMaps(finer, _NO_SECOND_MAP, cv2.CV_16SC2)
         flags, border = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
         out = cv2.remap(self._pixels, whole, parts, flags, borderMode=border)
         return np.asarray(out, np.uint8)
 
 
-Picture = Pixels | Fine
+Picture = Pixels | UpsampledPicture
 
 
-def sampled(picture: Picture, at: Map) -> Pixels:
-    """The picture at a map's source pixels, (height, width, 2) float32: the one resampling."""
-    if isinstance(picture, Fine):
-        return picture.sampled(at)
-    out = cv2.remap(picture, at, _BOTH_IN_ONE, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+def resample(picture: Picture, source_map: Map) -> Pixels:
+    """The picture's pixels at positions `source_map`, (height, width, 2) float32."""
+    if isinstance(picture, UpsampledPicture):
+        return picture.resample(source_map)
+    out = cv2.remap(
+        picture, source_map, _NO_SECOND_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(out, np.uint8)

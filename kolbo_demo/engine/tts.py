@@ -1,4 +1,4 @@
-"""Words to a voice: English text spoken by hibari-tts."""
+"""Text to speech: English, by hibari-tts."""
 
 import wave
 from functools import cache
@@ -11,18 +11,17 @@ import numpy as np
 from kolbo_demo.engine import EngineError
 from kolbo_demo.media.probe import MediaError
 
-RATE = 24_000
-"""Hz of the spoken audio."""
-LONGEST = 4000
-"""Characters that are spoken at once: about four minutes."""
-SLOWEST, FASTEST = 0.5, 2.0
-"""Speeds between which the voice stays clear; 1 is its own."""
+SAMPLE_RATE = 24_000
+MAX_CHARACTERS = 4000
+"""About four minutes of speech."""
+MIN_SPEED, MAX_SPEED = 0.5, 2.0
+"""Range in which the voice stays clear; 1 is its own speed."""
 
 
 @cache
-def _voice() -> Any:
+def _load_synthesiser() -> Any:
     try:
-        from hibari import Hibari  # loads a model: only when words are spoken
+        from hibari import Hibari  # loads a model, so only on use
 
         return Hibari()
     except (ImportError, OSError) as error:
@@ -33,36 +32,36 @@ def _voice() -> Any:
 
 
 def check_speed(speed: float) -> None:
-    """Raises MediaError for a speed at which words are not spoken."""
-    if not SLOWEST <= speed <= FASTEST:
+    """Raise MediaError for a speed out of range."""
+    if not MIN_SPEED <= speed <= MAX_SPEED:
         raise MediaError(
-            f"Words are spoken at a speed from {SLOWEST:g} to {FASTEST:g}; 1 is the voice's own."
+            f"The speed of speech must be from {MIN_SPEED:g} to {MAX_SPEED:g}; 1 is normal."
         )
 
 
 def speak(text: str, output: Path, speed: float = 1.0) -> None:
-    """Speak English `text` into a mono 16-bit WAV of RATE. The same text gives the same audio.
+    """Write English `text` as speech to a mono 16-bit WAV. Deterministic and atomic.
 
-    `speed` is SLOWEST to FASTEST. Raises MediaError where the text cannot be spoken, or not so
-    fast, EngineError where this machine cannot speak. The file appears when it is whole.
+    Raises MediaError for text that cannot be spoken or a speed out of range, EngineError if a
+    library is missing.
     """
     check_speed(speed)
     words = " ".join(text.split())
     if not any(character.isalnum() for character in words):
         raise MediaError("There are no words to speak: type an English sentence.")
-    if len(words) > LONGEST:
+    if len(words) > MAX_CHARACTERS:
         raise MediaError(
-            f"The text is too long ({len(words)} characters): speak at most {LONGEST} at once."
+            f"The text is too long ({len(words)} characters): at most {MAX_CHARACTERS} are spoken."
         )
-    samples = np.asarray(_voice()(words, speed=speed, seed=0), np.float32)
-    if samples.size < RATE // 25 or float(np.abs(samples).max()) < 1e-3:
+    samples = np.asarray(_load_synthesiser()(words, speed=speed, seed=0), np.float32)
+    if samples.size < SAMPLE_RATE // 25 or float(np.abs(samples).max()) < 1e-3:
         raise MediaError("These words cannot be spoken: use English words and numbers.")
     part = output.with_name(f".{uuid4().hex}.part")
     try:
         with wave.open(str(part), "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
-            file.setframerate(RATE)
+            file.setframerate(SAMPLE_RATE)
             file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
         part.replace(output)
     finally:

@@ -1,7 +1,7 @@
-"""Decode: a clip's pictures upright, in RGB, at a constant rate, from any place on.
+"""Decodes a clip to upright RGB frames at a constant rate, from any position.
 
-PyAV does the work in this process: as fast as a pipe to the ffmpeg program, exact in time, and
-nothing to start or clean up. Memory stays the same for any length.
+PyAV decodes in this process: as fast as a pipe from ffmpeg, with exact time stamps and no process
+to manage. Memory is constant for any length.
 """
 
 import math
@@ -17,8 +17,6 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 
-from kolbo_demo.engine.audio_io import load_voice
-from kolbo_demo.engine.video_writer import Writer, frames_for
 from kolbo_demo.engine.yuv import Planes
 from kolbo_demo.media.demux import (
     CODEC_THREADS,
@@ -35,38 +33,36 @@ from kolbo_demo.media.demux import (
     video_stream,
 )
 from kolbo_demo.media.frame_colours import (
+    ALPHA_NOTE,
     BT601_MATRICES,
-    NO_ALPHA,
-    NO_HDR,
+    HDR_NOTE,
     ColourTags,
     RgbConverter,
     has_alpha,
 )
 
-__all__ = ["Clip", "Writer", "frames_for", "load_voice"]
-
-HELD_BYTES = 64 * 1024 * 1024
-"""At most so many bytes of decoded frames are held while a clip is played backwards."""
+REVERSE_BUFFER_BYTES = 64 * 1024 * 1024
+"""Bytes of decoded frames that are buffered to play a clip backwards."""
 
 
 class Clip:
-    """A video file as upright RGB frames at a constant rate, as often as wanted.
+    """A video file as upright RGB frames at a constant rate; it can be read repeatedly.
 
-    Use as a context manager. Raises MediaError if nothing in the file can be shown.
+    Use as a context manager. Raises MediaError if no frame can be decoded.
     """
 
     def __init__(self, path: Path, threads: int = CODEC_THREADS) -> None:
-        """`threads` decode and convert; the frames are the same."""
+        """`threads` is the number of threads to decode and convert; frames do not depend on it."""
         self.path, self._threads = Path(path), threads
         with open_media(self.path) as container:
             stream = video_stream(container)
-            self._stored = square_size(stream)
+            self._stored_size = square_size(stream)
             self._timeline = read_timeline(container, stream)
         self.fps = self._timeline.fps
         self.frame_count = self._timeline.frame_count
         self.duration = float(self.frame_count / self.fps)
         """Seconds."""
-        self._searchable, self._interlaced = True, False
+        self._seekable, self._interlaced = True, False
         _, first = next(self._decoded(Fraction(0)), (0.0, None))
         if first is None:
             raise MediaError(UNREADABLE)
@@ -75,15 +71,15 @@ class Clip:
         """Changes to its colours."""
         self._orientation = Orientation.of(first)
         self._frame_bytes = sum(plane.buffer_size for plane in first.planes)
-        width, height = self._orientation.size(*self._stored)
+        width, height = self._orientation.size(*self._stored_size)
         check_video_size(width, height)
         self.width, self.height = width // 2 * 2, height // 2 * 2
-        """Upright pixels, even: what is odd loses its last column or row."""
-        self.matrix = _matrix(first)
-        """How luma and colours are mixed in a result that keeps the clip's own."""
-        if not self._keeps(first):
+        """Upright pixels; odd sizes lose the last column or row."""
+        self.matrix = _output_matrix(first)
+        """YUV matrix for a result."""
+        if not self._can_copy_planes(first):
             self.matrix = Colorspace.ITU709
-        self._converter = RgbConverter(*self._stored, threads)
+        self._converter = RgbConverter(*self._stored_size, threads)
         self._playing: Generator[VideoFrame] | None = None
 
     def __enter__(self) -> Self:
@@ -100,103 +96,103 @@ class Clip:
     def frames(self, count: int | None = None, first: int = 0) -> Iterator[np.ndarray]:
         """Yield `count` frames (default: `frame_count`), each a new uint8 array (H, W, 3).
 
-        More than there are play back and forth, without showing the ends twice; fewer are cut.
-        `first` starts further on, at that place of the back and forth.
+        Beyond its end the clip plays backwards and forwards in turn, without repeating its first
+        and last frame. `first` is the position in that sequence to start from.
         """
         yield from (rgb for rgb, _ in self.frames_and_planes(count, first, planes=False))
 
     def frames_and_planes(
         self, count: int | None = None, first: int = 0, planes: bool = True
     ) -> Generator[tuple[np.ndarray, Planes | None]]:
-        """What `frames` yields, each with the planes that the file has of it; None where a result
-        cannot keep them: other kinds than I420, turned or stretched ones."""
+        """As `frames`, each with its decoded planes; None where a result cannot copy them: formats
+        other than I420, rotated or stretched ones."""
         self.close()
-        self._playing = self._play(first, self.frame_count if count is None else count)
+        self._playing = self._play_frames(first, self.frame_count if count is None else count)
         for frame in self._playing:
-            keep = planes and self._keeps(frame)
-            yield self._rgb(frame), np.asarray(frame.to_ndarray(), np.uint8) if keep else None
+            copy = planes and self._can_copy_planes(frame)
+            yield self._rgb(frame), np.asarray(frame.to_ndarray(), np.uint8) if copy else None
 
-    def number_at(self, place: int) -> int:
-        """Which of the clip's frames is shown at a place of the back and forth."""
+    def source_frame(self, position: int) -> int:
+        """Number of the clip's frame at a position of the sequence of `frames`."""
         last = self.frame_count - 1
-        return last - abs(last - place % (2 * last)) if last else 0
+        return last - abs(last - position % (2 * last)) if last else 0
 
     def frames_at(self, numbers: list[int]) -> Iterator[np.ndarray]:
-        """Yield some frames, (H, W, 3): `numbers` of the clip's own, ascending.
+        """Yield the clip's frames with these numbers, ascending, (H, W, 3).
 
-        What lies between is searched over where the file allows it, else decoded and not looked at.
+        Frames in between are skipped by seeking where the file allows it, else decoded.
         """
         self.close()
-        self._playing = self._pick(numbers)
+        self._playing = self._pick_frames(numbers)
         yield from map(self._rgb, self._playing)
 
-    def _pick(self, numbers: list[int]) -> Generator[VideoFrame]:
+    def _pick_frames(self, numbers: list[int]) -> Generator[VideoFrame]:
         while numbers:
-            # As far as decoding on is no longer than searching.
+            # Up to the next keyframe, decoding on is as fast as seeking.
             keyframe = self._timeline.keyframe_after(float(numbers[0] / self.fps))
-            near = keyframe - 1e-6 if self._searchable else math.inf
-            reached = [n for i, n in enumerate(numbers) if i == 0 or float(n / self.fps) < near]
-            yield from self._nearest(reached)
-            numbers = numbers[len(reached) :]
+            limit = keyframe - 1e-6 if self._seekable else math.inf
+            in_reach = [n for i, n in enumerate(numbers) if i == 0 or float(n / self.fps) < limit]
+            yield from self._nearest_frames(in_reach)
+            numbers = numbers[len(in_reach) :]
 
-    def _play(self, first: int, count: int) -> Generator[VideoFrame]:
+    def _play_frames(self, first: int, count: int) -> Generator[VideoFrame]:
         last = self.frame_count - 1
         if last == 0:
-            yield from repeat(next(self._nearest([0])), count)
+            yield from repeat(next(self._nearest_frames([0])), count)
             return
         while count > 0:
-            place = first % (2 * last)
-            if place <= last:
-                leg = min(last + 1 - place, count)
-                yield from self._nearest(range(place, place + leg))
+            position = first % (2 * last)
+            if position <= last:
+                leg = min(last + 1 - position, count)
+                yield from self._nearest_frames(range(position, position + leg))
             else:
-                end = 2 * last - place + 1
+                end = 2 * last - position + 1
                 leg = min(end - 1, count)
-                yield from self._back(end - leg, end)
+                yield from self._play_reversed(end - leg, end)
             first, count = first + leg, count - leg
 
-    def _back(self, first: int, end: int) -> Iterator[VideoFrame]:
-        """Frames end-1 down to first: pieces are decoded forwards, then handed out backwards."""
-        piece = max(1, HELD_BYTES // self._frame_bytes)
+    def _play_reversed(self, first: int, end: int) -> Iterator[VideoFrame]:
+        """Yield frames end-1 down to first: chunks are decoded forwards and reversed."""
+        chunk = max(1, REVERSE_BUFFER_BYTES // self._frame_bytes)
         while end > first:
-            start = max(first, end - piece)
-            yield from reversed(list(self._nearest(range(start, end))))
+            start = max(first, end - chunk)
+            yield from reversed(list(self._nearest_frames(range(start, end))))
             end = start
 
-    def _nearest(self, places: Sequence[int]) -> Iterator[VideoFrame]:
-        """For each of some places of the grid, ascending, the frame whose time is nearest: no drift
-        adds up."""
-        if not places:
+    def _nearest_frames(self, numbers: Sequence[int]) -> Iterator[VideoFrame]:
+        """Yield the frame nearest in time for each number of the constant-rate grid, ascending, so
+        that no drift accumulates."""
+        if not numbers:
             return
-        # Deinterlacing wants to have seen the frame before.
-        start = max(places[0] - self._interlaced, 0)
-        held, held_time, done = None, -math.inf, 0
+        # Deinterlacing needs the previous frame.
+        start = max(numbers[0] - self._interlaced, 0)
+        previous, previous_time, done = None, -math.inf, 0
         for time, frame in self._decoded(start / self.fps):
             while (
-                held is not None
-                and done < len(places)
-                and 2 * places[done] / self.fps < held_time + time
+                previous is not None
+                and done < len(numbers)
+                and 2 * numbers[done] / self.fps < previous_time + time
             ):
-                yield held
+                yield previous
                 done += 1
-            if done == len(places):
+            if done == len(numbers):
                 return
-            if time > held_time:
-                held, held_time = frame, time
-        while held is not None and done < len(places):
-            yield held
+            if time > previous_time:
+                previous, previous_time = frame, time
+        while previous is not None and done < len(numbers):
+            yield previous
             done += 1
 
     def _decoded(self, seconds: Fraction) -> Iterator[tuple[float, VideoFrame]]:
-        """Time and frame, from the last keyframe that lies no later than `seconds`."""
-        if seconds > 0 and self._searchable:
+        """Yield time and frame, from the last keyframe at or before `seconds` on."""
+        if seconds > 0 and self._seekable:
             decoded = self._decoded_after(seconds)
             first = next(decoded, None)
             if first is not None and first[0] <= float(seconds):
                 yield first
                 yield from decoded
                 return
-            self._searchable = False  # it is read from its beginning
+            self._seekable = False  # read it from its beginning
         yield from self._decoded_after(None)
 
     def _decoded_after(self, seconds: Fraction | None) -> Iterator[tuple[float, VideoFrame]]:
@@ -215,35 +211,35 @@ class Clip:
                     time += 1 / self.fps
                 else:
                     time = frame.pts * (frame.time_base or unit) - start
-                if -1 < time < self.duration + 1:  # others bear a damaged time stamp
+                if -1 < time < self.duration + 1:  # other time stamps are damaged
                     yield float(time), frame
 
     def _deinterlaced(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-        """Frames with both fields of one moment, at the rate they have; others as they are."""
+        """Yield deinterlaced frames at the same rate; progressive ones unchanged."""
         graph: Graph | None = None
         shape = None
         for frame in frames:
             self._interlaced |= frame.interlaced_frame
-            if self._interlaced and _shape(frame) != shape:
-                yield from _pulled(graph)
-                shape, graph = _shape(frame), _deinterlacer(frame)
+            if self._interlaced and _frame_shape(frame) != shape:
+                yield from _drain(graph)
+                shape, graph = _frame_shape(frame), _deinterlacer(frame)
             if graph is None:
                 yield frame
                 continue
             graph.vpush(frame)
-            yield from _pulled(graph, more=True)
-        yield from _pulled(graph)
+            yield from _drain(graph, more=True)
+        yield from _drain(graph)
 
-    def _keeps(self, frame: VideoFrame) -> bool:
-        """Whether a result can have this frame's planes."""
+    def _can_copy_planes(self, frame: VideoFrame) -> bool:
+        """Whether a result can copy this frame's planes."""
         return (
             frame.format.name == "yuv420p"
             and frame.colorspace in (UNSPECIFIED, Colorspace.ITU709, *BT601_MATRICES)
             and frame.color_range in (ColorRange.UNSPECIFIED, ColorRange.MPEG)
             and ColourTags.of(frame).is_swscale_supported
-            and _matrix(frame) == self.matrix
+            and _output_matrix(frame) == self.matrix
             and self._orientation == Orientation()
-            and (frame.width, frame.height) == self._stored == (self.width, self.height)
+            and (frame.width, frame.height) == self._stored_size == (self.width, self.height)
         )
 
     def _rgb(self, frame: VideoFrame) -> np.ndarray:
@@ -252,24 +248,24 @@ class Clip:
         return upright.copy() if frame.format.name == "rgb24" else np.ascontiguousarray(upright)
 
 
-def _matrix(frame: VideoFrame) -> Colorspace:
-    """How a result that keeps a frame's planes mixes luma and colours."""
+def _output_matrix(frame: VideoFrame) -> Colorspace:
+    """YUV matrix of a result that copies a frame's planes."""
     return Colorspace.ITU601 if ColourTags.of(frame).matrix in BT601_MATRICES else Colorspace.ITU709
 
 
 def _notes(frame: VideoFrame) -> Iterator[str]:
     if ColourTags.of(frame).hdr:
-        yield NO_HDR
+        yield HDR_NOTE
     if has_alpha(frame):
-        yield NO_ALPHA
+        yield ALPHA_NOTE
 
 
-def _shape(frame: VideoFrame) -> tuple[int, int, str]:
+def _frame_shape(frame: VideoFrame) -> tuple[int, int, str]:
     return frame.width, frame.height, frame.format.name
 
 
 def _deinterlacer(frame: VideoFrame) -> Graph:
-    """libavfilter's bwdif, a frame for each frame."""
+    """libavfilter's bwdif, one frame out for each frame in."""
     graph = Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
@@ -282,8 +278,8 @@ def _deinterlacer(frame: VideoFrame) -> Graph:
     return graph
 
 
-def _pulled(graph: Graph | None, more: bool = False) -> Iterator[VideoFrame]:
-    """What a graph has ready; all it has unless there will be `more`."""
+def _drain(graph: Graph | None, more: bool = False) -> Iterator[VideoFrame]:
+    """Yield the frames that a graph has ready; flush it unless there will be `more`."""
     if graph is None:
         return
     if not more:

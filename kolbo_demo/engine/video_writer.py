@@ -1,8 +1,8 @@
-"""Encode: frames to pieces of video, and pieces and a voice to one MP4.
+"""Encodes frames to segments of H.264, and joins segments with a voice to one MP4.
 
-A long video is made in pieces that know nothing of each other: each starts with a frame that can
-be decoded by itself and refers to nothing outside, so packets of one piece can follow those of
-another as they are. `join` gives them the times of the whole and puts the sound beside them.
+Segments are encoded independently: each begins with an IDR frame and refers to nothing outside, so
+their packets can be concatenated without encoding. `join_segments` rewrites the time stamps and
+adds the voice as AAC.
 """
 
 import math
@@ -35,16 +35,16 @@ from av.video.stream import VideoStream
 
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.audio_io import aac_format, read_samples
-from kolbo_demo.engine.prefetch import ahead
+from kolbo_demo.engine.prefetch import prefetch
 from kolbo_demo.media.demux import CODEC_THREADS
 
-MARK = "AI-generated: the lips in this video were made by Kolbo Lipsync."
-"""The comment in each result's metadata."""
+AI_COMMENT = "AI-generated: the lips in this video were made by Kolbo Lipsync."
+"""Comment in the metadata of each result."""
 CRF = 15
-"""x264's quality: an unchanged frame stays over 40 dB, and a minute takes a few MB."""
+"""x264's rate factor: over 40 dB PSNR for an unchanged frame, a few MB a minute."""
 
-VOICE_AHEAD = 512
-"""Packets of sound encoded before the picture has come so far: about ten seconds."""
+AUDIO_PREFETCH_PACKETS = 512
+"""AAC packets that are encoded ahead of the picture: about ten seconds."""
 
 _TO_YUV = (
     Interpolation.BICUBIC
@@ -52,27 +52,27 @@ _TO_YUV = (
     | Interpolation.FULL_CHR_H_INP
     | Interpolation.ACCURATE_RND
 )
-_NOT_WRITTEN = "The video could not be written: free some disk space and try again."
-_NOT_JOINED = "The pieces of the video do not fit together: render it again."
+_WRITE_FAILED = "The video could not be written: free some disk space and try again."
+_SEGMENTS_MISMATCH = "The pieces of the video do not fit together: render it again."
 
 
 def frames_for(duration: float, fps: Fraction) -> int:
-    """How many frames cover `duration` seconds, at least one."""
+    """Number of frames that cover `duration` seconds, at least one."""
     return max(1, math.ceil(duration * fps - 1e-3))
 
 
 @contextmanager
-def _made(path: Path) -> Iterator[OutputContainer]:
-    """An MP4 with its index in front that appears under its name when it is whole.
+def _atomic_mp4(path: Path) -> Iterator[OutputContainer]:
+    """An MP4 with its index in front that appears at `path` when it is complete.
 
-    After an error nothing is left. Raises OSError if the disk does not take the file.
+    No file remains after an error. Raises OSError if the file cannot be written.
     """
     part = path.with_name(f".{uuid4().hex}.part")
-    part.touch()  # a folder that takes no file is told now, not after the first frame
+    part.touch()  # raises now, not after the first frame, if the folder is not writable
     out = av.open(str(part.absolute()), "w", format="mp4", options={"movflags": "+faststart"})
     try:
         yield out
-        with _told():
+        with _os_errors():
             out.close()
         part.replace(path)
     except BaseException:
@@ -83,19 +83,19 @@ def _made(path: Path) -> Iterator[OutputContainer]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """A disk that takes no more, in a sentence."""
+def _os_errors() -> Iterator[None]:
+    """Raise OSError for FFmpegError, with advice."""
     try:
         yield
     except FFmpegError as error:
-        raise OSError(error.errno, _NOT_WRITTEN) from error
+        raise OSError(error.errno, _WRITE_FAILED) from error
 
 
-class PieceWriter:
-    """Frames to a video without sound that `join` takes: H.264 at a constant rate.
+class SegmentWriter:
+    """Encodes frames to a segment: H.264 at a constant rate, without sound.
 
-    Use as a context manager. The file appears under its name when it is whole; after an error
-    nothing is left. Raises OSError if the disk does not take the file.
+    Use as a context manager. The file appears at `path` when it is complete; no file remains after
+    an error. Raises OSError if the file cannot be written.
     """
 
     def __init__(
@@ -107,19 +107,18 @@ class PieceWriter:
         threads: int = CODEC_THREADS,
         matrix: Colorspace = Colorspace.ITU709,
     ) -> None:
-        """`width` and `height` are even pixels. `threads` changes what is encoded, if not what is
-        seen; `matrix` is how luma and colours are mixed: all pieces of one video have the same."""
+        """`width` and `height` are even. `matrix` is the YUV matrix. All segments of a video need
+        the same `matrix` and `threads`, which changes the encoded bits slightly."""
         if width % 2 or height % 2:
             raise ValueError("width and height must be even")
         self.fps = Fraction(fps)
-        self.written = 0
-        """Frames so far."""
+        self.frames_written = 0
         self._size = (height, width, 3)
         self._last: VideoFrame | None = None
         self._reformatter, self._threads, self._matrix = VideoReformatter(), threads, matrix
         with ExitStack() as stack:
-            self._container = stack.enter_context(_made(Path(path)))
-            # Every piece has the same settings, or a player could not go from one to the next.
+            self._container = stack.enter_context(_atomic_mp4(Path(path)))
+            # Players cannot switch settings between segments: all have the same.
             self._stream = self._container.add_stream(
                 "libx264", rate=self.fps, options={"preset": "veryfast", "crf": str(CRF)}
             )
@@ -149,7 +148,7 @@ class PieceWriter:
             self._finish()
 
     def write(self, frame: np.ndarray) -> None:
-        """Add one frame: uint8, RGB (height, width, 3), or planes of the writer's matrix."""
+        """Encode one frame, uint8: RGB (height, width, 3) or `Planes` in the writer's matrix."""
         height, width, _ = self._size
         if frame.dtype != np.uint8 or frame.shape not in (self._size, (height * 3 // 2, width)):
             raise ValueError(f"a frame must be uint8 of shape {self._size}, or planes")
@@ -157,10 +156,10 @@ class PieceWriter:
         if frame.ndim == 2:
             self._last = VideoFrame.from_numpy_buffer(frame, "yuv420p")
         else:
-            self._last = self._converted(frame)
+            self._last = self._to_yuv(frame)
         self.repeat()
 
-    def _converted(self, rgb: np.ndarray) -> VideoFrame:
+    def _to_yuv(self, rgb: np.ndarray) -> VideoFrame:
         return self._reformatter.reformat(
             VideoFrame.from_numpy_buffer(rgb, "rgb24"),
             format="yuv420p",
@@ -171,89 +170,100 @@ class PieceWriter:
         )
 
     def repeat(self) -> None:
-        """Add the last frame once more."""
+        """Encode the last frame again."""
         if self._last is None:
             raise ValueError("no frame was written")
-        self._last.pts = self.written
+        self._last.pts = self.frames_written
         self._last.time_base = 1 / self.fps
-        self.written += 1
-        with _told():
+        self.frames_written += 1
+        with _os_errors():
             self._container.mux(self._stream.encode(self._last))
 
     def _finish(self) -> None:
         if self._last is None:
             raise ValueError("no frame was written")
-        with _told():
+        with _os_errors():
             self._container.mux(self._stream.encode(None))
 
 
-def join(pieces: Iterable[Path], audio: Path, path: Path, fps: Fraction, frame_count: int) -> None:
-    """Put pieces of video one after another, as they are, and a voice beside them: an MP4 that any
-    browser plays, index in front.
+def join_segments(
+    segments: Iterable[Path], audio: Path, path: Path, fps: Fraction, frame_count: int
+) -> None:
+    """Concatenate segments, without encoding, to an MP4 with a voice, index in front.
 
-    `pieces` come from `PieceWriter`, all of one size and rate, `frame_count` frames in all; they
-    may be still in the making, each is read when its turn comes. The sound is as long as the
-    picture. The file appears under its name when it is whole; after an error nothing is left.
-    Raises MediaError for a voice that cannot be read, EngineError for pieces that do not fit, and
-    OSError if the disk does not take the file.
+    `segments` are files of `SegmentWriter` with equal settings and `frame_count` frames in all. The
+    iterable is consumed lazily: each file is opened when it is needed. The sound is cut to the
+    length of the picture. The file appears at `path` when it is complete; no file remains after an
+    error. Raises MediaError for an unreadable voice, EngineError for segments that do not fit, and
+    OSError if the file cannot be written.
     """
     rate, layout = aac_format(audio)
-    with _made(Path(path)) as out, closing(_spoken(audio, rate, layout, frame_count / fps)) as said:
-        out.metadata["comment"] = MARK
-        waiting = next(said, None)  # from now on the voice is encoded, beside whoever makes pieces
-        video: VideoStream | None = None
-        voice: AudioStream | None = None
-        settings, shown = b"", 0
-        for piece in pieces:
-            with _opened(piece) as (stream, packets):
-                if video is None or voice is None:
-                    settings = stream.codec_context.extradata
-                    video = out.add_stream_from_template(stream)
-                    video.time_base = 1 / fps
-                    voice = out.add_stream("aac", rate=rate, layout=layout)
-                    voice.bit_rate = _bit_rate(rate, voice.codec_context.layout.nb_channels)
-                elif stream.codec_context.extradata != settings:
-                    raise EngineError(_NOT_JOINED)
-                first = shown
+    with (
+        _atomic_mp4(Path(path)) as out,
+        closing(_prefetch_aac(audio, rate, layout, frame_count / fps)) as audio_packets,
+    ):
+        out.metadata["comment"] = AI_COMMENT
+        next_audio = next(
+            audio_packets, None
+        )  # starts encoding of the voice, in parallel with the segments
+        video_stream: VideoStream | None = None
+        audio_stream: AudioStream | None = None
+        extradata, muxed = b"", 0
+        for segment in segments:
+            with _open_segment(segment) as (stream, packets):
+                if video_stream is None or audio_stream is None:
+                    extradata = stream.codec_context.extradata
+                    video_stream = out.add_stream_from_template(stream)
+                    video_stream.time_base = 1 / fps
+                    audio_stream = out.add_stream("aac", rate=rate, layout=layout)
+                    audio_stream.bit_rate = _bit_rate(
+                        rate, audio_stream.codec_context.layout.nb_channels
+                    )
+                elif stream.codec_context.extradata != extradata:
+                    raise EngineError(_SEGMENTS_MISMATCH)
+                first = muxed
                 for packet in packets:
-                    if shown == frame_count:
-                        raise EngineError(_NOT_JOINED)
-                    _retime(packet, first, shown, fps)
-                    _mux(out, packet, video)
-                    shown += 1
-                    while waiting is not None and (waiting.pts or 0) < shown / fps * rate:
-                        _mux(out, waiting, voice)
-                        waiting = next(said, None)
-        if shown != frame_count or voice is None:
-            raise EngineError(_NOT_JOINED)
-        while waiting is not None:
-            _mux(out, waiting, voice)
-            waiting = next(said, None)
+                    if muxed == frame_count:
+                        raise EngineError(_SEGMENTS_MISMATCH)
+                    _retime(packet, first, muxed, fps)
+                    _mux(out, packet, video_stream)
+                    muxed += 1
+                    while next_audio is not None and (next_audio.pts or 0) < muxed / fps * rate:
+                        _mux(out, next_audio, audio_stream)
+                        next_audio = next(audio_packets, None)
+        if muxed != frame_count or audio_stream is None:
+            raise EngineError(_SEGMENTS_MISMATCH)
+        while next_audio is not None:
+            _mux(out, next_audio, audio_stream)
+            next_audio = next(audio_packets, None)
 
 
 def _mux(out: OutputContainer, packet: Packet, stream: VideoStream | AudioStream) -> None:
     packet.stream = stream
-    with _told():
+    with _os_errors():
         out.mux(packet)
 
 
 @contextmanager
-def _opened(piece: Path) -> Iterator[tuple[VideoStream, Iterator[Packet]]]:
+def _open_segment(segment: Path) -> Iterator[tuple[VideoStream, Iterator[Packet]]]:
     try:
-        with av.open(str(piece.absolute())) as container:
+        with av.open(str(segment.absolute())) as container:
             stream = container.streams.video[0]
             yield stream, (packet for packet in container.demux(stream) if packet.size)
     except FFmpegError as error:
-        raise EngineError(_NOT_JOINED) from error
+        raise EngineError(_SEGMENTS_MISMATCH) from error
 
 
-def _retime(packet: Packet, first: int, place: int, fps: Fraction) -> None:
-    """Times of the whole, counted in frames: exact at any rate. `first` is the piece's first frame,
-    `place` the packet's among all; decoding runs ahead of showing by as much everywhere."""
+def _retime(packet: Packet, first_frame: int, position: int, fps: Fraction) -> None:
+    """Rewrite a packet's time stamps in units of frames, which are exact at any rate.
+
+    `first_frame` is the number of the segment's first frame, `position` the packet's among all in
+    decoding order.
+    """
     if packet.pts is None or packet.is_corrupt:
-        raise EngineError(_NOT_JOINED)
-    packet.pts = round(packet.pts * packet.time_base * fps) + first
-    packet.dts = place - packet.stream.codec_context.reorder_depth
+        raise EngineError(_SEGMENTS_MISMATCH)
+    packet.pts = round(packet.pts * packet.time_base * fps) + first_frame
+    packet.dts = position - packet.stream.codec_context.reorder_depth
     packet.duration = 1
     packet.time_base = 1 / fps
 
@@ -262,35 +272,35 @@ def _bit_rate(rate: int, channels: int) -> int:
     return channels * min(160_000, 5 * rate)
 
 
-def _spoken(
+def _prefetch_aac(
     audio: Path, rate: int, layout: str, seconds: Fraction
 ) -> Generator[Packet, None, None]:
-    """A recording's first seconds as packets of AAC, made in a thread ahead of who asks."""
-    return ahead(_aac(audio, rate, layout, round(seconds * rate)), VOICE_AHEAD)
+    """The first seconds of a recording as AAC packets, encoded ahead in a thread."""
+    return prefetch(_encode_aac(audio, rate, layout, round(seconds * rate)), AUDIO_PREFETCH_PACKETS)
 
 
-def _aac(audio: Path, rate: int, layout: str, end: int) -> Iterator[Packet]:
-    """Packets of a recording up to sample `end`, timed in samples."""
-    coder = AudioCodecContext.create("aac", "w")
-    coder.rate, coder.layout, coder.format = rate, layout, "fltp"
-    coder.time_base = Fraction(1, rate)
-    coder.bit_rate = _bit_rate(rate, coder.layout.nb_channels)
-    spoken = 0
+def _encode_aac(audio: Path, rate: int, layout: str, end: int) -> Iterator[Packet]:
+    """Yield AAC packets of a recording up to sample `end`, with time stamps in samples."""
+    encoder = AudioCodecContext.create("aac", "w")
+    encoder.rate, encoder.layout, encoder.format = rate, layout, "fltp"
+    encoder.time_base = Fraction(1, rate)
+    encoder.bit_rate = _bit_rate(rate, encoder.layout.nb_channels)
+    encoded = 0
     for samples in read_samples(audio, rate, layout):
-        piece = AudioFrame.from_ndarray(samples[:, : end - spoken], "fltp", layout)
-        piece.rate, piece.time_base, piece.pts = rate, Fraction(1, rate), spoken
-        spoken += piece.samples
-        yield from coder.encode(piece)
-        if spoken == end:
+        frame = AudioFrame.from_ndarray(samples[:, : end - encoded], "fltp", layout)
+        frame.rate, frame.time_base, frame.pts = rate, Fraction(1, rate), encoded
+        encoded += frame.samples
+        yield from encoder.encode(frame)
+        if encoded == end:
             break
-    yield from coder.encode(None)
+    yield from encoder.encode(None)
 
 
-class Writer:
-    """Frames and a voice to an MP4 in one go: one piece, joined with the voice at the end.
+class VideoWriter:
+    """Encodes frames and a voice to an MP4: one segment, joined with the voice on exit.
 
-    Use as a context manager and write `frame_count` frames; fewer are made up by the last one.
-    Raises what `join` and `PieceWriter` do.
+    Use as a context manager and write `frame_count` frames; the last one is repeated if there are
+    fewer. Raises what `join_segments` and `SegmentWriter` raise.
     """
 
     def __init__(
@@ -303,22 +313,22 @@ class Writer:
         duration: float,
         matrix: Colorspace = Colorspace.ITU709,
     ) -> None:
-        """`width`, `height` and `matrix` as of a PieceWriter, `duration` is in seconds."""
-        aac_format(audio)  # a voice that cannot be read is told before the first frame
+        """`width`, `height` and `matrix` as in SegmentWriter, `duration` in seconds."""
+        aac_format(audio)  # raises before the first frame if the voice is unreadable
         self.path, self.fps, self._audio = Path(path), Fraction(fps), Path(audio)
         self.frame_count = frames_for(duration, self.fps)
-        """Frames that cover the whole duration."""
-        self._silent = self.path.with_name(f".{uuid4().hex}.piece")
-        self._piece = PieceWriter(self._silent, width, height, fps, matrix=matrix)
+        """Frames that cover `duration`."""
+        self._segment_path = self.path.with_name(f".{uuid4().hex}.piece")
+        self._segment = SegmentWriter(self._segment_path, width, height, fps, matrix=matrix)
 
     def __enter__(self) -> Self:
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Add one frame, as `PieceWriter.write` takes them."""
-        if self._piece.written == self.frame_count:
+        """Encode one frame, see `SegmentWriter.write`."""
+        if self._segment.frames_written == self.frame_count:
             raise ValueError(f"{self.frame_count} frames cover the duration: one too many")
-        self._piece.write(frame)
+        self._segment.write(frame)
 
     def __exit__(
         self,
@@ -327,12 +337,12 @@ class Writer:
         trace: TracebackType | None,
     ) -> None:
         if kind is not None:
-            self._piece.__exit__(kind, error, trace)
+            self._segment.__exit__(kind, error, trace)
             return
-        with self._piece:
-            while self._piece.written < self.frame_count:
-                self._piece.repeat()
+        with self._segment:
+            while self._segment.frames_written < self.frame_count:
+                self._segment.repeat()
         try:
-            join([self._silent], self._audio, self.path, self.fps, self.frame_count)
+            join_segments([self._segment_path], self._audio, self.path, self.fps, self.frame_count)
         finally:
-            self._silent.unlink(missing_ok=True)
+            self._segment_path.unlink(missing_ok=True)

@@ -21,8 +21,8 @@ from kolbo_demo.media.demux import CODEC_THREADS, UNSPECIFIED, check_colours
 
 Floats = NDArray[np.float64]
 
-NO_HDR = "HDR was tone-mapped to SDR"
-NO_ALPHA = "transparent parts were laid on white"
+HDR_NOTE = "HDR was tone-mapped to SDR"
+ALPHA_NOTE = "transparent parts were laid on white"
 """Notes on a source."""
 
 BT601_MATRICES = (5, 6)

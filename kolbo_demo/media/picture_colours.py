@@ -50,9 +50,9 @@ def to_srgb(image: Image.Image, file: PictureFile) -> Image.Image:
     rgb = _convert_with_profile(image, profile) or _convert_without_profile(image)
     if hdr:
         rgb = Image.fromarray(frame_colours.to_bt709(np.asarray(rgb), *hdr))
-        file.notes.append(frame_colours.NO_HDR)
+        file.notes.append(frame_colours.HDR_NOTE)
     if alpha and alpha.getextrema() != (255, 255):
-        file.notes.append(frame_colours.NO_ALPHA)
+        file.notes.append(frame_colours.ALPHA_NOTE)
         rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
     return rgb
 

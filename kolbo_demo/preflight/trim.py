@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kolbo_demo.engine.audio_io import aac_format, read_samples
-from kolbo_demo.engine.video_reader import HELD_BYTES, Clip
-from kolbo_demo.engine.video_writer import PieceWriter, frames_for
+from kolbo_demo.engine.video_reader import REVERSE_BUFFER_BYTES, Clip
+from kolbo_demo.engine.video_writer import SegmentWriter, frames_for
 from kolbo_demo.options import Trim
 
 Moving = Any
@@ -154,7 +154,7 @@ def cut_source(
         if mode:
             seconds = MODES[mode].lasts(moving.duration, voice)
             moving = MODES[mode]().bent(moving, seconds)
-        with PieceWriter(Path(output), clip.width, clip.height, fps) as writer:
+        with SegmentWriter(Path(output), clip.width, clip.height, fps) as writer:
             for number in range(frames_for(moving.duration, fps)):
                 writer.write(moving.get_frame(float(number / fps)))
     return {}
@@ -197,7 +197,7 @@ class _Frames:
     def __init__(self, clip: Clip, first: int) -> None:
         """Time 0 is frame `first`."""
         self._clip, self._first = clip, first
-        self._piece = max(HELD_BYTES // (3 * clip.width * clip.height), 1)
+        self._piece = max(REVERSE_BUFFER_BYTES // (3 * clip.width * clip.height), 1)
         self._held: dict[int, np.ndarray] = {}
         self._ahead: Iterator[np.ndarray] = iter(())
         self._shown = -1

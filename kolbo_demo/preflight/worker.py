@@ -13,14 +13,18 @@ from PIL import Image
 
 from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.head_pose import Pose
-from kolbo_demo.engine.landmarks import Face as Landmarks
-from kolbo_demo.engine.landmarks import FaceFinder, speaker, track
-from kolbo_demo.engine.occlusion import mouth_visible
-from kolbo_demo.engine.render_plan import read_still
-from kolbo_demo.engine.speaker_tracking import turns_at
-from kolbo_demo.engine.speech_features import HOP, hear, loudness, threshold
+from kolbo_demo.engine.landmarks import FaceLandmarker, FaceLandmarks, choose_face, track_face
+from kolbo_demo.engine.occlusion import is_mouth_visible
+from kolbo_demo.engine.speaker_tracking import search_turns
+from kolbo_demo.engine.speech_features import (
+    HOP_SECONDS,
+    extract_voice_features,
+    loudness,
+    silence_threshold,
+)
+from kolbo_demo.engine.still_picture import load_still
 from kolbo_demo.engine.video_reader import Clip
-from kolbo_demo.engine.watermark import mark, stamp
+from kolbo_demo.engine.watermark import add_watermark, tag_metadata
 from kolbo_demo.media import probe
 from kolbo_demo.media.demux import MediaError
 from kolbo_demo.preflight import trim
@@ -64,7 +68,7 @@ class _Looker:
 
     def __init__(self) -> None:
         try:
-            self._finder = FaceFinder()
+            self._finder = FaceLandmarker()
         except (ImportError, OSError):  # where the engine cannot run, the cloud still can
             self._finder = None
 
@@ -73,7 +77,7 @@ class _Looker:
             limit_resources_for_picture(size[0] * size[1])
         found = probe.inspect_source(Path(path))
         if found.kind == "image":
-            rgb, notes = read_still(Path(path))
+            rgb, notes = load_still(Path(path))
             shrunk = (found.width or 0) / rgb.shape[1]
         else:
             (rgb, notes), shrunk = _frame(path, 0.0), 1.0
@@ -99,8 +103,8 @@ class _Looker:
         faces = None
         if self._finder is not None:  # else nobody can look
             rgb = np.ascontiguousarray(rgb)
-            found = self._finder.find(rgb)
-            hidden = [not mouth_visible(self._finder, rgb, face) for face in found[:MOUTHS]]
+            found = self._finder.detect(rgb)
+            hidden = [not is_mouth_visible(self._finder, rgb, face) for face in found[:MOUTHS]]
             hidden += [False] * len(found[MOUTHS:])
             faces = [
                 replace(face, scale=face.scale * shrunk, hidden=unseen)
@@ -126,9 +130,9 @@ class _Looker:
                     break
                 if self._finder is None:
                     break
-                turns = turns_at(count) if turn is None else (turn,)
-                faces = self._finder.find(np.ascontiguousarray(rgb), turns=turns)
-                turn = faces[0].turn if faces else turn
+                turns = search_turns(count) if turn is None else (turn,)
+                faces = self._finder.detect(np.ascontiguousarray(rgb), turns=turns)
+                turn = faces[0].quarter_turns if faces else turn
                 side = bool(faces) and all(_face(face, rgb).sideways for face in faces)
                 if faces and not side:
                     before = None
@@ -158,10 +162,10 @@ class _Looker:
         here = (point[0] * width, point[1] * height)
         if self._finder is None:
             return {"point": point}
-        if speaker(self._finder.find(frames[0], near=here), here) is None:
+        if choose_face(self._finder.detect(frames[0], near=here), here) is None:
             return {"point": point}
         last = here
-        for _, face in track(frames, self._finder, here):
+        for _, face in track_face(frames, self._finder, here):
             if face is not None:
                 last = (float(face.centre[0]), float(face.centre[1]))
         return {"point": (last[0] / width, last[1] / height)}
@@ -193,24 +197,28 @@ def _frame(path: str, at: float) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def _is_speech(wave: np.ndarray) -> bool | None:
     try:
-        heard = hear(wave)
+        heard = extract_voice_features(wave)
     except (ImportError, OSError):
         return None
-    loud = float((heard.level > threshold(heard.level)).sum()) * HOP
-    rate = len(heard.sounds) / max(loud, 0.1)
-    return rate >= LEAST_RATE and len({sound.symbol for sound in heard.sounds}) >= LEAST_SOUNDS
+    loud = float((heard.level > silence_threshold(heard.level)).sum()) * HOP_SECONDS
+    rate = len(heard.phonemes) / max(loud, 0.1)
+    return rate >= LEAST_RATE and len({sound.symbol for sound in heard.phonemes}) >= LEAST_SOUNDS
 
 
 def _silences(level: np.ndarray) -> list[tuple[float, float]]:
-    edges = np.diff(np.concatenate([[0], (level <= threshold(level)).astype(int), [0]]))
-    spans = zip(np.flatnonzero(edges == 1) * HOP, np.flatnonzero(edges == -1) * HOP, strict=True)
+    edges = np.diff(np.concatenate([[0], (level <= silence_threshold(level)).astype(int), [0]]))
+    spans = zip(
+        np.flatnonzero(edges == 1) * HOP_SECONDS,
+        np.flatnonzero(edges == -1) * HOP_SECONDS,
+        strict=True,
+    )
     return [(float(a), float(b)) for a, b in spans if b - a >= LONG_SILENCE]
 
 
-def _face(found: Landmarks, rgb: np.ndarray) -> Face:
+def _face(found: FaceLandmarks, rgb: np.ndarray) -> Face:
     height, width = rgb.shape[:2]
     left, top, right, bottom = found.box
-    pose = Pose.of(found.points)
+    pose = Pose.from_landmarks(found.points)
     across = pose.matrix[:, 0]
     yaw = math.degrees(math.atan2(float(across[2]), float(np.hypot(across[0], across[1]))))
     return Face(
@@ -235,7 +243,7 @@ def _shrunk(rgb: np.ndarray) -> np.ndarray:
 
 
 def _mark(path: str, output: str, seen: bool) -> dict[str, Any]:
-    (mark if seen else stamp)(Path(path), Path(output))
+    (add_watermark if seen else tag_metadata)(Path(path), Path(output))
     return {}
 
 

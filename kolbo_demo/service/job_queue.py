@@ -159,7 +159,7 @@ class Jobs:
         """Why this process could not render what it accepts; None where it can, or need not."""
         if not self._renders:
             return None
-        return render_pool.problem(self._loading) if self._loading else engine.problem()
+        return render_pool.problem(self._loading) if self._loading else engine.unavailable_reason()
 
     def workers(self) -> int:
         """Renders side by side that there is room for. Raises SQLAlchemyError."""

@@ -116,10 +116,10 @@ def renderers(environment: dict[str, str] | None = None) -> fork_server.ForkServ
 
 @functools.lru_cache(maxsize=8)
 def problem(server: fork_server.ForkServer) -> str | None:
-    """What `engine.problem` says in a child of one of `renderers`: this process does not load the
+    """`engine.unavailable_reason` in a child of one of `renderers`: this process does not load the
     engine. Blocks until the server has loaded it."""
     if not fork_server.AVAILABLE:
-        return engine.problem()
+        return engine.unavailable_reason()
     try:
         answer = call(
             lambda messages: server.fork(messages, PROBLEM), START_SECONDS, AllowedFiles()

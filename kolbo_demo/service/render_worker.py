@@ -26,8 +26,8 @@ from kolbo_demo.service.models import MAX_SECONDS
 from kolbo_demo.service.render_pool import PROBLEM, Join, Segment, Task, broken
 
 if TYPE_CHECKING:
-    from kolbo_demo.engine.render import Rendered
-    from kolbo_demo.engine.render_plan import Plan, Unsynced
+    from kolbo_demo.engine.render import RenderResult
+    from kolbo_demo.engine.render_plan import RenderPlan, UnsyncedSpan
 
 TELL_SECONDS = 0.1
 """Progress is told at most so often: who hears it takes its part of the same core."""
@@ -81,7 +81,7 @@ def _tell_problem() -> None:
     """Answer the one request with what is wrong with the engine, if anything is."""
     with parent_connection() as (requests, tell):
         next(requests)
-        tell(problem=engine.problem())
+        tell(problem=engine.unavailable_reason())
 
 
 def _allow(seconds: float) -> None:
@@ -99,27 +99,28 @@ def _be_called(name: str) -> None:
 def _load() -> None:
     """What every render needs. What is missing is told by the one that misses it."""
     with contextlib.suppress(Exception):
-        engine.problem()
+        engine.unavailable_reason()
         # What libraries would load at their first use, in each child.
         import numpy.fft
         import numpy.ma  # noqa: F401
         from PIL import Image
 
         Image.preinit()
-        from kolbo_demo.engine.motion_model import motion
-        from kolbo_demo.engine.phoneme_model import recogniser
+        from kolbo_demo.engine.motion_model import load_motion_model
+        from kolbo_demo.engine.phoneme_model import phoneme_recogniser
         from kolbo_demo.engine.render import render as _  # noqa: F401
         from kolbo_demo.media import probe  # noqa: F401
 
-        recogniser()
-        motion()
+        phoneme_recogniser()
+        load_motion_model()
 
 
 def render(task: Task, tell: Tell) -> dict[str, Any]:
     """Look at the files, render, make the thumbnail; or plan what is long. Raises JobError."""
-    from kolbo_demo.engine.prompt import Directions
+    from kolbo_demo.engine.prepare import prepare
+    from kolbo_demo.engine.prompt import PromptStyle
     from kolbo_demo.engine.render import render as render_video
-    from kolbo_demo.engine.render_plan import prepare, segments_in
+    from kolbo_demo.engine.render_plan import segment_count
     from kolbo_demo.media import probe
 
     source = probe.inspect_source(Path(task.source))
@@ -136,37 +137,37 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
     _within("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
     _within("video", source.duration, model.min_video_duration, model.max_video_duration)
     _allow(audio.duration or 0)
-    directions = Directions.of(options.prompt, clip=source.kind == "video")
+    style = PromptStyle.parse(options.prompt, clip=source.kind == "video")
     about = {
         "model": model.identifier,
-        "prompt_used": directions.told,
+        "prompt_used": style.summary,
         "visible_mark": options.mark,
     }
-    if task.plan and segments_in(audio.duration or 0.0) > 1:
+    if task.plan and segment_count(audio.duration or 0.0) > 1:
         plan = prepare(
             Path(task.source),
             Path(task.audio),
             Path(task.plan),
             options.face,
-            directions,
+            style,
             on_progress=_frames(tell),
-            mark=options.mark,
+            watermark=options.mark,
             insist=options.insist,
         )
         return about | {
             "segments": len(plan.segments),
             "frames": plan.frames,
-            "looks": plan.looks,
+            "looks": plan.inspected_frames,
         }
     made = render_video(
         Path(task.source),
         Path(task.audio),
         Path(task.video),
         face=options.face,
-        directions=directions,
+        style=style,
         on_progress=_frames(tell),
         workers=task.workers,
-        mark=options.mark,
+        watermark=options.mark,
         insist=options.insist,
     )
     _save_first_frame(task)
@@ -186,11 +187,12 @@ def _frames(tell: Tell) -> Callable[[int, int], None]:
 
 
 def _segment(task: Segment, tell: Tell) -> dict[str, Any]:
-    from kolbo_demo.engine.render_plan import SEGMENT_SECONDS, render_segment
+    from kolbo_demo.engine.render_plan import SEGMENT_SECONDS, RenderPlan
+    from kolbo_demo.engine.segment import render_segment
 
     _allow(2 * SEGMENT_SECONDS)
     unsynced = render_segment(
-        Path(task.plan),
+        RenderPlan.load(Path(task.plan)),
         Path(task.source),
         task.index,
         Path(task.video),
@@ -201,9 +203,10 @@ def _segment(task: Segment, tell: Tell) -> dict[str, Any]:
 
 
 def _join(task: Join, tell: Tell) -> dict[str, Any]:
-    from kolbo_demo.engine.render_plan import Unsynced, check_synced, join, merged
+    from kolbo_demo.engine.render_plan import RenderPlan, UnsyncedSpan, check_synced, merge_spans
+    from kolbo_demo.engine.video_writer import join_segments
 
-    spans, waited = list[Unsynced](), _frames(tell)
+    spans, waited = list[UnsyncedSpan](), _frames(tell)
 
     def segments() -> Iterator[Path]:
         for index, told in enumerate(map(Path, task.segments)):
@@ -211,11 +214,12 @@ def _join(task: Join, tell: Tell) -> dict[str, Any]:
                 waited(index, len(task.segments))  # others are slow, this process is not stuck
                 time.sleep(HANDED_SECONDS)
             segment = json.loads(told.read_text())
-            spans.extend(Unsynced(*span) for span in segment["unsynced"])
+            spans.extend(UnsyncedSpan(*span) for span in segment["unsynced"])
             yield Path(segment["video"])
 
-    plan = join(Path(task.plan), segments(), Path(task.audio), Path(task.video))
-    unsynced = merged(spans)
+    plan = RenderPlan.load(Path(task.plan))
+    join_segments(segments(), Path(task.audio), Path(task.video), plan.fps, plan.frames)
+    unsynced = merge_spans(spans)
     check_synced(unsynced, plan.frames)
     _save_first_frame(task)
     return _measures(plan, unsynced)
@@ -234,14 +238,16 @@ def _save_first_frame(task: Task | Join) -> None:
     probe.frame_at(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
 
 
-def _measures(made: "Rendered | Plan", unsynced: "Iterable[Unsynced]") -> dict[str, Any]:
+def _measures(
+    made: "RenderResult | RenderPlan", unsynced: "Iterable[UnsyncedSpan]"
+) -> dict[str, Any]:
     return {
         "duration": round(float(made.duration), 3),
         "width": made.width,
         "height": made.height,
         "frames": made.frames,
         "fps": round(float(made.fps), 3),
-        "unsynced": [span.told(float(made.fps)) for span in unsynced],
+        "unsynced": [span.in_seconds(float(made.fps)) for span in unsynced],
         "notes": list(made.notes),
     }
 
@@ -257,7 +263,7 @@ def _told() -> Iterator[None]:
     except MediaError as error:
         raise JobError(str(error), category="input", code="INVALID_MEDIA") from error
     except EngineCrashError as error:
-        raise broken(error.how) from error
+        raise broken(error.cause) from error
     except EngineError as error:
         raise JobError(str(error), category="engine", code="ENGINE_ERROR") from error
     except MemoryError as error:

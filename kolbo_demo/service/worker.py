@@ -36,7 +36,7 @@ KILL_SECONDS = 8.5
 CREW_SECONDS = 9.5
 """and the crew has ended."""
 _REFUSED = 2
-_ENGINE = "from kolbo_demo.engine import problem; print(problem() or '')"
+_ENGINE = "from kolbo_demo.engine import unavailable_reason; print(unavailable_reason() or '')"
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def work(settings: Settings, processes: int) -> None:
 
 
 def _engine_problem() -> str:
-    """What `engine.problem` says, without loading the engine into this process for good."""
+    """The result of `engine.unavailable_reason`, without loading the engine into this process."""
     asked = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", _ENGINE], capture_output=True, text=True, check=False
     )

@@ -19,7 +19,7 @@ from gradio.utils import get_upload_folder
 
 from kolbo_demo.client import KolboClient, KolboError
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.sync_eval.process import judged
+from kolbo_demo.engine.sync_eval.process import judge_in_process
 from kolbo_demo.engine.tts import check_speed
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.safe_file import UnsafeFileError, resolve_regular_file
@@ -182,10 +182,10 @@ def lay_out(access: Access, runs: Runs) -> None:
             if link or bool(file) == bool(generation_id):
                 raise UnusableError(say("api.one_video"))
             if file:
-                return judged(Path(file))
+                return judge_in_process(Path(file))
             with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
                 made = client(where, x_api_key, asked_by).generation(generation_id)
-                return judged(made.download(Path(folder) / "video.mp4"))
+                return judge_in_process(made.download(Path(folder) / "video.mp4"))
 
         return _told(measure)
 

@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.tts import FASTEST, SLOWEST, speak
+from kolbo_demo.engine.tts import MAX_SPEED, MIN_SPEED, speak
 from kolbo_demo.fair_lock import CURRENT_CALLER
 from kolbo_demo.generation import SPEAKING
 from kolbo_demo.media.probe import MediaError
@@ -67,8 +67,8 @@ class Hearing:
         """Speed, button and player, where the caller stands in the layout."""
         with gr.Row(elem_id="words-row"):
             self.speed = gr.Slider(
-                SLOWEST,
-                FASTEST,
+                MIN_SPEED,
+                MAX_SPEED,
                 1,
                 step=0.05,
                 label=shown("voice.speed"),

@@ -14,7 +14,7 @@ from html import escape
 from typing import Any
 
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.sync_eval.process import judged
+from kolbo_demo.engine.sync_eval.process import judge_in_process
 from kolbo_demo.ui.kept import REPORT, RESULT, Kept, Record
 from kolbo_demo.ui.texts import say
 
@@ -88,7 +88,7 @@ class Reports:
             record = self._queue.get()
             video = self._kept.file(record.ticket, RESULT)
             try:
-                made = judged(video, record.options.face) if video else {"error": "gone"}
+                made = judge_in_process(video, record.options.face) if video else {"error": "gone"}
             except EngineError as error:
                 made = {"error": str(error)}
             except Exception:  # noqa: BLE001 - the next one is measured all the same

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from kolbo_demo.engine.video_reader import Writer
+from kolbo_demo.engine.video_writer import VideoWriter
 from kolbo_demo.media.probe import frame_at
 from tests import samples
 from tests.browser.desk import Desk
@@ -37,7 +37,7 @@ def half_empty(portrait: Path, speech: Path, tmp_path_factory: pytest.TempPathFa
     path = tmp_path_factory.mktemp("empty") / "half.mp4"
     with Image.open(portrait) as picture:
         face = np.asarray(picture.convert("RGB"))
-    with Writer(path, face.shape[1], face.shape[0], 25, speech, 4.0) as writer:
+    with VideoWriter(path, face.shape[1], face.shape[0], 25, speech, 4.0) as writer:
         for number in range(100):
             writer.write(face if number < 50 else np.full_like(face, 90))
     return path

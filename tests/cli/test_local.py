@@ -16,7 +16,7 @@ from kolbo_demo.engine.tts import speak
 from kolbo_demo.media.probe import frame_at, inspect_audio, inspect_source
 from kolbo_demo.process import child
 from tests import samples
-from tests.engine.people import talking
+from tests.engine.synthetic_people import talking
 from tests.marked import is_marked
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"

@@ -1,4 +1,4 @@
-"""The whole job, judged by what it shows: lips, faces, lengths, and what is left untouched."""
+"""Complete renders: lips, faces, lengths, formats, progress and errors."""
 
 import subprocess
 import sys
@@ -14,13 +14,16 @@ import pytest
 from PIL import Image
 
 from kolbo_demo.engine import Cancelled
-from kolbo_demo.engine.landmarks import FaceFinder, track
+from kolbo_demo.engine.audio_io import load_voice
+from kolbo_demo.engine.landmarks import FaceLandmarker, track_face
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.tts import speak
-from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.video_writer import VideoWriter
 from kolbo_demo.media.probe import MediaError
 from tests import samples
-from tests.engine.lips import Lips, lips
+from tests.engine.lip_measurements import LipMeasurements, measure_lips
+from tests.engine.videos import psnr
 
 ASSETS = samples.SPEECH.parent
 PORTRAIT, CLIP, SPEECH = ASSETS / "portrait.jpg", ASSETS / "clip.mp4", samples.SPEECH
@@ -28,8 +31,8 @@ PORTRAIT, CLIP, SPEECH = ASSETS / "portrait.jpg", ASSETS / "clip.mp4", samples.S
 
 @pytest.fixture(scope="module")
 def syllables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Words of open vowels behind closed lips, the last with closed lips inside it as well, and
-    silence between them."""
+    """Words with open vowels after closed lips, the last also with a closure inside, separated by
+    silence."""
     path = tmp_path_factory.mktemp("voice") / "syllables.wav"
     speak("Bob. Pop. Mom. Bob. Papa.", path)
     return path
@@ -38,11 +41,11 @@ def syllables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["still", "clip"])
 def spoken(
     request: pytest.FixtureRequest, syllables: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Lips:
-    """Lips that say the syllables, on the portrait and on the clip."""
+) -> LipMeasurements:
+    """Lips of renders of the syllables, on the portrait and on the clip."""
     out = tmp_path_factory.mktemp("spoken") / "out.mp4"
     render(PORTRAIT if request.param == "still" else CLIP, syllables, out)
-    return lips(out)
+    return measure_lips(out)
 
 
 @pytest.fixture
@@ -51,14 +54,14 @@ def short_voice(tmp_path: Path) -> Path:
 
 
 def words(level: np.ndarray) -> list[tuple[int, int]]:
-    """First and last frame of each stretch of sound, gaps of up to 120 ms within it allowed."""
+    """First and last frame of each stretch of sound, bridging gaps of up to 120 ms."""
     loud = np.flatnonzero(level > level.max() - 30)
     edges = np.flatnonzero(np.diff(loud) > 3)
     starts, ends = [0, *(edges + 1)], [*edges, len(loud) - 1]
     return [(int(loud[a]), int(loud[b])) for a, b in zip(starts, ends, strict=True)]
 
 
-def test_lips_open_on_open_vowels_close_on_p_b_m_and_rest_in_silence(spoken: Lips):
+def test_lips_open_on_open_vowels_close_on_p_b_m_and_rest_in_silence(spoken: LipMeasurements):
     spans = words(spoken.level)
     assert len(spans) == 5
     opening = spoken.aperture - np.median(spoken.aperture[:5])
@@ -77,7 +80,7 @@ def test_lips_open_on_open_vowels_close_on_p_b_m_and_rest_in_silence(spoken: Lip
         assert pause.max() < 0.15 * widest, "lips rest in silence"
 
 
-def test_lips_are_in_step_with_the_sound(spoken: Lips):
+def test_lips_are_in_sync(spoken: LipMeasurements):
     """Opening and loudness of these words agree best when neither is moved, to one frame."""
     level = np.clip(spoken.level - spoken.level.max() + 30, 0, None)
     count = len(level)
@@ -93,7 +96,7 @@ def test_lips_are_in_step_with_the_sound(spoken: Lips):
     assert likeness[best] > 0.6
 
 
-def test_a_still_lives_but_its_surroundings_do_not_move(tmp_path: Path):
+def test_still_moves_and_its_background_does_not(tmp_path: Path):
     out = tmp_path / "out.mp4"
     made = render(PORTRAIT, SPEECH, out)
     assert (made.width, made.height, made.fps, made.skipped) == (512, 512, 25.0, 0)
@@ -102,13 +105,13 @@ def test_a_still_lives_but_its_surroundings_do_not_move(tmp_path: Path):
         frames = list(clip.frames())
     source = np.asarray(Image.open(PORTRAIT).convert("RGB"))
     assert len(frames) == made.frames
-    assert psnr(frames[70][:, :40], source[:, :40]) > 38, "the picture's edge is as it was"
-    assert psnr(frames[70][300:], source[300:]) > 34, "so is the body"
+    assert psnr(frames[70][:, :40], source[:, :40]) > 38, "the picture's edge is unchanged"
+    assert psnr(frames[70][300:], source[300:]) > 34, "the body is unchanged"
     eyes = np.s_[95:125, 195:255]  # blinks and head motion change the eyes' region over time
     assert np.abs(frames[10][eyes].astype(int) - frames[100][eyes]).mean() > 1
 
 
-def test_a_clip_is_untouched_outside_the_lower_face(tmp_path: Path):
+def test_clip_is_unchanged_outside_the_lower_face(tmp_path: Path):
     out = tmp_path / "out.mp4"
     made = render(CLIP, SPEECH, out)
     with Clip(CLIP) as clip, Clip(out) as result:
@@ -121,17 +124,17 @@ def test_a_clip_is_untouched_outside_the_lower_face(tmp_path: Path):
         outside_before[face] = outside_after[face] = 0
         assert psnr(outside_before, outside_after) > 40
     changed = [np.abs(a[face].astype(int) - b[face]).mean() for a, b in pairs]
-    assert max(changed) > 2, "the mouth says something else"
+    assert max(changed) > 2, "the mouth has changed"
 
 
-def test_the_same_inputs_give_the_same_video(tmp_path: Path, short_voice: Path):
+def test_render_is_deterministic(tmp_path: Path, short_voice: Path):
     one, two = tmp_path / "one.mp4", tmp_path / "two.mp4"
     render(PORTRAIT, short_voice, one)
     render(PORTRAIT, short_voice, two)
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_progress_counts_frames_up_to_all_of_them(tmp_path: Path, short_voice: Path):
+def test_progress_counts_all_frames(tmp_path: Path, short_voice: Path):
     for source in (PORTRAIT, CLIP):
         seen: list[tuple[int, int]] = []
         out = tmp_path / "out.mp4"
@@ -142,7 +145,7 @@ def test_progress_counts_frames_up_to_all_of_them(tmp_path: Path, short_voice: P
 
 
 @pytest.mark.parametrize("source", [PORTRAIT, CLIP], ids=["still", "clip"])
-def test_cancelling_stops_at_once_and_leaves_nothing(tmp_path: Path, source: Path):
+def test_cancelled_render_leaves_no_file(tmp_path: Path, source: Path):
     started = time.monotonic()
     asked: list[float] = []
 
@@ -153,14 +156,14 @@ def test_cancelling_stops_at_once_and_leaves_nothing(tmp_path: Path, source: Pat
 
     with pytest.raises(Cancelled):
         render(source, samples.recording(tmp_path / "long.wav", 60), tmp_path / "out.mp4",
-               cancelled=cancelled)  # fmt: skip
+               should_stop=cancelled)  # fmt: skip
     assert time.monotonic() - asked[0] < 4  # a busy machine; the whole takes tens of seconds
     assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]
 
 
 @pytest.mark.parametrize("frame", [*range(5, 13), *range(70, 78)])
 def test_cancelling_while_the_next_frame_is_decoded(tmp_path: Path, frame: int):
-    """While a clip is looked at, and while its pictures are made."""
+    """During inspection of the clip, and during rendering."""
     done = 0
 
     def on_progress(now: int, _total: int) -> None:
@@ -169,7 +172,7 @@ def test_cancelling_while_the_next_frame_is_decoded(tmp_path: Path, frame: int):
 
     with pytest.raises(Cancelled):
         render(CLIP, SPEECH, tmp_path / "out.mp4", on_progress=on_progress,
-               cancelled=lambda: done >= frame)  # fmt: skip
+               should_stop=lambda: done >= frame)  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,7 +186,7 @@ def two_faces(path: Path, suffix: str) -> Path:
     if suffix == "png":
         picture.save(path)
     else:
-        with Writer(path, 512, 256, 25, SPEECH, 0.4) as writer:
+        with VideoWriter(path, 512, 256, 25, SPEECH, 0.4) as writer:
             for _ in range(writer.frame_count):
                 writer.write(np.asarray(picture))
     return path
@@ -196,7 +199,10 @@ def test_the_face_nearest_the_point_speaks(tmp_path: Path, syllables: Path, suff
     voice = tmp_path / "one.wav"
     cut_voice(syllables, voice, 0.2, 1.0)
     render(source, voice, tmp_path / "out.mp4", face=point)
-    moved = [np.ptp(lips(tmp_path / "out.mp4", at).aperture) for at in ((0.25, 0.4), (0.78, 0.45))]
+    moved = [
+        np.ptp(measure_lips(tmp_path / "out.mp4", at).aperture)
+        for at in ((0.25, 0.4), (0.78, 0.45))
+    ]
     assert moved[speaks] > 0.04
     assert moved[1 - speaks] < 0.5 * moved[speaks]
 
@@ -206,12 +212,12 @@ def cut_voice(source: Path, path: Path, start: float, end: float) -> Path:
     return samples.wav(path, sound[None], 16_000)
 
 
-def test_frames_without_the_face_pass_unchanged(tmp_path: Path, syllables: Path):
-    """The speaker is hidden for a while in the middle: the job goes on."""
+def test_frames_without_the_face_are_unchanged(tmp_path: Path, syllables: Path):
+    """The speaker is hidden for some frames in the middle."""
     source, out = tmp_path / "hidden.mp4", tmp_path / "out.mp4"
     with Clip(CLIP) as clip:
         frames = list(clip.frames(60))
-    with Writer(source, 512, 512, 25, SPEECH, 60 / 25) as writer:
+    with VideoWriter(source, 512, 512, 25, SPEECH, 60 / 25) as writer:
         for index, frame in enumerate(frames):
             writer.write(np.full_like(frame, 90) if 20 <= index < 40 else frame)
     voice = cut_voice(syllables, tmp_path / "voice.wav", 0.0, 2.4)
@@ -224,9 +230,9 @@ def test_frames_without_the_face_pass_unchanged(tmp_path: Path, syllables: Path)
                 assert psnr(one, two) > 40
 
 
-def test_a_short_clip_plays_back_and_forth_and_a_long_one_is_cut(tmp_path: Path, syllables: Path):
+def test_short_clip_is_looped_and_long_clip_is_cut(tmp_path: Path, syllables: Path):
     short, out = tmp_path / "short.mp4", tmp_path / "out.mp4"
-    with Clip(CLIP) as clip, Writer(short, 512, 512, 25, SPEECH, 0.4) as writer:
+    with Clip(CLIP) as clip, VideoWriter(short, 512, 512, 25, SPEECH, 0.4) as writer:
         for frame in clip.frames(writer.frame_count):
             writer.write(frame)
     voice = cut_voice(syllables, tmp_path / "voice.wav", 0.2, 1.2)
@@ -237,11 +243,11 @@ def test_a_short_clip_plays_back_and_forth_and_a_long_one_is_cut(tmp_path: Path,
 
 
 @pytest.mark.parametrize("seconds", [0.05, 1.0])
-def test_silence_and_very_short_sound_are_shown_at_rest(tmp_path: Path, seconds: float):
+def test_silence_and_very_short_voices_show_lips_at_rest(tmp_path: Path, seconds: float):
     voice = samples.silent_wav(tmp_path / "silent.wav", seconds)
     made = render(PORTRAIT, voice, tmp_path / "out.mp4")
     assert made.frames == max(round(seconds * 25 + 0.499), 1)
-    assert np.ptp(lips(tmp_path / "out.mp4").aperture) < 0.02
+    assert np.ptp(measure_lips(tmp_path / "out.mp4").aperture) < 0.02
 
 
 def small() -> Image.Image:
@@ -269,19 +275,19 @@ def in_mode(mode: str, suffix: str) -> Callable[[Path], Path]:
      in_mode("P", ".gif"), in_mode("RGB", ".webp")],
     ids=["rotated", "cmyk", "alpha", "grey", "gif", "webp"],
 )  # fmt: skip
-def test_pictures_of_every_kind_speak_upright(tmp_path: Path, short_voice: Path, make):
+def test_picture_formats_are_rendered_upright(tmp_path: Path, short_voice: Path, make):
     made = render(make(tmp_path / "source"), short_voice, tmp_path / "out.mp4")
     assert (made.width, made.height) == (256, 192)
     with Clip(tmp_path / "out.mp4") as clip:
-        face = next(track(clip.frames(), FaceFinder(), None))[1]
+        face = next(track_face(clip.frames(), FaceLandmarker(), None))[1]
     assert face
     assert face.points[152, 1] > face.points[10, 1] + 50, "chin below forehead"
 
 
 @pytest.mark.parametrize("rate", [Fraction(24), Fraction(30000, 1001), Fraction(60)])
-def test_a_clip_keeps_its_own_rate(tmp_path: Path, short_voice: Path, rate: Fraction):
+def test_frame_rate_is_preserved(tmp_path: Path, short_voice: Path, rate: Fraction):
     source = tmp_path / "clip.mp4"
-    with Clip(CLIP) as clip, Writer(source, 512, 512, rate, SPEECH, 0.3) as writer:
+    with Clip(CLIP) as clip, VideoWriter(source, 512, 512, rate, SPEECH, 0.3) as writer:
         for frame in clip.frames(writer.frame_count):
             writer.write(frame)
     made = render(source, short_voice, tmp_path / "out.mp4")
@@ -295,21 +301,21 @@ def test_odd_sides_become_even(tmp_path: Path, short_voice: Path):
     assert (made.width, made.height) == (260, 256)
 
 
-def test_a_large_still_is_scaled_down(tmp_path: Path, short_voice: Path):
+def test_large_still_is_scaled_down(tmp_path: Path, short_voice: Path):
     Image.open(PORTRAIT).convert("RGB").resize((3000, 3000)).save(tmp_path / "large.jpg")
     made = render(tmp_path / "large.jpg", short_voice, tmp_path / "out.mp4")
     assert made.width == made.height < 1500
 
 
 @pytest.mark.parametrize("kind", ["picture", "clip"])
-def test_without_a_face_there_is_a_sentence_and_no_file(tmp_path: Path, short_voice: Path, kind):
+def test_source_without_face_is_an_error(tmp_path: Path, short_voice: Path, kind):
     noise = np.random.default_rng(5).integers(0, 255, (200, 200, 3), np.uint8)
     blurred = cv2.GaussianBlur(noise, (0, 0), 5)
     source = tmp_path / ("source.png" if kind == "picture" else "source.mp4")
     if kind == "picture":
         Image.fromarray(blurred).save(source)
     else:
-        with Writer(source, 200, 200, 25, SPEECH, 0.2) as writer:
+        with VideoWriter(source, 200, 200, 25, SPEECH, 0.2) as writer:
             for _ in range(writer.frame_count):
                 writer.write(np.asarray(blurred, np.uint8))
     with pytest.raises(MediaError, match=f"No face was found in the {kind}"):
@@ -318,8 +324,8 @@ def test_without_a_face_there_is_a_sentence_and_no_file(tmp_path: Path, short_vo
     assert not list(tmp_path.glob(".*"))
 
 
-def test_memory_does_not_grow_with_the_length(tmp_path: Path):
-    """Peak memory of a clip played eight times over is that of one played once."""
+def test_memory_is_constant_for_any_length(tmp_path: Path):
+    """A clip that is looped eight times needs the peak memory of one that is played once."""
     program = (
         "import resource, sys; from pathlib import Path;"
         "from kolbo_demo.engine.render import render; from tests import samples;"
@@ -330,7 +336,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path):
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - one)"
     )
     source = tmp_path / "small.mp4"
-    with Clip(CLIP) as clip, Writer(source, 256, 256, 25, SPEECH, 1.0) as writer:
+    with Clip(CLIP) as clip, VideoWriter(source, 256, 256, 25, SPEECH, 1.0) as writer:
         for frame in clip.frames(writer.frame_count):
             writer.write(np.ascontiguousarray(frame[:256, 96:352]))
     ran = subprocess.run(
@@ -338,8 +344,3 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path):
         capture_output=True, text=True, check=True, cwd=ASSETS.parent,
     )  # fmt: skip
     assert int(ran.stdout) < 60_000, "kilobytes more for seven seconds more"
-
-
-def psnr(one: np.ndarray, two: np.ndarray) -> float:
-    error = np.mean((one.astype(float) - two) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))

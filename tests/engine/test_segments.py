@@ -1,5 +1,6 @@
-"""A render in parts: the parts fit, whoever makes them, and nothing of them is left behind."""
+"""Renders in segments: plans, workers, joins, errors."""
 
+import json
 import os
 import signal
 import threading
@@ -14,13 +15,17 @@ import pytest
 from PIL import Image
 
 from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError, render_plan
-from kolbo_demo.engine.render import Rendered, render
-from kolbo_demo.engine.render_plan import Unsynced, merged, prepare, render_segment
-from kolbo_demo.engine.video_reader import Clip, Writer, load_voice
-from kolbo_demo.engine.video_writer import PieceWriter, join
+from kolbo_demo.engine.audio_io import load_voice
+from kolbo_demo.engine.prepare import prepare
+from kolbo_demo.engine.render import RenderResult, render
+from kolbo_demo.engine.render_plan import RenderPlan, UnsyncedSpan, merge_spans
+from kolbo_demo.engine.segment import render_segment
+from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.video_writer import SegmentWriter, VideoWriter, join_segments
 from kolbo_demo.media.probe import MediaError
 from tests import samples
-from tests.engine.lips import lips
+from tests.engine.lip_measurements import measure_lips
+from tests.engine.videos import psnr
 from tests.marked import is_marked
 
 ASSETS = samples.SPEECH.parent
@@ -32,28 +37,30 @@ LEGS = 32
 # Pieces
 
 
-def piece(path: Path, numbers: range, fps: Fraction = Fraction(25), width: int = 160) -> Path:
-    with PieceWriter(path, width, 120, fps) as writer:
+def write_segment(
+    path: Path, numbers: range, fps: Fraction = Fraction(25), width: int = 160
+) -> Path:
+    with SegmentWriter(path, width, 120, fps) as writer:
         for number in numbers:
             writer.write(samples.card(number, width, 120))
     return path
 
 
 def packets(path: Path) -> list[tuple[bytes, bool]]:
-    """What is encoded, as it is decoded one after another, and whether decoding may begin there."""
+    """Encoded packets in decoding order, and whether each is a keyframe."""
     with av.open(str(path)) as container:
         return [(bytes(p), p.is_keyframe) for p in container.demux(video=0) if p.size]
 
 
 @pytest.mark.parametrize("fps", ["24000/1001", "25", "30000/1001", "50", "60", "22131/1000"])
-def test_joined_pieces_show_every_frame_once_at_its_time(tmp_path, fps):
+def test_joined_segments_show_each_frame_once(tmp_path, fps):
     rate, lengths = Fraction(fps), [1, 25, 2, 3, 60, 7]
     edges = np.cumsum([0, *lengths])
     spans = [range(a, b) for a, b in pairwise(edges.tolist())]
-    pieces = [piece(tmp_path / f"{i}.mp4", span, rate) for i, span in enumerate(spans)]
+    pieces = [write_segment(tmp_path / f"{i}.mp4", span, rate) for i, span in enumerate(spans)]
     voice = samples.recording(tmp_path / "v.wav", float(edges[-1] / rate), 44100)
     out = tmp_path / "out.mp4"
-    join(iter(pieces), voice, out, rate, int(edges[-1]))
+    join_segments(iter(pieces), voice, out, rate, int(edges[-1]))
     with av.open(str(out)) as container:
         stream = container.streams.video[0]
         assert stream.average_rate == stream.base_rate == rate
@@ -75,10 +82,10 @@ def test_joined_pieces_show_every_frame_once_at_its_time(tmp_path, fps):
     assert content.index(b"moov") < content.index(b"mdat")
 
 
-def test_the_sound_of_joined_pieces_is_one(tmp_path):
-    pieces = [piece(tmp_path / f"{i}.mp4", range(7 * i, 7 * i + 7)) for i in range(5)]
+def test_joined_sound_is_continuous(tmp_path):
+    pieces = [write_segment(tmp_path / f"{i}.mp4", range(7 * i, 7 * i + 7)) for i in range(5)]
     voice = samples.recording(tmp_path / "v.wav", 1.4, 16000)
-    join(pieces, voice, tmp_path / "out.mp4", Fraction(25), 35)
+    join_segments(pieces, voice, tmp_path / "out.mp4", Fraction(25), 35)
     heard, meant = load_voice(tmp_path / "out.mp4"), load_voice(voice)
     assert 0 <= len(heard) - len(meant) < 1024
     heard = heard[: len(meant)]
@@ -88,16 +95,18 @@ def test_the_sound_of_joined_pieces_is_one(tmp_path):
         assert np.corrcoef(heard[part], meant[part])[0, 1] > 0.97
 
 
-def test_pieces_that_do_not_fit_are_an_error_and_leave_nothing(tmp_path):
-    whole = piece(tmp_path / "whole.mp4", range(9))
+def test_mismatched_segments_are_an_error(tmp_path):
+    whole = write_segment(tmp_path / "whole.mp4", range(9))
     for others, count in (
-        ([piece(tmp_path / "wide.mp4", range(9), width=320)], 18),
+        ([write_segment(tmp_path / "wide.mp4", range(9), width=320)], 18),
         ([samples.cut(tmp_path / "cut.mp4", whole)], 18),
         ([], 10),
         ([whole], 17),
     ):
         with pytest.raises(EngineError, match="do not fit"):
-            join([whole, *others], samples.SPEECH, tmp_path / "out.mp4", Fraction(25), count)
+            join_segments(
+                [whole, *others], samples.SPEECH, tmp_path / "out.mp4", Fraction(25), count
+            )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.mp4", "whole.mp4", "wide.mp4"]
 
 
@@ -105,7 +114,7 @@ def test_pieces_that_do_not_fit_are_an_error_and_leave_nothing(tmp_path):
 
 
 def numbered(rgb: np.ndarray, number: int) -> np.ndarray:
-    """A picture with ten cells along its upper edge that tell a number."""
+    """A picture with ten cells along its upper edge that encode a number."""
     out, cell = rgb.copy(), rgb.shape[1] // 10
     for bit in range(10):
         out[:16, bit * cell : (bit + 1) * cell] = 230 if number >> bit & 1 else 20
@@ -148,78 +157,77 @@ def bounce(count: int) -> list[int]:
     return [period[place % len(period)] for place in range(count)]
 
 
-def shown_in(path: Path) -> list[np.ndarray]:
+def frames_of(path: Path) -> list[np.ndarray]:
     with Clip(path) as result:
         return list(result.frames())
 
 
-def psnr(one: np.ndarray, two: np.ndarray) -> float:
-    error = np.mean((one.astype(float) - two) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))
-
-
-def test_segments_join_to_what_an_undivided_render_shows(tmp_path, clip, voice, monkeypatch):
-    """The voice is longer than the clip: segments begin on the way there and on the way back."""
+def test_segments_match_an_undivided_render(tmp_path, clip, voice, monkeypatch):
+    """The voice is longer than the clip: segments begin in both directions of playback."""
     whole = render(clip, voice, tmp_path / "whole.mp4")
     monkeypatch.setattr(render_plan, "SEGMENT_SECONDS", 1)
     parts = render(clip, voice, tmp_path / "parts.mp4", workers=2)
     assert parts == whole
     assert whole.frames == 80
-    one, two = shown_in(tmp_path / "whole.mp4"), shown_in(tmp_path / "parts.mp4")
+    one, two = frames_of(tmp_path / "whole.mp4"), frames_of(tmp_path / "parts.mp4")
     assert [number_of(frame) for frame in two] == bounce(80)
     # What encoding costs apart, a join cannot be seen: not in the picture, not in the lips.
     assert min(psnr(a, b) for a, b in zip(one, two, strict=True)) > 40
-    same = [lips(tmp_path / name).aperture for name in ("whole.mp4", "parts.mp4")]
+    same = [measure_lips(tmp_path / name).aperture for name in ("whole.mp4", "parts.mp4")]
     assert np.abs(same[0] - same[1]).mean() < 0.01
 
 
 @pytest.mark.usefixtures("short_segments")
 @pytest.mark.parametrize("kind", ["still", "clip"])
-def test_any_number_of_workers_makes_the_same_video(tmp_path, clip, voice, kind):
+def test_result_does_not_depend_on_workers(tmp_path, clip, voice, kind):
     source = clip
     if kind == "still":
         source = tmp_path / "still.png"
         Image.open(samples.PORTRAIT).crop((96, 0, 96 + SIDE, SIDE)).save(source)
-    results: list[Rendered] = []
+    results: list[RenderResult] = []
     for workers in (1, 3):
-        told: list[tuple[int, int]] = []
+        reports: list[tuple[int, int]] = []
         results.append(
             render(source, voice, tmp_path / f"{workers}.mp4", workers=workers,
-                   on_progress=lambda *at, to=told: to.append(at), mark=kind == "still")
+                   on_progress=lambda *at, to=reports: to.append(at), watermark=kind == "still")
         )  # fmt: skip
-        done, total = zip(*told, strict=True)
+        done, total = zip(*reports, strict=True)
         assert list(done) == list(range(1, total[0] + 1))
-        assert set(total) == {len(told)}
+        assert set(total) == {len(reports)}
     assert results[0] == results[1]
     assert (tmp_path / "1.mp4").read_bytes() == (tmp_path / "3.mp4").read_bytes()
-    marked = [is_marked(Image.fromarray(frame)) for frame in shown_in(tmp_path / "3.mp4")]
-    assert marked == [kind == "still"] * 80, "each segment's frames, where that was asked for"
+    marked = [is_marked(Image.fromarray(frame)) for frame in frames_of(tmp_path / "3.mp4")]
+    assert marked == [kind == "still"] * 80, "all frames have the watermark, if requested"
 
 
 @pytest.mark.usefixtures("short_segments")
-def test_segments_need_files_only(tmp_path, clip, voice):
-    """Rendered out of order from a copy of plan and source, as another machine would."""
+def test_segments_need_only_the_plan_and_the_source(tmp_path, clip, voice):
+    """Rendered out of order from copies of plan and source, as on another machine."""
     plan = prepare(clip, voice, tmp_path / "plan.npz")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     copied = elsewhere / "plan.npz", elsewhere / "source"
     copied[0].write_bytes((tmp_path / "plan.npz").read_bytes())
     copied[1].write_bytes(clip.read_bytes())
-    pieces = {}
+    copy, segments = RenderPlan.load(copied[0]), {}
     for index in reversed(range(len(plan.segments))):
-        pieces[index] = elsewhere / f"{index}.mp4"
-        assert render_segment(*copied, index, pieces[index], threaded=index % 2 == 0) == []
-    render_plan.join(tmp_path / "plan.npz", [pieces[i] for i in sorted(pieces)], voice,
-                  tmp_path / "joined.mp4")  # fmt: skip
+        segments[index] = elsewhere / f"{index}.mp4"
+        unsynced = render_segment(copy, copied[1], index, segments[index], threaded=index % 2 == 0)
+        assert unsynced == []
+    in_order = [segments[index] for index in sorted(segments)]
+    join_segments(in_order, voice, tmp_path / "joined.mp4", plan.fps, plan.frames)
     render(clip, voice, tmp_path / "rendered.mp4", workers=1)
     assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "rendered.mp4").read_bytes()
 
 
 @pytest.mark.usefixtures("short_segments")
-def test_what_could_not_be_synced_is_told_across_joins(tmp_path, voice):
-    """The speaker is hidden over two joins, and before the first segment has begun."""
+def test_unsynced_spans_are_merged_across_joins(tmp_path, voice):
+    """The speaker is hidden across two joins, and at the start of the first segment."""
     source, hidden = tmp_path / "hidden.mp4", [*range(5), *range(20, 60)]
-    with Clip(ASSETS / "clip.mp4") as whole, Writer(source, SIDE, SIDE, 25, voice, 3.2) as writer:
+    with (
+        Clip(ASSETS / "clip.mp4") as whole,
+        VideoWriter(source, SIDE, SIDE, 25, voice, 3.2) as writer,
+    ):
         for index, picture in enumerate(whole.frames(writer.frame_count)):
             frame = np.ascontiguousarray(picture[:SIDE, 96 : 96 + SIDE])
             writer.write(np.full_like(frame, 90) if index in hidden else frame)
@@ -233,16 +241,21 @@ def test_what_could_not_be_synced_is_told_across_joins(tmp_path, voice):
                 assert psnr(one, two) > 40
 
 
-def test_spans_are_merged():
-    spans = [Unsynced(5, 8, "a"), Unsynced(0, 5, "a"), Unsynced(8, 9, "b"), Unsynced(11, 12, "b")]
-    assert merged(spans) == [(0, 8, "a"), (8, 9, "b"), (11, 12, "b")]
+def test_merge_spans():
+    spans = [
+        UnsyncedSpan(5, 8, "a"),
+        UnsyncedSpan(0, 5, "a"),
+        UnsyncedSpan(8, 9, "b"),
+        UnsyncedSpan(11, 12, "b"),
+    ]
+    assert merge_spans(spans) == [(0, 8, "a"), (8, 9, "b"), (11, 12, "b")]
 
 
 # Ends
 
 
-def workers_now() -> list[int]:
-    """Worker processes of this one."""
+def worker_pids() -> list[int]:
+    """Process ids of the pool's workers."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -259,19 +272,19 @@ def workers_now() -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 @pytest.mark.usefixtures("short_segments")
-def test_cancelling_ends_every_worker_and_leaves_nothing(tmp_path, clip):
+def test_cancelling_ends_all_workers(tmp_path, clip):
     voice = samples.recording(tmp_path / "long.wav", 60)
     asked: list[float] = []
 
     def cancelled() -> bool:
-        if len(workers_now()) == 2 and not asked:
+        if len(worker_pids()) == 2 and not asked:
             asked.append(time.monotonic())
         return bool(asked)
 
     with pytest.raises(Cancelled):
-        render(clip, voice, tmp_path / "out.mp4", cancelled=cancelled, workers=2)
+        render(clip, voice, tmp_path / "out.mp4", should_stop=cancelled, workers=2)
     assert time.monotonic() - asked[0] < 1
-    assert workers_now() == []
+    assert worker_pids() == []
     assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]
 
 
@@ -280,24 +293,24 @@ def test_cancelling_ends_every_worker_and_leaves_nothing(tmp_path, clip):
 @pytest.mark.parametrize(
     ("blow", "word"), [(signal.SIGSEGV, "crashed"), (signal.SIGKILL, "killed")]
 )
-def test_a_worker_that_crashes_is_an_error_and_leaves_nothing(tmp_path, clip, blow, word):
+def test_worker_crash_is_an_error(tmp_path, clip, blow, word):
     voice = samples.recording(tmp_path / "long.wav", 60)
     struck = threading.Event()
 
     def strike(_done: int, _total: int) -> None:
-        if workers_now() and not struck.is_set():
-            os.kill(workers_now()[0], blow)
+        if worker_pids() and not struck.is_set():
+            os.kill(worker_pids()[0], blow)
             struck.set()
 
     with pytest.raises(EngineCrashError, match=word):
         render(clip, voice, tmp_path / "out.mp4", on_progress=strike, workers=2)
     assert struck.is_set()
-    assert workers_now() == []
+    assert worker_pids() == []
     assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]
 
 
 @pytest.mark.usefixtures("short_segments")
-def test_what_a_worker_cannot_do_is_told_in_its_words(tmp_path, clip, voice, monkeypatch):
+def test_worker_errors_are_raised(tmp_path, clip, voice, monkeypatch):
     """The source vanishes between the plan and the segments."""
     from kolbo_demo.engine import render as module
 
@@ -313,3 +326,21 @@ def test_what_a_worker_cannot_do_is_told_in_its_words(tmp_path, clip, voice, mon
     with pytest.raises(MediaError, match="cannot be read"):
         render(moved, voice, tmp_path / "out.mp4", workers=2)
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_plan_file_keys(tmp_path, clip, voice):
+    """The next release renders segments of plans that this one wrote."""
+    prepare(clip, voice, tmp_path / "plan.npz")
+    with np.load(tmp_path / "plan.npz") as stored:
+        plan = json.loads(str(stored["tree"]))
+    assert plan.keys() == {
+        *("kind", "width", "height", "fps", "frames", "duration", "looks", "speaker", "curves"),
+        *("life", "edges", "casts", "faces", "places", "person", "matrix", "notes", "mark"),
+    }
+    assert plan["casts"].keys() == {"mouths", "shares"}
+    assert plan["speaker"].keys() == {"head", "palette", "teeth", "detail", "mouths"}
+    exemplars = plan["speaker"]["mouths"]
+    assert exemplars.keys() == {"kept", "places", "turns", "lights", "lips"}
+    assert exemplars["kept"][0].keys() == {
+        *("rgb", "points", "pose", "tone", "inside", "light", "hollow"),
+    }

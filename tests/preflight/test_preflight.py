@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.endurance import started_by
+from benchmarks.process_stats import process_tree
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.media import probe
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import Analyst, StoppedError
 from kolbo_demo.preflight.trim import fitting
 from tests import samples
-from tests.engine.people import talking, turned
+from tests.engine.synthetic_people import talking, turned
 from tests.hostile import bounds
 
 FACE = (0.44, 0.24)
@@ -191,7 +191,7 @@ def test_what_cuts_and_listens_is_bounded(analyst: Analyst, tmp_path: Path) -> N
     seen: list[dict[str, str]] = []
 
     def look() -> bool:
-        for pid in started_by(os.getpid()):
+        for pid in process_tree(os.getpid()):
             with contextlib.suppress(OSError):
                 if b"kolbo_demo.preflight" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     seen.append(bounds(pid))

@@ -23,7 +23,7 @@ import requests
 from PIL import Image
 
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.sync_eval.process import judged
+from kolbo_demo.engine.sync_eval.process import judge_in_process
 from kolbo_demo.media import picture, sandbox
 from kolbo_demo.media import probe as media
 from kolbo_demo.media.picture_metadata import PictureFile
@@ -411,7 +411,7 @@ def test_a_preflight_look_and_a_cut_are_sealed(tmp_path: Path):
 
 def test_the_judge_is_sealed(tmp_path: Path):
     clip = samples.video(tmp_path / "clip.mp4", 25, sound=1.0)
-    watched(Watch(clip), lambda: judged(clip))
+    watched(Watch(clip), lambda: judge_in_process(clip))
 
 
 def test_a_render_and_its_workers_are_sealed(live_service: LocalService, tmp_path: Path):

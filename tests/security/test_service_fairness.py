@@ -348,12 +348,12 @@ def test_json_that_costs_much_is_refused(callers: Serving, hostile: bytes):
 
 def test_workers_serve_callers_in_turn(site, files: Files):
     keys = {"KOLBO_LOCAL_API_KEY": "test-key,other-key"}
-    _, base = site.page(**keys)
-    site.crew(2)
+    _, base = site.start_page(**keys)
+    site.start_worker(2)
     greedy, other = Caller(base, "test-key"), Caller(base, "other-key")
     crowd = [greedy.start(files=files(LONG)) for _ in range(4)]
     at_work = "SELECT count(*) FROM dbos.workflow_status WHERE name = 'lipsync'"
-    wait(lambda: site.ask(f"{at_work} AND status = 'PENDING'") == [(2,)])
+    wait(lambda: site.query(f"{at_work} AND status = 'PENDING'") == [(2,)])
     assert other.finish(other.start(files=files(1.0)))["state"] == "completed"
     # Its long one is made beside those of the first, segment by segment.
     long = other.start(files=files(32.0))

@@ -18,7 +18,7 @@ import pytest
 import requests
 from PIL import Image
 
-from benchmarks.endurance import started_by
+from benchmarks.process_stats import process_tree
 from kolbo_demo.service.app import LocalService
 from kolbo_demo.service.render_worker import RENDERS
 from tests.machines import s3_endpoint
@@ -302,7 +302,7 @@ def renders() -> Callable[..., list[int]]:
 
     def find(parent: int, told: bytes | None = None) -> list[int]:
         found = []
-        for each in started_by(parent)[1:]:
+        for each in process_tree(parent)[1:]:
             with contextlib.suppress(OSError):
                 command = Path(f"/proc/{each}/cmdline").read_bytes()
                 if alive(each) and (told in command if told else called(each) == RENDERS):

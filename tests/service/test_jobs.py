@@ -12,7 +12,7 @@ import pytest
 import requests
 from PIL import Image
 
-from benchmarks.endurance import started_by
+from benchmarks.process_stats import process_tree
 from kolbo_demo.service.render_worker import LOADS
 from kolbo_demo.service.storage.files import Storage
 from tests.hostile import bounds
@@ -205,7 +205,7 @@ def test_who_has_the_engine_loaded_may_die(api, files, renders, when):
     running = [api.start(files=files(12.0))] if when == "rendering" else []
     for _ in running:
         _wait(lambda: renders(os.getpid()))
-    [loaded] = [pid for pid in started_by(os.getpid()) if called(pid) == LOADS]
+    [loaded] = [pid for pid in process_tree(os.getpid()) if called(pid) == LOADS]
     os.kill(loaded, signal.SIGKILL)
     for generation in (*running, *(api.start(files=files()) for _ in range(2))):
         status = api.finish(generation)
@@ -236,7 +236,7 @@ def test_generations_outlive_kill_9(other_process, tmp_path, files, renders):
     api.cancel(unwanted)
     progress = api.until(running, lambda s: s["progress"] > 0)["progress"]
     assert renders(first.process.pid)
-    children = started_by(first.process.pid)[1:]
+    children = process_tree(first.process.pid)[1:]
     for child in children:
         assert b"test-key" not in Path(f"/proc/{child}/environ").read_bytes()
     first.process.kill()

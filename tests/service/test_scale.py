@@ -19,11 +19,11 @@ import pytest
 import requests
 from PIL import Image
 
-from benchmarks.endurance import processor_seconds
-from benchmarks.site import Machine, Postgres, Site
+from benchmarks.cluster import Cluster, Node, Postgres
+from benchmarks.process_stats import cpu_seconds
 from kolbo_demo.engine import render_plan as engine_segments
+from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.video_reader import load_voice
 from tests.machines import Cable, files_of, pid_of, postgres, s3_endpoint, segments, site, wait
 from tests.service.conftest import Caller, alive, root
 
@@ -79,22 +79,22 @@ def check(video: bytes, seconds: float) -> list[np.ndarray]:
     return frames
 
 
-def members(crew: Machine) -> list[int]:
+def members(crew: Node) -> list[int]:
     """The processes that have begun to work, dead ones too."""
-    words = [word.rstrip(".") for word in crew.said().split()]
+    words = [word.rstrip(".") for word in crew.output().split()]
     return [int(word) for word in words if word.isdecimal()]
 
 
 def test_two_workers_share_a_long_generation_through_s3(
-    site: Site, s3_endpoint: str, files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Cluster, s3_endpoint: str, files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     import fsspec
 
     system = fsspec.filesystem("s3", endpoint_url=s3_endpoint)
     system.mkdir("kolbo-scale")
     site.storage = "s3://kolbo-scale/lipsync"
-    _, base = site.page()
-    workers = site.crew(2)
+    _, base = site.start_page()
+    workers = site.start_worker(2)
     api = caller(base)
     short = api.start(files=files(1.0))
     long = api.start(files=files(LONG))
@@ -123,7 +123,7 @@ def test_two_workers_share_a_long_generation_through_s3(
     assert who == set(members(workers))
     kept = [name.split("/", 2)[2] for name in system.find("kolbo-scale")]
     assert sorted(name.partition("/")[0] for name in kept) == ["results"] * 4, kept
-    assert workers.end() == 0
+    assert workers.terminate() == 0
     assert files_of(tmp_path / "machine-1") == []
 
 
@@ -136,7 +136,7 @@ def cables(postgres: Postgres) -> Iterator[list[Cable]]:
         cable.close()
 
 
-def reached_by(cable: Cable, site: Site, postgres: Postgres) -> Machine:
+def reached_by(cable: Cable, site: Cluster, postgres: Postgres) -> Node:
     """A worker whose way to the database may be cut."""
     url = site.url.replace(f":{postgres.port}/", f":{cable.port}/")
     return site.start("worker", "--processes", "1", KOLBO_DATABASE_URL=url)
@@ -144,15 +144,15 @@ def reached_by(cable: Cable, site: Site, postgres: Postgres) -> Machine:
 
 @pytest.mark.parametrize("blow", ["killed", "frozen", "cut off"])
 def test_a_lost_worker_s_segments_are_taken_over(
-    site: Site, postgres: Postgres, cables: list[Cable], files, blow: str
+    site: Cluster, postgres: Postgres, cables: list[Cable], files, blow: str
 ):
-    _, base = site.page()
+    _, base = site.start_page()
     workers = {}
     for cable in cables:
         worker = reached_by(cable, site, postgres)
         workers[worker.pid] = worker, cable
     for worker, _ in workers.values():
-        worker.until(lambda said: "Working" in said)
+        worker.wait_for_output(lambda output: "Working" in output)
     api = caller(base)
     generation = api.start(files=files(SHARED))
 
@@ -164,7 +164,7 @@ def test_a_lost_worker_s_segments_are_taken_over(
         return at_work if len(at_work) == 2 else {}
 
     at_work = wait(both_render)
-    [(parent,)] = site.ask(
+    [(parent,)] = site.query(
         f"SELECT executor_id FROM dbos.workflow_status WHERE workflow_uuid = '{generation}'"
     )
     lost = pid_of(parent)  # it holds the generation itself too
@@ -177,7 +177,7 @@ def test_a_lost_worker_s_segments_are_taken_over(
     begun = time.monotonic()
 
     def taken_over() -> bool:
-        rows = site.ask(
+        rows = site.query(
             "SELECT workflow_uuid, status, executor_id FROM dbos.workflow_status "
             f"WHERE workflow_uuid IN ({', '.join(repr(name) for name in left)})"
         )
@@ -197,24 +197,24 @@ def test_a_lost_worker_s_segments_are_taken_over(
     wait(lambda: [path.suffix for path in files_of(shared)] == [".jpg", ".mp4"], 20)
     if blow != "killed":
         [(other, _)] = workers.values()
-        assert other.end() == 0
+        assert other.terminate() == 0
         check(video_of(api.finish(api.start(files=files(1.0)))), 1.0)
-        assert worker.end() == 0
-        assert "Traceback" not in worker.said()
+        assert worker.terminate() == 0
+        assert "Traceback" not in worker.output()
 
 
 def test_who_is_cut_off_within_a_transaction_keeps_nobody_waiting(
-    site: Site, postgres: Postgres, cables: list[Cable], files
+    site: Cluster, postgres: Postgres, cables: list[Cable], files
 ):
-    _, base = site.page()
+    _, base = site.start_page()
     cable = cables[0]
     worker = reached_by(cable, site, postgres)
-    worker.until(lambda said: "Working" in said)
+    worker.wait_for_output(lambda output: "Working" in output)
     api = caller(base)
     generation = api.start(files=files(SHARED))
 
     def holder() -> int | None:
-        [(state, executor)] = site.ask(
+        [(state, executor)] = site.query(
             "SELECT status, executor_id FROM dbos.workflow_status "
             f"WHERE workflow_uuid = '{generation}'"
         )
@@ -223,16 +223,16 @@ def test_who_is_cut_off_within_a_transaction_keeps_nobody_waiting(
     lost = wait(holder)
     # As it tells that it lives: its row stays locked.
     cable.cut_within(b"INSERT INTO kolbo_processes")
-    site.workers(1)
+    site.start_workers(1)
     wait(lambda: holder() not in (None, lost), TAKEOVER_SECONDS)
     cable.mend()
     check(video_of(api.finish(generation)), SHARED)
-    assert worker.end() == 0
+    assert worker.terminate() == 0
 
 
-def test_cancelling_ends_every_segment_within_a_second(site: Site, files, renders):
-    _, base = site.page()
-    workers = site.workers(2)
+def test_cancelling_ends_every_segment_within_a_second(site: Cluster, files, renders):
+    _, base = site.start_page()
+    workers = site.start_workers(2)
     api = caller(base)
     generation = api.start(files=files(2 * LONG))
 
@@ -250,9 +250,9 @@ def test_cancelling_ends_every_segment_within_a_second(site: Site, files, render
     check(video_of(api.finish(api.start(files=files(1.0)))), 1.0)
 
 
-def test_a_segment_that_crashes_fails_the_generation(site: Site, files, renders):
-    _, base = site.page()
-    [worker] = site.workers(1)
+def test_a_segment_that_crashes_fails_the_generation(site: Cluster, files, renders):
+    _, base = site.start_page()
+    [worker] = site.start_workers(1)
     api = caller(base)
     generation = api.start(files=files(2 * LONG))
     wait(lambda: any(state == "PENDING" for state, _ in segments(site, generation).values()))
@@ -262,16 +262,16 @@ def test_a_segment_that_crashes_fails_the_generation(site: Site, files, renders)
     assert status["state"] == "failed"
     assert status["failure"]["code"] == "ENGINE_CRASHED"
     # There was nobody else to listen to the voice.
-    assert site.ask(
+    assert site.query(
         "SELECT status, started_at_epoch_ms FROM dbos.workflow_status WHERE name = 'listen'"
     ) == [("CANCELLED", None)]
     wait(lambda: not renders(worker.pid), 5)
     wait(lambda: files_of(Path(site.storage)) == [], 5)
 
 
-def test_the_database_may_go_away_for_a_while(site: Site, files, postgres):
-    _, base = site.page()
-    site.workers(1)
+def test_the_database_may_go_away_for_a_while(site: Cluster, files, postgres):
+    _, base = site.start_page()
+    site.start_workers(1)
     api = caller(base)
     generation = api.start(files=files(LONG))
     api.until(generation, lambda status: status["progress"] > 5)
@@ -290,18 +290,18 @@ def test_the_database_may_go_away_for_a_while(site: Site, files, postgres):
     check(video_of(api.finish(generation)), LONG)
 
 
-def test_a_crew_ends_with_its_chief_and_replaces_its_dead(site: Site):
-    chief = site.crew(2)
+def test_a_crew_ends_with_its_chief_and_replaces_its_dead(site: Cluster):
+    chief = site.start_worker(2)
     first, second = members(chief)
     os.kill(first, signal.SIGKILL)
     third = wait(lambda: members(chief)[2:])[0]
     chief.kill()
     wait(lambda: not any(alive(pid) for pid in (second, third)), 5)
-    assert "Traceback" not in chief.said()
+    assert "Traceback" not in chief.output()
 
 
-def test_a_long_queue_costs_the_page_nothing(site: Site, files):
-    page, base = site.page()
+def test_a_long_queue_costs_the_page_nothing(site: Cluster, files):
+    page, base = site.start_page()
     api = caller(base)
     waiting = api.start(files=files())
     with psycopg.connect(site.url) as connection:
@@ -313,9 +313,9 @@ def test_a_long_queue_costs_the_page_nothing(site: Site, files):
         connection.execute("INSERT INTO dbos.workflow_status SELECT * FROM copies")
     wait(lambda: requests.get(f"{root(api)}/healthz", timeout=10).json()["queue"] == 50_001)
 
-    before = processor_seconds(page.pid)
+    before = cpu_seconds(page.pid)
     time.sleep(5)
-    assert processor_seconds(page.pid) - before < 0.6
+    assert cpu_seconds(page.pid) - before < 0.6
     assert api.status(waiting)["state"] == "processing"
 
 
@@ -328,10 +328,10 @@ def test_a_long_queue_costs_the_page_nothing(site: Site, files):
         ({"KOLBO_STORAGE_URL": "nonsense://x"}, "KOLBO_STORAGE_URL"),
     ],
 )
-def test_a_worker_that_cannot_begin_says_why(site: Site, changed: dict[str, str], told: str):
+def test_a_worker_that_cannot_begin_says_why(site: Cluster, changed: dict[str, str], told: str):
     worker = site.start("worker", "--processes", "1", **changed)
     assert worker.process.wait(60) == 2
-    said = worker.said()
+    said = worker.output()
     assert told in said.splitlines()[-1]
     assert "hidden" not in said
     assert "Traceback" not in said

@@ -109,7 +109,7 @@ def test_a_folder_that_cannot_be_one_is_told(other_process, tmp_path):
 
 def test_without_an_engine_the_rest_answers(live_service, api, refused, files, monkeypatch):
     problem = "The library libexample.so.1 is missing; install it."
-    monkeypatch.setattr("kolbo_demo.engine.problem", lambda: problem)
+    monkeypatch.setattr("kolbo_demo.engine.unavailable_reason", lambda: problem)
     assert refused(api.lipsync(files=files()), 503, "ENGINE_UNAVAILABLE") == problem
     assert api.get("/v1/models").status_code == 200
 

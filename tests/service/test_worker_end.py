@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.site import Machine, Postgres, Site
+from benchmarks.cluster import Cluster, Node, Postgres
 from tests.machines import Cable, postgres, s3_endpoint, site, wait
 from tests.service.conftest import Caller, alive
 
@@ -35,7 +35,7 @@ def mute() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def behind(site: Site, postgres: Postgres, port: int) -> dict[str, str]:
+def behind(site: Cluster, postgres: Postgres, port: int) -> dict[str, str]:
     """The environment of a machine that reaches the database through another port."""
     return {"KOLBO_DATABASE_URL": site.url.replace(f":{postgres.port}/", f":{port}/")}
 
@@ -54,22 +54,24 @@ def family(pid: int) -> set[int]:
     return found
 
 
-def ends(machine: Machine) -> None:
+def ends(machine: Node) -> None:
     """Told to stop, it does within END_SECONDS, as if nothing was wrong, with all that it began."""
     started = family(machine.pid)
     machine.process.send_signal(signal.SIGTERM)
     assert machine.process.wait(END_SECONDS) == 0
-    assert "Traceback" not in machine.said()
+    assert "Traceback" not in machine.output()
     wait(lambda: not any(map(alive, started)), 2)
 
 
-def rendering(site: Site, files: Callable[..., dict[str, tuple[str, bytes]]], count: int) -> None:
+def rendering(
+    site: Cluster, files: Callable[..., dict[str, tuple[str, bytes]]], count: int
+) -> None:
     """So many workers are at a generation."""
-    _, base = site.page()
+    _, base = site.start_page()
     Caller(base, "test-key").start(files=files(LONG))
 
     def executors() -> bool:
-        rows = site.ask(
+        rows = site.query(
             "SELECT DISTINCT executor_id FROM dbos.workflow_status WHERE status = 'PENDING'"
         )
         return len(rows) == count
@@ -88,12 +90,12 @@ def rendering(site: Site, files: Callable[..., dict[str, tuple[str, bytes]]], co
     ],
 )
 def test_when_the_database_is_gone(
-    site: Site, postgres: Postgres, cable: Cable, files, blow: str, busy: bool, processes: int
+    site: Cluster, postgres: Postgres, cable: Cable, files, blow: str, busy: bool, processes: int
 ):
     worker = site.start(
         "worker", "--processes", str(processes), **behind(site, postgres, cable.port)
     )
-    worker.until(lambda said: said.count("Working") == processes)
+    worker.wait_for_output(lambda output: output.count("Working") == processes)
     if busy:
         rendering(site, files, processes)
     with contextlib.ExitStack() as stack:
@@ -107,7 +109,7 @@ def test_when_the_database_is_gone(
         ends(worker)
 
 
-def test_when_the_database_never_answers(site: Site, postgres: Postgres, mute: int):
+def test_when_the_database_never_answers(site: Cluster, postgres: Postgres, mute: int):
     worker = site.start("worker", "--processes", "2", **behind(site, postgres, mute))
 
     def waits() -> bool:
@@ -119,22 +121,22 @@ def test_when_the_database_never_answers(site: Site, postgres: Postgres, mute: i
     ends(worker)
 
 
-def test_when_the_database_of_a_service_is_frozen(site: Site, postgres: Postgres, files):
-    page, base = site.page(KOLBO_RENDER="1")
+def test_when_the_database_of_a_service_is_frozen(site: Cluster, postgres: Postgres, files):
+    page, base = site.start_page(KOLBO_RENDER="1")
     Caller(base, "test-key").start(files=files(LONG))
     with postgres.frozen():
         ends(page)
 
 
-def test_when_a_member_is_frozen(site: Site):
-    worker = site.crew(2)
-    members = [int(word.rstrip(".")) for word in worker.said().split() if word[0].isdigit()]
+def test_when_a_member_is_frozen(site: Cluster):
+    worker = site.start_worker(2)
+    members = [int(word.rstrip(".")) for word in worker.output().split() if word[0].isdigit()]
     os.kill(members[0], signal.SIGSTOP)
     ends(worker)
 
 
 def test_when_the_store_never_answers(
-    site: Site, s3_endpoint: str, files, monkeypatch: pytest.MonkeyPatch
+    site: Cluster, s3_endpoint: str, files, monkeypatch: pytest.MonkeyPatch
 ):
     import fsspec
 
@@ -144,7 +146,7 @@ def test_when_the_store_never_answers(
     worker = site.start(
         "worker", "--processes", "2", AWS_ENDPOINT_URL=f"http://127.0.0.1:{store.port}"
     )
-    worker.until(lambda said: said.count("Working") == 2)
+    worker.wait_for_output(lambda output: output.count("Working") == 2)
     store.cut()
     rendering(site, files, 1)  # the one that fetches the files
     ends(worker)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kolbo_demo.client import KolboClient
-from kolbo_demo.engine.watermark import Mark
+from kolbo_demo.engine.watermark import Watermark
 from kolbo_demo.generation import Request
 from kolbo_demo.media.probe import frame_at
 from kolbo_demo.options import Options
@@ -176,7 +176,7 @@ def test_a_result_that_is_not_marked_is_marked_here(
     assert last.video, last.error
     plain, marked = (np.asarray(frame_at(path), np.int16) for path in (talking, last.video))
     height, width = plain.shape[:2]
-    drawn = Mark(width, height)(plain.astype(np.uint8)).astype(np.int16)
+    drawn = Watermark(width, height)(plain.astype(np.uint8)).astype(np.int16)
     assert np.abs(marked - drawn).mean() < 4 < np.abs(plain - drawn)[height * 3 // 4 :].mean()
     assert [path.name for path in tmp_path.glob("*.mp4")] == ["result.mp4"]
     assert "visible_mark" not in server.seen[0].parts

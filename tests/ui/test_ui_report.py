@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.sync_eval.process import judged
+from kolbo_demo.engine.sync_eval.process import judge_in_process
 from kolbo_demo.ui import subtitles, sync_report
 
 
@@ -54,13 +54,13 @@ def test_what_cannot_be_measured_is_told(tmp_path: Path) -> None:
     path = tmp_path / "fake.mp4"
     path.write_text("no video")
     with pytest.raises(EngineError):
-        judged(path)
+        judge_in_process(path)
     assert "could not be measured" in sync_report.view({"error": "<b>"}, "x")
     assert "Measuring" in sync_report.view(None, "x")
 
 
 def test_people_who_talk_are_in_step() -> None:
-    found = judged(Path(__file__).parents[2] / "assets" / "clip.mp4", (0.44, 0.27))
+    found = judge_in_process(Path(__file__).parents[2] / "assets" / "clip.mp4", (0.44, 0.27))
     assert found["verdict"] == "in step"
     curves = found["curves"]
     assert len(curves["aperture"]) == round(found["seconds"] * found["fps"])

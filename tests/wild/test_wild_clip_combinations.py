@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-from kolbo_demo.engine.video_reader import NO_ALPHA, NO_HDR, Clip
+from kolbo_demo.engine.video_reader import ALPHA_NOTE, HDR_NOTE, Clip
 from kolbo_demo.media.probe import frame_at, inspect_source
 from tests import samples
 from tests.wild import cases
@@ -224,7 +224,7 @@ def test_clips_of_any_kind_look_like_their_source(tmp_path: Path, seed: int) -> 
         assert error.mean() < 6, (error, mixture)
         assert error.max() < 25, (error, mixture)
     assert notes == (
-        *([NO_HDR] if mixture.tags in DEEP else []), *([NO_ALPHA] if mixture.alpha else [])
+        *([HDR_NOTE] if mixture.tags in DEEP else []), *([ALPHA_NOTE] if mixture.alpha else [])
     ), mixture  # fmt: skip
     if mixture.alpha:
         assert frames[0][2, width // 2].min() > 245, mixture

@@ -1,9 +1,8 @@
-"""Whether lips say what is heard: a verdict on any video, from its pixels and its sound alone.
+"""Lip-sync evaluation of any video, from its pixels and sound alone.
 
-It knows nothing of how a video was made. What lips ought to do comes from a model of its own
-(`judge_sound.py`), what they do from landmarks (`judge_picture.py`); `judge_measures.py` compares
-them. The limits below are set by real people talking; `python -m benchmarks judge` prints how well
-they part good from bad.
+Independent of how a video was made: expected lip motion comes from `audio_model`, actual motion
+from landmarks (`lip_motion`), and `measures` compares them. Thresholds are set by recordings of
+real people; `python -m benchmarks judge` prints how well they separate good from bad.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -13,96 +12,94 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kolbo_demo.engine.speech_features import HOP, RATE
-from kolbo_demo.engine.sync_eval.audio_model import Model, Sound, hear
-from kolbo_demo.engine.sync_eval.lip_motion import Seen, watch
-from kolbo_demo.engine.sync_eval.measures import Floats, articulation, sync
-from kolbo_demo.engine.video_reader import load_voice
+from kolbo_demo.engine.audio_io import load_voice
+from kolbo_demo.engine.speech_features import HOP_SECONDS, SAMPLE_RATE
+from kolbo_demo.engine.sync_eval.audio_model import LipModel, SoundFeatures, extract_sound_features
+from kolbo_demo.engine.sync_eval.lip_motion import LipMotion, extract_lip_motion
+from kolbo_demo.engine.sync_eval.measures import Floats, measure_articulation, measure_sync
 from kolbo_demo.media.audio_timestamps import media_start_time
 from kolbo_demo.media.demux import MediaError, open_media, read_timeline, video_stream
 
-FACE_SHARE = 0.3
-"""Of the frames: less of a face cannot be judged."""
-SPEECHLESS, MOTIONLESS = 0.015, 2.0
-"""Spread of the opening (5th to 95th percentile) under which lips do not move: real ones that talk
-spread over 0.07 and more; thousandths of the eye distance under which the whole face stands."""
-LOUD, LOUDER = 0.8, 0.12
-"""Correlation of opening and loudness, and how far it is above that with the expected opening, of
-a mouth that only opens with the sound."""
-SHORT = 2.0
-"""Seconds with a face and speech under which nothing is said about sync."""
-TRUST = 0.5
-"""Confidence under which lips are taken to belong to another sound."""
-IN_STEP = 45.0
-"""Milliseconds that go unnoticed either way (ITU-R BT.1359-1: sound early by 45 is noticed)."""
+MIN_FACE_SHARE = 0.3
+"""Least share of frames with a face."""
+MIN_LIP_RANGE, MIN_FACE_MOTION = 0.015, 2.0
+"""Below the first range of openings (5th to 95th percentile) lips do not move: people who talk have
+0.07 and more. Below the second, in thousandths of the eye distance, the whole face is still."""
+LOUDNESS_CORRELATION, LOUDNESS_MARGIN = 0.8, 0.12
+"""A mouth follows loudness only if its opening correlates this much with loudness, and by this
+margin more than with the expected opening."""
+MIN_SECONDS = 2.0
+"""Face and speech needed for a verdict on sync."""
+MIN_CONFIDENCE = 0.5
+"""Below it, lips are taken to belong to another sound."""
+IN_STEP_MS = 45.0
+"""Unnoticed offset either way (ITU-R BT.1359-1: sound early by 45 ms is noticed)."""
 
-FAR = 10.0
-"""Seconds between the starts of sound and picture that only a damaged time stamp claims."""
+MAX_START_GAP_SECONDS = 10.0
+"""A larger gap between the starts of sound and picture is a damaged time stamp."""
 
-BLURRED = 0.61
-"""Sharpness under which a mouth is blurred: real ones are over 0.63; those blurred by 0.03 of the
-eye distance and encoded again are under 0.59, by 0.02 under 0.61 on ten clips of eleven."""
-UNEASY, RESTLESS, MISSED = 25.0, 1.0, 0.6
-"""Shake over three times that of real clips; motion in pauses as in speech, which one person in ten
-shows; closures hit by fewer than any real speaker with four of them does."""
+MIN_SHARPNESS = 0.61
+"""Of a mouth that is not blurred: real ones are over 0.63; those blurred by 0.03 of the eye
+distance and encoded again are under 0.59, by 0.02 under 0.61 on ten clips of eleven."""
+MAX_SHAKE, MAX_PAUSE_MOTION, MIN_CLOSURES_HIT = 25.0, 1.0, 0.6
+"""Limits of notes: three times the shake of real clips; as much motion in pauses as in speech,
+which one person in ten shows; fewer closures than any real speaker with four of them."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was found. Times in seconds unless named `_ms`; None where it cannot be told."""
+class SyncReport:
+    """Measurements, in seconds unless named `_ms`; None if unknown. Fields are keys of its JSON."""
 
     verdict: str
-    """In a few words: "in step", "120 ms late", "still picture", ..."""
+    """"in step", "120 ms late", "still picture", ..."""
     fps: float
     seconds: float
-    """Of the picture."""
     face: float
-    """Share of the frames in which a face is seen, 0-1."""
+    """Share of frames with a face, 0-1."""
     offset_ms: int | None = None
-    """Lips behind the sound; negative: before it. Good to one frame from 5 s of speech on, and
-    meaningless where confidence is under one half."""
+    """Delay of the lips; negative: they are early. Accurate to one frame from 5 s of speech on, and
+    meaningless if confidence is below one half."""
     confidence: float = 0.0
-    """Probability that these lips belong to this sound, if one pair in two did, 0-1."""
+    """Probability that lips and sound belong together, with a prior of one half."""
     sync: float | None = None
-    """Correlation of the lips with those expected, where they are."""
+    """Correlation of actual and expected lips at lag 0,"""
     sync_best: float | None = None
-    """The same, the sound moved by the offset."""
+    """and at the offset."""
     follows_loudness: float | None = None
-    """Correlation of the opening with the sound's loudness at its best."""
+    """Best correlation of the opening with loudness,"""
     follows_sounds: float | None = None
-    """The same with the opening that the sounds spoken ask for."""
+    """and with the expected opening."""
     closures: int = 0
-    """p, b and m heard while the face is seen."""
+    """Spoken p, b and m while the face is visible."""
     closures_hit: float | None = None
-    """Share of them at which the lips are closed, 0-1."""
+    """Share of them with closed lips, 0-1,"""
     closures_chance: float | None = None
-    """Share of other moments of speech at which they are closed all the same, 0-1."""
+    """and share of other moments of speech with closed lips."""
     rounding: float | None = None
-    """Chance that a rounded vowel is narrower than a spread one (0.5: no rounding; people 0.8)."""
+    """Probability that a rounded vowel is narrower than a spread one (chance 0.5; people 0.8)."""
     pause_motion: float | None = None
     """Speed of the lips in pauses over that in speech (people about 0.5)."""
     shake: float | None = None
-    """Trembling of the upper face, thousandths of the eye distance."""
+    """Jitter of the upper face, thousandths of the eye distance."""
     sharpness: float | None = None
-    """Of the mouth over eyes and nose."""
+    """Of the mouth, relative to eyes and nose."""
     notes: tuple[str, ...] = ()
-    """What else a viewer would notice, in plain words."""
+    """Other visible defects."""
     aperture: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
-    """Opening of the lips in each frame, parts of the eye distance, NaN without a face."""
+    """Opening of the lips in each frame, in eye distances, NaN without a face."""
     width: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
-    """Corner to corner in each frame, the same unit."""
+    """Corner to corner, the same."""
     expected: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
-    """Opening that the speech asks for in each frame, in standard deviations; empty without any."""
+    """Expected opening in each frame, in standard deviations; empty without speech."""
     level: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
-    """Loudness of the sound in each frame, dB of full scale; empty without a sound."""
+    """Loudness in each frame, dBFS; empty without audio."""
     closure_times: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
-    """Seconds at which lips would close for the p, b and m heard."""
+    """Expected closures for p, b and m."""
     closure_met: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool), repr=False)
-    """Whether they did, for each of these."""
+    """Whether the lips are closed at each of these."""
 
     @property
     def in_step(self) -> bool:
-        """Whether lips and sound belong together and nothing is noticed."""
         return self.verdict == "in step"
 
     def summary(self) -> dict:
@@ -117,92 +114,90 @@ class Report:
     def curves(self) -> dict:
         """The curves, rounded, for JSON: None where there is no face."""
         names = ("aperture", "width", "expected", "level", "closure_times")
-        found: dict = {name: _rounded(getattr(self, name)) for name in names}
-        return found | {"closure_met": [bool(met) for met in self.closure_met]}
+        curves: dict = {name: _to_json(getattr(self, name)) for name in names}
+        return curves | {"closure_met": [bool(met) for met in self.closure_met]}
 
 
 def judge(
     video: Path, point: tuple[float, float] | None = None, audio: Path | None = None
-) -> Report:
-    """Judge a video's lips against its own sound, or against another one that starts with it.
+) -> SyncReport:
+    """Evaluate a video's lips against its own sound, or against `audio` that starts with it.
 
-    `point` is 0-1 of the upright picture: the face nearest to it is judged, else the largest.
-    Frames stream; what grows with the length is the sound and a few numbers a frame, about 0.3 MB a
-    second. Raises MediaError where the picture cannot be read.
+    `point` (0-1, upright) selects the nearest face, else the largest is used. Frames are streamed;
+    audio and measurements take about 0.3 MB a second. Raises MediaError for an unreadable picture.
     """
     cv2.setNumThreads(1)  # oversubscribed cores cost far more than threads gain
-    seen = watch(video, point)
+    motion = extract_lip_motion(video, point)
     try:
-        wave = load_voice(video, RATE) if audio is None else load_voice(audio, RATE)
+        wave = load_voice(video, SAMPLE_RATE) if audio is None else load_voice(audio, SAMPLE_RATE)
     except MediaError:
-        return verdict_on(seen, None, Model.load())
+        return judge_features(motion, None, LipModel.load())
     if audio is None:
-        wave = wave[round(RATE * _sound_before_picture(video)) :]
-    return verdict_on(seen, hear(wave), Model.load())
+        wave = wave[round(SAMPLE_RATE * _audio_lead(video)) :]
+    return judge_features(motion, extract_sound_features(wave), LipModel.load())
 
 
-def verdict_on(seen: Seen, sound: Sound | None, model: Model) -> Report:
-    """The report on what was seen and heard; `sound` None where there is none."""
-    facts: dict = {
-        "fps": seen.fps,
-        "seconds": len(seen.lips) / seen.fps,
-        "face": float(seen.found.mean()) if len(seen.lips) else 0.0,
-        "shake": seen.shake,
-        "sharpness": seen.sharpness,
-        "aperture": seen.lips[:, 0],
-        "width": seen.lips[:, 1],
+def judge_features(motion: LipMotion, sound: SoundFeatures | None, model: LipModel) -> SyncReport:
+    """Compare lips and sound; `sound` is None for a silent video."""
+    values: dict = {
+        "fps": motion.fps,
+        "seconds": len(motion.lips) / motion.fps,
+        "face": float(motion.visible.mean()) if len(motion.lips) else 0.0,
+        "shake": motion.shake,
+        "sharpness": motion.sharpness,
+        "aperture": motion.lips[:, 0],
+        "width": motion.lips[:, 1],
     }
     if sound is not None:
-        at = np.minimum((seen.times / HOP).astype(int), len(sound.level) - 1)
-        facts["level"] = sound.level[at]
-    if facts["face"] < FACE_SHARE or seen.found.sum() < 3:
-        return Report("no face", **facts)
-    opening = seen.lips[seen.found, 0]
-    still = float(np.subtract(*np.percentile(opening, [95, 5]))) < SPEECHLESS
-    speech = sound is not None and sound.speech
+        frame_hops = np.minimum((motion.times / HOP_SECONDS).astype(int), len(sound.level) - 1)
+        values["level"] = sound.level[frame_hops]
+    if values["face"] < MIN_FACE_SHARE or motion.visible.sum() < 3:
+        return SyncReport("no face", **values)
+    opening = motion.lips[motion.visible, 0]
+    is_still = float(np.subtract(*np.percentile(opening, [95, 5]))) < MIN_LIP_RANGE
+    speech = sound is not None and sound.has_speech
     if speech and sound is not None:
-        facts |= sync(seen, sound, model) | articulation(seen, sound)
-    facts["notes"] = tuple(_notes(facts))
-    if still:
-        moves = seen.motion > MOTIONLESS
-        return Report("lips do not move" if moves else "still picture", **facts)
+        values |= measure_sync(motion, sound, model) | measure_articulation(motion, sound)
+    values["notes"] = tuple(_notes(values))
+    if is_still:
+        moves = motion.head_motion > MIN_FACE_MOTION
+        return SyncReport("lips do not move" if moves else "still picture", **values)
     if not speech or sound is None:
-        return Report("no speech found", **facts)
-    loud = facts["follows_loudness"]
-    if loud > LOUD and loud > facts["follows_sounds"] + LOUDER:
-        return Report("mouth follows loudness only", **facts)
-    if min(sound.speaking.sum() * HOP, seen.found.sum() / seen.fps) < SHORT:
-        return Report("too short to tell", **facts)
-    if facts["confidence"] < TRUST:
-        return Report("lips do not follow this sound", **facts)
-    offset = facts["offset_ms"]
-    if abs(offset) <= IN_STEP:
-        return Report("in step", **facts)
-    return Report(f"{abs(offset)} ms {'late' if offset > 0 else 'early'}", **facts)
+        return SyncReport("no speech found", **values)
+    loudness = values["follows_loudness"]
+    if loudness > LOUDNESS_CORRELATION and loudness > values["follows_sounds"] + LOUDNESS_MARGIN:
+        return SyncReport("mouth follows loudness only", **values)
+    if min(sound.speaking.sum() * HOP_SECONDS, motion.visible.sum() / motion.fps) < MIN_SECONDS:
+        return SyncReport("too short to tell", **values)
+    if values["confidence"] < MIN_CONFIDENCE:
+        return SyncReport("lips do not follow this sound", **values)
+    offset = values["offset_ms"]
+    if abs(offset) <= IN_STEP_MS:
+        return SyncReport("in step", **values)
+    return SyncReport(f"{abs(offset)} ms {'late' if offset > 0 else 'early'}", **values)
 
 
-def _rounded(curve: Floats) -> list[float | None]:
+def _to_json(curve: Floats) -> list[float | None]:
     return [None if np.isnan(value) else round(float(value), 4) for value in curve]
 
 
-def _sound_before_picture(video: Path) -> float:
-    """Seconds from the first sample to the first frame, as the file's time stamps have it."""
+def _audio_lead(video: Path) -> float:
+    """Seconds from the first sample to the first frame by the file's time stamps, at least 0."""
     with open_media(video) as container:
         timeline = read_timeline(container, video_stream(container))
         picture = timeline.start * timeline.time_base
         gap = float(picture - (media_start_time(container) or picture))
-    return gap if 0 < gap < FAR else 0.0
+    return gap if 0 < gap < MAX_START_GAP_SECONDS else 0.0
 
 
-def _notes(facts: dict) -> list[str]:
-    """What a viewer would notice beside sync."""
+def _notes(values: dict) -> list[str]:
     notes = []
-    if facts["sharpness"] is not None and facts["sharpness"] < BLURRED:
+    if values["sharpness"] is not None and values["sharpness"] < MIN_SHARPNESS:
         notes.append("the mouth is blurred")
-    if (facts["shake"] or 0.0) > UNEASY:
+    if (values["shake"] or 0.0) > MAX_SHAKE:
         notes.append("the face trembles")
-    if (facts.get("pause_motion") or 0.0) > RESTLESS:
+    if (values.get("pause_motion") or 0.0) > MAX_PAUSE_MOTION:
         notes.append("the lips move in pauses")
-    if facts.get("closures", 0) >= 4 and facts["closures_hit"] < MISSED:
+    if values.get("closures", 0) >= 4 and values["closures_hit"] < MIN_CLOSURES_HIT:
         notes.append("lips stay open at p, b and m")
     return notes

@@ -1,4 +1,4 @@
-"""The judge in a process of its own: a video that crashes a decoder takes nothing else down."""
+"""Runs the judge in a confined child process, which contains crashes of decoders."""
 
 import os
 from pathlib import Path
@@ -8,48 +8,44 @@ from kolbo_demo.engine import EngineError
 from kolbo_demo.process.child import ChildFailedError, call_module, parent_connection
 from kolbo_demo.process.confinement import MAX_STDERR_BYTES, AllowedFiles, limit_resources
 
-LONGEST = 900.0
-"""Seconds that a video is judged for; ten minutes of video take about three."""
-MEMORY = 4 * 1024**3
-"""Bytes of address space for it."""
+TIMEOUT_SECONDS = 900.0
+"""Ten minutes of video take about three minutes."""
+MEMORY_BYTES = 4 * 1024**3
+"""Limit of the child's address space."""
 _NICENESS = 10
 
 
-def judged(video: Path, point: tuple[float, float] | None = None) -> dict[str, Any]:
-    """The summary and the `curves` of `judge.Report`, as JSON has them. Blocks.
-
-    Raises EngineError with a sentence for people where the video cannot be judged.
-    """
+def judge_in_process(video: Path, point: tuple[float, float] | None = None) -> dict[str, Any]:
+    """`SyncReport.summary()` and its `curves`. Blocks; EngineError has a message for users."""
     path = str(video.absolute())
     try:
         files = AllowedFiles(read=(path,))
-        answer = call_module(__name__, LONGEST, files, video=path, point=point)
+        response = call_module(__name__, TIMEOUT_SECONDS, files, video=path, point=point)
     except ChildFailedError as error:
-        message = f"The measuring {error}. Try again, or with a shorter video."
+        message = f"The evaluation {error}. Try again, or with a shorter video."
         raise EngineError(message) from error
-    if "failure" in answer:
-        raise EngineError(answer["failure"])
-    return answer["report"]
+    if "failure" in response:
+        raise EngineError(response["failure"])
+    return response["report"]
 
 
-# From here on: the child.
+# Child process
 
 
 def main() -> None:
-    """Judge what is asked for, and tell the report or one sentence."""
+    """Answer one request with a report or a failure message."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
-    limit_resources(LONGEST, MEMORY, MAX_STDERR_BYTES)
-    from kolbo_demo.engine.sync_eval.judge import (
-        judge,  # here: the parent needs no decoder and no model
-    )
+    limit_resources(TIMEOUT_SECONDS, MEMORY_BYTES, MAX_STDERR_BYTES)
+    # Imported here because the parent needs no decoder and no model.
+    from kolbo_demo.engine.sync_eval.judge import judge
     from kolbo_demo.media.probe import MediaError
 
     with parent_connection() as (requests, tell):
-        asked = next(requests)
-        point = asked["point"]
+        request = next(requests)
+        point = request["point"]
         try:
-            report = judge(Path(asked["video"]), (point[0], point[1]) if point else None)
+            report = judge(Path(request["video"]), (point[0], point[1]) if point else None)
         except (MediaError, EngineError) as error:
             tell(failure=str(error))
         except MemoryError:

@@ -1,5 +1,4 @@
-"""Several machines on loopback: PostgreSQL, and our commands as processes that share it. Tests use
-it too."""
+"""A cluster on loopback: PostgreSQL, and services and workers that share it. Also used by tests."""
 
 import contextlib
 import os
@@ -18,28 +17,34 @@ from typing import Any
 import psycopg
 
 ROOT = Path(__file__).parents[1]
-START_SECONDS = 60
+START_TIMEOUT_SECONDS = 60
 
 
 class Postgres:
-    """A PostgreSQL server of Debian's packages on a free port of loopback, in a folder of its own.
+    """A PostgreSQL server of Debian's packages on a free loopback port, in a folder of its own.
 
-    It runs as this user, or as `postgres` where this one is root, which it refuses.
+    It runs as this user, or as `postgres` for root, which PostgreSQL refuses.
     """
 
     def __init__(self) -> None:
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parts[-2])
-        if not found:
+        installed = sorted(
+            Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parts[-2]
+        )
+        if not installed:
             raise RuntimeError("PostgreSQL is missing; bash script/test installs it.")
-        self._bin = found[-1]
-        self._as: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        self._bin = installed[-1]
+        self._process_user: dict[str, Any] = {
+            "user": "postgres",
+            "group": "postgres",
+            "extra_groups": [],
+        }
         if os.getuid() != 0:
-            self._as = {}
+            self._process_user = {}
         self._folder = Path(tempfile.mkdtemp(prefix="kolbo-postgres-"))
         self._password = secrets.token_hex(16)
         secret = self._folder / "password"
         secret.write_text(self._password)
-        if self._as:
+        if self._process_user:
             for path in (self._folder, secret):
                 shutil.chown(path, "postgres", "postgres")
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -55,12 +60,12 @@ class Postgres:
             stdout=self._log,
             stderr=self._log,
             cwd="/",
-            **self._as,
+            **self._process_user,
         )
         self.start()
 
     def start(self) -> None:
-        """Serve. Blocks until it answers."""
+        """Start and wait until it accepts connections."""
         options = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -76,9 +81,9 @@ class Postgres:
             stdout=self._log,
             stderr=self._log,
             cwd="/",
-            **self._as,
+            **self._process_user,
         )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while True:
             try:
                 psycopg.connect(self.url("postgres")).close()
@@ -90,13 +95,13 @@ class Postgres:
                 return
 
     def stop(self) -> None:
-        """Break every connection off, and serve no more."""
+        """Close all connections and shut down."""
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(START_SECONDS)
+        self._process.wait(START_TIMEOUT_SECONDS)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """Until the block ends no process of the server does anything."""
+        """Suspend all processes of the server during the block."""
         main = self._process.pid
         children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
         pids = [main, *map(int, children)]
@@ -115,22 +120,22 @@ class Postgres:
         shutil.rmtree(self._folder)
 
     def url(self, database: str) -> str:
-        """What KOLBO_DATABASE_URL may be."""
+        """A value for KOLBO_DATABASE_URL."""
         return f"postgresql://kolbo:{self._password}@127.0.0.1:{self.port}/{database}"
 
 
-class Machine:
-    """A command of ours in a process of its own, as on a machine of its own."""
+class Node:
+    """A `kolbo_demo` command in a process of its own."""
 
     def __init__(
-        self, words: tuple[str, ...], environment: dict[str, str], log: Path, core: int | None
+        self, arguments: tuple[str, ...], environment: dict[str, str], log: Path, core: int | None
     ) -> None:
         self._log = log
         self._out = log.open("wb")
         self.process = subprocess.Popen(
             [
                 *([] if core is None else ["taskset", "-c", str(core)]),
-                *(sys.executable, "-m", "kolbo_demo", *words),
+                *(sys.executable, "-m", "kolbo_demo", *arguments),
             ],
             stdout=self._out,
             stderr=subprocess.STDOUT,
@@ -142,32 +147,32 @@ class Machine:
     def pid(self) -> int:
         return self.process.pid
 
-    def said(self) -> str:
-        """All that it has printed."""
+    def output(self) -> str:
+        """Everything it has printed."""
         return self._log.read_text()
 
-    def until(self, done: Callable[[str], bool]) -> str:
-        """Wait until what it has printed is as wished."""
-        deadline = time.monotonic() + START_SECONDS
-        while not done(said := self.said()):
-            assert self.process.poll() is None, said
-            assert time.monotonic() < deadline, said
+    def wait_for_output(self, ready: Callable[[str], bool]) -> str:
+        """Poll the output until it satisfies a condition; returns it."""
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while not ready(output := self.output()):
+            assert self.process.poll() is None, output
+            assert time.monotonic() < deadline, output
             time.sleep(0.05)
-        return said
+        return output
 
     def kill(self) -> None:
-        """As a machine that loses its power."""
+        """End it without notice, like a power failure."""
         self.process.kill()
         self.process.wait()
 
-    def end(self) -> int:
-        """Ask it to end; its exit code."""
+    def terminate(self) -> int:
+        """Send SIGTERM; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(START_SECONDS)
+        return self.process.wait(START_TIMEOUT_SECONDS)
 
 
-class Site:
-    """A database, a store, and machines that share them."""
+class Cluster:
+    """A database, a storage folder or URL, and nodes that share them."""
 
     def __init__(self, postgres: Postgres, storage: str, folder: Path) -> None:
         self._database = f"kolbo_{secrets.token_hex(4)}"
@@ -176,14 +181,16 @@ class Site:
             server.execute(f"CREATE DATABASE {self._database}".encode())
         self.storage = storage
         self._folder = folder
-        self.machines: list[Machine] = []
+        self.nodes: list[Node] = []
 
-    def start(self, *words: str, **more: str) -> Machine:
-        """A machine with a disk of its own."""
-        return self._started(words, more, None)
+    def start(self, *arguments: str, **extra: str) -> Node:
+        """Start a node with its own data folder."""
+        return self._start_on_core(arguments, extra, None)
 
-    def _started(self, words: tuple[str, ...], more: dict[str, str], core: int | None) -> Machine:
-        number = len(self.machines)
+    def _start_on_core(
+        self, arguments: tuple[str, ...], extra: dict[str, str], core: int | None
+    ) -> Node:
+        number = len(self.nodes)
         environment = {
             "KOLBO_DATABASE_URL": self.url,
             "KOLBO_STORAGE_URL": self.storage,
@@ -191,43 +198,42 @@ class Site:
             "KOLBO_LOCAL_API_KEY": "test-key",
         }
         log = self._folder / f"machine-{number}.log"
-        self.machines.append(Machine(words, environment | more, log, core))
-        return self.machines[-1]
+        self.nodes.append(Node(arguments, environment | extra, log, core))
+        return self.nodes[-1]
 
-    def crew(self, processes: int) -> Machine:
-        """A machine that renders in so many processes, and takes work already."""
-        machine = self.start("worker", "--processes", str(processes))
-        machine.until(lambda said: said.count("Working") == processes)
-        return machine
+    def start_worker(self, processes: int) -> Node:
+        """Start a worker with so many processes and wait until all poll for work."""
+        node = self.start("worker", "--processes", str(processes))
+        node.wait_for_output(lambda output: output.count("Working") == processes)
+        return node
 
-    def workers(self, count: int, *, pinned: bool = False, first: int = 0) -> list[Machine]:
-        """So many machines that render in one process each, and take work already; each on a core
-        of its own, from the `first` on, where they are `pinned`."""
+    def start_workers(self, count: int, *, pinned: bool = False, first: int = 0) -> list[Node]:
+        """Start so many one-process workers and wait until they poll for work. `pinned` ones have a
+        core each, from the `first` on."""
         cores = sorted(os.sched_getaffinity(0))[first:][:count] if pinned else [None] * count
         words = ("worker", "--processes", "1")
-        machines = [self._started(words, {}, core) for core in cores]
-        for machine in machines:
-            machine.until(lambda said: "Working" in said)
-        return machines
+        nodes = [self._start_on_core(words, {}, core) for core in cores]
+        for node in nodes:
+            node.wait_for_output(lambda output: "Working" in output)
+        return nodes
 
-    def page(self, **more: str) -> tuple[Machine, str]:
-        """A machine that accepts generations and renders none, and the base of its API."""
-        machine = self.start("serve", "--port", "0", **{"KOLBO_RENDER": "0"} | more)
-        said = machine.until(lambda said: "/api" in said)
-        return machine, next(word for word in said.split() if word.endswith("/api"))
+    def start_page(self, **more: str) -> tuple[Node, str]:
+        """Start a node that accepts generations but renders none; returns it and its API base."""
+        node = self.start("serve", "--port", "0", **{"KOLBO_RENDER": "0"} | more)
+        output = node.wait_for_output(lambda output: "/api" in output)
+        return node, next(word for word in output.split() if word.endswith("/api"))
 
-    def ask(self, statement: str) -> list[tuple[Any, ...]]:
-        """What the database answers."""
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url) as connection:
             return connection.execute(statement.encode()).fetchall()
 
     def close(self) -> None:
-        """End all machines."""
-        for machine in self.machines:
-            if machine.process.poll() is None:
-                machine.process.send_signal(signal.SIGCONT)
-                machine.process.terminate()
-        for machine in self.machines:
+        """End all nodes."""
+        for node in self.nodes:
+            if node.process.poll() is None:
+                node.process.send_signal(signal.SIGCONT)
+                node.process.terminate()
+        for node in self.nodes:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                machine.process.wait(15)
-            machine.kill()
+                node.process.wait(15)
+            node.kill()

@@ -1,5 +1,5 @@
-"""Every kind of picture speaks: lips in step, a mouth of the picture's own colours, the rest left
-alone. All kinds are made of the sample portrait."""
+"""Renders of kinds of pictures: lips in sync, mouth colours of the picture, the rest unchanged. All
+kinds are derived from the sample portrait."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +17,15 @@ from kolbo_demo.engine.head_pose import (
     Head,
     Pose,
 )
-from kolbo_demo.engine.landmarks import FaceFinder, find_speaker, track
-from kolbo_demo.engine.mouth_warp import MouthWarp, Shape
+from kolbo_demo.engine.landmarks import FaceLandmarker, detect_speaker, track_face
+from kolbo_demo.engine.mouth_shape import MouthShape
+from kolbo_demo.engine.mouth_warp import MouthWarp
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
 from tests import samples
-from tests.engine import people
-from tests.engine.lips import lips
+from tests.engine import synthetic_people as people
+from tests.engine.lip_measurements import measure_lips
 
 SIDE = 384
 Picture = np.ndarray
@@ -47,7 +48,7 @@ def toothy() -> Picture:
 
 @pytest.fixture(scope="module")
 def closed(toothy: Picture, tmp_path_factory: pytest.TempPathFactory) -> Picture:
-    """The same person with closed lips, as the engine shows them in silence."""
+    """The same person with closed lips, from a render of silence."""
     folder = tmp_path_factory.mktemp("closed")
     Image.fromarray(toothy).save(folder / "source.png")
     render(folder / "source.png", samples.silent_wav(folder / "silent.wav", 0.04), folder / "o.mp4")
@@ -57,15 +58,15 @@ def closed(toothy: Picture, tmp_path_factory: pytest.TempPathFactory) -> Picture
 
 @pytest.fixture(scope="module")
 def usual(closed: Picture, words: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """How the lips open on the plain picture, each frame."""
+    """Mouth opening of each frame on the plain picture."""
     folder = tmp_path_factory.mktemp("usual")
     Image.fromarray(closed).save(folder / "source.png")
     render(folder / "source.png", words, folder / "o.mp4")
-    return lips(folder / "o.mp4").aperture
+    return measure_lips(folder / "o.mp4").aperture
 
 
 def points_of(picture: Picture) -> np.ndarray:
-    return find_speaker(picture, FaceFinder(), None).points
+    return detect_speaker(picture, FaceLandmarker(), None).points
 
 
 def grey(picture: Picture) -> Picture:
@@ -102,7 +103,7 @@ def statue(picture: Picture) -> Picture:
 
 
 def hair(picture: Picture, where: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Picture:
-    """Dark hair over a part of the face that `where` tells from mouth units (eye distance 1)."""
+    """Dark hair over the part of the face that `where` selects, in eye distances from the mouth."""
     points = points_of(picture)
     unit = np.linalg.norm(points[33, :2] - points[263, :2])
     y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
@@ -199,21 +200,19 @@ KINDS: dict[str, Callable[[Picture], Picture]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_of_this_kind_speaks(
+def test_kind_of_picture_is_animated(
     kind: str, closed: Picture, usual: np.ndarray, words: Path, tmp_path: Path
 ):
     source = np.ascontiguousarray(KINDS[kind](closed))
-    speaks_well(source, usual, words, tmp_path)
+    check_animation(source, usual, words, tmp_path)
 
 
-def test_a_toothy_smile_speaks(toothy: Picture, usual: np.ndarray, words: Path, tmp_path: Path):
-    speaks_well(toothy, usual, words, tmp_path)
+def test_toothy_smile_is_animated(toothy: Picture, usual: np.ndarray, words: Path, tmp_path: Path):
+    check_animation(toothy, usual, words, tmp_path)
 
 
-def test_what_lies_between_a_pictures_lips_never_sticks_to_them(
-    toothy: Picture, words: Path, tmp_path: Path
-):
-    """Whatever it is, green here: lips that close leave no line of it."""
+def test_closed_lips_show_nothing_of_the_open_mouth(toothy: Picture, words: Path, tmp_path: Path):
+    """The open mouth is filled with green: closing lips show none of it."""
     source = toothy.copy()
     ring = points_of(source)[[*UPPER_INNER, *LOWER_INNER[::-1]], :2]
     cv2.fillPoly(source, [np.rint(ring).astype(np.int32)], (20, 230, 20))
@@ -225,7 +224,7 @@ def test_what_lies_between_a_pictures_lips_never_sticks_to_them(
             assert int((green - np.maximum(red, blue)).max()) < 8
 
 
-def test_both_eyes_of_a_tilted_head_blink(closed: Picture, tmp_path: Path):
+def test_tilted_head_blinks_with_both_eyes(closed: Picture, tmp_path: Path):
     height, width = closed.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), 28, 1.0)
     tilted = cv2.warpAffine(closed, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
@@ -234,14 +233,16 @@ def test_both_eyes_of_a_tilted_head_blink(closed: Picture, tmp_path: Path):
     render(tmp_path / "source.png", quiet, tmp_path / "out.mp4")
     with Clip(tmp_path / "out.mp4") as clip:
         points = [
-            face.points[:, :2] for _, face in track(clip.frames(), FaceFinder(), None) if face
+            face.points[:, :2]
+            for _, face in track_face(clip.frames(), FaceLandmarker(), None)
+            if face
         ]
     for above, below in ((159, 145), (386, 374)):
         open_by = np.array([np.linalg.norm(p[above] - p[below]) for p in points])
         assert open_by.min() < 0.4 * np.median(open_by)
 
 
-def test_a_crease_beside_the_mouth_fades_while_lips_are_round(closed: Picture, tmp_path: Path):
+def test_smile_crease_fades_while_lips_are_round(closed: Picture, tmp_path: Path):
     source = closed.copy()
     points = points_of(source)[:, :2]
     unit = float(np.linalg.norm(points[33] - points[263]))
@@ -253,7 +254,7 @@ def test_a_crease_beside_the_mouth_fades_while_lips_are_round(closed: Picture, t
     Image.fromarray(source).save(tmp_path / "source.png")
     speak("Who knew? You two do.", tmp_path / "round.wav")
     render(tmp_path / "source.png", tmp_path / "round.wav", tmp_path / "out.mp4")
-    width = lips(tmp_path / "out.mp4").width
+    width = measure_lips(tmp_path / "out.mp4").width
     with Clip(tmp_path / "out.mp4") as clip:
         frames = list(clip.frames())
     assert crease(frames[int(width.argmin())]) < 0.5 * crease(frames[int(width.argmax())])
@@ -273,55 +274,55 @@ def crease(picture: Picture) -> float:
     return float(np.mean(depths))
 
 
-def test_a_face_of_a_thousand_pixels_speaks(closed: Picture, words: Path, tmp_path: Path):
+def test_face_of_1000_pixels_is_animated(closed: Picture, words: Path, tmp_path: Path):
     """Scaled down to what a still may have, it is drawn without holes."""
     Image.fromarray(closed[:320, 30:350]).resize((2400, 2400)).save(tmp_path / "source.jpg")
     short = samples.wav(tmp_path / "a.wav", samples.chirps(0.3, 16_000), 16_000)
     made = render(tmp_path / "source.jpg", short, tmp_path / "out.mp4")
     assert made.width > 1400
-    assert lips(tmp_path / "out.mp4").aperture.max() > 0
+    assert measure_lips(tmp_path / "out.mp4").aperture.max() > 0
 
 
 @pytest.mark.parametrize(
     ("jaw", "aperture", "width", "protrusion"),
     [(0, 10, 0, 0), (3, 12, 0, 0), (4, 20, 2, 0), (4, 13, -5, 1), (1, 3, -7, 1), (8, 20, 5, 0)],
 )
-def test_skin_is_never_folded(
+def test_warp_has_no_folds(
     closed: Picture, toothy: Picture, jaw: float, aperture: float, width: float, protrusion: float
 ):
-    """However wide or round the mouth, each layer's rows stay in order."""
+    """Each layer's rows stay in order in extreme shapes."""
     for picture in (closed, toothy):
         points = points_of(picture).astype(float)
-        pose = Pose.of(points)
+        pose = Pose.from_landmarks(points)
         warp = MouthWarp(Head.at_rest(pose.unproject(points)))
-        shape = Shape(jaw, aperture, width, protrusion, 0, 0, 0)
+        shape = MouthShape(jaw, aperture, width, protrusion, 0, 0, 0)
         layers = warp(picture, points, pose, shape)
         for layer in (layers.upper, layers.lower):
             assert np.diff(layer[..., 1], axis=0).min() > 0
             assert np.diff(layer[..., 0], axis=1).min() > 0
 
 
-def speaks_well(source: Picture, usual: np.ndarray, words: Path, folder: Path) -> None:
+def check_animation(source: Picture, usual: np.ndarray, words: Path, folder: Path) -> None:
     Image.fromarray(source).save(folder / "source.png")
     render(folder / "source.png", words, folder / "out.mp4")
-    shown = lips(folder / "out.mp4").aperture
+    shown = measure_lips(folder / "out.mp4").aperture
     assert np.ptp(shown) > 0.5 * np.ptp(usual), "the mouth opens"
-    assert np.corrcoef(shown, usual)[0, 1] > 0.8, "when it does on a plain picture"
+    assert np.corrcoef(shown, usual)[0, 1] > 0.8, "in sync with the plain picture"
     with Clip(folder / "out.mp4") as clip:
         frames = list(clip.frames())
     wide = frames[int(shown.argmax())]
     inside = interior(wide)
     skin = colours_at(wide, SKIN).mean(0)
     light = inside.mean(1)
-    assert np.percentile(light, 90) > 0.3 * skin.mean(), "no hole, something light in it"
-    assert np.percentile(light, 98) < 1.5 * skin.mean() + 40, "no lamp either"
+    assert np.percentile(light, 90) > 0.3 * skin.mean(), "teeth are visible"
+    assert np.percentile(light, 98) < 1.5 * skin.mean() + 40, "teeth are not too bright"
     if np.ptp(source.astype(int), axis=2).max() < 3:
         assert np.ptp(inside, axis=1).max() < 16, "grey stays grey"
     height = source.shape[0]
     body = np.s_[: height // 20], np.s_[-height // 12 :]
     for rows in body:
         error = np.mean((wide[rows].astype(float) - source[rows][:, : wide.shape[1]]) ** 2)
-        assert error < 120, "what is far from the face stays"
+        assert error < 120, "pixels far from the face are unchanged"
 
 
 def interior(picture: Picture) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Words to a voice: what is spoken, and what cannot be."""
+"""Text to speech: output, and refused texts."""
 
 import sys
 import wave
@@ -12,7 +12,7 @@ from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.media.probe import MediaError
 
 
-def test_words_become_a_recording_and_the_same_words_the_same(tmp_path: Path):
+def test_speech_is_deterministic(tmp_path: Path):
     one, two = tmp_path / "one.wav", tmp_path / "two.wav"
     tts.speak("Good  morning.\n", one)
     tts.speak("Good morning.", two)
@@ -33,14 +33,14 @@ def test_words_become_a_recording_and_the_same_words_the_same(tmp_path: Path):
         ("word " * 1000, "too long"),
     ],
 )
-def test_what_cannot_be_spoken_gets_a_sentence_and_leaves_nothing(tmp_path: Path, text, says):
+def test_text_that_cannot_be_spoken_is_refused_and_leaves_no_file(tmp_path: Path, text, says):
     with pytest.raises(MediaError, match=says):
         tts.speak(text, tmp_path / "out.wav")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_library_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    tts._voice.cache_clear()
+def test_a_missing_library_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    tts._load_synthesiser.cache_clear()
     monkeypatch.setitem(sys.modules, "hibari", None)
     with pytest.raises(EngineError, match=r"hibari.*give a recording"):
         tts.speak("Hello.", tmp_path / "out.wav")

@@ -1,4 +1,4 @@
-"""Directions: what a prompt asks for is seen in the video, and what it cannot have is said."""
+"""Prompts: parsing, and their effect on the video."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kolbo_demo.engine.landmarks import FaceFinder, track
-from kolbo_demo.engine.prompt import AS_PEOPLE_DO, Directions
+from kolbo_demo.engine.landmarks import FaceLandmarker, track_face
+from kolbo_demo.engine.prompt import DEFAULT_STYLE, PromptStyle
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
@@ -41,14 +41,14 @@ FOREHEAD, LID, LOW_LID, CORNERS = 10, 159, 145, [61, 291]
         ("blinks smilingly", "nothing of the prompt (not used: blinks smilingly)"),
     ],
 )
-def test_what_was_understood_and_what_not_is_said(prompt: str | None, told: str):
-    assert Directions.of(prompt).told == told
+def test_summary_lists_rules_and_unused_phrases(prompt: str | None, told: str):
+    assert PromptStyle.parse(prompt).summary == told
 
 
-def test_a_clip_keeps_its_own_head_and_eyes_and_says_so():
-    directions = Directions.of("still head, smiling", clip=True)
-    assert directions.told == "smiling (not used: still head (a clip keeps its own))"
-    assert directions.head == 1
+def test_head_and_eye_rules_are_unused_for_clips():
+    style = PromptStyle.parse("still head, smiling", clip=True)
+    assert style.summary == "smiling (not used: still head (a clip keeps its own))"
+    assert style.head == 1
 
 
 @pytest.fixture(scope="module")
@@ -66,59 +66,63 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def played(picture: Path, voice: Path, prompt: str | None, out: Path) -> np.ndarray:
-    """Landmarks (frames, 478, 2) of what a prompt makes, in parts of the eye distance."""
-    directions = Directions.of(prompt) if prompt else AS_PEOPLE_DO
-    render(picture, voice, out, directions=directions)
+def rendered_landmarks(picture: Path, voice: Path, prompt: str | None, out: Path) -> np.ndarray:
+    """Landmarks (frames, 478, 2) of a render with a prompt, in eye distances."""
+    style = PromptStyle.parse(prompt) if prompt else DEFAULT_STYLE
+    render(picture, voice, out, style=style)
     with Clip(out) as clip:
-        faces = [face for _, face in track(clip.frames(), FaceFinder(), None)]
+        faces = [face for _, face in track_face(clip.frames(), FaceLandmarker(), None)]
     points = np.array([face.points[:, :2] for face in faces if face])
     assert len(points) == len(faces)
     return points / np.linalg.norm(points[0, 33] - points[0, 263])
 
 
 @pytest.fixture(scope="module")
-def unasked(picture: Path, voice: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    return played(picture, voice, None, tmp_path_factory.mktemp("unasked") / "out.mp4")
+def default_landmarks(
+    picture: Path, voice: Path, tmp_path_factory: pytest.TempPathFactory
+) -> np.ndarray:
+    return rendered_landmarks(
+        picture, voice, None, tmp_path_factory.mktemp("default_landmarks") / "out.mp4"
+    )
 
 
 def openings(points: np.ndarray) -> np.ndarray:
     return np.linalg.norm(points[:, 13] - points[:, 14], axis=1)
 
 
-def test_lips_reach_as_far_as_told_and_still_close(
-    picture: Path, voice: Path, unasked: np.ndarray, tmp_path: Path
+def test_lip_amplitude_follows_the_prompt(
+    picture: Path, voice: Path, default_landmarks: np.ndarray, tmp_path: Path
 ):
-    large = openings(played(picture, voice, "exaggerated", tmp_path / "large.mp4"))
-    small = openings(played(picture, voice, "whispering", tmp_path / "small.mp4"))
-    plain = openings(unasked)
+    large = openings(rendered_landmarks(picture, voice, "exaggerated", tmp_path / "large.mp4"))
+    small = openings(rendered_landmarks(picture, voice, "whispering", tmp_path / "small.mp4"))
+    plain = openings(default_landmarks)
     open_frames = plain > np.percentile(plain, 80)
     assert large[open_frames].mean() > 1.15 * plain[open_frames].mean()
     assert small[open_frames].mean() < 0.75 * plain[open_frames].mean()
     closed = plain < 0.006
     assert closed.any()
-    assert large[closed].max() < 0.05, "what closes still closes"
+    assert large[closed].max() < 0.05, "closures stay closed"
 
 
-def test_a_head_told_to_be_still_is_and_lids_told_to_stay_open_do(
-    picture: Path, voice: Path, unasked: np.ndarray, tmp_path: Path
+def test_still_head_and_open_eyes(
+    picture: Path, voice: Path, default_landmarks: np.ndarray, tmp_path: Path
 ):
-    told = played(picture, voice, "still head, no blinking", tmp_path / "out.mp4")
-    assert told[:, FOREHEAD, 0].std() < 0.25 * unasked[:, FOREHEAD, 0].std()
+    told = rendered_landmarks(picture, voice, "still head, no blinking", tmp_path / "out.mp4")
+    assert told[:, FOREHEAD, 0].std() < 0.25 * default_landmarks[:, FOREHEAD, 0].std()
     lids = np.linalg.norm(told[:, LID] - told[:, LOW_LID], axis=1)
-    blinked = np.linalg.norm(unasked[:, LID] - unasked[:, LOW_LID], axis=1)
+    blinked = np.linalg.norm(default_landmarks[:, LID] - default_landmarks[:, LOW_LID], axis=1)
     assert lids.min() > 0.85 * np.median(lids)
     assert blinked.min() < 0.6 * np.median(blinked)
 
 
-def test_a_smile_pulls_the_corners_up_and_a_neutral_face_lets_them_down(
-    picture: Path, voice: Path, unasked: np.ndarray, tmp_path: Path
+def test_smile_and_neutral_face_move_the_corners(
+    picture: Path, voice: Path, default_landmarks: np.ndarray, tmp_path: Path
 ):
     def corners(points: np.ndarray) -> float:
-        """How far the corners are under the nose, mean over the video."""
+        """Mean height of the mouth corners below the nose."""
         return float((points[:, CORNERS, 1].mean(axis=1) - points[:, 2, 1]).mean())
 
-    smiling = corners(played(picture, voice, "smiling", tmp_path / "smile.mp4"))
-    neutral = corners(played(picture, voice, "neutral face", tmp_path / "neutral.mp4"))
-    assert smiling < corners(unasked) - 0.02
-    assert neutral > corners(unasked) + 0.005
+    smiling = corners(rendered_landmarks(picture, voice, "smiling", tmp_path / "smile.mp4"))
+    neutral = corners(rendered_landmarks(picture, voice, "neutral face", tmp_path / "neutral.mp4"))
+    assert smiling < corners(default_landmarks) - 0.02
+    assert neutral > corners(default_landmarks) + 0.005

@@ -1,5 +1,6 @@
-"""Every kind of clip: heads that turn and shake, hands and microphones, cuts, crossings, absences,
-light, rates and sizes, all made of the sample clip. What is not synced is told and untouched."""
+"""Renders of clips: moving heads, occluded mouths, cuts, crossings, absences, light, rates, sizes.
+
+All clips are derived from the sample clip. Unsynced frames are reported and unchanged."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -10,20 +11,20 @@ import cv2
 import numpy as np
 import pytest
 
-from kolbo_demo.engine.render import Rendered, render
+from kolbo_demo.engine.render import RenderResult, render
 from kolbo_demo.engine.speaker_tracking import (
-    COVERED,
-    OUTSIDE,
-    SMALL,
-    SOMEBODY_ELSE,
-    TURNED,
-    UNSEEN,
+    FACE_NOT_VISIBLE,
+    FACE_TOO_SMALL,
+    HEAD_TURNED,
+    MOUTH_HIDDEN,
+    MOUTH_OUT_OF_FRAME,
+    OTHER_PERSON,
 )
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.media.probe import MediaError
 from tests import samples
-from tests.engine.people import (
+from tests.engine.synthetic_people import (
     HEAD,
     Picture,
     Shot,
@@ -49,60 +50,63 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def said(path: Path, pictures: list[Picture], voice: Path, **named) -> tuple[Rendered, list]:
-    """Pictures as a clip that says something else; the result, and pairs of frames before and
-    after."""
+def render_clip(
+    path: Path, pictures: list[Picture], voice: Path, **named
+) -> tuple[RenderResult, list]:
+    """Render pictures as a clip; returns the result, and pairs of frames before and after."""
     source = samples.video(path / "source.mp4", pictures=pictures, matrix=1)
     short = samples.cut_wav(path / "voice.wav", voice, len(pictures) / 25)
-    made = render(source, short, path / "out.mp4", **named)
-    assert made.frames == len(pictures)
+    result = render(source, short, path / "out.mp4", **named)
+    assert result.frames == len(pictures)
     with Clip(source) as before, Clip(path / "out.mp4") as after:
         pairs = list(zip(before.frames(), after.frames(), strict=True))
-    return made, pairs
+    return result, pairs
 
 
-def changed(pair: tuple[Picture, Picture], mouth: np.ndarray, reach: int = 14) -> float:
-    """How much the picture was changed round a mouth, levels."""
+def mouth_change(pair: tuple[Picture, Picture], mouth: np.ndarray, reach: int = 14) -> float:
+    """Mean change around a mouth, grey levels."""
     x, y = np.rint(mouth).astype(int)
     part = np.s_[max(y - reach, 0) : y + reach, max(x - reach, 0) : x + reach]
     before, after = (cv2.GaussianBlur(one[part].astype(float).mean(2), (0, 0), 2) for one in pair)
     return float(np.abs(before - after).mean())
 
 
-def untouched(pair: tuple[Picture, Picture]) -> bool:
+def is_unchanged(pair: tuple[Picture, Picture]) -> bool:
     error = np.mean((pair[0].astype(float) - pair[1]) ** 2)
     return bool(10 * np.log10(255**2 / max(error, 1e-9)) > 38)
 
 
-def left(made: Rendered) -> set[int]:
-    """Frames that were left as they were."""
-    return {frame for first, end, _ in made.unsynced for frame in range(first, end)}
+def unsynced_frames(result: RenderResult) -> set[int]:
+    """Numbers of the unchanged frames."""
+    return {frame for first, end, _ in result.unsynced for frame in range(first, end)}
 
 
-def reasons(made: Rendered) -> set[str]:
-    return {span.reason for span in made.unsynced}
+def unsynced_reasons(result: RenderResult) -> set[str]:
+    return {span.reason for span in result.unsynced}
 
 
 @pytest.mark.parametrize("what", [hand, microphone])
-def test_what_is_before_the_mouth_stays_there(tmp_path: Path, voice: Path, what):
-    """It comes from below, stays, and goes."""
+def test_occluded_mouth_is_left_unchanged(tmp_path: Path, voice: Path, what):
+    """The occluder enters from below, stays and leaves."""
     pictures, covered = [], range(14, 24)
     for index, shot in enumerate(talking(FRAMES)):
         away = max(covered.start - index, index - covered.stop + 1, 0) * 0.3
         pictures.append(what(shot, away) if away < 2 else shot.rgb)
-    made, pairs = said(tmp_path, pictures, voice)
-    assert reasons(made) == {COVERED}
-    assert left(made) >= set(covered), "every frame that is hidden"
-    assert len(left(made)) < len(covered) + 14, "and few more"
-    assert all(untouched(pairs[index]) for index in left(made))
-    spoken = [i for i in range(FRAMES) if i not in left(made)]
-    assert max(changed(pairs[i], mouth_of(talking(FRAMES)[i])) for i in spoken) > 3
-    edge = min(left(made))
-    steps = [changed(pairs[edge - back], mouth_of(talking(FRAMES)[edge - back])) for back in (1, 5)]
-    assert steps[0] < 0.7 * steps[1] + 1, "it is blended in and out"
+    result, pairs = render_clip(tmp_path, pictures, voice)
+    assert unsynced_reasons(result) == {MOUTH_HIDDEN}
+    assert unsynced_frames(result) >= set(covered), "every occluded frame"
+    assert len(unsynced_frames(result)) < len(covered) + 14, "and few others"
+    assert all(is_unchanged(pairs[index]) for index in unsynced_frames(result))
+    spoken = [i for i in range(FRAMES) if i not in unsynced_frames(result)]
+    assert max(mouth_change(pairs[i], mouth_of(talking(FRAMES)[i])) for i in spoken) > 3
+    edge = min(unsynced_frames(result))
+    steps = [
+        mouth_change(pairs[edge - back], mouth_of(talking(FRAMES)[edge - back])) for back in (1, 5)
+    ]
+    assert steps[0] < 0.7 * steps[1] + 1, "lips fade in and out"
 
 
-def two(
+def two_people(
     a: Shot, b: Shot, x: tuple[float, float], first: str
 ) -> tuple[Picture, np.ndarray, np.ndarray]:
     """Two people at two places, one in front: the picture and where their mouths are."""
@@ -115,26 +119,26 @@ def two(
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
-def test_two_people_cross_and_the_chosen_one_keeps_the_lips(tmp_path: Path, voice: Path, first):
-    """From left to right and from right to left; the chosen one passes before or behind."""
-    made = [
-        two(shot, somebody_else(shot), (x, WIDE - x), first)
+def test_chosen_person_is_tracked_through_a_crossing(tmp_path: Path, voice: Path, first):
+    """In both directions; the chosen person passes in front or behind."""
+    scenes = [
+        two_people(shot, somebody_else(shot), (x, WIDE - x), first)
         for shot, x in zip(talking(FRAMES), np.linspace(80, WIDE - 80, FRAMES), strict=True)
     ]
-    result, pairs = said(tmp_path, [one[0] for one in made], voice, face=(0.2, 0.5))
-    for index, (pair, (_, own, other)) in enumerate(zip(pairs, made, strict=True)):
+    result, pairs = render_clip(tmp_path, [one[0] for one in scenes], voice, face=(0.2, 0.5))
+    for index, (pair, (_, own, other)) in enumerate(zip(pairs, scenes, strict=True)):
         if abs(own[0] - other[0]) > 90:
-            assert changed(pair, other) < 2, f"the other's lips stay, frame {index}"
-    after = [changed(pairs[i], made[i][1]) for i in range(FRAMES - 10, FRAMES)]
-    assert max(after) > 4, "the chosen one speaks on"
-    assert left(result) <= set(range(10, 27))
+            assert mouth_change(pair, other) < 2, f"the other's lips stay, frame {index}"
+    after = [mouth_change(pairs[i], scenes[i][1]) for i in range(FRAMES - 10, FRAMES)]
+    assert max(after) > 4, "the chosen person is synced afterwards"
+    assert unsynced_frames(result) <= set(range(10, 27))
     if first == "b":
-        assert reasons(result) <= {UNSEEN, SOMEBODY_ELSE, COVERED}
-        assert left(result), "behind the other nobody speaks"
+        assert unsynced_reasons(result) <= {FACE_NOT_VISIBLE, OTHER_PERSON, MOUTH_HIDDEN}
+        assert unsynced_frames(result), "nobody is synced while hidden"
 
 
 def shots(spans: list[tuple[int, str]]) -> Iterator[tuple[Picture, np.ndarray | None]]:
-    """Pictures of shots one after another, each with the speaker's mouth, if there."""
+    """Pictures of consecutive shots, each with the position of the speaker's mouth, if visible."""
     talk = iter(talking(FRAMES))
     for length, kind in spans:
         for shot in (next(talk) for _ in range(length)):
@@ -157,56 +161,56 @@ def shots(spans: list[tuple[int, str]]) -> Iterator[tuple[Picture, np.ndarray | 
                 yield wall(WIDE, HEAD, 30), None
 
 
-def test_a_cut_to_another_picture_keeps_to_the_person(tmp_path: Path, voice: Path):
-    made = list(shots([(10, "left"), (8, "other"), (9, "right"), (9, "both")]))
-    result, pairs = said(tmp_path, [one[0] for one in made], voice)
-    assert [tuple(span) for span in result.unsynced] == [(10, 18, SOMEBODY_ELSE)]
-    assert all(untouched(pair) for pair in pairs[10:18])
+def test_person_is_found_again_after_a_cut(tmp_path: Path, voice: Path):
+    scenes = list(shots([(10, "left"), (8, "other"), (9, "right"), (9, "both")]))
+    result, pairs = render_clip(tmp_path, [one[0] for one in scenes], voice)
+    assert [tuple(span) for span in result.unsynced] == [(10, 18, OTHER_PERSON)]
+    assert all(is_unchanged(pair) for pair in pairs[10:18])
     for span in (range(10), range(18, 27), range(27, 36)):
-        moved = [changed(pairs[i], mouth) for i in span if (mouth := made[i][1]) is not None]
+        moved = [mouth_change(pairs[i], mouth) for i in span if (mouth := scenes[i][1]) is not None]
         assert max(moved) > 2.5, f"the speaker speaks in {span}"
-    assert all(changed(pairs[i], np.array([110.0, 120])) < 2 for i in range(27, 36))
+    assert all(mouth_change(pairs[i], np.array([110.0, 120])) < 2 for i in range(27, 36))
 
 
-def test_the_speaker_leaves_and_comes_back(tmp_path: Path, voice: Path):
-    """Out of the picture on one side, in again on the other."""
+def test_speaker_leaves_and_returns(tmp_path: Path, voice: Path):
+    """The speaker leaves on one side and returns on the other."""
     places = [*np.linspace(110, -90, 12), *[-200] * 8, *np.linspace(460, 290, 10), *[290] * 6]
-    made = []
+    scenes = []
     for shot, x in zip(talking(FRAMES), places, strict=True):
         scene = wall(WIDE, HEAD)
-        made.append((scene, put(scene, shot, x, 96)))
-    result, pairs = said(tmp_path, [scene for scene, _ in made], voice)
-    assert reasons(result) <= {UNSEEN, OUTSIDE, COVERED}
-    assert set(range(12, 20)) <= left(result) <= set(range(4, 30))
-    assert all(untouched(pairs[i]) for i in range(12, 20))
-    assert max(changed(pairs[i], made[i][1]) for i in range(31, 36)) > 2.5
+        scenes.append((scene, put(scene, shot, x, 96)))
+    result, pairs = render_clip(tmp_path, [scene for scene, _ in scenes], voice)
+    assert unsynced_reasons(result) <= {FACE_NOT_VISIBLE, MOUTH_OUT_OF_FRAME, MOUTH_HIDDEN}
+    assert set(range(12, 20)) <= unsynced_frames(result) <= set(range(4, 30))
+    assert all(is_unchanged(pairs[i]) for i in range(12, 20))
+    assert max(mouth_change(pairs[i], scenes[i][1]) for i in range(31, 36)) > 2.5
 
 
-def test_a_head_turns_and_nods(tmp_path: Path, voice: Path):
+def test_turning_and_nodding_head_is_synced(tmp_path: Path, voice: Path):
     angles = [(32 * np.sin(i / 5), 14 * np.sin(i / 3)) for i in range(FRAMES)]
     pictures, mouths = [], []
     for shot, (yaw, pitch) in zip(talking(FRAMES), angles, strict=True):
         picture, points = turned(shot, yaw, pitch)
         pictures.append(picture)
         mouths.append(points[[13, 14]].mean(0))
-    result, pairs = said(tmp_path, pictures, voice)
+    result, pairs = render_clip(tmp_path, pictures, voice)
     assert result.unsynced == ()
-    moved = [changed(pair, mouth) for pair, mouth in zip(pairs, mouths, strict=True)]
+    moved = [mouth_change(pair, mouth) for pair, mouth in zip(pairs, mouths, strict=True)]
     for span in (range(12), range(12, 24), range(24, 36)):
         assert max(moved[i] for i in span) > 2.5
 
 
-def test_a_head_turned_away_is_left(tmp_path: Path, voice: Path):
+def test_head_turned_away_is_left_unchanged(tmp_path: Path, voice: Path):
     angles = [*[0.0] * 10, *np.linspace(0, 72, 8), *[72.0] * 6, *np.linspace(72, 0, 8), *[0.0] * 4]
     pictures = [turned(shot, yaw, 0)[0] for shot, yaw in zip(talking(FRAMES), angles, strict=True)]
-    result, pairs = said(tmp_path, pictures, voice)
-    assert reasons(result) <= {TURNED, UNSEEN, COVERED, SOMEBODY_ELSE}
-    assert set(range(18, 24)) <= left(result) <= set(range(12, 30))
-    assert all(untouched(pairs[i]) for i in range(18, 24))
+    result, pairs = render_clip(tmp_path, pictures, voice)
+    assert unsynced_reasons(result) <= {HEAD_TURNED, FACE_NOT_VISIBLE, MOUTH_HIDDEN, OTHER_PERSON}
+    assert set(range(18, 24)) <= unsynced_frames(result) <= set(range(12, 30))
+    assert all(is_unchanged(pairs[i]) for i in range(18, 24))
 
 
-def test_light_changes(tmp_path: Path, voice: Path):
-    """It fades, jumps, takes another tint and another side: the face is the same."""
+def test_mouth_follows_changing_light(tmp_path: Path, voice: Path):
+    """Level, tint and direction of the light change."""
     pictures = []
     for index, shot in enumerate(talking(FRAMES)):
         gain = np.array([1 - index / 50, 0.45, 1.0, 1.0][index * 4 // FRAMES])
@@ -215,15 +219,15 @@ def test_light_changes(tmp_path: Path, voice: Path):
         if index * 4 // FRAMES == 3:
             gain = np.linspace(0.35, 1.15, HEAD)[None, :, None]
         pictures.append(np.clip(shot.rgb * gain, 0, 255).astype(np.uint8))
-    result, pairs = said(tmp_path, pictures, voice)
+    result, pairs = render_clip(tmp_path, pictures, voice)
     assert result.unsynced == ()
     for quarter in range(4):
         span = range(quarter * 9, quarter * 9 + 9)
-        moved = [changed(pairs[i], mouth_of(talking(FRAMES)[i])) for i in span]
+        moved = [mouth_change(pairs[i], mouth_of(talking(FRAMES)[i])) for i in span]
         assert max(moved) > 1.2
 
 
-def test_a_moving_mouth_is_as_blurred_as_its_face(tmp_path: Path, voice: Path):
+def test_mouth_has_the_motion_blur_of_its_face(tmp_path: Path, voice: Path):
     def fineness(rgb: Picture, at: np.ndarray) -> float:
         x, y = np.rint(at).astype(int)
         grey = rgb[y - 14 : y + 14, x - 24 : x + 24].astype(float).mean(2)
@@ -238,7 +242,7 @@ def test_a_moving_mouth_is_as_blurred_as_its_face(tmp_path: Path, voice: Path):
         pictures.append(moved_by(rgb, speed))
         mouths.append(mouth_of(shot) + np.array([shift, 0]))
     fast = np.flatnonzero(np.abs(np.gradient(at)) > 8)
-    result, pairs = said(tmp_path, pictures, voice)
+    result, pairs = render_clip(tmp_path, pictures, voice)
     assert result.unsynced == ()
     ratio = [fineness(b, at) / fineness(a, at) for (a, b), at in zip(pairs, mouths, strict=True)]
     still = np.median([ratio[i] for i in range(FRAMES) if i not in shaken])
@@ -246,34 +250,34 @@ def test_a_moving_mouth_is_as_blurred_as_its_face(tmp_path: Path, voice: Path):
 
 
 def head_at(rate: Fraction, count: int = 10) -> list[Picture]:
-    """The head as a camera of some rate would see it."""
+    """The moving head, recorded at a frame rate."""
     shots = talking(FRAMES)
     return [shots[min(round(i / rate * 25), FRAMES - 1)].rgb for i in range(count)]
 
 
 @pytest.mark.parametrize("rate", ["24", "30000/1001", "50", "60"])
-def test_every_rate_is_kept(tmp_path: Path, voice: Path, rate: str):
+def test_frame_rate_is_preserved(tmp_path: Path, voice: Path, rate: str):
     fps = Fraction(rate)
     source = samples.video(tmp_path / "c.mp4", fps=fps, pictures=head_at(fps), matrix=1)
-    made = render(source, samples.cut_wav(tmp_path / "v.wav", voice, 0.3), tmp_path / "out.mp4")
-    assert made.unsynced == ()
+    result = render(source, samples.cut_wav(tmp_path / "v.wav", voice, 0.3), tmp_path / "out.mp4")
+    assert result.unsynced == ()
     with Clip(tmp_path / "out.mp4") as clip:
         assert clip.fps == fps
-        assert clip.frame_count == made.frames == np.ceil(0.3 * fps)
+        assert clip.frame_count == result.frames == np.ceil(0.3 * fps)
 
 
-def test_an_uneven_rate_is_made_even(tmp_path: Path, voice: Path):
+def test_variable_rate_becomes_constant(tmp_path: Path, voice: Path):
     steps = np.resize([0.033, 0.05, 0.021, 0.033, 0.09], 11)
     times = [0.0, *np.cumsum(steps)]
     shots = talking(FRAMES)
     pictures = [shots[round(time * 25)].rgb for time in times]
     source = samples.video(tmp_path / "c.mp4", pictures=pictures, times=times, matrix=1)
-    made = render(source, samples.cut_wav(tmp_path / "v.wav", voice, 0.4), tmp_path / "out.mp4")
-    assert made.unsynced == ()
-    assert made.frames == pytest.approx(0.4 * made.fps, abs=1)
+    result = render(source, samples.cut_wav(tmp_path / "v.wav", voice, 0.4), tmp_path / "out.mp4")
+    assert result.unsynced == ()
+    assert result.frames == pytest.approx(0.4 * result.fps, abs=1)
 
 
-def test_an_interlaced_clip_speaks_without_a_comb(tmp_path: Path, voice: Path):
+def test_interlaced_clip_is_deinterlaced(tmp_path: Path, voice: Path):
     """The head moves sideways between the fields of a frame."""
     shots, woven = talking(FRAMES), []
     for index in range(10):
@@ -282,8 +286,8 @@ def test_an_interlaced_clip_speaks_without_a_comb(tmp_path: Path, voice: Path):
         frame[1::2] = two[1::2]
         woven.append(frame)
     source = samples.video(tmp_path / "c.mp4", pictures=woven, interlaced=True, matrix=1)
-    made = render(source, samples.cut_wav(tmp_path / "v.wav", voice, 0.4), tmp_path / "out.mp4")
-    assert made.unsynced == ()
+    result = render(source, samples.cut_wav(tmp_path / "v.wav", voice, 0.4), tmp_path / "out.mp4")
+    assert result.unsynced == ()
     with Clip(tmp_path / "out.mp4") as clip:
         for before, after in zip(woven, clip.frames(), strict=True):
             face = (picture[40:150, 30:150].astype(float) for picture in (before, after))
@@ -291,7 +295,7 @@ def test_an_interlaced_clip_speaks_without_a_comb(tmp_path: Path, voice: Path):
             assert comb[1] < 0.8 * comb[0]
 
 
-def test_a_phone_held_upright(tmp_path: Path, voice: Path):
+def test_rotated_clip_is_rendered_upright(tmp_path: Path, voice: Path):
     """Stored on its side, shown upright."""
     pictures = []
     for shot in talking(10):
@@ -299,38 +303,36 @@ def test_a_phone_held_upright(tmp_path: Path, voice: Path):
         put(scene, shot, 72, 110, 0.8)
         pictures.append(np.ascontiguousarray(np.rot90(scene, -1)))
     source = samples.video(tmp_path / "c.mp4", pictures=pictures, turn=90, matrix=1)
-    made = render(source, samples.cut_wav(tmp_path / "v.wav", voice, 0.4), tmp_path / "out.mp4")
-    assert (made.width, made.height, made.unsynced) == (144, 256, ())
+    result = render(source, samples.cut_wav(tmp_path / "v.wav", voice, 0.4), tmp_path / "out.mp4")
+    assert (result.width, result.height, result.unsynced) == (144, 256, ())
     with Clip(source) as before, Clip(tmp_path / "out.mp4") as after:
         pairs = list(zip(before.frames(), after.frames(), strict=True))
-    assert max(changed(pair, np.array([72.0, 124])) for pair in pairs) > 2
+    assert max(mouth_change(pair, np.array([72.0, 124])) for pair in pairs) > 2
 
 
-def test_four_thousand_pixels(tmp_path: Path, voice: Path):
+def test_4k_clip(tmp_path: Path, voice: Path):
     pictures = []
     for shot in talking(4):
         whole = np.full((192, 342, 3), 110, np.uint8)
         whole[:, 75 : 75 + HEAD] = shot.rgb
         pictures.append(cv2.resize(whole, (3840, 2160), interpolation=cv2.INTER_CUBIC))
     source = samples.video(tmp_path / "c.mp4", pictures=pictures, matrix=1)
-    made = render(source, samples.cut_wav(tmp_path / "v.wav", voice, 0.16), tmp_path / "out.mp4")
-    assert (made.width, made.height, made.frames, made.unsynced) == (3840, 2160, 4, ())
+    result = render(source, samples.cut_wav(tmp_path / "v.wav", voice, 0.16), tmp_path / "out.mp4")
+    assert (result.width, result.height, result.frames, result.unsynced) == (3840, 2160, 4, ())
 
 
-def test_a_clip_of_which_nothing_can_be_synced_is_an_error(tmp_path: Path, voice: Path):
+def test_clip_without_synced_frames_is_an_error(tmp_path: Path, voice: Path):
     pictures = [cv2.resize(shot.rgb, (44, 44), interpolation=cv2.INTER_AREA) for shot in talking(8)]
     source = samples.video(tmp_path / "c.mp4", pictures=pictures, matrix=1)
     short = samples.cut_wav(tmp_path / "v.wav", voice, 0.32)
-    with pytest.raises(MediaError, match=f"No part of the clip could be synced: {SMALL}"):
+    with pytest.raises(MediaError, match=f"No part of the clip could be synced: {FACE_TOO_SMALL}"):
         render(source, short, tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
 
 
 @pytest.mark.parametrize("matrix", [1, 6, None])
-def test_colours_outside_the_lower_face_are_kept_as_the_file_has_them(
-    tmp_path: Path, voice: Path, matrix: int | None
-):
-    """To RGB and back, sharp edges of strong colours lose more than by being encoded again."""
+def test_planes_outside_the_lower_face_are_copied(tmp_path: Path, voice: Path, matrix: int | None):
+    """A conversion to RGB and back would lose more at saturated edges than encoding."""
     with Clip(samples.ASSETS / "clip.mp4") as clip:
         pictures = list(clip.frames(8))
     source = samples.video(tmp_path / "source.mp4", pictures=pictures, matrix=matrix)
@@ -342,8 +344,8 @@ def test_colours_outside_the_lower_face_are_kept_as_the_file_has_them(
             error = np.mean((one[below].astype(float) - other[below]) ** 2)
             worst[index] = min(worst[index], 10 * np.log10(255**2 / error))
     assert min(worst) > 46, worst
-    with av.open(str(tmp_path / "out.mp4")) as made:
-        assert made.streams.video[0].codec_context.colorspace == (1 if matrix == 1 else 5)
+    with av.open(str(tmp_path / "out.mp4")) as result:
+        assert result.streams.video[0].codec_context.colorspace == (1 if matrix == 1 else 5)
 
 
 def planes_of(path: Path) -> list[tuple[np.ndarray, ...]]:

@@ -1,4 +1,4 @@
-"""Mouths out of landmarks: the head's own motion is taken out, millimetres are millimetres."""
+"""Mouth curves from landmark tracks, and their evaluation."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fitting import figures, tracks
+from fitting import dataset, evaluation
 from kolbo_demo.engine.head_pose import CHIN, EYE_CORNERS_MM
-from kolbo_demo.engine.landmarks import FaceFinder
+from kolbo_demo.engine.landmarks import FaceLandmarker
 from tests import samples
 
 PORTRAIT = samples.SPEECH.parent / "portrait.jpg"
@@ -20,7 +20,7 @@ LOWER = (14, 87, 317)
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """One clip: the portrait's face, turning and nodding, its lower lip going down and up."""
-    face = FaceFinder().find(np.asarray(Image.open(PORTRAIT).convert("RGB")))[0].points
+    face = FaceLandmarker().detect(np.asarray(Image.open(PORTRAIT).convert("RGB")))[0].points
     unit = np.linalg.norm(face[33] - face[263]) / EYE_CORNERS_MM
     names = ["mouthPucker", "mouthFunnel", "mouthRollLower", "jawOpen"]
     points = []
@@ -47,24 +47,26 @@ def opening(frame: int) -> float:
     return 4 + 4 * float(np.sin(frame / 3))
 
 
-def test_openings_are_read_in_millimetres_whatever_the_head_does(folder: Path):
-    (clip,) = tracks.load(folder, variants=1)
+def test_curves_are_millimetres_without_head_motion(folder: Path):
+    (clip,) = dataset.load(folder, variants=1)
     read = clip.mouth["opening"]
     assert np.corrcoef(read, [opening(i) for i in range(FRAMES)])[0, 1] > 0.99
     assert np.ptp(read) == pytest.approx(8, abs=1.0)
     assert clip.mouth["width"].std() < 0.5
     assert clip.mouth["jaw"].std() < 0.5, f"the chin ({CHIN}) did not move"
-    assert clip.mouth["width seen"].std() == pytest.approx(clip.mouth["width"].std(), abs=0.5)
-    plain, disturbed = clip.voices
+    assert clip.mouth["width in image"].std() == pytest.approx(clip.mouth["width"].std(), abs=0.5)
+    plain, augmented = clip.voices
     assert plain.inputs.shape == (81, 736)
-    assert len(disturbed.inputs) == pytest.approx(80 * disturbed.stretch, abs=2)
+    assert len(augmented.inputs) == pytest.approx(80 * augmented.stretch, abs=2)
 
 
-def test_figures_tell_perfect_curves_from_others(folder: Path):
-    clips = tracks.load(folder, variants=0)
-    perfect = np.stack([clips[0].mouth[name] for name in tracks.LEARNT])
+def test_evaluation_separates_perfect_curves_from_random_ones(folder: Path):
+    clips = dataset.load(folder, variants=0)
+    perfect = np.stack([clips[0].mouth[name] for name in dataset.CURVE_NAMES])
     other = np.random.default_rng(1).standard_normal(perfect.shape).astype(np.float32)
-    lines = [list(figures.figures(clips, {"clip": curves})) for curves in (perfect, other)]
+    lines = [
+        list(evaluation.correlation_lines(clips, {"clip": curves})) for curves in (perfect, other)
+    ]
     first = [float(line[1].split()[3]) for line in lines]
     assert first[0] == pytest.approx(1, abs=0.01)
     assert abs(first[1]) < 0.5

@@ -1,4 +1,4 @@
-"""People for clips that tests make: the sample's head, somebody else, and what hides a mouth."""
+"""Synthetic people for test clips: the sample's head, another face, and mouth occlusions."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +9,7 @@ from scipy.spatial import Delaunay
 from scipy.spatial.transform import Rotation
 
 from kolbo_demo.engine.head_pose import LOWER_OUTER, UPPER_OUTER
-from kolbo_demo.engine.landmarks import FaceFinder, track
+from kolbo_demo.engine.landmarks import FaceLandmarker, track_face
 from kolbo_demo.engine.video_reader import Clip
 from tests import samples
 
@@ -36,7 +36,7 @@ class Shot:
 def talking(count: int) -> tuple[Shot, ...]:
     """The sample clip's first frames, head and shoulders."""
     with Clip(samples.ASSETS / "clip.mp4") as clip:
-        found = list(track(clip.frames(count), FaceFinder(), None))
+        found = list(track_face(clip.frames(count), FaceLandmarker(), None))
     out = []
     for rgb, face in found:
         assert face
@@ -46,7 +46,7 @@ def talking(count: int) -> tuple[Shot, ...]:
 
 
 def somebody_else(shot: Shot) -> Shot:
-    """Another face made of this one: mirrored, longer, tanned, with brows and a moustache."""
+    """Another face, made of this one: mirrored, longer, tanned, with brows and a moustache."""
     rgb, points = shot.rgb.copy(), shot.points
     unit = float(np.linalg.norm(points[33] - points[263]))
     for brow in ((70, 63, 105, 66, 107), (300, 293, 334, 296, 336)):
@@ -62,7 +62,7 @@ def somebody_else(shot: Shot) -> Shot:
 
 
 def put(scene: Picture, shot: Shot, x: float, y: float, size: float = 1.0) -> np.ndarray:
-    """Lays a head over a scene, its middle at x, y; returns where its mouth is, (2,) pixels."""
+    """Paste a head into a scene, centred at x, y; returns its mouth's position, (2,) pixels."""
     height, width = shot.rgb.shape[:2]
     middle = shot.points.mean(0)
     to = np.array([[size, 0, x - size * middle[0]], [0, size, y - size * middle[1]]])
@@ -127,8 +127,8 @@ def microphone(shot: Shot, away: float = 0.0) -> Picture:
 
 
 def turned(shot: Shot, yaw: float, pitch: float) -> tuple[Picture, np.ndarray]:
-    """The face alone, turned by so many degrees as its landmarks have depth, before a wall; and
-    where its landmarks are then, (468, 2)."""
+    """The face alone before a wall, turned by so many degrees in 3D by its landmarks; and their new
+    positions, (468, 2)."""
     points = shot.solid[:468].astype(np.float32)
     angle = Rotation.from_euler("yx", [yaw, pitch], degrees=True).as_matrix()
     middle = points.mean(0)
@@ -154,7 +154,7 @@ def turned(shot: Shot, yaw: float, pitch: float) -> tuple[Picture, np.ndarray]:
 
 
 def moved_by(rgb: Picture, pixels: float, angle: float = 0.0) -> Picture:
-    """As a camera sees what moves by so many pixels while it looks."""
+    """Motion blur of so many pixels."""
     steps = max(int(2 * abs(pixels)), 1)
     height, width = rgb.shape[:2]
     out = np.zeros((height, width, 3), np.float32)

@@ -1,4 +1,4 @@
-"""The visible mark, by its pixels."""
+"""Watermark and metadata."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 
 from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.video_reader import Clip
-from kolbo_demo.engine.watermark import Mark, mark, stamp
+from kolbo_demo.engine.watermark import Watermark, add_watermark, tag_metadata
 from kolbo_demo.media.probe import MediaError
 from tests import samples
 
@@ -21,10 +21,10 @@ def luminance(level: float) -> float:
 
 @pytest.mark.parametrize("size", [(64, 48), (256, 256), (1080, 1920), (1920, 1080)])
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_letters_stand_out_on_any_picture(size: tuple[int, int], level: int) -> None:
+def test_contrast_on_any_background(size: tuple[int, int], level: int) -> None:
     width, height = size
     plain = np.full((height, width, 3), level, np.uint8)
-    marked = Mark(width, height)(plain)
+    marked = Watermark(width, height)(plain)
     assert (plain == level).all()
     changed = np.argwhere((marked != plain).any(axis=2))
     top, left = changed.min(axis=0)
@@ -37,26 +37,26 @@ def test_letters_stand_out_on_any_picture(size: tuple[int, int], level: int) -> 
     assert contrast > (4.5 if min(size) > 100 else 3)
 
 
-def test_a_video_is_marked_and_nothing_else_of_it_changes(tmp_path: Path) -> None:
+def test_add_watermark_changes_the_plate_only(tmp_path: Path) -> None:
     plain = samples.video(tmp_path / "plain.mp4", width=320, height=240, sound=0.48)
     marked = tmp_path / "marked.mp4"
-    mark(plain, marked)
+    add_watermark(plain, marked)
     with Clip(plain) as one, Clip(marked) as two:
         assert (two.frame_count, two.fps) == (one.frame_count, one.fps)
         for before, after in zip(one.frames(), two.frames(), strict=True):
             upper = (before[:180].astype(int), after[:180].astype(int))
             assert np.abs(upper[0] - upper[1]).mean() < 3
-            assert np.abs(Mark(320, 240)(before).astype(int) - after).mean() < 3
+            assert np.abs(Watermark(320, 240)(before).astype(int) - after).mean() < 3
     lengths = [len(load_voice(path)) for path in (plain, marked)]
     assert lengths[1] == pytest.approx(lengths[0], abs=1700)
     with av.open(str(marked)) as file:
         assert "AI-generated" in file.metadata["comment"]
 
 
-def test_the_metadata_alone_are_marked(tmp_path: Path) -> None:
+def test_tag_metadata_copies_streams(tmp_path: Path) -> None:
     plain = samples.video(tmp_path / "plain.mp4", sound=0.48)
     stamped = tmp_path / "stamped.mp4"
-    stamp(plain, stamped)
+    tag_metadata(plain, stamped)
     packets = []
     for path in (plain, stamped):
         with av.open(str(path)) as file:
@@ -66,9 +66,9 @@ def test_the_metadata_alone_are_marked(tmp_path: Path) -> None:
     assert "AI-generated" in comment
 
 
-def test_what_is_no_video_leaves_nothing(tmp_path: Path) -> None:
+def test_invalid_video_leaves_no_file(tmp_path: Path) -> None:
     fake = tmp_path / "a.mp4"
     fake.write_bytes(b"\0\0\0\x18ftypmp42" + b"\xff" * 400)
     with pytest.raises(MediaError):
-        mark(fake, tmp_path / "out.mp4")
+        add_watermark(fake, tmp_path / "out.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]

@@ -1,0 +1,36 @@
+"""Memory and CPU time of process trees, from Linux's /proc. Also used by tests."""
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def process_tree(pid: int) -> list[int]:
+    """Ids of a process and its living descendants."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = " ".join((task / "children").read_text() for task in tasks).split()
+    except OSError:  # it has just ended
+        return []
+    return [pid, *(each for child in children for each in process_tree(int(child)))]
+
+
+def memory_mb(pid: int) -> float:
+    """Proportional set size of a process tree."""
+    total = 0.0
+    for each in process_tree(pid):
+        with contextlib.suppress(OSError):  # it has just ended
+            rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
+            kilobytes = next(line.split()[1] for line in rollup.splitlines() if "Pss:" in line)
+            total += int(kilobytes) / 1024
+    return total
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process tree, ended descendants included."""
+    ticks = 0
+    for each in process_tree(pid):
+        with contextlib.suppress(OSError):  # it has just ended
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
