@@ -15,8 +15,8 @@ from kolbo_demo.service.hostnames import Site
 from kolbo_demo.settings import Settings, describe_error
 
 
-def _reach(host: str) -> str:
-    """Where this process reaches a server that listens on `host`."""
+def _client_host(host: str) -> str:
+    """The host to connect to for a server on this machine that listens on `host`."""
     try:
         everywhere = ipaddress.ip_address(host).is_unspecified
     except ValueError:
@@ -24,73 +24,74 @@ def _reach(host: str) -> str:
     return "127.0.0.1" if everywhere else host
 
 
-def _token(settings: Settings) -> str | None:
-    """The token for the use of the owner's key: other users of this machine reach the page too."""
-    chosen = settings.page_token.get_secret_value() if settings.page_token else None
-    if settings.api_key is None or chosen == "off":
+def _page_token(settings: Settings) -> str | None:
+    """The token that allows use of the owner's key, because other users of this machine can open
+    the page too; None if it is not needed."""
+    configured = settings.page_token.get_secret_value() if settings.page_token else None
+    if settings.api_key is None or configured == "off":
         return None
-    return chosen or secrets.token_urlsafe(24)
+    return configured or secrets.token_urlsafe(24)
 
 
-def _stop(sentence: str) -> NoReturn:
-    print(sentence, file=sys.stderr)
+def _exit_with_error(message: str) -> NoReturn:
+    print(message, file=sys.stderr)
     sys.exit(2)
 
 
 def _port() -> int:
     text = os.environ.get("GRADIO_SERVER_PORT", "7860")
     if not (text.isdecimal() and int(text) < 2**16):
-        _stop("GRADIO_SERVER_PORT must be a number from 0 to 65535, such as 7860.")
+        _exit_with_error("GRADIO_SERVER_PORT must be a number from 0 to 65535, such as 7860.")
     return int(text)
 
 
-def _make(folder: Path, setting: str) -> None:
+def _create_folder(folder: Path, setting: str) -> None:
     try:
         private_folder.create(folder)
     except OSError as error:
-        _stop(
+        _exit_with_error(
             f"The folder {folder} cannot be used ({error.strerror}); set {setting} to another one."
         )
 
 
 def main() -> None:
-    """Reads the environment and serves until stopped."""
+    """Read the environment and serve until stopped."""
     try:
         settings = Settings()
     except ValidationError as error:
-        _stop(describe_error(error))
-    # The names that Gradio itself reads; a Hugging Face Space sets them.
+        _exit_with_error(describe_error(error))
+    # Gradio's own variables; a Hugging Face Space sets them.
     host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     port = _port()
     os.umask(private_folder.UMASK)
-    _make(settings.data_dir.expanduser(), "KOLBO_DATA_DIR")
+    _create_folder(settings.data_dir.expanduser(), "KOLBO_DATA_DIR")
     logs.configure(settings.log)
     site = Site.of(settings, host)
     private = site.only_loopback
-    token = _token(settings) if private else None
-    given = os.environ.get("GRADIO_TEMP_DIR")
-    # Gradio's own choice is one folder for all users of the machine. It compares names of files
-    # with this one as they are, and the page takes files by names without links.
-    folder = Path(given or settings.data_dir / "gradio").expanduser().resolve()
-    _make(folder, "GRADIO_TEMP_DIR" if given else "KOLBO_DATA_DIR")
+    token = _page_token(settings) if private else None
+    temp_dir = os.environ.get("GRADIO_TEMP_DIR")
+    # Gradio's default is one folder for all users of the machine. Resolved, because Gradio compares
+    # file names with it as they are, and the page resolves links.
+    folder = Path(temp_dir or settings.data_dir / "gradio").expanduser().resolve()
+    _create_folder(folder, "GRADIO_TEMP_DIR" if temp_dir else "KOLBO_DATA_DIR")
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
 
     from kolbo_demo import ui  # Gradio, which reads its variables when it is imported
 
-    if not given:
+    if not temp_dir:
         ui.clean_uploads(folder)
 
     app = create_app(settings)
-    reach = _reach(host)
+    client_host = _client_host(host)
     local = ui.Local(
-        f"http://{reach}:{port}/api",
+        f"http://{client_host}:{port}/api",
         app.state.keys.of_visitor("page"),
         lambda: app.state.api.problem or app.state.api.jobs.problem(),
         app.state.keys.of_visitor,
     )
     ui.mount(app, ui.build(settings, local, private=private), site, token)
     query = f"/?token={token}" if token else ""
-    logs.announce(f"Kolbo Lipsync is at http://{reach}:{port}{query}", sys.stdout)
+    logs.announce(f"Kolbo Lipsync is at http://{client_host}:{port}{query}", sys.stdout)
     if site.public:
         logs.announce(f"Visitors reach it at {site.public}", sys.stdout)
     ui.serve(app, host, port, settings.proxies_for(host))

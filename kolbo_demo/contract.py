@@ -1,8 +1,8 @@
-"""The wire: Kolbo's lipsync API as types, used by the client and the local service alike.
+"""The wire format of Kolbo's lipsync API, shared by the client and the local service.
 
-Field names are Kolbo's own. Fields that the cloud adds later are kept (`extra="allow"`), never a
-failure, and `state` is a plain string on purpose: a state this version does not know is carried,
-not refused. Requests are read strictly, replies leniently (see `_Reply`).
+Field names are Kolbo's own. Unknown fields are retained (`extra="allow"`), and `state` is a plain
+string, so that later additions of the cloud do not fail. Requests are validated strictly, replies
+leniently (see `_Reply`).
 """
 
 import json
@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-# Defined where renders reach them, which load no pydantic.
+# Defined there because renders load no pydantic.
 from kolbo_demo.media.sniff import MAX_FILE_BYTES as MAX_FILE_BYTES
 from kolbo_demo.media.sniff import VIDEO_EXTENSIONS
 
@@ -41,8 +41,8 @@ Unit = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
 def _unicode(text: str) -> str:
-    """The text, if it can be sent on: lone surrogates, left by a stray byte, cannot."""
-    text.encode()  # raises a ValueError
+    """The text. Raises ValueError for lone surrogates, such as from a stray byte."""
+    text.encode()
     return text
 
 
@@ -50,24 +50,29 @@ Text = Annotated[str, AfterValidator(_unicode)]
 
 
 def url_kind(url: str) -> Literal["image", "video"]:
-    """What a `source_url` is by Kolbo's rule: its path's extension, whatever the query says."""
+    """The kind of a `source_url` by Kolbo's rule: the extension of its path, without the query."""
     try:
         path = urlsplit(url).path
-    except ValueError:  # not a link at all; whoever opens it will say so
+    except ValueError:  # not a URL: opening it fails later
         return "image"
     return "video" if PurePosixPath(path).suffix.lower() in VIDEO_EXTENSIONS else "image"
 
 
 def is_web_link(text: str) -> bool:
-    """Whether a text is a link that starts with http:// or https://."""
+    """Whether a text is an http:// or https:// URL."""
     try:
         return urlsplit(text).scheme in {"http", "https"}
     except ValueError:  # stray brackets
         return False
 
 
+def is_retryable_status(status: int) -> bool:
+    """Whether an HTTP status may change although the request does not."""
+    return status in {408, 425, 429} or status >= 500
+
+
 def _percent(value: object) -> float | None:
-    """Progress as 0-100, also from text such as `"42"` or `"42%"`; None where it says nothing."""
+    """Progress as 0-100, also from text such as `"42"` or `"42%"`; None if malformed."""
     try:
         number = float(str(value).strip().removesuffix("%"))
     except ValueError:
@@ -75,29 +80,29 @@ def _percent(value: object) -> float | None:
     return min(max(number, 0.0), 100.0) if math.isfinite(number) else None
 
 
-def _words(value: object) -> object:
-    """An `error` as text, also where it comes as an object."""
+def _error_text(value: object) -> object:
+    """An `error` as text, also from an object."""
     if isinstance(value, dict):
         value = value.get("message") or value.get("error") or value
     return json.dumps(value) if isinstance(value, dict | list) else value
 
 
-def _state(value: object) -> object:
-    """A state as this project spells it."""
+def _normalize_state(value: object) -> object:
+    """A state in lower case and British spelling."""
     if not isinstance(value, str):
         return value
     value = value.strip().lower()
     return CANCELLED if value == "canceled" else value
 
 
-def _links(value: object) -> list[str]:
-    """Every non-empty string of a list, of a string alone, of nothing."""
+def _url_list(value: object) -> list[str]:
+    """The non-empty strings of a list, or a single string as a list."""
     items = value if isinstance(value, list) else [value]
     return [item for item in items if isinstance(item, str) and item]
 
 
-def _rows(value: object) -> list[object]:
-    """The models that can be named: one odd row must not hide the others."""
+def _valid_models(value: object) -> list[object]:
+    """The models with an identifier, so that one malformed row does not hide the others."""
     rows = value if isinstance(value, list) else []
     return [row for row in rows if isinstance(row, Model) or _has_identifier(row)]
 
@@ -112,19 +117,19 @@ class _Wire(BaseModel):
 
 
 class _Reply(_Wire):
-    """What a server says. An optional field of an unexpected type reads as its default: a detail
-    that changes on the other side must not end a poll or hide a result."""
+    """A response document. An optional field of an unexpected type reads as its default, so that a
+    changed detail of the server does not end a poll or hide a result."""
 
     @model_validator(mode="before")
     @classmethod
-    def _respell(cls, value: object) -> object:
+    def _rename_camel_case(cls, value: object) -> object:
         if isinstance(value, dict) and "generationId" in value:
             value = {"generation_id": value["generationId"], **value}
         return value
 
     @field_validator("*", mode="wrap")
     @classmethod
-    def _forgive(
+    def _default_if_invalid(
         cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
     ) -> object:
         try:
@@ -137,7 +142,7 @@ class _Reply(_Wire):
 
 
 class LipsyncRequest(_Wire):
-    """`POST /v1/generate/lipsync`, the fields that travel as text (files travel beside them)."""
+    """`POST /v1/generate/lipsync`: the text fields; files are parts of their own."""
 
     source_url: Text | None = None
     audio_url: Text | None = None
@@ -146,14 +151,13 @@ class LipsyncRequest(_Wire):
     bounding_box_target: tuple[Unit, Unit] | None = None
     """Face point, x and y in 0-1 of the upright picture."""
     occlusion_detection_enabled: bool | None = None
-    """False: a source whose mouth is not visible is rendered all the same."""
+    """False: a source whose mouth is not visible is rendered too."""
     visible_mark: bool | None = None
-    """Whether the picture says that it is AI-generated. The local service's own field: Kolbo's API
-    has none."""
+    """Whether the video has the watermark. A field of the local service only."""
 
 
 class StartReply(_Reply):
-    """What a started generation answers."""
+    """Response to a start."""
 
     success: bool = True
     generation_id: str = Field(min_length=1)
@@ -162,21 +166,21 @@ class StartReply(_Reply):
     credits_charged: float | None = None
     poll_url: str | None = None
     poll_interval_hint: float | None = None
-    """Seconds between polls; `DEFAULT_POLL_SECONDS` where absent."""
+    """Seconds between polls; `DEFAULT_POLL_SECONDS` if absent."""
 
 
-class Unsynced(_Reply):
-    """A part of a result whose lips were left as they were. The local service tells of them."""
+class UnsyncedSpan(_Reply):
+    """A part of a result with unchanged lips. Sent by the local service only."""
 
     start: float
     end: float
     """Seconds of the result."""
     reason: str
-    """Why, as a sentence goes on: "the mouth is hidden"."""
+    """Completes a sentence: "the mouth is hidden"."""
 
     @property
-    def told(self) -> str:
-        """In a sentence for people."""
+    def description(self) -> str:
+        """One line for people."""
         return f"{_clock(self.start)}-{_clock(self.end)} left as it was: {self.reason}"
 
 
@@ -189,7 +193,7 @@ def _clock(seconds: float) -> str:
 class Result(_Reply):
     """The `result` of a completed generation."""
 
-    urls: Annotated[list[str], BeforeValidator(_links)] = Field(default_factory=list)
+    urls: Annotated[list[str], BeforeValidator(_url_list)] = Field(default_factory=list)
     thumbnail_url: str | None = None
     duration: float | None = None
     """Seconds."""
@@ -198,17 +202,17 @@ class Result(_Reply):
     model: str | None = None
     created_at: str | None = None
     """ISO 8601 with milliseconds and Z."""
-    unsynced: list[Unsynced] = Field(default_factory=list)
-    """What is not in step, and why; empty where all is, and where a server does not tell."""
+    unsynced: list[UnsyncedSpan] = Field(default_factory=list)
+    """Empty if all is in sync, or if the server does not report it."""
     notes: list[str] = Field(default_factory=list)
     """Changes to the source's colours, and the track or channel used as the voice, such as "HDR was
     tone-mapped to SDR". Set by the local service only."""
     visible_mark: bool = False
-    """Whether the picture itself says that it is AI-generated. The local service tells of it."""
+    """Whether the video has the watermark. Set by the local service only."""
 
 
 class Failure(_Reply):
-    """Details that a failed generation may carry beside `error`."""
+    """Details of a failed generation, beside `error`."""
 
     message: str | None = None
     category: str | None = None
@@ -222,17 +226,17 @@ class Status(_Reply):
     success: bool = True
     generation_id: str | None = None
     type: str = "lipsync"
-    state: Annotated[str, BeforeValidator(_state), Field(min_length=1)]
+    state: Annotated[str, BeforeValidator(_normalize_state), Field(min_length=1)]
     progress: Annotated[float | None, BeforeValidator(_percent)] = None
     """0-100."""
     result: Result | None = None
-    error: Annotated[str | None, BeforeValidator(_words)] = None
+    error: Annotated[str | None, BeforeValidator(_error_text)] = None
     failure: Failure | None = None
     credits_used: float | None = None
 
     @property
     def final(self) -> bool:
-        """Whether nothing more will change."""
+        """Whether the state will not change."""
         return self.state in FINAL_STATES
 
 
@@ -246,7 +250,7 @@ class CancelReply(_Reply):
 
 
 class Model(_Reply):
-    """One row of `GET /v1/models?type=lipsync`. `credit` is a price a second of output."""
+    """One row of `GET /v1/models?type=lipsync`. `credit` is the price per second of output."""
 
     identifier: str
     name: str | None = None
@@ -272,12 +276,12 @@ class ModelList(_Reply):
     """`GET /v1/models`."""
 
     success: bool = True
-    models: Annotated[list[Model], BeforeValidator(_rows)] = Field(default_factory=list)
+    models: Annotated[list[Model], BeforeValidator(_valid_models)] = Field(default_factory=list)
     count: int | None = None
 
 
 class Credits(_Reply):
-    """What an account has left. 1 credit is 0.01 US dollar."""
+    """Remaining credits of an account. 1 credit is 0.01 US dollar."""
 
     total: float
     plan_credits: float = 0
@@ -293,10 +297,8 @@ class CreditsReply(_Reply):
 
 
 class ErrorReply(_Wire):
-    """Every error body: both documented shapes in one, so that any reader is served.
-
-    The docs print `{success, error, code}` for all errors and `{status, message}` for a 429.
-    """
+    """Body of an error, in both documented shapes: `{success, error, code}` for all errors and
+    `{status, message}` for a 429."""
 
     success: Literal[False] = False
     error: str
@@ -306,5 +308,5 @@ class ErrorReply(_Wire):
 
     @classmethod
     def of(cls, code: str, text: str, **extra: Any) -> "ErrorReply":
-        """The body for `code` with one sentence for people."""
+        """The body for `code`; `text` is one sentence for people."""
         return cls(error=text, code=code, message=text, **extra)

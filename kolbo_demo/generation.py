@@ -1,8 +1,7 @@
-"""The flow of one generation, which page, command line and batch share: speak the words, trim the
-files, submit, follow, save.
+"""The flow of one generation, shared by page, command line and batch: speak, trim, submit, save.
 
 >>> flow = GenerationFlow(client, inspector, folder)
->>> generation = flow.submit(flow.prepare(Request("portrait.jpg", "speech.mp3")))
+>>> generation = flow.submit(flow.prepare(GenerationRequest("portrait.jpg", "speech.mp3")))
 >>> *_, status = generation.events()
 >>> flow.save(generation, status, Path("talking.mp4"))
 """
@@ -18,19 +17,19 @@ from kolbo_demo.contract import Status
 from kolbo_demo.fair_lock import FairSemaphore
 from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.options import Options, Point, Trim
-from kolbo_demo.preflight import Analyst, StoppedError
+from kolbo_demo.preflight import CancelledError, Inspector
 
-SPOKEN = "words.wav"
-"""Name of the file with spoken words in the folder of a flow."""
-SAME_MOMENT = 0.02
-"""Seconds within which a face does not move."""
+SPEECH_FILE = "words.wav"
+"""Name of the synthesized voice in the folder of a flow."""
+SAME_FACE_SECONDS = 0.02
+"""A face is not tracked over a shorter time."""
 
-SPEAKING = FairSemaphore()
-"""Text to speech keeps a core busy, so a process runs one at a time."""
+SPEECH_SEMAPHORE = FairSemaphore()
+"""Text to speech occupies a core, so a process runs one at a time."""
 
 
 class Step(Enum):
-    """What a flow is doing."""
+    """Steps that report progress."""
 
     SPEAKING = "speaking"
     TRIMMING = "trimming"
@@ -40,36 +39,37 @@ class Step(Enum):
 
 
 OnStep = Callable[[Step, float, float | None], None]
-"""Called with the step, what is done and what there is in all: bytes of files on their way, else 0
-and None."""
+"""`on_step(step, done, total)`: bytes of an upload or download, else 0 and None."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to generate. A `str` source or voice is a link or, from a trusted caller, a path."""
+class GenerationRequest:
+    """The input of a generation. A `str` source or voice is a link or, from a trusted caller, a
+    path."""
 
     source: Path | str
     voice: Path | str | None
     words: str | None = None
-    """English text to speak where there is no voice."""
+    """English text to speak instead of a voice."""
     options: Options = Options()
 
 
 class GenerationFlow:
-    """The steps of one generation. For one thread; `should_continue` may change in any."""
+    """The steps of one generation. For one thread; another may change what `should_continue`
+    returns."""
 
     def __init__(
         self,
         client: KolboClient,
-        inspector: Analyst,
+        inspector: Inspector,
         folder: Path,
         *,
         local: bool = False,
         should_continue: Callable[[], bool] = lambda: True,
         on_step: OnStep = lambda *_: None,
     ) -> None:
-        """New files go into `folder`. `local`: the API is this project's own service, which marks
-        pictures itself; Kolbo's has no field for it."""
+        """New files go into `folder`. `local`: the API is this project's service, which adds the
+        watermark itself."""
         self._client = client
         self._inspector = inspector
         self._folder = folder
@@ -77,33 +77,33 @@ class GenerationFlow:
         self._should_continue = should_continue
         self._on_step = on_step
 
-    def prepare(self, request: Request) -> Request:
-        """The request as it is sent: words spoken, files trimmed, and the face where the trimmed
-        clip begins.
+    def prepare(self, request: GenerationRequest) -> GenerationRequest:
+        """Speak the words and trim the files; the request to submit, with the face point of the
+        first used frame.
 
-        Raises MediaError, EngineError where this machine cannot speak, and StoppedError.
+        Raises MediaError, EngineError if text to speech is unavailable, and CancelledError.
         """
         voice, options = request.voice, request.options
         if request.words is not None:
             voice = self._speak(request.words, options.speed)
         assert voice is not None, "a request has a voice or words"
-        face = face_at_start(self._inspector.followed, request.source, options)
+        face = face_at_start(self._inspector.track_face, request.source, options)
         if options.trim.needed:
             self._on_step(Step.TRIMMING, 0, None)
-        source, voice = self._trimmed(request.source, voice, options.trim)
-        options = options.changed(face=face, face_at=0.0, speed=1.0, trim=Trim())
-        return Request(source, voice, None, options)
+        source, voice = self._trim(request.source, voice, options.trim)
+        options = options.replace(face=face, face_at=0.0, speed=1.0, trim=Trim())
+        return GenerationRequest(source, voice, None, options)
 
     def submit(
-        self, prepared: Request, on_remark: Callable[[str], None] | None = None
+        self, prepared: GenerationRequest, on_warning: Callable[[str], None] | None = None
     ) -> Generation:
-        """Start the generation. Raises what `KolboClient.lipsync` raises, and StoppedError as long
-        as files are not sent whole."""
+        """Start the generation. Raises the errors of `KolboClient.lipsync`, and CancelledError as
+        long as files are being sent."""
         assert prepared.voice is not None, "prepare() gives every request a voice"
-        self._check_stopped()
-        options = prepared.options if self._local else prepared.options.changed(mark=False)
+        self._check_cancelled()
+        options = prepared.options if self._local else prepared.options.replace(mark=False)
         return self._client.lipsync(
-            prepared.source, prepared.voice, options, self._uploaded, on_remark=on_remark
+            prepared.source, prepared.voice, options, self._on_upload, on_warning=on_warning
         )
 
     def save(
@@ -115,29 +115,30 @@ class GenerationFlow:
         mark: bool = False,
         stamp: bool = False,
     ) -> Path:
-        """Save a final generation's video as `output`, whole or not at all; returns the path.
+        """Save the video of a final generation as `output`, whole or not at all; returns the path.
 
-        `mark` has the picture say that it is AI-generated: a result that the API did not mark is
-        marked here, so no plain video is left. `stamp` writes that into the metadata where the
-        file's format allows.
+        `mark` adds the watermark if the API did not; without it no video is left. `stamp` writes
+        "AI-generated" into the metadata if the format allows.
 
-        Raises what `Generation.check` and `Generation.download` raise, MediaError if the video
-        cannot be marked, and StoppedError.
+        Raises the errors of `Generation.check` and `Generation.download`, MediaError if the
+        watermark cannot be added, and CancelledError.
         """
         generation.check(status)
-        draw = mark and not (status.result and status.result.visible_mark)
-        if not (draw or stamp):
-            return generation.download(output, self._downloaded)
+        draw_watermark = mark and not (status.result and status.result.visible_mark)
+        if not (draw_watermark or stamp):
+            return generation.download(output, self._on_download)
         plain = output.with_name(f".{uuid4().hex}.plain")
         try:
-            generation.download(plain, self._downloaded)
-            if draw:
+            generation.download(plain, self._on_download)
+            if draw_watermark:
                 self._on_step(Step.MARKING, 0, None)
-            self._inspector.make("mark", plain, output, self._should_continue, seen=draw)
+            self._inspector.run_edit(
+                "watermark", plain, output, self._should_continue, visible=draw_watermark
+            )
         except MediaError:
-            if draw:
+            if draw_watermark:
                 raise
-            plain.replace(output)  # it plays all the same
+            plain.replace(output)  # playable without the metadata
         finally:
             plain.unlink(missing_ok=True)
         return output
@@ -146,60 +147,62 @@ class GenerationFlow:
         from kolbo_demo.engine.tts import speak  # slow to import
 
         self._on_step(Step.SPEAKING, 0, None)
-        path = self._folder / SPOKEN
-        with SPEAKING.acquire(self._should_continue):
-            self._check_stopped()
+        path = self._folder / SPEECH_FILE
+        with SPEECH_SEMAPHORE.acquire(self._should_continue):
+            self._check_cancelled()
             speak(words, path, speed)
         return path
 
-    def _trimmed(
+    def _trim(
         self, source: Path | str, voice: Path | str, trim: Trim
     ) -> tuple[Path | str, Path | str]:
         if not trim.needed:
             return source, voice
-        from kolbo_demo.preflight.trim import SAME_SECONDS, result_seconds  # slow to import
+        from kolbo_demo.preflight import trim as modes  # slow to import
 
-        seconds = result_seconds(trim)
+        seconds = modes.result_seconds(trim)
 
         def cut(
-            what: str, path: Path | str, part: tuple[float, float] | None, length: float,
-            made: Path, **other: float,
+            operation: str, path: Path | str, part: tuple[float, float] | None, length: float,
+            output: Path, **other_length: float,
         ) -> Path | str:  # fmt: skip
-            same = part is None and (not trim.mode or abs(seconds - length) <= SAME_SECONDS)
-            if same or not isinstance(path, Path):
+            unchanged = part is None and (
+                not trim.mode or abs(seconds - length) <= modes.LENGTH_TOLERANCE_SECONDS
+            )
+            if unchanged or not isinstance(path, Path):
                 return path
             start, end = part or (0.0, length)
-            self._inspector.make(
-                what, path, made, self._should_continue, start=start, end=end, mode=trim.mode,
-                **other,
+            self._inspector.run_edit(
+                operation, path, output, self._should_continue, start=start, end=end,
+                mode=trim.mode, **other_length,
             )  # fmt: skip
-            return made
+            return output
 
         clip, sound = trim.clip_seconds, trim.voice_seconds
         source = cut("cut_source", source, trim.clip, clip, self._folder / "clip.mp4", voice=sound)
         voice = cut("cut_voice", voice, trim.voice, sound, self._folder / "cut.wav", clip=clip)
         return source, voice
 
-    def _uploaded(self, sent: int, total: int) -> None:
-        if sent < total:  # a request that is half sent is not accepted
-            self._check_stopped()
+    def _on_upload(self, sent: int, total: int) -> None:
+        if sent < total:  # afterwards the request may be accepted
+            self._check_cancelled()
         self._on_step(Step.UPLOADING, sent, total)
 
-    def _downloaded(self, done: int, total: int | None) -> None:
+    def _on_download(self, done: int, total: int | None) -> None:
         self._on_step(Step.DOWNLOADING, done, total)
 
-    def _check_stopped(self) -> None:
+    def _check_cancelled(self) -> None:
         if not self._should_continue():
-            raise StoppedError
+            raise CancelledError
 
 
 def face_at_start(
-    followed: Callable[[Path, Point, float, float], Point], source: Path | str, options: Options
+    track_face: Callable[[Path, Point, float, float], Point], source: Path | str, options: Options
 ) -> Point | None:
-    """The face point where the used part of the clip begins. `followed` is that of `Analyst`.
+    """The face point in the first used frame of the clip. `track_face` is `Inspector.track_face`.
     Raises MediaError."""
     start = options.trim.clip[0] if options.trim.clip else 0.0
     face, at = options.face, options.face_at
-    if face is None or not isinstance(source, Path) or abs(at - start) <= SAME_MOMENT:
+    if face is None or not isinstance(source, Path) or abs(at - start) <= SAME_FACE_SECONDS:
         return face
-    return followed(source, face, at, start)
+    return track_face(source, face, at, start)

@@ -1,7 +1,7 @@
-"""Everything that a caller can choose about a generation, as one immutable object.
+"""The options of a generation as one immutable object.
 
-Page, command line and batch fill it in. The client sends `wire()`, the service stores the object as
-JSON with the job, and the engine renders by it. Without pydantic, which a render does not load.
+Page, command line and batch create it. The client sends `to_wire()`, the service stores the object
+as JSON with the job, and the engine renders by it. Without pydantic, which a render does not load.
 """
 
 from collections.abc import Mapping
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
 Point = tuple[float, float]
 """x and y in 0-1 of the upright picture."""
 Span = tuple[float, float]
-"""From and to, in seconds."""
+"""Start and end, in seconds."""
 
 
 @dataclass(frozen=True)
 class Trim:
-    """How a clip and a voice are cut before they are sent."""
+    """How a clip and a voice are trimmed before they are sent."""
 
     clip: Span | None = None
-    """The part that is used; None is the whole."""
+    """The used part; None is the whole."""
     voice: Span | None = None
     clip_seconds: float = 0.0
-    """Length of that part; 0 for a still, and where it is not known."""
+    """Length of the used part; 0 for a still, or if unknown."""
     voice_seconds: float = 0.0
     mode: str | None = None
-    """How they are made equally long, by its name in `preflight.trim`; None leaves it to the
+    """How the lengths are made equal: a key of `preflight.trim.MODES`; None leaves it to the
     model."""
 
     @property
     def needed(self) -> bool:
-        """Whether any file changes."""
+        """Whether any file is rewritten."""
         return bool(self.clip or self.voice or self.mode)
 
 
 @dataclass(frozen=True)
 class Options:
-    """The choices, and what they are without one."""
+    """The options and their defaults."""
 
     prompt: str | None = None
     model: str | None = None
@@ -49,15 +49,15 @@ class Options:
     face_at: float = 0.0
     """Seconds into the clip at which `face` was chosen."""
     speed: float = 1.0
-    """Of words that are spoken; 1 is the voice's own."""
+    """Speed of text to speech, 0.5 to 2."""
     trim: Trim = Trim()
     mark: bool = False
-    """Whether the picture says that it is AI-generated."""
+    """Whether the video has the watermark."""
     insist: bool = False
-    """Whether to render a source whose mouth is not visible."""
+    """Whether a source whose mouth is not visible is rendered."""
 
-    def wire(self) -> dict[str, Any]:
-        """The fields of `LipsyncRequest` that carry these options; defaults are left out."""
+    def to_wire(self) -> dict[str, Any]:
+        """These options as fields of `LipsyncRequest`, without defaults."""
         values = {
             "prompt": (self.prompt or "").strip() or None,
             "model": (self.model or "").strip() or None,
@@ -68,8 +68,8 @@ class Options:
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
-    def of(cls, request: "LipsyncRequest") -> "Options":
-        """The options that a request on the wire carries."""
+    def from_request(cls, request: "LipsyncRequest") -> "Options":
+        """The options of a request on the wire."""
         return cls(
             prompt=request.prompt,
             model=request.model,
@@ -78,20 +78,21 @@ class Options:
             insist=request.occlusion_detection_enabled is False,
         )
 
-    def changed(self, **changes: Any) -> "Options":
-        """A copy with other values."""
+    def replace(self, **changes: Any) -> "Options":
+        """A copy with changed fields."""
         return replace(self, **changes)
 
-    def as_json(self) -> dict[str, Any]:
-        """Values that JSON can hold, for `of_json`."""
+    def to_json(self) -> dict[str, Any]:
+        """A JSON document, for `from_json`."""
         return asdict(self)
 
     @classmethod
-    def of_json(cls, values: Mapping[str, Any]) -> "Options":
-        """The options that `as_json` gave. Others' keys are ignored; absent ones have their
-        defaults."""
-        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+    def from_json(cls, document: Mapping[str, Any]) -> "Options":
+        """The options of a document. Unknown keys are ignored; absent ones have their defaults."""
+        known = {
+            field.name: document[field.name] for field in fields(cls) if field.name in document
+        }
         if known.get("face"):
             known["face"] = tuple(known["face"])
-        known["trim"] = Trim(**values.get("trim", {}))
+        known["trim"] = Trim(**document.get("trim", {}))
         return cls(**known)

@@ -63,7 +63,7 @@ BROKEN_JSON = Reply(body=b'{"success": true, "state": "proc')
 
 
 @dataclass
-class Seen:
+class Received:
     """One request as it came."""
 
     method: str
@@ -104,7 +104,7 @@ class Scripted(ThreadingHTTPServer):
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.script: dict[str, list[Reply]] = {}
-        self.seen: list[Seen] = []
+        self.requests: list[Received] = []
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server_address[1]}"
         if tls:
             self.socket = tls.wrap_socket(
@@ -125,7 +125,7 @@ class Scripted(ThreadingHTTPServer):
     def count(self, what: str) -> int:
         """How many requests `METHOD /path...` came."""
         method, path = what.split(" ")
-        return sum(s.method == method and s.path.startswith(f"/api{path}") for s in self.seen)
+        return sum(s.method == method and s.path.startswith(f"/api{path}") for s in self.requests)
 
     def wait_for(self, what: str) -> None:
         """Until a request `METHOD /path...` has come: a caller may give up before it is read."""
@@ -173,8 +173,8 @@ class _Handler(BaseHTTPRequestHandler):
         while left > 0 and (piece := self.rfile.read(min(left, 65536))):
             left -= len(piece)
             kept = kept if len(kept) > 1 << 20 else kept + piece
-        self.server.seen.append(
-            Seen(self.command, self.path, self.headers, kept, length, time.monotonic())
+        self.server.requests.append(
+            Received(self.command, self.path, self.headers, kept, length, time.monotonic())
         )
         self.close_connection = True
         if reply.cut is None:
@@ -264,7 +264,7 @@ def server() -> Iterator[Scripted]:
         yield scripted
 
 
-_SHORT_PAUSES = Retry(first=0.01, longest=0.04, longest_asked=0.3)
+_SHORT_PAUSES = Retry(first_pause=0.01, max_pause=0.04, max_retry_after=0.3)
 
 
 @pytest.fixture

@@ -328,7 +328,7 @@ def test_bad_input_gets_a_sentence(row: str, doors: Doors, server: Scripted, fol
 
     assert sorted(folder.iterdir()) == before
     if row == "link to a private address":
-        assert server.seen == []
+        assert server.requests == []
 
 
 def test_a_file_and_a_link_at_once_are_refused(doors: Doors, folder: Path) -> None:

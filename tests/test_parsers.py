@@ -171,7 +171,7 @@ def test_any_answer_of_an_api(document: object) -> None:
 @example({"Retry-After": "Mon, 01 Jan 0001 00:00:00 GMT"})
 @example({"Retry-After": "nan"})
 def test_any_retry_after(headers: dict[str, str]) -> None:
-    seconds = retry.retry_after(headers)
+    seconds = retry.parse_retry_after(headers)
     assert seconds is None or (math.isfinite(seconds) and seconds >= 0)
 
 

@@ -1,33 +1,33 @@
-"""Many generations from one list: read and looked at, made several at once, reported in one ZIP.
+"""Many generations from one list: checked, run concurrently, reported in one ZIP.
 
->>> rows = read_csv(Path("rows.csv"), from_folder(Path()))
->>> for line in Batch(KolboClient(), rows, Path("results")).run():
-...     print(line.row.number, line.state)
+>>> rows = read_csv(Path("rows.csv"), folder_resolver(Path()))
+>>> for status in Batch(KolboClient(), rows, Path("results")).run():
+...     print(status.row.number, status.state)
 """
 
 from kolbo_demo.batch.manifest import (
-    Find,
+    ResolveCell,
     Row,
-    check,
     check_links,
-    from_folder,
-    from_uploads,
+    check_rows,
+    folder_resolver,
     read_csv,
     read_pairs,
+    upload_resolver,
 )
 from kolbo_demo.batch.runner import Batch
-from kolbo_demo.batch.state import Line, Store
+from kolbo_demo.batch.state import BatchStore, RowStatus
 
 __all__ = [
     "Batch",
-    "Find",
-    "Line",
+    "BatchStore",
+    "ResolveCell",
     "Row",
-    "Store",
-    "check",
+    "RowStatus",
     "check_links",
-    "from_folder",
-    "from_uploads",
+    "check_rows",
+    "folder_resolver",
     "read_csv",
     "read_pairs",
+    "upload_resolver",
 ]

@@ -1,4 +1,4 @@
-"""The rows of a batch, from a CSV or from a folder of pairs, and what is wrong with each."""
+"""The rows of a batch, from a CSV or a folder of pairs, and their checks."""
 
 import csv
 import hashlib
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from kolbo_demo.client import InputError, KolboClient
-from kolbo_demo.client.upload import Request
+from kolbo_demo.client.upload import StartRequest
 from kolbo_demo.contract import is_web_link
 from kolbo_demo.engine.tts import check_speed
 from kolbo_demo.media import sandbox, sniff
@@ -23,42 +23,42 @@ _OPTIONAL = ", ".join(COLUMNS[3:])
 MAX_ROWS = 1000
 MAX_CSV_BYTES = 4 * 1024 * 1024
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0")
-_LATER = "https://example.com/words.wav"
-"""Stands for a voice that is spoken when its row's turn comes; never opened."""
+_SPOKEN_VOICE_URL = "https://example.com/words.wav"
+"""Placeholder for a voice that is synthesized later; never opened."""
 
-Find = Callable[[str], str | Path]
-"""From what a cell names to a file or a link. Raises `InputError`. Whoever reads a CSV of someone
-else decides with it which files exist for that CSV."""
+ResolveCell = Callable[[str], str | Path]
+"""Maps a cell to a file or a link. Raises `InputError`. It limits the files that a CSV of an
+untrusted user can name."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One generation to make."""
+    """One generation of a batch."""
 
     number: int
-    """1 is the first after the heading."""
+    """1 is the first after the header."""
     name: str
-    """For people: what the source is called."""
+    """Name of the source, for people."""
     source: str | Path = ""
     audio: str | Path | None = None
     words: str | None = None
     options: Options = Options()
     problem: str | None = None
-    """One sentence where it cannot work."""
+    """One sentence if the row is unusable."""
 
     @property
     def linked(self) -> bool:
-        """Whether it names a link, which whoever makes the video fetches."""
+        """Whether source or audio is a link."""
         return any(given and isinstance(given, str) for given in (self.source, self.audio))
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the row's fields and with the size or age of its files."""
-        chosen = self.options
-        parts: list[object] = [self.words, chosen.prompt, chosen.model, chosen.face]
-        if (chosen.speed, chosen.mark) != (1.0, False):  # else as it was before there were these
-            parts += [chosen.speed, chosen.mark]
-        if chosen.insist:
+        """Hash of the row's fields and of the size and time of its files."""
+        options = self.options
+        parts: list[object] = [self.words, options.prompt, options.model, options.face]
+        if (options.speed, options.mark) != (1.0, False):  # older fingerprints lack them
+            parts += [options.speed, options.mark]
+        if options.insist:
             parts.append("insist")
         for given in (self.source, self.audio):
             stamp = None
@@ -69,16 +69,16 @@ class Row:
         return hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()
 
 
-def from_folder(folder: Path) -> Find:
-    """Cells are links, or paths as the user of this machine writes them, relative to `folder`."""
+def folder_resolver(folder: Path) -> ResolveCell:
+    """Cells are links, or paths relative to `folder`."""
     return lambda cell: cell if "://" in cell else folder / Path(cell).expanduser()
 
 
-def from_uploads(files: Mapping[str, Path]) -> Find:
-    """Cells are links, or names of uploaded files, with or without the folders that they came
-    from; nothing else on this machine is reached."""
+def upload_resolver(files: Mapping[str, Path]) -> ResolveCell:
+    """Cells are links, or names of uploaded files, with or without their original folders. No
+    other file can be named."""
 
-    def find(cell: str) -> str | Path:
+    def resolve(cell: str) -> str | Path:
         if is_web_link(cell):
             return cell
         path = PurePosixPath(cell.replace("\\", "/"))
@@ -87,14 +87,15 @@ def from_uploads(files: Mapping[str, Path]) -> Find:
             raise InputError(f"“{cell[:80]}” is no web link, and not among the uploaded files.")
         return files[name]
 
-    return find
+    return resolve
 
 
-def read_csv(path: Path, find: Find) -> list[Row]:
-    """The rows of a CSV with the columns source, audio or words, and perhaps the other `COLUMNS`.
+def read_csv(path: Path, resolve: ResolveCell) -> list[Row]:
+    """The rows of a CSV with the columns source, audio or words, and optionally the others of
+    `COLUMNS`.
 
-    Comma, semicolon or tab between the cells, UTF-8. A row that cannot be understood has a
-    `problem`. Raises `InputError` where the file is no such list.
+    UTF-8, separated by comma, semicolon or tab. A malformed row has a `problem`. Raises
+    `InputError` for a malformed file.
     """
     try:
         if path.stat().st_size > MAX_CSV_BYTES:
@@ -106,10 +107,10 @@ def read_csv(path: Path, find: Find) -> list[Row]:
         ) from None
     except UnicodeDecodeError:
         raise InputError(f"“{path.name}” is not text in UTF-8. Save it as CSV UTF-8.") from None
-    heading = text.partition("\n")[0]
-    comma = max(",;\t", key=heading.count)
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
     try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=comma, strict=True))
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise InputError(f"“{path.name}” is no CSV ({error}). Export it again.") from None
     names = [name.strip().lower() for name in lines[0]] if lines else []
@@ -126,12 +127,14 @@ def read_csv(path: Path, find: Find) -> list[Row]:
             f"Columns are {', '.join(COLUMNS)}."
         )
     filled = [cells for cells in lines[1:] if any(cell.strip() for cell in cells)]
-    return _some([_row(at, names, cells, find) for at, cells in enumerate(filled, start=1)])
+    return _check_count(
+        [_parse_row(at, names, cells, resolve) for at, cells in enumerate(filled, start=1)]
+    )
 
 
 def read_pairs(folder: Path) -> list[Row]:
-    """The pairs of a folder: a picture or a clip and a recording or a text (`.txt`, words to
-    speak) that share their name. Raises `InputError` where there are none."""
+    """The pairs of a folder: a portrait or clip and a recording or text (`.txt`, words to speak)
+    with the same stem. Raises `InputError` if there are none."""
     try:
         files = sorted(path for path in folder.iterdir() if path.is_file())
     except OSError as error:
@@ -140,15 +143,15 @@ def read_pairs(folder: Path) -> list[Row]:
     for path in files:
         if path.name.startswith("."):
             continue
-        kind = "words" if path.suffix.lower() == ".txt" else _kind(path)
+        kind = "words" if path.suffix.lower() == ".txt" else _file_kind(path)
         if kind:
             pairs.setdefault(path.stem, []).append((kind, path))
-    return _some([_pair(at, *item) for at, item in enumerate(pairs.items(), start=1)])
+    return _check_count([_pair_row(at, *item) for at, item in enumerate(pairs.items(), start=1)])
 
 
-def _kind(path: Path) -> str | None:
-    """The kind of a file in a folder. Decoders decide where the first bytes do not: a container of
-    video may hold sound alone, and a recording may begin with unrelated bytes."""
+def _file_kind(path: Path) -> str | None:
+    """The kind of a file. If the first bytes do not settle it, decoders do: a video container may
+    hold sound alone, and a recording may begin with unrelated bytes."""
     kind = sniff.kind_of(path)
     if kind in ("image", "audio") or (kind is None and sniff.describe_non_media(path)):
         return kind
@@ -160,26 +163,26 @@ def _kind(path: Path) -> str | None:
     return kind
 
 
-def check(rows: list[Row], client: KolboClient | None) -> list[Row]:
-    """The rows with every `problem` that can be found before anything is sent.
+def check_rows(rows: list[Row], client: KolboClient | None) -> list[Row]:
+    """The rows with every `problem` that is known before sending.
 
-    With a client, models are looked up too. Raises what `KolboClient.models` raises.
+    With a client, models are checked too. Raises the errors of `KolboClient.models`.
     """
     models = None
     if client and any(row.options.model for row in rows if not row.problem):
         models = {model.identifier for model in client.models()}
-    return [_checked(row, models) for row in rows]
+    return [_check_row(row, models) for row in rows]
 
 
 def check_links(rows: list[Row], policy: fetch.Policy) -> list[Row]:
-    """The rows with a `problem` where the local service refuses a link. Nobody is asked for it.
+    """The rows with a `problem` if the local service refuses a link, without a request.
 
-    For rows that it makes: Kolbo fetches links itself, by rules of its own.
+    Not for Kolbo's cloud, which fetches links by rules of its own.
     """
-    return [row if row.problem else _links_checked(row, policy) for row in rows]
+    return [row if row.problem else _check_row_links(row, policy) for row in rows]
 
 
-def _links_checked(row: Row, policy: fetch.Policy) -> Row:
+def _check_row_links(row: Row, policy: fetch.Policy) -> Row:
     try:
         if row.source and isinstance(row.source, str):
             fetch.check(row.source, "source", policy)
@@ -190,12 +193,12 @@ def _links_checked(row: Row, policy: fetch.Policy) -> Row:
     return row
 
 
-def _checked(row: Row, models: set[str] | None) -> Row:
+def _check_row(row: Row, models: set[str] | None) -> Row:
     if row.problem:
         return row
     try:
-        voice = _LATER if row.words else row.audio
-        Request.checked(row.source, voice, row.options)
+        voice = _SPOKEN_VOICE_URL if row.words else row.audio
+        StartRequest.prepare(row.source, voice, row.options)
     except InputError as error:
         return replace(row, problem=str(error))
     if row.words and not any(letter.isalnum() for letter in row.words):
@@ -208,9 +211,9 @@ def _checked(row: Row, models: set[str] | None) -> Row:
     return row
 
 
-def _row(number: int, names: list[str], cells: list[str], find: Find) -> Row:
-    given = {name: cell.strip() for name, cell in zip(names, cells, strict=False)}
-    source, audio, words = (given.get(name) or "" for name in ("source", "audio", "words"))
+def _parse_row(number: int, names: list[str], cells: list[str], resolve: ResolveCell) -> Row:
+    values = {name: cell.strip() for name, cell in zip(names, cells, strict=False)}
+    source, audio, words = (values.get(name) or "" for name in ("source", "audio", "words"))
     row = Row(number, Path(source).name[:80] or f"row {number}")
     problem = None
     if len(cells) > len(names):
@@ -224,25 +227,25 @@ def _row(number: int, names: list[str], cells: list[str], find: Find) -> Row:
     try:
         return replace(
             row,
-            source=find(source),
-            audio=find(audio) if audio else None,
+            source=resolve(source),
+            audio=resolve(audio) if audio else None,
             words=words or None,
             options=Options(
-                prompt=given.get("prompt") or None,
-                model=given.get("model") or None,
-                face=_face(given.get("face")),
-                speed=_speed(given.get("speed"), words),
-                mark=_is_yes("mark", given.get("mark")),
-                insist=_is_yes("insist", given.get("insist")),
+                prompt=values.get("prompt") or None,
+                model=values.get("model") or None,
+                face=_parse_face(values.get("face")),
+                speed=_parse_speed(values.get("speed"), words),
+                mark=_parse_yes_no("mark", values.get("mark")),
+                insist=_parse_yes_no("insist", values.get("insist")),
             ),
         )
     except InputError as error:
         return replace(row, problem=str(error))
     except (ValueError, OSError, RuntimeError):  # such as an unknown ~user in a path
-        return replace(row, problem="The row names a file that cannot be. Check the name.")
+        return replace(row, problem="The row names an impossible file. Check the name.")
 
 
-def _pair(number: int, stem: str, found: list[tuple[str, Path]]) -> Row:
+def _pair_row(number: int, stem: str, found: list[tuple[str, Path]]) -> Row:
     sources = [path for kind, path in found if kind in ("image", "video")]
     voices = [(kind, path) for kind, path in found if kind in ("audio", "words")]
     if len(sources) != 1 or len(voices) != 1:
@@ -264,7 +267,7 @@ def _pair(number: int, stem: str, found: list[tuple[str, Path]]) -> Row:
     return Row(number, sources[0].name, sources[0], words=words)
 
 
-def _face(text: str | None) -> tuple[float, float] | None:
+def _parse_face(text: str | None) -> tuple[float, float] | None:
     if not text:
         return None
     parts = text.replace(",", " ").replace(";", " ").split()
@@ -275,7 +278,7 @@ def _face(text: str | None) -> tuple[float, float] | None:
     return x, y
 
 
-def _speed(text: str | None, words: str) -> float:
+def _parse_speed(text: str | None, words: str) -> float:
     if not text:
         return 1.0
     try:
@@ -290,14 +293,14 @@ def _speed(text: str | None, words: str) -> float:
     return speed
 
 
-def _is_yes(column: str, text: str | None) -> bool:
+def _parse_yes_no(column: str, text: str | None) -> bool:
     given = (text or "no").lower()
     if given not in _YES + _NO:
         raise InputError(f"In the column {column} write yes or no.")
     return given in _YES
 
 
-def _some(rows: list[Row]) -> list[Row]:
+def _check_count(rows: list[Row]) -> list[Row]:
     if not rows:
         raise InputError("There is nothing to do: the list or the folder holds no row.")
     if len(rows) > MAX_ROWS:

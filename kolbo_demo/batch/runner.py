@@ -1,4 +1,4 @@
-"""Makes the rows of a batch, several at once, within what the API allows."""
+"""Runs the rows of a batch concurrently, within the API's rate limit."""
 
 import queue
 import tempfile
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kolbo_demo.batch.manifest import Row
-from kolbo_demo.batch.state import Line, State, Store
+from kolbo_demo.batch.state import BatchStore, RowState, RowStatus
 from kolbo_demo.client import (
     Generation,
     GenerationCancelledError,
@@ -21,31 +21,35 @@ from kolbo_demo.client import (
     MaybeAcceptedError,
     NotFoundError,
     RateLimitError,
+    Retry,
 )
+from kolbo_demo.client.retry import Backoff
 from kolbo_demo.engine import EngineError
-from kolbo_demo.generation import GenerationFlow, Request
+from kolbo_demo.generation import GenerationFlow, GenerationRequest
 from kolbo_demo.media.sniff import MediaError
-from kolbo_demo.preflight import Analyst, StoppedError
+from kolbo_demo.preflight import CancelledError, Inspector
 
-STARTS_A_MINUTE = 10
+STARTS_PER_MINUTE = 10
 """Kolbo's limit on generations."""
-MOST_REFUSALS = 30
-"""How often a row is held back by 429 before it fails."""
+START_RETRY = Retry(attempts=30, first_pause=1.0, max_retry_after=120.0)
+"""For starts that are refused with HTTP 429. More patient than one request, because all rows of a
+batch share the limit."""
 
-Spending = Callable[[Path | str], AbstractContextManager[object]]
+StartGuard = Callable[[Path | str], AbstractContextManager[object]]
+"""Entered around each start with the row's voice. May raise a `KolboError` to refuse it."""
 
 
-class _Pace:
-    """When the next generation may start, for all rows together."""
+class _StartLimiter:
+    """Delays starts for all rows together."""
 
-    def __init__(self, stop: threading.Event, starts: int) -> None:
+    def __init__(self, stop: threading.Event, starts_per_minute: int) -> None:
         self._stop = stop
         self._lock = threading.Lock()
-        self._starts: deque[float] = deque(maxlen=starts)
+        self._starts: deque[float] = deque(maxlen=starts_per_minute)
         self._not_before = 0.0
 
     def wait(self) -> None:
-        """Returns when a start is due. Raises StoppedError."""
+        """Block until a start is allowed. Raises CancelledError."""
         while True:
             with self._lock:
                 now = time.monotonic()
@@ -55,203 +59,203 @@ class _Pace:
                     self._starts.append(now)
                     return
             if self._stop.wait(due - now):
-                raise StoppedError
+                raise CancelledError
 
     def hold(self, seconds: float) -> None:
-        """Nobody starts for so long: the API said 429."""
+        """Allow no start for a while."""
         with self._lock:
             self._not_before = max(self._not_before, time.monotonic() + seconds)
 
 
 class Batch:
-    """One run over the rows of a batch. What an earlier run in the same folder completed is not
-    made again, what it left running is watched on."""
+    """One run over the rows of a batch. It skips rows that an earlier run in the same folder
+    completed, and resumes generations that are still running."""
 
     def __init__(
         self,
         client: KolboClient,
         rows: list[Row],
         folder: Path,
-        at_once: int = 4,
-        again: bool = False,
-        spending: Spending | None = None,
-        starts: int = STARTS_A_MINUTE,
-        analyst: Analyst | None = None,
+        concurrency: int = 4,
+        resend_unclear: bool = False,
+        start_guard: StartGuard | None = None,
+        starts_per_minute: int = STARTS_PER_MINUTE,
+        inspector: Inspector | None = None,
         local: bool = False,
     ) -> None:
-        """`at_once` rows are in flight, and `starts` begin in a minute at most. `again` sends rows
-        again of which nobody knows whether they were accepted. `spending` goes around each start,
-        with the voice: it may refuse it by a `KolboError`. `local` tells that the API is this
-        project's own, which marks pictures itself; others' results `analyst` marks. Raises
-        `InputError` where the folder cannot be used."""
-        self.store = Store(folder)
+        """`resend_unclear` starts rows again that an earlier run may have started. `local` as in
+        `GenerationFlow`. Raises `InputError` if the folder is unusable."""
+        self.store = BatchStore(folder)
         self._client = client
-        self._at_once = at_once
-        self._spending: Spending = spending or nullcontext
-        self._analyst = analyst or Analyst()
+        self._concurrency = concurrency
+        self._start_guard: StartGuard = start_guard or nullcontext
+        self._inspector = inspector or Inspector()
         self.local = local
         self._stop = threading.Event()
-        self._pace = _Pace(self._stop, starts)
-        self._news: queue.Queue[Line | None] = queue.Queue()
-        self.lines = [self._left(row, again) for row in rows]
-        """Where each row stands, in order."""
+        self._start_limiter = _StartLimiter(self._stop, starts_per_minute)
+        self._updates: queue.Queue[RowStatus | None] = queue.Queue()
+        self.statuses = [self._initial_status(row, resend_unclear) for row in rows]
+        """One for each row, in order."""
 
-    def run(self) -> Iterator[Line]:
-        """Every change of every row, until all are final or `stop` was called; then the reports
-        and the ZIP are written. A row that fails stops no other. Raises OSError where the disk
-        refuses."""
-        yield from self.lines
-        waiting = queue.SimpleQueue[int]()
-        for at, line in enumerate(self.lines):
-            if not line.final:
-                waiting.put(at)
+    def run(self) -> Iterator[RowStatus]:
+        """Every change of every row, until all are final or `stop` is called; then the reports and
+        the ZIP are written. Rows fail independently. Raises OSError if the folder cannot be
+        written."""
+        yield from self.statuses
+        pending = queue.SimpleQueue[int]()
+        for index, row_status in enumerate(self.statuses):
+            if not row_status.final:
+                pending.put(index)
         threads = [
-            threading.Thread(target=self._work, args=[waiting], name="kolbo-batch", daemon=True)
-            for _ in range(min(self._at_once, waiting.qsize()))
+            threading.Thread(target=self._work, args=[pending], name="kolbo-batch", daemon=True)
+            for _ in range(min(self._concurrency, pending.qsize()))
         ]
         for thread in threads:
             thread.start()
         try:
-            left = len(threads)
-            while left and not self._stop.is_set():
-                line = self._news.get()
-                if line is None:
-                    left -= 1
+            running = len(threads)
+            while running and not self._stop.is_set():
+                row_status = self._updates.get()
+                if row_status is None:
+                    running -= 1
                     continue
-                yield line
+                yield row_status
         finally:
             self._stop.set()
             for thread in threads:
                 thread.join(timeout=1)
-            self.store.report(self.lines)
+            self.store.report(self.statuses)
 
     def stop(self) -> None:
-        """Starts no more rows. What runs goes on at the API; the next run watches it on."""
+        """Start no more rows. Running generations go on at the API; the next run resumes them."""
         self._stop.set()
-        self._news.put(None)
+        self._updates.put(None)
 
-    def _left(self, row: Row, again: bool) -> Line:
+    def _initial_status(self, row: Row, resend_unclear: bool) -> RowStatus:
         if row.problem:
-            return Line(row, "failed", message=row.problem)
-        line = self.store.line(row)
-        here = line.where == self._client.base_url
-        if line.state == "completed" or (line.state == "running" and here):
-            return line
-        if line.state in ("sending", "unclear") and here and not again:
+            return RowStatus(row, "failed", message=row.problem)
+        saved = self.store.load(row)
+        same_api = saved.where == self._client.base_url
+        if saved.state == "completed" or (saved.state == "running" and same_api):
+            return saved
+        if saved.state in ("sending", "unclear") and same_api and not resend_unclear:
             return replace(
-                line,
+                saved,
                 state="unclear",
-                message="An earlier run sent this row and never heard whether it was accepted. "
-                "Check your history before you have unclear rows sent again.",
+                message="An earlier run sent this row without an answer, so it may have been "
+                "accepted. Check your history before you have unclear rows sent again.",
             )
-        return Line(row)
+        return RowStatus(row)
 
-    def _work(self, waiting: "queue.SimpleQueue[int]") -> None:
+    def _work(self, pending: "queue.SimpleQueue[int]") -> None:
         while not self._stop.is_set():
             try:
-                at = waiting.get_nowait()
+                index = pending.get_nowait()
             except queue.Empty:
                 break
             try:
-                self._make(at)
-            except StoppedError:
+                self._generate(index)
+            except CancelledError:
                 break
             except (KolboError, MediaError, EngineError) as error:
-                self._show(
-                    at, replace(self.lines[at], state=self._after(at, error), message=str(error))
-                )
+                state = self._state_after(index, error)
+                self._save(index, replace(self.statuses[index], state=state, message=str(error)))
             except OSError as error:
-                message = f"The folder of the batch refuses: {error.strerror or error}."
-                self._tell(at, replace(self.lines[at], state="failed", message=message))
+                message = f"Cannot write to the folder of the batch: {error.strerror or error}."
+                self._report(index, replace(self.statuses[index], state="failed", message=message))
             except Exception as error:  # noqa: BLE001 - one row must not stop the rest
-                message = f"This row met what nobody expected ({type(error).__name__})."
-                self._tell(at, replace(self.lines[at], state="failed", message=message))
-        self._news.put(None)
+                message = f"Unexpected error ({type(error).__name__}). Please report it."
+                self._report(index, replace(self.statuses[index], state="failed", message=message))
+        self._updates.put(None)
 
-    def _after(self, at: int, error: Exception) -> State:
-        """Where an error leaves a row."""
+    def _state_after(self, index: int, error: Exception) -> RowState:
         if isinstance(error, MaybeAcceptedError):
             return "unclear"
         ended = isinstance(error, GenerationFailedError | GenerationCancelledError | NotFoundError)
-        # What was started and only lost sight of is not paid for twice: the next run goes on.
-        return "running" if self.lines[at].state == "running" and not ended else "failed"
+        # A generation that may still be running is not started and paid for again.
+        return "running" if self.statuses[index].state == "running" and not ended else "failed"
 
-    def _make(self, at: int) -> None:
-        began = time.monotonic()
-        line = self.lines[at]
-        generation = self._resumed(line)
-        if generation is None:
-            generation = self._started(at)
+    def _generate(self, index: int) -> None:
+        start = time.monotonic()
+        row = self.statuses[index].row
+        generation = self._resume(self.statuses[index]) or self._start(index)
         status = None
         for status in generation.events():
-            self._tell(at, replace(self.lines[at], percent=status.progress, message=None))
+            self._report(
+                index, replace(self.statuses[index], percent=status.progress, message=None)
+            )
             if self._stop.is_set() and not status.final:
                 return
         assert status is not None, "events() yields at least once"
-        video = self.store.video_name(line.row)
-        target = self.store.folder / video
-        self._flow(self.store.folder).save(generation, status, target, mark=line.row.options.mark)
-        line = replace(self.lines[at], state="completed", percent=100.0, video=video)
-        if line.seconds is None:
-            line = replace(line, seconds=round(time.monotonic() - began, 1))
-        self._show(at, line)
+        video = self.store.video_name(row)
+        output = self.store.folder / video
+        self._flow(self.store.folder).save(generation, status, output, mark=row.options.mark)
+        completed = replace(self.statuses[index], state="completed", percent=100.0, video=video)
+        if completed.seconds is None:
+            completed = replace(completed, seconds=round(time.monotonic() - start, 1))
+        self._save(index, completed)
 
-    def _resumed(self, line: Line) -> Generation | None:
-        """What an earlier run started; None where the API no longer knows it."""
-        if line.state != "running" or not line.generation_id:
+    def _resume(self, row_status: RowStatus) -> Generation | None:
+        """The generation of an earlier run; None if there is none or the API does not know it."""
+        if row_status.state != "running" or not row_status.generation_id:
             return None
-        generation = self._client.generation(line.generation_id)
+        generation = self._client.generation(row_status.generation_id)
         try:
             generation.status()
         except NotFoundError:
             return None
         return generation
 
-    def _started(self, at: int) -> Generation:
-        row = self.lines[at].row
+    def _start(self, index: int) -> Generation:
+        row = self.statuses[index].row
         with tempfile.TemporaryDirectory(prefix="kolbo-batch-") as folder:
             flow = self._flow(Path(folder))
-            asked = Request(row.source, row.audio, row.words, row.options)
-            generation = self._sent(at, flow, flow.prepare(asked))
-        started = generation.started
-        line = replace(self.lines[at], state="running", percent=0.0, generation_id=generation.id)
-        self._show(at, replace(line, credits=started.credits_charged if started else None))
+            request = GenerationRequest(row.source, row.audio, row.words, row.options)
+            generation = self._submit(index, flow, flow.prepare(request))
+        running = replace(
+            self.statuses[index],
+            state="running",
+            percent=0.0,
+            generation_id=generation.id,
+            credits=generation.started.credits_charged if generation.started else None,
+        )
+        self._save(index, running)
         return generation
 
     def _flow(self, folder: Path) -> GenerationFlow:
         return GenerationFlow(
             self._client,
-            self._analyst,
+            self._inspector,
             folder,
             local=self.local,
             should_continue=lambda: not self._stop.is_set(),
         )
 
-    def _sent(self, at: int, flow: GenerationFlow, prepared: Request) -> Generation:
+    def _submit(self, index: int, flow: GenerationFlow, prepared: GenerationRequest) -> Generation:
         assert prepared.voice is not None, "prepare() gives every request a voice"
-        row, refusals = self.lines[at].row, 0
+        row, backoff = self.statuses[index].row, Backoff(START_RETRY)
         while True:
-            self._pace.wait()
-            # Written before it is sent: whoever finds it so knows that it may be accepted.
-            self._show(at, Line(row, "sending", where=self._client.base_url))
+            self._start_limiter.wait()
+            # Saved before it is sent, so that a killed run leaves a row that may be accepted.
+            self._save(index, RowStatus(row, "sending", where=self._client.base_url))
             try:
-                with self._spending(prepared.voice):
+                with self._start_guard(prepared.voice):
                     return flow.submit(prepared)
             except RateLimitError as error:
-                refusals += 1
-                if refusals == MOST_REFUSALS:
+                pause = backoff.next_pause(error.retry_after)
+                if pause is None:
                     raise
-                self._show(at, Line(row))
-                self._pace.hold(min(error.retry_after or 6.0, 120.0))
-            except StoppedError:
-                self._show(at, Line(row))
+                self._save(index, RowStatus(row))
+                self._start_limiter.hold(pause)
+            except CancelledError:
+                self._save(index, RowStatus(row))
                 raise
 
-    def _show(self, at: int, line: Line) -> None:
-        """Tells it and writes it down."""
-        self.store.keep(line)
-        self._tell(at, line)
+    def _save(self, index: int, row_status: RowStatus) -> None:
+        """Save and report a change. Raises OSError."""
+        self.store.save(row_status)
+        self._report(index, row_status)
 
-    def _tell(self, at: int, line: Line) -> None:
-        self.lines[at] = line
-        self._news.put(line)
+    def _report(self, index: int, row_status: RowStatus) -> None:
+        self.statuses[index] = row_status
+        self._updates.put(row_status)

@@ -1,4 +1,4 @@
-"""The folder of a batch: its videos, what became of each row, and the ZIP of all of it."""
+"""The folder of a batch: videos, the state of each row, reports and a ZIP."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from kolbo_demo.batch.manifest import Row
 from kolbo_demo.client import InputError
 from kolbo_demo.csv_export import csv_text
 
-State = Literal["waiting", "sending", "running", "completed", "failed", "unclear"]
-"""`unclear`: sent whole, and nobody knows whether it was accepted; never sent again unasked."""
+RowState = Literal["waiting", "sending", "running", "completed", "failed", "unclear"]
+"""`unclear`: sent whole, perhaps accepted; sent again only on request."""
 
 REPORT_COLUMNS = (
     "row", "name", "state", "video", "message", "generation_id", "credits", "seconds", "model",
@@ -22,43 +22,43 @@ REPORT_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Line:
-    """Where one row stands."""
+class RowStatus:
+    """State and result of one row. Field names are keys of `batch.json`."""
 
     row: Row
-    state: State = "waiting"
+    state: RowState = "waiting"
     percent: float | None = None
-    """0-100 while it runs."""
+    """Progress, 0-100."""
     message: str | None = None
-    """One sentence where it failed."""
+    """One sentence about a failure."""
     generation_id: str | None = None
     credits: float | None = None
     seconds: float | None = None
-    """From its start to the file on disk."""
+    """From the start to the saved file."""
     video: str | None = None
     """File name in the batch's folder."""
     where: str | None = None
-    """The API that has the generation."""
+    """Base URL of the API that has the generation."""
 
     @property
     def final(self) -> bool:
-        """Whether nothing more happens to it in this run."""
+        """Whether this run is done with the row."""
         return self.state in ("completed", "failed", "unclear")
 
 
-class Store:
-    """What is known of a batch, on disk at once: a run that is killed loses nothing."""
+class BatchStore:
+    """The saved statuses of a batch. Each change is on disk at once, so a killed run loses none."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises `InputError` where the folder cannot be used."""
+        """Raises `InputError` if the folder or its `batch.json` is unusable."""
         self.folder = folder
         self._lock = threading.Lock()
-        self._known: dict[str, dict[str, Any]] = {}
+        self._saved: dict[str, dict[str, Any]] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             state = folder / "batch.json"
             if state.exists():
-                self._known = dict(json.loads(state.read_text("utf-8")))
+                self._saved = dict(json.loads(state.read_text("utf-8")))
         except OSError as error:
             raise InputError(
                 f"The folder “{folder}” cannot be used ({error.strerror}). Give another."
@@ -68,55 +68,57 @@ class Store:
                 f"“{folder / 'batch.json'}” is damaged. Move it away to begin anew."
             ) from None
 
-    def line(self, row: Row) -> Line:
-        """What an earlier run left of this very row."""
-        known = self._known.get(self._key(row), {})
-        line = Line(row, **known) if known else Line(row)
-        if line.state == "completed" and not (line.video and (self.folder / line.video).is_file()):
-            return Line(row)
-        return line
+    def load(self, row: Row) -> RowStatus:
+        """The status of an unchanged row after an earlier run, else a new one."""
+        saved = self._saved.get(self._row_key(row), {})
+        status = RowStatus(row, **saved) if saved else RowStatus(row)
+        if status.state == "completed" and not (
+            status.video and (self.folder / status.video).is_file()
+        ):
+            return RowStatus(row)
+        return status
 
-    def keep(self, line: Line) -> None:
-        """Writes it down. Raises OSError."""
+    def save(self, status: RowStatus) -> None:
+        """Save one status. Raises OSError."""
         names = ("state", "message", "generation_id", "credits", "seconds", "video", "where")
         with self._lock:
-            self._known[self._key(line.row)] = {name: getattr(line, name) for name in names}
-            _write(self.folder / "batch.json", json.dumps(self._known, indent=1))
+            self._saved[self._row_key(status.row)] = {name: getattr(status, name) for name in names}
+            _write(self.folder / "batch.json", json.dumps(self._saved, indent=1))
 
     def video_name(self, row: Row) -> str:
-        """A name of its own, without anything that a file name could do harm with."""
+        """A unique and safe file name."""
         stem = Path(row.name).stem[:60]
         plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in stem)
         return f"{row.number:04d}-{plain or 'video'}.mp4"
 
-    def report(self, lines: Iterable[Line]) -> Path:
-        """Writes report.csv, report.json and batch.zip with both and the videos; gives the ZIP.
-        Raises OSError."""
-        lines = list(lines)
-        rows = [self._report_row(line) for line in lines]
-        sheet = csv_text(REPORT_COLUMNS, [list(row.values()) for row in rows])
-        _write(self.folder / "report.csv", sheet)
+    def report(self, statuses: Iterable[RowStatus]) -> Path:
+        """Write report.csv, report.json and batch.zip with both and the videos; the path of the
+        ZIP. Raises OSError."""
+        statuses = list(statuses)
+        rows = [self._report_row(status) for status in statuses]
+        table = csv_text(REPORT_COLUMNS, [list(row.values()) for row in rows])
+        _write(self.folder / "report.csv", table)
         _write(self.folder / "report.json", json.dumps(rows, indent=2, ensure_ascii=False))
         part = self.folder / "batch.zip.part"
-        # Videos do not get smaller by deflating.
+        # Videos are compressed already.
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
             for name in ("report.csv", "report.json"):
                 archive.write(self.folder / name, name)
-            for line in lines:
-                if line.state == "completed" and line.video:
-                    archive.write(self.folder / line.video, line.video)
+            for status in statuses:
+                if status.state == "completed" and status.video:
+                    archive.write(self.folder / status.video, status.video)
         part.replace(self.folder / "batch.zip")
         return self.folder / "batch.zip"
 
     @staticmethod
-    def _key(row: Row) -> str:
+    def _row_key(row: Row) -> str:
         return f"{row.number}-{row.fingerprint}"
 
     @staticmethod
-    def _report_row(line: Line) -> dict[str, Any]:
-        cells = (line.row.number, line.row.name, line.state, line.video, line.message,
-                 line.generation_id, line.credits, line.seconds,
-                 line.row.options.model)  # fmt: skip
+    def _report_row(status: RowStatus) -> dict[str, Any]:
+        cells = (status.row.number, status.row.name, status.state, status.video, status.message,
+                 status.generation_id, status.credits, status.seconds,
+                 status.row.options.model)  # fmt: skip
         return dict(zip(REPORT_COLUMNS, cells, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""The client of Kolbo's lipsync API, on requests.
+"""The client of Kolbo's lipsync API. Reference: `docs/client.md`.
 
 >>> generation = KolboClient().lipsync("portrait.jpg", "speech.mp3")
 >>> generation.wait()
@@ -24,6 +24,7 @@ from kolbo_demo.client.errors import (
 from kolbo_demo.client.generation import Generation
 from kolbo_demo.client.retry import Retry
 from kolbo_demo.client.session import Timeouts
+from kolbo_demo.options import Options
 
 __all__ = [
     "ApiError",
@@ -38,6 +39,7 @@ __all__ = [
     "KolboError",
     "MaybeAcceptedError",
     "NotFoundError",
+    "Options",
     "RateLimitError",
     "Retry",
     "StillRunningError",

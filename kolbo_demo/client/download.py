@@ -1,4 +1,4 @@
-"""Result files: fetched whole, without a key, with the retry policy of everything else."""
+"""Download of a result file: resumable, without the API key."""
 
 import os
 import re
@@ -16,27 +16,28 @@ import requests
 import urllib3
 
 from kolbo_demo.client.errors import DownloadError, InputError
-from kolbo_demo.client.responses import Silence
-from kolbo_demo.client.retry import Retry, retry_after
-from kolbo_demo.client.session import PrivateAddressError, Timeouts, bare_session
+from kolbo_demo.client.responses import NoResponse
+from kolbo_demo.client.retry import Backoff, Retry, parse_retry_after
+from kolbo_demo.client.session import PrivateAddressError, Timeouts, stateless_session
+from kolbo_demo.contract import is_retryable_status
 from kolbo_demo.ip_policy import is_private_host
 from kolbo_demo.media import sniff
 
 MAX_REDIRECTS = 5
-_PIECE = 1 << 18
+_CHUNK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
-class _Hitch:
-    """Why one attempt to fetch failed."""
+class _FailedAttempt:
+    """Why an attempt failed, to complete a sentence."""
 
-    why: str
-    again: bool = True
-    asked: float | None = None
+    reason: str
+    retryable: bool = True
+    retry_after: float | None = None
 
 
-def check_target(path: Path) -> None:
-    """Raises `InputError` where no file can be saved under this name, as far as can be told."""
+def check_output_path(path: Path) -> None:
+    """Raises `InputError` if a file cannot be saved as `path`, as far as is known in advance."""
     try:
         if not path.parent.is_dir():
             raise InputError(f"The folder “{path.parent}” does not exist. Make it first.")
@@ -53,79 +54,74 @@ def check_target(path: Path) -> None:
 
 
 class Download:
-    """One result file on its way to disk.
+    """The download of one result file.
 
-    What has come is kept between attempts. The next one asks for the rest, provided that the server
-    names the version of the file (`ETag`, `Last-Modified`), so that no two versions are mixed.
+    Received bytes are retained between attempts. The next attempt requests the rest if the server
+    identifies the version of the file (`ETag`, `Last-Modified`), so that no two versions mix.
     """
 
     def __init__(
         self,
         url: str,
-        asked: str,
+        api_url: str,
         on_progress: Callable[[int, int | None], None] | None = None,
         retry: Retry = Retry(),  # noqa: B008 - frozen
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
     ) -> None:
-        """`asked` is the address of the API that named `url`: a public API may not lead to private
-        addresses. `on_progress` gets the bytes so far, which never become fewer, and in all."""
+        """`api_url` is the API that named `url`: a public API must not lead to private addresses.
+        `on_progress` gets the bytes received, which never decrease, and the total."""
         self._url = url
-        self._public = not is_private_host(urlsplit(asked).hostname or "")
+        self._public = not is_private_host(urlsplit(api_url).hostname or "")
         self._on_progress = on_progress
         self._retry = retry
         self._timeouts = timeouts
         self._done = 0
-        self._furthest = 0
+        self._max_done = 0
         self._total: int | None = None
         self._version: str | None = None
         self._framed = False
-        """Whether HTTP itself tells where the file ends."""
+        """Whether HTTP itself marks the end of the file."""
 
-    def into(self, to: Path) -> None:
-        """Fetches it, whole.
+    def save_to(self, path: Path) -> None:
+        """Download the whole file.
 
-        Raises `DownloadError`, or OSError where the disk refuses; what is in `to` then is the
-        caller's to remove.
+        Raises `DownloadError`, or OSError if `path` cannot be written. The caller removes what an
+        error leaves in `path`.
         """
-        deadline = time.monotonic() + self._timeouts.download
-        fruitless = 0  # attempts in a row that brought nothing new
-        with to.open("wb") as file:
+        backoff = Backoff(self._retry, time.monotonic() + self._timeouts.download)
+        with path.open("wb") as file:
             while True:
-                before = self._furthest
-                hitch = self._attempt(file)
-                if hitch is None:
+                before = self._max_done
+                failure = self._attempt(file)
+                if failure is None:
                     file.flush()
                     os.fsync(file.fileno())
-                    if self._framed or not sniff.is_truncated(to):
+                    if self._framed or not sniff.is_truncated(path):
                         return
-                    hitch = self._afresh("it stops before its end")
-                fruitless = 0 if self._furthest > before else fruitless + 1
-                pause = self._retry.pause(max(fruitless - 1, 0), hitch.asked)
-                if (
-                    not hitch.again
-                    or fruitless == self._retry.attempts
-                    or time.monotonic() + pause > deadline
-                ):
+                    failure = self._restart("it stops before its end")
+                progress = self._max_done > before
+                pause = backoff.next_pause(failure.retry_after, progress=progress)
+                if not failure.retryable or pause is None:
                     break
                 time.sleep(pause)
         raise DownloadError(
-            f"The video could not be downloaded: {hitch.why}. Try the download again later; the "
-            "generation itself is done."
+            f"The video could not be downloaded: {failure.reason}. Try the download again "
+            "later; the generation itself is done."
         )
 
-    def _attempt(self, file: BinaryIO) -> _Hitch | None:
+    def _attempt(self, file: BinaryIO) -> _FailedAttempt | None:
         url, public = self._url, self._public
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 private = is_private_host(urlsplit(url).hostname or "")
                 if private and public:
-                    return _Hitch("its link leads to a private address", again=False)
+                    return _FailedAttempt("its link leads to a private address", retryable=False)
                 public = not private
                 with (
-                    bare_session(url, public_only=public) as session,
+                    stateless_session(url, public_only=public) as session,
                     session.get(
                         url,
-                        headers=self._wanted(),
+                        headers=self._request_headers(),
                         timeout=(self._timeouts.connect, self._timeouts.read),
                         allow_redirects=False,
                         stream=True,
@@ -136,73 +132,73 @@ class Download:
                         return self._receive(response, file)
                     url = urljoin(url, target)
         except PrivateAddressError:
-            return _Hitch("its link leads to a private address", again=False)
+            return _FailedAttempt("its link leads to a private address", retryable=False)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             if isinstance(error, ValueError):  # a link that is none
-                return _Hitch("its link cannot be opened", again=False)
-            return _Hitch(Silence.of(error).why)
+                return _FailedAttempt("its link cannot be opened", retryable=False)
+            return _FailedAttempt(NoResponse.of(error).reason)
         except ValueError:
-            return _Hitch("its link cannot be opened", again=False)
-        return _Hitch("its link leads from one redirect to the next", again=False)
+            return _FailedAttempt("its link cannot be opened", retryable=False)
+        return _FailedAttempt("its link leads from one redirect to the next", retryable=False)
 
-    def _wanted(self) -> dict[str, str]:
+    def _request_headers(self) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity"}  # so that Content-Length counts
         if self._done and self._version:
             headers |= {"Range": f"bytes={self._done}-", "If-Range": self._version}
         return headers
 
-    def _receive(self, response: requests.Response, file: BinaryIO) -> _Hitch | None:
+    def _receive(self, response: requests.Response, file: BinaryIO) -> _FailedAttempt | None:
         status, headers = response.status_code, response.headers
         if status not in (200, 206):
             if status == 416:
-                return self._afresh("its server does not have the rest")
+                return self._restart("its server does not have the rest")
             # 404: a file may reach the servers that hand it out a little after the API names it.
-            return _Hitch(
+            return _FailedAttempt(
                 f"its link answers with HTTP {status}",
-                Retry.worth(status) or status == 404,
-                retry_after(headers),
+                is_retryable_status(status) or status == 404,
+                parse_retry_after(headers),
             )
         if headers.get("Content-Type", "").startswith(("text/html", "application/xhtml")):
-            return _Hitch("its link gives a web page instead")
+            return _FailedAttempt("its link gives a web page instead")
         length = headers.get("Content-Length", "")
         if status == 206:
-            start, total = _range(headers.get("Content-Range", ""))
-            other = self._version != headers.get("ETag", self._version)
-            if start != self._done or other or self._total not in (None, total):
-                return self._afresh("its server sends another part than the one asked for")
+            start, total = _parse_content_range(headers.get("Content-Range", ""))
+            changed = self._version != headers.get("ETag", self._version)
+            if start != self._done or changed or self._total not in (None, total):
+                return self._restart("its server sends another part than the one asked for")
             self._total = total
         else:
             self._done = 0
             self._total = int(length) if length.isdecimal() else None
-            self._version = _version(headers)
+            self._version = _validator(headers)
         self._framed = self._total is not None or "Transfer-Encoding" in headers
         file.seek(self._done)
         file.truncate()
-        # read1, since what a longer read had gathered would be lost with the connection
-        while piece := response.raw.read1(_PIECE):
-            file.write(piece)
-            self._done += len(piece)
-            self._furthest = max(self._furthest, self._done)
+        # read1, because a longer read loses its bytes if the connection breaks
+        while chunk := response.raw.read1(_CHUNK_BYTES):
+            file.write(chunk)
+            self._done += len(chunk)
+            self._max_done = max(self._max_done, self._done)
             if self._on_progress:
-                self._on_progress(self._furthest, self._total)
+                self._on_progress(self._max_done, self._total)
         if not self._done or (self._total is not None and self._done != self._total):
-            return _Hitch(f"only {self._done} of {self._total} bytes came")
+            return _FailedAttempt(f"only {self._done} of {self._total} bytes came")
         return None
 
-    def _afresh(self, why: str) -> _Hitch:
-        """What has come is worth nothing: the next attempt begins at the beginning."""
+    def _restart(self, reason: str) -> _FailedAttempt:
+        """Discard what was received: the next attempt starts at byte 0."""
         self._done, self._total, self._version = 0, None, None
-        return _Hitch(why)
+        return _FailedAttempt(reason)
 
 
-def _version(headers: Mapping[str, str]) -> str | None:
-    """What `If-Range` may be given: a strong ETag or a date (RFC 9110, 13.1.5)."""
+def _validator(headers: Mapping[str, str]) -> str | None:
+    """The value for `If-Range`: a strong ETag or a date (RFC 9110, 13.1.5)."""
     tag = headers.get("ETag", "")
     return tag if tag.startswith('"') else headers.get("Last-Modified")
 
 
-def _range(text: str) -> tuple[int | None, int | None]:
-    """First byte and length of the whole of a `Content-Range`."""
+def _parse_content_range(text: str) -> tuple[int | None, int | None]:
+    """First byte and total length; None where unknown."""
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", text.strip())
     if not match:
         return None, None

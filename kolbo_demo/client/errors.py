@@ -1,36 +1,35 @@
-"""Everything that can go wrong between here and a finished video, as types.
+"""Errors of the client.
 
     KolboError
-    |-- InputError                 cannot work, found before anything was sent (also a ValueError)
-    |-- ApiError                   the API answered, and its answer is no: status, code, request_id
-    |   |-- AuthError              no key, or one that is not accepted (401, 403)
-    |   |-- NotFoundError          no such generation or address (404)
+    |-- InputError                 unusable input, nothing was sent (also a ValueError)
+    |-- ApiError                   the API refused: status, code, request_id
+    |   |-- AuthError              no key, or a rejected one (401, 403)
+    |   |-- NotFoundError          no such generation or URL (404)
     |   `-- RateLimitError         too many requests (429): retry_after, in seconds
-    |-- UnreachableError           no answer, and nothing was started
-    |-- MaybeAcceptedError         sent whole, but no answer: it may have been accepted
-    |-- GenerationError            about one generation: generation_id, status (the last one seen)
-    |   |-- GenerationFailedError
+    |-- UnreachableError           no response, and nothing was started
+    |-- MaybeAcceptedError         sent whole, but no response: it may have been accepted
+    |-- GenerationError            one generation: generation_id, status (the last one polled)
+    |   |-- GenerationFailedError  failed, or completed without a video
     |   |-- GenerationCancelledError
-    |   `-- StillRunningError      the deadline passed; the generation may still be running
-    `-- DownloadError              the video is made, but could not be fetched or saved
+    |   `-- StillRunningError      timeout; the generation may still be running
+    `-- DownloadError              the video exists, but could not be fetched or saved
 
-`str(error)` is for people: what is wrong and what to do. No error holds a key, or a request that
-holds one.
+`str(error)` is for people: what is wrong and what to do. No error holds a key or a request.
 """
 
 from kolbo_demo.contract import Status
 
 
 class KolboError(Exception):
-    """Anything this client raises on purpose."""
+    """Base class."""
 
 
 class InputError(KolboError, ValueError):
-    """The input cannot work. Nothing was sent."""
+    """Unusable input. Nothing was sent."""
 
 
 class ApiError(KolboError):
-    """The API answered with a refusal, or with something unreadable."""
+    """The API refused, or sent an unreadable response."""
 
     def __init__(
         self,
@@ -42,38 +41,38 @@ class ApiError(KolboError):
     ) -> None:
         super().__init__(message)
         self.status = status
-        """HTTP status; None where nothing was asked, such as for want of a key."""
+        """HTTP status; None if nothing was sent, such as without a key."""
         self.code = code
         """Kolbo's code, such as `MODEL_NOT_FOUND`."""
         self.request_id = request_id
-        """What Kolbo's support may ask for."""
+        """For Kolbo's support."""
 
 
 class AuthError(ApiError):
-    """There is no key, or it is not accepted."""
+    """The API key is missing or rejected."""
 
 
 class NotFoundError(ApiError):
-    """No such generation, or no such address."""
+    """No such generation or URL."""
 
 
 class RateLimitError(ApiError):
     """Too many requests. Nothing was started."""
 
     retry_after: float | None = None
-    """Seconds the server asks to wait."""
+    """Seconds to wait; None if the server sends no `Retry-After`."""
 
 
 class UnreachableError(KolboError):
-    """No answer came, and the request cannot have been accepted."""
+    """No response, and the request cannot have been accepted."""
 
 
 class MaybeAcceptedError(KolboError):
-    """The request was sent whole but no readable answer came. Sending again may pay twice."""
+    """The request was sent whole, without a readable response. Sending it again may pay twice."""
 
 
 class GenerationError(KolboError):
-    """About one generation."""
+    """Base class of errors of one generation."""
 
     def __init__(self, message: str, generation_id: str, status: Status | None = None) -> None:
         super().__init__(message)
@@ -82,7 +81,7 @@ class GenerationError(KolboError):
 
 
 class GenerationFailedError(GenerationError):
-    """The generation failed, or finished without a video."""
+    """The generation failed, or completed without a video."""
 
 
 class GenerationCancelledError(GenerationError):
@@ -90,8 +89,8 @@ class GenerationCancelledError(GenerationError):
 
 
 class StillRunningError(GenerationError):
-    """Not finished in the time given. It may still be running; its id reopens it."""
+    """Not finished within the timeout. It may still be running; its id reopens it."""
 
 
 class DownloadError(KolboError):
-    """The result could not be fetched or saved. Nothing half-written is left."""
+    """The result could not be fetched or saved. No partial file is left."""

@@ -1,8 +1,7 @@
-"""Sessions of requests that carry nothing along: no key, no cookie, no `.netrc`.
+"""Sessions without state: no key, no cookie, no `.netrc`.
 
-A session lives for one request. Polls are seconds apart, so a connection kept open would mostly be
-one that the server is about to close, and a POST on such a connection could not be told from one
-that was accepted and then lost.
+A session lives for one request. Polls are seconds apart, so a connection that is kept open is often
+one that the server is about to close, and a POST that fails on it looks like one that was accepted.
 """
 
 import ipaddress
@@ -20,40 +19,40 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from kolbo_demo.ip_policy import is_public_remote, parse_address
 
-_BLOCK = 1 << 16
-"""Bytes of one piece of an upload, 4 times urllib3's: a third less time a byte. All of it must go
-out within `Timeouts.connect`, hence no larger."""
+_BLOCK_BYTES = 1 << 16
+"""Bytes per write of an upload, 4 times urllib3's: a third less time per byte. Not larger, because
+each must be written within `Timeouts.connect`."""
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds, each measured on a clock that does not jump."""
+    """Timeouts in seconds."""
 
     connect: float = 20.0
-    """Also how long one piece of an upload may stall."""
+    """To connect, and for each write of an upload."""
     read: float = 30.0
-    """For one answer to a question, and for one piece of a result."""
+    """For a response, and for each read of a download."""
     start: float = 120.0
-    """For the answer to a start with links: the server may look at the links."""
+    """For the response to a start with links, which the server may inspect first."""
     upload: float = 600.0
-    """For the answer to a start with files, once they are sent."""
+    """For the response to a start with files, after they are sent."""
     download: float = 3600.0
-    """For a whole result, all attempts together."""
+    """For a whole result, all attempts together: none starts later."""
 
 
 class PrivateAddressError(Exception):
-    """A host that should be public has a private address."""
+    """A host that must be public has a private address."""
 
 
 class NoAuth(AuthBase):
-    """Keeps requests from sending what a `.netrc` says about the host."""
+    """Keeps requests from sending credentials of `.netrc`."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
 
 
-class KeyAuth(NoAuth):
-    """Puts the key on one request, so that no session carries it along."""
+class ApiKeyAuth(NoAuth):
+    """Adds the key to one request, so that no session holds it."""
 
     def __init__(self, key: SecretStr) -> None:
         self._key = key
@@ -63,12 +62,12 @@ class KeyAuth(NoAuth):
         return request
 
 
-def bare_session(url: str, public_only: bool = False) -> requests.Session:
-    """A session for one request to `url`. Proxies from the environment are used, except for this
-    machine itself.
+def stateless_session(url: str, public_only: bool = False) -> requests.Session:
+    """A session for one request to `url`. Proxies of the environment are used, except for this
+    machine.
 
     `public_only` refuses a connection to a private address, whatever the host's name resolves to
-    at that moment. Through a proxy it is the proxy that resolves names, and that answers for them.
+    at that moment. A proxy resolves names itself and must refuse them itself.
     """
     session = requests.Session()
     session.auth = NoAuth()
@@ -89,7 +88,7 @@ class _Adapter(HTTPAdapter):
     def init_poolmanager(
         self, connections: int, maxsize: int, block: bool = False, **options: Any
     ) -> None:
-        super().init_poolmanager(connections, maxsize, block, blocksize=_BLOCK, **options)
+        super().init_poolmanager(connections, maxsize, block, blocksize=_BLOCK_BYTES, **options)
 
 
 class _PublicAdapter(_Adapter):
@@ -100,24 +99,24 @@ class _PublicAdapter(_Adapter):
         self.poolmanager.pool_classes_by_scheme = {"http": _PublicPool, "https": _PublicTlsPool}
 
 
-class _Judged(HTTPConnection):
-    """Looks whom it reached before anything is asked."""
+class _PublicConnection(HTTPConnection):
+    """Checks the peer's address before anything is sent."""
 
     def connect(self) -> None:
         super().connect()
         assert self.sock is not None, "connected"
-        with suppress(OSError, ValueError):  # gone again, which whoever asks will see
+        with suppress(OSError, ValueError):  # already closed: the request will fail
             if not is_public_remote(ipaddress.ip_address(self.sock.getpeername()[0])):
                 self.close()
                 raise PrivateAddressError
 
 
-class _JudgedTls(_Judged, HTTPSConnection): ...
+class _PublicTlsConnection(_PublicConnection, HTTPSConnection): ...
 
 
 class _PublicPool(HTTPConnectionPool):
-    ConnectionCls = _Judged  # pyright: ignore[reportAssignmentType] - as urllib3 does itself
+    ConnectionCls = _PublicConnection  # pyright: ignore[reportAssignmentType] - as urllib3 does itself
 
 
 class _PublicTlsPool(HTTPSConnectionPool):
-    ConnectionCls = _JudgedTls  # pyright: ignore[reportAssignmentType]
+    ConnectionCls = _PublicTlsConnection  # pyright: ignore[reportAssignmentType]

@@ -1,4 +1,4 @@
-"""HTTP to Kolbo: what is asked, with the key, how often, and what the silence means."""
+"""Authenticated requests to the API, with retries and typed errors."""
 
 import io
 import json
@@ -20,12 +20,13 @@ from kolbo_demo.client.errors import (
     MaybeAcceptedError,
     UnreachableError,
 )
-from kolbo_demo.client.responses import Answer, Doc, Silence
-from kolbo_demo.client.retry import Retry
-from kolbo_demo.client.session import KeyAuth, Timeouts, bare_session
+from kolbo_demo.client.responses import ApiResponse, Document, NoResponse
+from kolbo_demo.client.retry import Backoff, Retry
+from kolbo_demo.client.session import ApiKeyAuth, Timeouts, stateless_session
+from kolbo_demo.contract import is_retryable_status
 
-REPLY_LIMIT = 16 * 1024 * 1024
-"""Bytes of JSON that are read before giving up on an answer."""
+MAX_RESPONSE_BYTES = 16 * 1024 * 1024
+"""Longest JSON response that is read."""
 
 
 class _Readable(Protocol):
@@ -33,11 +34,11 @@ class _Readable(Protocol):
 
 
 class Body:
-    """A request body that is streamed, and that knows how far it went.
+    """A streamed request body that counts what was sent.
 
-    `sent` counts bytes handed to the connection. `whole` becomes true once the connection asked for
-    more after the last one, that is, when everything before it was written. Until then the server
-    cannot have the whole request, so it cannot have accepted it.
+    `sent` counts bytes handed to the connection. `fully_sent` becomes true when the connection asks
+    for more after the last byte, that is, once all bytes are written. Until then the server cannot
+    have the whole request, so it cannot have accepted it.
     """
 
     def __init__(
@@ -52,27 +53,26 @@ class Body:
         self.len = size  # requests reads this name for Content-Length
         self.content_type = content_type
         self.sent = 0
-        self.whole = False
+        self.fully_sent = False
 
     @classmethod
     def of_json(cls, document: dict[str, Any]) -> "Body":
-        """A JSON document as a body."""
         text = json.dumps(document, allow_nan=False).encode()
         return cls(io.BytesIO(text), len(text), "application/json")
 
     def read(self, size: int = -1) -> bytes:
-        """The next piece; empty at the end."""
+        """The next bytes; empty at the end."""
         if self._on_sent:
             self._on_sent(self.sent, self.len)
-        piece = self._stream.read(size)
-        self.sent += len(piece)
-        self.whole = not piece
-        return piece
+        chunk = self._stream.read(size)
+        self.sent += len(chunk)
+        self.fully_sent = not chunk
+        return chunk
 
 
 @dataclass(frozen=True, repr=False)
 class Transport:
-    """Asks one API with one key. Safe to share between threads."""
+    """Requests to one API with one key. Safe to share between threads."""
 
     base_url: str
     key: SecretStr
@@ -81,164 +81,159 @@ class Transport:
 
     @property
     def host(self) -> str:
-        """Who is asked, for messages."""
+        """Host name of the API, for messages."""
         return urlsplit(self.base_url).hostname or self.base_url
 
     def get(
         self,
         path: str,
-        shape: type[Doc],
+        model: type[Document],
         params: dict[str, str] | None = None,
         deadline: float | None = None,
-        known: bool = False,
-    ) -> Doc:
-        """Asks until an answer of the given shape comes.
+        answered_before: bool = False,
+    ) -> Document:
+        """GET a document, with retries.
 
-        `deadline` is a `time.monotonic()` time; without one the policy's number of attempts holds.
-        A host that is not there at all (name, port or certificate) is asked again only until a
-        deadline, and only if it is `known` to have answered before: it may be restarting.
-        Raises what the last attempt met: `ApiError` and its kin, or `UnreachableError`.
+        `deadline` is a `time.monotonic()` time; without one `Retry.attempts` is the limit. A host
+        that cannot be connected to at all (name, port or certificate) is retried only until a
+        deadline, and only if it `answered_before`: it may be restarting.
+
+        Raises the error of the last attempt: an `ApiError` or `UnreachableError`.
         """
-        patient = known and deadline is not None
-        return self._until_answered("GET", path, shape, params, None, deadline, patient)
+        may_restart = answered_before and deadline is not None
+        return self._request_with_retries("GET", path, model, params, None, deadline, may_restart)
 
-    def post_again(self, path: str, shape: type[Doc]) -> Doc:
-        """An empty POST that does no harm when repeated, with the same retries as `get`."""
-        return self._until_answered("POST", path, shape, None, {}, None, False)
+    def post_idempotent(self, path: str, model: type[Document]) -> Document:
+        """POST an empty document that may be repeated without harm, with the retries of `get`."""
+        return self._request_with_retries("POST", path, model, None, {}, None, False)
 
-    def post_once(self, path: str, body: Body, shape: type[Doc], seconds: float) -> Doc:
-        """Sends a request that must not be made twice: at most once, whatever happens.
+    def post_once(self, path: str, body: Body, model: type[Document], timeout: float) -> Document:
+        """POST a request that must not be repeated: at most once, whatever happens.
 
-        Raises `UnreachableError` where the server cannot have had the whole request,
-        `MaybeAcceptedError` where it had and nobody knows what it made of it, `ApiError` and its
-        kin where the API refused.
+        Raises `UnreachableError` if the server cannot have the whole request, `MaybeAcceptedError`
+        if it has and its decision is unknown, an `ApiError` if the API refused.
         """
-        answer = self._ask("POST", path, None, body, seconds, None)
+        response = self._send("POST", path, None, body, timeout, None)
         error: KolboError
-        if isinstance(answer, Silence):
+        if isinstance(response, NoResponse):
             error = UnreachableError(
-                f"{self.host} could not be reached: {answer.why}. Nothing was started. "
-                f"{answer.remedy}"
+                f"{self.host} could not be reached: {response.reason}. Nothing was started. "
+                f"{response.remedy}"
             )
-            unclear, why = True, answer.why
+            unclear, reason = True, response.reason
         else:
-            found = answer.read(shape)
-            if not isinstance(found, ApiError):
-                return found
-            error = found
+            document = response.parse(model)
+            if not isinstance(document, ApiError):
+                return document
+            error = document
             # A 5xx in the API's own envelope is its refusal. One from something in front of it (a
             # gateway's HTML page) says nothing about what happened behind.
-            unclear = (answer.succeeded or answer.status >= 500) and not answer.refused
-            why = f"its answer (HTTP {answer.status}) cannot be read"
-        if unclear and not body.whole and isinstance(error, ApiError):
+            unclear = (response.is_success or response.status >= 500) and not response.is_refusal
+            reason = f"its answer (HTTP {response.status}) cannot be read"
+        if unclear and not body.fully_sent and isinstance(error, ApiError):
             error = ApiError(
                 f"{self.host} broke the upload off (HTTP {error.status}). Nothing was started. Try "
                 "again later.",
                 status=error.status,
                 request_id=error.request_id,
             )
-        if unclear and body.whole:
+        if unclear and body.fully_sent:
             error = MaybeAcceptedError(
-                f"The request was sent whole to {self.host}, but {why}. It may have been accepted: "
-                "check your history, and whether your credits went down, before you send it again."
+                f"The request was sent whole to {self.host}, but {reason}. It may have been "
+                "accepted: check your history, and whether your credits went down, before you send "
+                "it again."
             )
         raise error
 
-    def _until_answered(
+    def _request_with_retries(
         self,
         method: str,
         path: str,
-        shape: type[Doc],
+        model: type[Document],
         params: dict[str, str] | None,
         document: dict[str, Any] | None,
         deadline: float | None,
-        patient: bool,
-    ) -> Doc:
-        attempt = 0
+        may_restart: bool,
+    ) -> Document:
+        backoff = Backoff(self.retry, deadline, limit_attempts=deadline is None)
         while True:
             body = None if document is None else Body.of_json(document)
-            answer = self._ask(method, path, params, body, self.timeouts.read, deadline)
-            if isinstance(answer, Silence):
+            response = self._send(method, path, params, body, self.timeouts.read, deadline)
+            if isinstance(response, NoResponse):
                 error: KolboError = UnreachableError(
-                    f"{self.host} could not be reached: {answer.why}. {answer.remedy}"
+                    f"{self.host} could not be reached: {response.reason}. {response.remedy}"
                 )
-                if not (answer.passing or patient):
-                    raise error
-                asked = None
+                retryable, retry_after = response.retryable or may_restart, None
             else:
-                found = answer.read(shape)
-                if not isinstance(found, ApiError):
-                    return found
-                error = found
-                # A 2xx that is no answer was cut short, or came from something in between.
-                if answer.refused if answer.succeeded else not Retry.worth(answer.status):
-                    raise error
-                asked = answer.asked_to_wait
-            pause = self.retry.pause(attempt, asked)
-            attempt += 1
-            if deadline is None:
-                if attempt >= self.retry.attempts:
-                    raise error
-            else:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise error
-                pause = min(pause, left)
+                parsed = response.parse(model)
+                if not isinstance(parsed, ApiError):
+                    return parsed
+                error = parsed
+                # A 2xx that cannot be parsed was cut short, or came from something in between.
+                retryable = (
+                    not response.is_refusal
+                    if response.is_success
+                    else is_retryable_status(response.status)
+                )
+                retry_after = response.retry_after
+            pause = backoff.next_pause(retry_after) if retryable else None
+            if pause is None:
+                raise error
             time.sleep(pause)
 
-    def _ask(
+    def _send(
         self,
         method: str,
         path: str,
         params: dict[str, str] | None,
         body: Body | None,
-        seconds: float,
+        timeout: float,
         deadline: float | None,
-    ) -> Answer | Silence:
-        """One request. The errors of requests hold the request and with it the key: they end here,
-        not even as the cause of ours."""
+    ) -> ApiResponse | NoResponse:
+        """Make one request. Exceptions of requests hold the request and with it the key, so they
+        do not leave this method, not even as the cause of another."""
         if deadline is not None:
-            seconds = min(seconds, max(deadline - time.monotonic(), 0.5))
+            timeout = min(timeout, max(deadline - time.monotonic(), 0.5))
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = body.content_type
         try:
             with (
-                bare_session(self.base_url) as session,
+                stateless_session(self.base_url) as session,
                 session.request(
                     method,
                     self.base_url + path,
                     params=params,
                     data=body,
                     headers=headers,
-                    auth=KeyAuth(self.key),
-                    timeout=(min(self.timeouts.connect, seconds), seconds),
-                    # requests takes only Authorization off on the way to another host, not our key.
+                    auth=ApiKeyAuth(self.key),
+                    timeout=(min(self.timeouts.connect, timeout), timeout),
+                    # On a redirect to another host requests removes Authorization, not our header.
                     allow_redirects=False,
                     stream=True,
                 ) as response,
             ):
-                content = _read_all(response, min(seconds, self.timeouts.read))
-                return Answer.of(self.host, response, content, self.key.get_secret_value())
+                content = _read_all(response, min(timeout, self.timeouts.read))
+                return ApiResponse.of(self.host, response, content, self.key.get_secret_value())
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            return Silence.of(error)
+            return NoResponse.of(error)
 
 
-def _read_all(response: requests.Response, seconds: float) -> bytes:
-    """The body, however slowly it drips. Raises OSError when it is too long or takes too long."""
-    end = time.monotonic() + seconds
+def _read_all(response: requests.Response, timeout: float) -> bytes:
+    """The body. Raises OSError if it is too long or takes longer than `timeout` in all."""
+    deadline = time.monotonic() + timeout
     content = bytearray()
-    while piece := response.raw.read1(65536, decode_content=True):
-        content += piece
-        if len(content) > REPLY_LIMIT:
+    while chunk := response.raw.read1(65536, decode_content=True):
+        content += chunk
+        if len(content) > MAX_RESPONSE_BYTES:
             raise OSError("The answer is too long.")
-        if time.monotonic() > end:
+        if time.monotonic() > deadline:
             raise TimeoutError("The answer takes too long.")
     return bytes(content)
 
 
-def checked_base(url: str) -> str:
-    """The base of an API without a slash at its end. Raises `InputError` where it cannot be one."""
+def validate_base_url(url: str) -> str:
+    """The base URL without a trailing slash. Raises `InputError` if it is no usable http(s) URL."""
     url = url.strip().rstrip("/")
     try:
         parts = urlsplit(url)
@@ -255,8 +250,8 @@ def checked_base(url: str) -> str:
     return url
 
 
-def checked_key(key: SecretStr | None) -> SecretStr:
-    """The key, fit for a header. Raises `AuthError`, which never shows it."""
+def validate_key(key: SecretStr | None) -> SecretStr:
+    """The key, stripped. Raises `AuthError`, without the key in it, if it does not fit a header."""
     text = key.get_secret_value().strip() if key else ""
     if not text:
         raise AuthError("There is no Kolbo API key. Set KOLBO_API_KEY or give a key.")

@@ -1,4 +1,4 @@
-"""A request looked at before it is sent: source, voice and options become one streamed body."""
+"""Input checks before sending, and the streamed body of a start request."""
 
 import io
 import json
@@ -42,87 +42,88 @@ _MIME = {
     "flac": "audio/flac",
     "aac": "audio/aac",
 }
-"""Part types by what a file is. Anything else goes as bytes: the other side looks for itself."""
-
+"""Content types by detected format. Anything else is sent as bytes."""
 
 SILENT = "The recording is silent: lips will not move. Choose one in which somebody speaks."
 
 
-class _Source(Protocol):
+class _PartStream(Protocol):
     def read(self, size: int, /) -> bytes | None: ...
 
 
 @dataclass(frozen=True)
-class _File:
+class _FilePart:
     """A local file as one part of a multipart body."""
 
     field: str
     path: Path
     name: str
-    """What it is called on the wire: plain ASCII, with the extension of what it really is."""
+    """ASCII file name with the extension of the detected format."""
     mime: str
 
 
 @dataclass(frozen=True)
-class Request:
-    """A start request that is fit to be sent."""
+class StartRequest:
+    """A checked start request."""
 
     fields: dict[str, Any]
-    """What travels as text, absent options left out."""
-    files: tuple[_File, ...]
-    remarks: tuple[str, ...] = ()
-    """Sentences about a voice that can be sent, and may not be what was meant."""
+    """Text fields, without absent options."""
+    files: tuple[_FilePart, ...]
+    warnings: tuple[str, ...] = ()
+    """Sentences about a voice that is valid but suspicious, such as a silent one."""
 
     @classmethod
-    def checked(
+    def prepare(
         cls,
         source: str | Path | None,
         audio: str | Path | None,
         options: Options,
-    ) -> "Request":
-        """Looks at everything. Raises `InputError` with what is wrong and what to do."""
+    ) -> "StartRequest":
+        """Check source, voice and options. Raises `InputError`."""
         fields: dict[str, Any] = {}
-        files: list[_File] = []
-        remarks: list[str] = []
+        files: list[_FilePart] = []
+        warnings: list[str] = []
         for role, given in (("source", source), ("audio", audio)):
             if given is None or not str(given).strip():
-                wanted = "a picture or a video" if role == "source" else "an audio file"
-                raise InputError(f"There is no {role}: give {wanted}, or a link to one.")
-            if link := _link(given):
+                kind = "a picture or a video" if role == "source" else "an audio file"
+                raise InputError(f"There is no {role}: give {kind}, or a link to one.")
+            if link := _parse_link(given):
                 fields[f"{role}_url"] = link
             else:
-                file, look = _checked_file(role, Path(given))
+                file, info = _inspect_file(role, Path(given))
                 files.append(file)
-                remarks += map(sentence, look.notes)
-                if look.silent:
-                    remarks.append(SILENT)
+                warnings += map(sentence, info.notes)
+                if info.silent:
+                    warnings.append(SILENT)
         if options.face is not None:
-            options = options.changed(face=_checked_face(options.face))
-        fields |= options.wire()
+            options = options.replace(face=_check_face(options.face))
+        fields |= options.to_wire()
         try:
             request = LipsyncRequest.model_validate(fields)
-        except ValidationError as error:  # what is no Unicode, such as a stray byte from a terminal
+        except ValidationError as error:  # not Unicode, such as a stray byte from a terminal
             name = str(error.errors()[0]["loc"][0]).replace("_", " ")
             raise InputError(
                 f"The {name} holds characters that cannot be sent. Type it again."
             ) from None
-        return cls(request.model_dump(mode="json", exclude_none=True), tuple(files), tuple(remarks))
+        return cls(
+            request.model_dump(mode="json", exclude_none=True), tuple(files), tuple(warnings)
+        )
 
-    def seconds(self, timeouts: Timeouts) -> float:
-        """How long the server may take to answer once it has the request."""
+    def response_timeout(self, timeouts: Timeouts) -> float:
+        """Seconds that the server may take to respond once it has the request."""
         return timeouts.upload if self.files else timeouts.start
 
     @contextmanager
     def body(self, on_upload: Callable[[int, int], None] | None) -> Iterator[Body]:
-        """The body: JSON where everything is a link, else multipart read from disk as it goes.
+        """The body: JSON if source and voice are links, else multipart streamed from disk.
 
-        `on_upload` is called with the bytes sent and the bytes in all, files only.
+        `on_upload(sent, total)` counts bytes of a multipart body.
         """
         if not self.files:
             yield Body.of_json(self.fields)
             return
         with ExitStack() as stack:
-            form = _Form()
+            form = _MultipartStream()
             for name, value in self.fields.items():
                 # A face point is one part with JSON text: a form has no arrays.
                 text = (value if isinstance(value, str) else json.dumps(value)).encode()
@@ -139,22 +140,21 @@ class Request:
 
 
 def sentence(note: str) -> str:
-    """A note on a source, a voice or a result, as a sentence."""
+    """A note of a source, voice or result as a sentence."""
     return f"{note[:1].upper()}{note[1:]}."
 
 
-class _Form:
-    """A multipart form (RFC 7578) read part after part from where each lies, copied nowhere in
-    between."""
+class _MultipartStream:
+    """A multipart form (RFC 7578), read part by part from disk or memory without a copy."""
 
     def __init__(self) -> None:
         self.boundary = secrets.token_hex(16)
         self.len = 0
-        self._left: deque[tuple[_Source, int]] = deque()
-        """What is still to be read, and how many bytes of it."""
+        self._pending: deque[tuple[_PartStream, int]] = deque()
+        """Unread streams and the bytes left of each."""
 
     def add(
-        self, field: RequestField, content: _Source, size: int, mime: str | None = None
+        self, field: RequestField, content: _PartStream, size: int, mime: str | None = None
     ) -> None:
         field.make_multipart(content_type=mime)
         self._bytes(f"--{self.boundary}\r\n{field.render_headers()}".encode())
@@ -162,40 +162,39 @@ class _Form:
         self._bytes(b"\r\n")
 
     def close(self) -> None:
-        """No part follows."""
+        """Append the closing boundary."""
         self._bytes(f"--{self.boundary}--\r\n".encode())
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next piece, which may be shorter than asked for; empty at the end. Raises OSError
-        where a file has become shorter meanwhile."""
-        while self._left:
-            source, left = self._left[0]
-            if left == 0:
-                self._left.popleft()
+        """The next bytes, perhaps fewer than `size`; empty at the end. Raises OSError if a file was
+        truncated meanwhile."""
+        while self._pending:
+            stream, remaining = self._pending[0]
+            if remaining == 0:
+                self._pending.popleft()
                 continue
-            piece = source.read(left if size < 0 else min(size, left)) or b""
-            if not piece:
+            chunk = stream.read(remaining if size < 0 else min(size, remaining)) or b""
+            if not chunk:
                 raise OSError("The file became shorter.")
-            self._left[0] = (source, left - len(piece))
-            return piece
+            self._pending[0] = (stream, remaining - len(chunk))
+            return chunk
         return b""
 
     def _bytes(self, content: bytes) -> None:
         self._append(io.BytesIO(content), len(content))
 
-    def _append(self, source: _Source, size: int) -> None:
-        self._left.append((source, size))
+    def _append(self, stream: _PartStream, size: int) -> None:
+        self._pending.append((stream, size))
         self.len += size
 
 
-def _link(given: str | Path) -> str | None:
-    """The link where one was given, None for a path. Raises `InputError` for a link that cannot
-    work."""
+def _parse_link(given: str | Path) -> str | None:
+    """The link, or None for a path. Raises `InputError` for an unusable link."""
     if isinstance(given, Path):
         return None
     text = given.strip()
-    scheme, mark, _ = text.partition("://")
-    if not mark or not scheme.isalnum():
+    scheme, separator, _ = text.partition("://")
+    if not separator or not scheme.isalnum():
         return None
     try:
         parts = urlsplit(text)
@@ -210,21 +209,21 @@ def _link(given: str | Path) -> str | None:
     return text
 
 
-def _checked_file(role: str, path: Path) -> tuple[_File, MediaInfo]:
+def _inspect_file(role: str, path: Path) -> tuple[_FilePart, MediaInfo]:
     try:
         if role == "source":
-            look = sandbox.inspect_source(path, decode=False)
+            info = sandbox.inspect_source(path, decode=False)
         else:
-            look = sandbox.inspect_audio(path)
+            info = sandbox.inspect_audio(path)
     except MediaError as error:
         raise InputError(str(error)) from None
     except OSError as error:
         raise _unreadable(path, error) from None
-    mime = _MIME.get(look.format, "application/octet-stream")
+    mime = _MIME.get(info.format, "application/octet-stream")
     if role == "audio":
         mime = mime.replace("video/", "audio/")
-        return _File("audio", path, f"audio.{look.format}", mime), look
-    return _File(look.kind, path, f"source.{look.format}", mime), look
+        return _FilePart("audio", path, f"audio.{info.format}", mime), info
+    return _FilePart(info.kind, path, f"source.{info.format}", mime), info
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:
@@ -233,7 +232,7 @@ def _unreadable(path: Path, error: OSError) -> InputError:
     )
 
 
-def _checked_face(face: tuple[float, float]) -> list[float]:
+def _check_face(face: tuple[float, float]) -> list[float]:
     try:
         point = [float(value) for value in face]
     except (TypeError, ValueError):

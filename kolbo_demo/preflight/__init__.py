@@ -1,10 +1,10 @@
-"""What is known about a source and a voice before anything is sent.
+"""Inspection of a source and a voice before they are sent, and their trimming.
 
-Files are hostile, so they are opened in a child process (`analyst.py` asks, `worker.py` answers).
-Nothing here renders: faces and sounds are found with the same parts that the engine uses.
+Files are untrusted, so `inspector.py` has them opened by child processes that run `worker.py`.
+Faces and speech are detected with the parts that the engine renders with.
 """
 
-from kolbo_demo.preflight.inspector import Analyst, StoppedError
-from kolbo_demo.preflight.types import Face, Picture, Source, Stretch, Voice
+from kolbo_demo.preflight.inspector import CancelledError, Inspector
+from kolbo_demo.preflight.types import Face, FacelessSpan, Preview, Source, Voice
 
-__all__ = ["Analyst", "Face", "Picture", "Source", "StoppedError", "Stretch", "Voice"]
+__all__ = ["CancelledError", "Face", "FacelessSpan", "Inspector", "Preview", "Source", "Voice"]

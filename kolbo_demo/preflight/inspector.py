@@ -1,4 +1,4 @@
-"""Asks children about files. A child opens one visitor's file and no other; a new one is warm."""
+"""Inspects and edits files in child processes. A child opens one file and no other."""
 
 import contextlib
 import queue
@@ -11,185 +11,195 @@ from typing import Any
 
 from kolbo_demo.fair_lock import FairSemaphore
 from kolbo_demo.media.sniff import MediaError
-from kolbo_demo.preflight.types import Picture, Source, Stretch, Voice
+from kolbo_demo.preflight.types import FacelessSpan, Preview, Source, Voice
 from kolbo_demo.process.child import Message, MessageQueue
 from kolbo_demo.process.confinement import MAX_OUTPUT_BYTES, MAX_STDERR_BYTES, AllowedFiles
 from kolbo_demo.process.fork_server import ForkServer
 
-AT_ONCE = 2
-"""Files that are looked at at the same time; further visitors wait."""
-LOOK_SECONDS = 30.0
-"""The longest that a look at a file may take."""
-MAKE_SECONDS = 600.0
-"""The longest that cutting or repeating a file may take."""
-MEMORY = 1536 * 1024**2
-"""Bytes that a child may take beyond what it starts with."""
-KEPT = 2
-"""Children that are kept because their file may be asked about again."""
-CHECK_SECONDS = 0.2
+MAX_CONCURRENT_INSPECTIONS = 2
+INSPECT_TIMEOUT_SECONDS = 30.0
+"""For one inspection, and for the wait before it."""
+EDIT_TIMEOUT_SECONDS = 600.0
+MEMORY_LIMIT_BYTES = 1536 * 1024**2
+"""What a child may allocate beyond its size at the start."""
+MAX_IDLE_CHILDREN = 2
+"""Children that are retained because their file may be inspected again."""
+CANCEL_POLL_SECONDS = 0.2
 
-_BROKEN = "Looking at the file {what}: save it again as MP4, WAV or JPEG and choose the new copy."
-_BUSY = "Too many files are being looked at just now. Yours can be used all the same."
-_CANNOT = "Files cannot be looked at just now. Yours can be used all the same."
+_FAILED = "Inspecting the file {reason}: save it again as MP4, WAV or JPEG and choose the new copy."
+_BUSY = "Too many files are being inspected. You can use yours without its preview."
+_UNAVAILABLE = "Files cannot be inspected now. You can use yours without its preview."
 
 
-class StoppedError(Exception):
-    """It is not wanted any more."""
-
-
-def _wanted() -> bool:
-    return True
+class CancelledError(Exception):
+    """`should_continue` returned False."""
 
 
 class _Worker:
-    """A child and what it tells."""
+    """A child and its messages."""
 
     def __init__(self, forks: ForkServer) -> None:
-        self.heard: MessageQueue = queue.SimpleQueue()
-        self.child = forks.fork(self.heard)
+        self.messages: MessageQueue = queue.SimpleQueue()
+        self.child = forks.fork(self.messages)
         self.path: str | None = None
         """The file that it has opened."""
 
-    def answer(
-        self, files: AllowedFiles, seconds: float, wanted: Callable[[], bool], **request: object
+    def request(
+        self,
+        files: AllowedFiles,
+        seconds: float,
+        should_continue: Callable[[], bool],
+        **request: object,
     ) -> Message:
-        """Its answer. Raises MediaError where there is none, StoppedError once `wanted` says no."""
+        """Send a request; the reply. Raises MediaError if there is none, and CancelledError."""
         most = MAX_OUTPUT_BYTES if files.write else MAX_STDERR_BYTES
-        self.child.send(files, seconds=seconds, memory=MEMORY, output_bytes=most, **request)
+        self.child.send(
+            files, seconds=seconds, memory=MEMORY_LIMIT_BYTES, output_bytes=most, **request
+        )
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if not wanted():
-                raise StoppedError
+            if not should_continue():
+                raise CancelledError
             try:
-                _, message = self.heard.get(timeout=CHECK_SECONDS)
+                _, message = self.messages.get(timeout=CANCEL_POLL_SECONDS)
             except queue.Empty:
                 continue
             if message is None:
-                raise MediaError(_BROKEN.format(what=self.child.exit_error()))
+                raise MediaError(_FAILED.format(reason=self.child.exit_error()))
             return message
-        raise MediaError(_BROKEN.format(what=f"did not end within {seconds:.0f} s"))
+        raise MediaError(_FAILED.format(reason=f"did not end within {seconds:.0f} s"))
 
 
-class Analyst:
-    """Looks at files without opening them in this process. For any thread."""
+class Inspector:
+    """Inspects files without opening them in this process. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._turns = threading.Semaphore(AT_ONCE)
-        self._makes = FairSemaphore()
+        self._inspections = threading.Semaphore(MAX_CONCURRENT_INSPECTIONS)
+        self._edits = FairSemaphore()
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
-        # glibc reserves 64 MB of address space a thread otherwise.
+        # Otherwise glibc reserves 64 MB of address space per thread.
         self._forks = ForkServer("kolbo_demo.preflight.worker", {"MALLOC_ARENA_MAX": "2"})
 
-    def warm(self) -> None:
-        """Have a child ready before the next file comes."""
+    def preload(self) -> None:
+        """Start a child for the next file."""
         with self._lock, contextlib.suppress(ChildProcessError):
             if all(worker.path for worker in self._idle):
                 self._idle.append(_Worker(self._forks))
 
     def close(self) -> None:
-        """End the children that wait."""
+        """End the idle children."""
         with self._lock:
             idle, self._idle = self._idle, []
         for worker in idle:
             worker.child.kill()
         self._forks.close()
 
-    def source(self, path: Path) -> tuple[Source, Picture]:
-        """Measures and first picture of a still or a clip. Raises MediaError."""
-        sent = self._look("source", path)
-        return Source(**sent["source"]), Picture.of(sent["picture"])
+    def inspect_source(self, path: Path) -> tuple[Source, Preview]:
+        """Properties and first picture of a portrait or a clip. Raises MediaError."""
+        reply = self._inspect("source", path)
+        return Source(**reply["source"]), Preview.from_json(reply["preview"])
 
-    def picture(self, path: Path, at: float) -> Picture:
-        """What a clip shows at `at` seconds. Raises MediaError."""
-        return Picture.of(self._look("picture", path, at=at))
+    def inspect_frame(self, path: Path, at: float) -> Preview:
+        """The frame of a clip at `at` seconds. Raises MediaError."""
+        return Preview.from_json(self._inspect("frame", path, at=at))
 
-    def stretches(self, path: Path) -> tuple[list[Stretch], float]:
-        """Where a clip shows no usable face, and the second up to which was looked. MediaError."""
-        sent = self._look("stretches", path)
-        return [Stretch(**stretch) for stretch in sent["stretches"]], sent["until"]
+    def find_faceless_spans(self, path: Path) -> tuple[list[FacelessSpan], float]:
+        """The parts of a clip without a usable face, and the second at which the search ended.
+        Raises MediaError."""
+        reply = self._inspect("faceless_spans", path)
+        return [FacelessSpan(**span) for span in reply["spans"]], reply["until"]
 
-    def voice(self, path: Path) -> Voice:
-        """What a recording, or the sound of a clip, is. Raises MediaError."""
-        return Voice(**self._look("voice", path))
+    def inspect_voice(self, path: Path) -> Voice:
+        """Properties of a recording, or of the sound of a clip. Raises MediaError."""
+        return Voice(**self._inspect("voice", path))
 
-    def followed(
+    def track_face(
         self, path: Path, point: tuple[float, float], at: float, start: float
     ) -> tuple[float, float]:
-        """Where the face at `point` (0-1) of second `at` is at second `start`. MediaError."""
-        x, y = self._look("follow", path, point=point, at=at, start=start)["point"]
+        """The point (0-1) at second `start` of the face that is at `point` at second `at`.
+        Raises MediaError."""
+        x, y = self._inspect("track_face", path, point=point, at=at, start=start)["point"]
         return x, y
 
-    def make(
-        self, what: str, path: Path, output: Path, wanted: Callable[[], bool], **more: object
+    def run_edit(
+        self,
+        operation: str,
+        path: Path,
+        output: Path,
+        should_continue: Callable[[], bool],
+        **arguments: object,
     ) -> None:
-        """A new file of a file, one at a time: `cut_source` and `cut_voice` of `lengths`, or
-        `mark`. Raises MediaError, and StoppedError once `wanted` says no; `output` is whole or not
-        there."""
-        with self._makes.acquire(wanted) as held:
-            if not held:
-                raise StoppedError
-            # A folder of its own is all that the child can write to.
+        """Write `output`, whole or not at all. One edit runs at a time.
+
+        `operation` is `cut_source` or `cut_voice` of `trim.py`, or `watermark`. Raises MediaError
+        and CancelledError.
+        """
+        with self._edits.acquire(should_continue) as acquired:
+            if not acquired:
+                raise CancelledError
+            # The child can write to this folder only.
             with tempfile.TemporaryDirectory(prefix=".", dir=output.absolute().parent) as folder:
                 part = Path(folder, "part")
-                request = {"what": what, "output": str(part), **more}
-                self._ask(request, path, MAKE_SECONDS, wanted, folder)
+                request = {"operation": operation, "output": str(part), **arguments}
+                self._request(request, path, EDIT_TIMEOUT_SECONDS, should_continue, folder)
                 part.replace(output)
 
-    def _look(self, what: str, path: Path, **more: object) -> dict[str, Any]:
-        if not self._turns.acquire(timeout=LOOK_SECONDS):
+    def _inspect(self, operation: str, path: Path, **arguments: object) -> dict[str, Any]:
+        if not self._inspections.acquire(timeout=INSPECT_TIMEOUT_SECONDS):
             raise MediaError(_BUSY)
         try:
-            return self._ask({"what": what, **more}, path, LOOK_SECONDS, _wanted)
+            request = {"operation": operation, **arguments}
+            return self._request(request, path, INSPECT_TIMEOUT_SECONDS, lambda: True)
         finally:
-            self._turns.release()
+            self._inspections.release()
 
-    def _ask(
+    def _request(
         self,
         request: dict[str, object],
         path: Path,
         seconds: float,
-        wanted: Callable[[], bool],
+        should_continue: Callable[[], bool],
         folder: str | None = None,
     ) -> dict[str, Any]:
-        """A child's answer about a file. A child that writes to a folder is not kept."""
-        known = str(path.absolute())
-        worker = self._taken(known, new=folder is not None)
-        files, keep = AllowedFiles(read=(known,), write=(folder,) if folder else ()), False
+        """A child's reply about a file. A child that may write to a folder is not reused."""
+        name = str(path.absolute())
+        worker = self._take(name, new=folder is not None)
+        files, reusable = AllowedFiles(read=(name,), write=(folder,) if folder else ()), False
         try:
-            message = worker.answer(files, seconds, wanted, path=known, **request)
-            keep = folder is None
+            message = worker.request(files, seconds, should_continue, path=name, **request)
+            reusable = folder is None
         finally:
-            if not keep:
+            if not reusable:
                 worker.child.kill()
-            self.warm()
-        if keep:
-            self._rest(worker)
+            self.preload()
+        if reusable:
+            self._return(worker)
         if "problem" in message:
             raise MediaError(message["problem"])
-        return message["answer"]
+        return message["reply"]
 
-    def _taken(self, path: str, *, new: bool) -> _Worker:
-        """The child that knows the file, unless a `new` one is wanted, or one that knows none."""
+    def _take(self, path: str, *, new: bool) -> _Worker:
+        """The idle child that has opened the file, unless `new`, or one without a file."""
         with self._lock:
-            for known in (None,) if new else (path, None):
+            for opened in (None,) if new else (path, None):
                 for worker in self._idle:
-                    if worker.path == known:
+                    if worker.path == opened:
                         self._idle.remove(worker)
                         worker.path = path
                         return worker
         try:
             worker = _Worker(self._forks)
         except ChildProcessError as error:
-            raise MediaError(_CANNOT) from error
+            raise MediaError(_UNAVAILABLE) from error
         worker.path = path
         return worker
 
-    def _rest(self, worker: _Worker) -> None:
+    def _return(self, worker: _Worker) -> None:
         with self._lock:
             self._idle.append(worker)
             used = [worker for worker in self._idle if worker.path]
-            spare = used[:-KEPT]
-            self._idle = [worker for worker in self._idle if worker not in spare]
-        for worker in spare:
+            surplus = used[:-MAX_IDLE_CHILDREN]
+            self._idle = [worker for worker in self._idle if worker not in surplus]
+        for worker in surplus:
             worker.child.kill()

@@ -1,30 +1,30 @@
-"""What was found out, as plain data that passes between processes as JSON."""
+"""Results of an inspection: plain data that passes between processes as JSON."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 SMALL_SCALE = 0.5
-"""Pixels a millimetre of the head. There a face is some 90 pixels high, its mouth 25 wide."""
+"""Pixels per millimetre of the head: a face some 90 pixels high, a mouth 25 wide."""
 SIDE_DEGREES = 40.0
-"""A head turned further shows half a mouth."""
+"""A head turned further shows only half of its mouth."""
 
 
 @dataclass(frozen=True)
 class Face:
-    """One face in one picture."""
+    """A face in a picture."""
 
     box: tuple[float, float, float, float]
-    """Left, top, width, height in 0-1 of the upright picture."""
+    """Left, top, width and height in 0-1 of the upright picture."""
     scale: float
-    """Pixels a millimetre of the head."""
+    """Pixels per millimetre of the head."""
     yaw: float
-    """Degrees to the side; 0 looks into the camera."""
+    """Degrees; 0 faces the camera."""
     hidden: bool = False
-    """Whether the mouth is outside the picture or something is before it."""
+    """Whether the mouth is covered or outside the picture."""
 
     @property
     def point(self) -> tuple[float, float]:
-        """Its middle, 0-1."""
+        """Its centre, 0-1."""
         left, top, width, height = self.box
         return left + width / 2, top + height / 2
 
@@ -38,72 +38,72 @@ class Face:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture of a source, to be shown."""
+class Preview:
+    """A picture of a source for the page, with its faces."""
 
     at: float
-    """Seconds; 0 for a still."""
+    """Seconds; 0 for a portrait."""
     jpeg: str
     """Base64, longer side at most `worker.PREVIEW_PIXELS`."""
     faces: list[Face] | None
-    """From left to right; None where this machine cannot look for them."""
+    """From left to right; None if this machine cannot detect faces."""
 
     @classmethod
-    def of(cls, sent: dict[str, Any]) -> Self:
-        found = sent["faces"]
-        if found is not None:
-            found = [Face(**{**face, "box": tuple(face["box"])}) for face in found]
-        return cls(sent["at"], sent["jpeg"], found)
+    def from_json(cls, document: dict[str, Any]) -> Self:
+        faces = document["faces"]
+        if faces is not None:
+            faces = [Face(**{**face, "box": tuple(face["box"])}) for face in faces]
+        return cls(document["at"], document["jpeg"], faces)
 
 
 @dataclass(frozen=True)
-class Stretch:
+class FacelessSpan:
     """A part of a clip without a usable face."""
 
     start: float
     end: float
-    """Seconds, to half the distance between two looks."""
+    """Seconds, accurate to half a sampling interval."""
     side: bool
-    """Whether there are faces, all of them looking to the side."""
+    """Whether there are faces, all turned to the side."""
     jpeg: str
-    """Base64 of a thumbnail from it."""
+    """A thumbnail, Base64."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A picture or a clip."""
+    """Properties of a portrait or a clip."""
 
     kind: Literal["image", "video"]
     format: str
     bytes: int
     width: int
     height: int
-    """Upright pixels."""
+    """Pixels of the upright picture."""
     duration: float | None = None
-    """Seconds; None for a picture."""
+    """Seconds; None for a portrait."""
     fps: float | None = None
     variable: bool = False
-    """Whether the frame rate changes on the way."""
+    """Whether the frame rate varies."""
     has_audio: bool = False
     notes: list[str] = field(default_factory=list)
-    """What the local engine changes of its colours and size."""
+    """Changes that the local engine makes to its colours and size."""
 
 
 @dataclass(frozen=True)
 class Voice:
-    """A recording."""
+    """Properties of a recording."""
 
     format: str
     bytes: int
     duration: float
     """Seconds."""
     speech: bool | None
-    """Whether somebody speaks in it; None where this machine cannot hear."""
+    """Whether it holds speech; None if this machine cannot detect it."""
     peak: float
-    """Highest decibels of any 10 ms, full scale = 0."""
+    """Level of the loudest 10 ms in dBFS."""
     clipped: float
-    """Share of samples, 0-1, that stand at full scale."""
+    """Share of samples at full scale, 0-1."""
     silences: list[tuple[float, float]] = field(default_factory=list)
-    """Seconds: where nothing is heard for long."""
+    """Long silences: start and end in seconds."""
     notes: list[str] = field(default_factory=list)
-    """What of the recording is the voice, where that is not all of it."""
+    """Which track or channel is the voice, if not all of the recording."""

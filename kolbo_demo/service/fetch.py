@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from urllib.parse import urljoin, urlsplit
 
-from kolbo_demo.contract import MAX_FILE_BYTES
+from kolbo_demo.contract import MAX_FILE_BYTES, is_retryable_status
 from kolbo_demo.ip_policy import Address, is_local_name, is_public, is_public_remote, parse_address
 from kolbo_demo.service.errors import JobError
 
@@ -139,7 +139,7 @@ async def _receive(
             field,
             f"answers with HTTP status {answer.status_code} instead of a file",
             "LINK_STATUS",
-            answer.status_code in (408, 425, 429) or answer.status_code >= 500,
+            is_retryable_status(answer.status_code),
         )
     if answer.headers.get("content-type", "").startswith(("text/html", "application/xhtml")):
         raise _failed(field, "gives a web page, not a file", "LINK_NOT_A_FILE")

@@ -125,7 +125,7 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
 
     source = probe.inspect_source(Path(task.source))
     audio = probe.inspect_audio(Path(task.audio))
-    options = Options.of_json(task.options)
+    options = Options.from_json(task.options)
     model = models.find(options.model or "") or models.smart_select(source.kind)
     if model.kind != source.kind:
         raise JobError(

@@ -121,7 +121,7 @@ def _job(
     return {
         "source_url": asked.source_url,
         "audio_url": asked.audio_url,
-        "options": Options.of(asked).as_json(),
+        "options": Options.from_request(asked).to_json(),
     }
 
 

@@ -9,7 +9,7 @@ import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
-from kolbo_demo.generation import SPOKEN
+from kolbo_demo.generation import SPEECH_FILE
 from kolbo_demo.media.probe import kind_of
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui.edits import Edits, as_chosen
@@ -63,7 +63,7 @@ class Again:
         spoken = record.voice.link if record.voice else None
         choice = Choice(options.face, options.face_at) if options.face else None
         looked = self._picker.look(source, given.link or "", choice)
-        said = self._kept.file(record.ticket, SPOKEN) if record.words else voice
+        said = self._kept.file(record.ticket, SPEECH_FILE) if record.words else voice
         heard = self._hearing.as_given(said, record.words, options.speed)
         return (
             str(source) if kind == "image" else None,

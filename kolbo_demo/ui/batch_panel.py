@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from gradio.data_classes import ListFiles
 from pydantic import BaseModel, Field
 
-from kolbo_demo.batch import Line
+from kolbo_demo.batch import RowStatus
 from kolbo_demo.client import KolboError
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui import uploads, views
@@ -134,7 +134,7 @@ def _head(view: View, base: str) -> str:
     return f'<h3>{escape(_counted(view))}</h3>{bar}<p class="buttons">{buttons}</p>'
 
 
-def _row(view: View, line: Line, base: str) -> str:
+def _row(view: View, line: RowStatus, base: str) -> str:
     state = line.state
     if not view.started:
         state = "ready" if line.row.problem is None else "problem"

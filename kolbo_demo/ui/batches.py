@@ -14,19 +14,19 @@ from pathlib import Path
 
 from kolbo_demo.batch import (
     Batch,
-    Line,
+    BatchStore,
     Row,
-    Store,
-    check,
+    RowStatus,
     check_links,
-    from_uploads,
+    check_rows,
     read_csv,
     read_pairs,
+    upload_resolver,
 )
-from kolbo_demo.batch.runner import STARTS_A_MINUTE
+from kolbo_demo.batch.runner import STARTS_PER_MINUTE
 from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.contract import MAX_FILE_BYTES
-from kolbo_demo.preflight import Analyst
+from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.ui.archives import Room, take
 from kolbo_demo.ui.folders import Folders
@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 class View:
     """Where a batch stands."""
 
-    lines: Sequence[Line]
+    lines: Sequence[RowStatus]
     running: bool
     started: bool
     archived: bool
@@ -74,16 +74,16 @@ class Batches(Folders):
         self,
         root: Path,
         private: bool,
-        analyst: Analyst | None = None,
+        inspector: Inspector | None = None,
         policy: Policy = Policy(),  # noqa: B008 - frozen
         quota: Quota | None = None,
     ) -> None:
         """`private` as in `ui.build`: otherwise visitors share this machine with each other.
-        `analyst` marks results; `policy` is the local service's."""
+        `inspector` marks results; `policy` is the local service's."""
         self._running: dict[str, tuple[Batch, str]] = {}
         super().__init__(root, quota)
         self._policy = policy
-        self._analyst = analyst or Analyst()
+        self._inspector = inspector or Inspector()
         self._private = private
         self._starting = threading.Lock()
 
@@ -112,7 +112,8 @@ class Batches(Folders):
             with self.quota.writing(self.folder(ticket), visitor) as writing:
                 most = MOST_BYTES if self._private else PUBLIC_BYTES
                 take(files, Room(inputs, writing, most, MAX_FILE_BYTES))
-            problems = {str(row.number): row.problem for row in check(self._few(inputs), client)}
+            rows = check_rows(self._few(inputs), client)
+            problems = {str(row.number): row.problem for row in rows}
             self._note(ticket, problems, local)
         except BaseException:
             self.delete(ticket)
@@ -137,7 +138,7 @@ class Batches(Folders):
         problems, _ = noted
         rows = self._rows(ticket, problems, local)  # links judged for where they go now
         at_once = PRIVATE_AT_ONCE if self._private else PUBLIC_AT_ONCE
-        starts = STARTS_A_MINUTE if self._private else PUBLIC_STARTS
+        starts = STARTS_PER_MINUTE if self._private else PUBLIC_STARTS
         paying = _told(spending) if spending else None
         with self._starting:
             if ticket in self._running:
@@ -152,7 +153,7 @@ class Batches(Folders):
                 again,
                 paying,
                 starts,
-                self._analyst,
+                self._inspector,
                 local,
             )
             self._running[ticket] = batch, visitor
@@ -171,15 +172,15 @@ class Batches(Folders):
         is damaged."""
         if found := self._running.get(ticket):
             batch = found[0]
-            return View(list(batch.lines), True, started=True, archived=False, local=batch.local)
+            return View(list(batch.statuses), True, started=True, archived=False, local=batch.local)
         noted = self._noted(ticket)
         if noted is None:
             return None
         rows = self._rows(ticket, *noted)
-        store = Store(self.folder(ticket))
+        store = BatchStore(self.folder(ticket))
         archived = self.file(ticket, ARCHIVE) is not None
         started = archived or self.file(ticket, "batch.json") is not None
-        lines = [_left(store.line(row)) if started else Line(row) for row in rows]
+        lines = [_left(store.load(row)) if started else RowStatus(row) for row in rows]
         return View(lines, False, started, archived, noted[1])
 
     def expired(self, ticket: str, seconds: float) -> bool:
@@ -247,7 +248,7 @@ class Batches(Folders):
         return check_links(rows, self._policy) if local else rows
 
 
-def _left(line: Line) -> Line:
+def _left(line: RowStatus) -> RowStatus:
     """What an earlier run left of a row; one that cannot work failed."""
     problem = line.row.problem
     return replace(line, state="failed", message=problem) if problem else line
@@ -274,4 +275,4 @@ def _rows(inputs: Path) -> list[Row]:
     if not lists:
         return read_pairs(inputs)
     files = {path.name: path for path in inputs.iterdir() if path not in lists}
-    return read_csv(lists[0], from_uploads(files))
+    return read_csv(lists[0], upload_resolver(files))

@@ -13,7 +13,7 @@ from kolbo_demo.contract import is_web_link
 from kolbo_demo.generation import face_at_start
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.options import Options, Point
-from kolbo_demo.preflight import Analyst
+from kolbo_demo.preflight import Inspector
 from kolbo_demo.ui import views
 from kolbo_demo.ui.access import CLOUD, Access
 from kolbo_demo.ui.events import LATEST, changes
@@ -33,11 +33,11 @@ _NOT_YET = ("portrait.jpg", "speech.wav")
 class CodePanel:
     """Folded until somebody wants it. It follows the fields and never holds a key."""
 
-    def __init__(self, access: Access, analyst: Analyst) -> None:
-        """`analyst` follows a face that was clicked in a later frame."""
+    def __init__(self, access: Access, inspector: Inspector) -> None:
+        """`inspector` follows a face that was clicked in a later frame."""
         self._access = access
         # The same face, with each field that changes.
-        self._followed = lru_cache(FOLLOWED)(analyst.followed)
+        self._followed = lru_cache(FOLLOWED)(inspector.track_face)
         self._panel = gr.HTML(
             shown(self._html),
             js_on_load=_SCRIPT.read_text(encoding="utf-8"),

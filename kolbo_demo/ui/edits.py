@@ -10,7 +10,7 @@ import gradio as gr
 
 from kolbo_demo.options import Span, Trim
 from kolbo_demo.preflight import Source, Voice
-from kolbo_demo.preflight.trim import MODES, fitting
+from kolbo_demo.preflight.trim import MODES, applicable_modes
 from kolbo_demo.ui.events import LATEST
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.texts import say, shown
@@ -119,7 +119,7 @@ def edit_of(given: AtHand, values: tuple[Any, ...]) -> Trim:
         clip_seconds=_seconds(clip) if clip else clip_length,
         voice_seconds=_seconds(spoken) if spoken else voice.duration if voice else 0.0,
     )
-    fits = {way.name for way in fitting(edit.clip_seconds, edit.voice_seconds)}
+    fits = {way.name for way in applicable_modes(edit.clip_seconds, edit.voice_seconds)}
     return replace(edit, mode=mode) if mode in fits else edit
 
 
@@ -204,7 +204,7 @@ def _modes(given: AtHand, *values: Any) -> gr.Radio:
 
 def _offered(given: AtHand, *values: Any) -> dict[str, Any]:
     edit = edit_of(given, (*values[:5], AUTOMATIC))
-    fits = {mode.name for mode in fitting(edit.clip_seconds, edit.voice_seconds)}
+    fits = {mode.name for mode in applicable_modes(edit.clip_seconds, edit.voice_seconds)}
     hidden = [f"without-{name}" for name in MODES if name not in fits]
     update: dict[str, Any] = {"elem_classes": hidden, "visible": True if fits else "hidden"}
     if values[5] not in fits | {AUTOMATIC}:

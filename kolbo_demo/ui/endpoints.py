@@ -96,7 +96,7 @@ def lay_out(access: Access, runs: Runs) -> None:
             check_speed(speed)
             if request.words is None and speed != 1:
                 raise UnusableError(say("api.speed_of_words"))
-            options = request.options.changed(speed=speed, mark=mark, insist=insist)
+            options = request.options.replace(speed=speed, mark=mark, insist=insist)
             request = replace(request, options=options)
             asked = client(where, x_api_key, asked_by, patient=True)
             return runs.start(asked, request, where, visitor=counted(caller_of(asked_by))).ticket

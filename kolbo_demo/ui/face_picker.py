@@ -16,7 +16,7 @@ import gradio as gr
 from kolbo_demo.contract import url_kind
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.options import Point
-from kolbo_demo.preflight import Analyst, Face, Picture, Source
+from kolbo_demo.preflight import Face, Inspector, Preview, Source
 from kolbo_demo.ui import views
 from kolbo_demo.ui.events import EACH, LATEST, LOOKING, QUIET, changes
 from kolbo_demo.ui.texts import say, shown
@@ -75,8 +75,8 @@ class Choice:
 class FacePicker:
     """The preview, the words under it and the button that clears the choice."""
 
-    def __init__(self, analyst: Analyst) -> None:
-        self._analyst = analyst
+    def __init__(self, inspector: Inspector) -> None:
+        self._inspector = inspector
         self.seen = gr.State(Seen())
         self.choice = gr.State(None)
         """A `Choice`, or None."""
@@ -160,9 +160,9 @@ class FacePicker:
         at = choice.at if choice else 0.0
         try:
             if path:
-                source, picture = self._analyst.source(path)
+                source, picture = self._inspector.inspect_source(path)
                 if at:
-                    picture = self._analyst.picture(path, at)
+                    picture = self._inspector.inspect_frame(path, at)
                 seen = Seen(path, "", source, at, picture.faces)
                 html = _picture(picture)
             elif link:
@@ -187,7 +187,7 @@ class FacePicker:
         if seen.path is None:
             return tuple(gr.skip() for _ in range(5))
         try:
-            picture = self._analyst.picture(seen.path, at)
+            picture = self._inspector.inspect_frame(seen.path, at)
         except MediaError as error:
             problem = views.note(str(error), bad=True)
             return gr.skip(), problem, gr.skip(), gr.skip(), gr.skip()
@@ -289,7 +289,7 @@ def _preview(html: str, faces: list[Face] | None, choice: Choice | None = None) 
     )
 
 
-def _picture(picture: Picture) -> str:
+def _picture(picture: Preview) -> str:
     words = escape(say("face.source"))
     return f'<img alt="{words}" draggable="false" src="data:image/jpeg;base64,{picture.jpeg}">'
 

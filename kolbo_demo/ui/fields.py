@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kolbo_demo.generation import Request
+from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Trim
 from kolbo_demo.ui.edits import checked, edit_of
 from kolbo_demo.ui.face_picker import Choice, Seen
@@ -35,7 +35,7 @@ class Fields:
     insist: bool = False
     edit: Trim = field(default_factory=Trim)
 
-    def request(self) -> Request:
+    def request(self) -> GenerationRequest:
         """What is asked for with it. Raises `UnusableError`."""
         request = request_of(
             self.image,
@@ -50,7 +50,7 @@ class Fields:
         )
         return replace(
             request,
-            options=request.options.changed(
+            options=request.options.replace(
                 face_at=self.choice.at if self.choice else 0.0,
                 speed=self.speed,
                 trim=checked(self.edit),

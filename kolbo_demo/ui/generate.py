@@ -13,9 +13,9 @@ from kolbo_demo.client import Generation, GenerationCancelledError, KolboClient,
 from kolbo_demo.contract import CANCELLED, PENDING, Status
 from kolbo_demo.engine import EngineError
 from kolbo_demo.fair_lock import CURRENT_CALLER
-from kolbo_demo.generation import SPOKEN, GenerationFlow, Request, Step
+from kolbo_demo.generation import SPEECH_FILE, GenerationFlow, GenerationRequest, Step
 from kolbo_demo.media.probe import MediaError
-from kolbo_demo.preflight import Analyst, StoppedError
+from kolbo_demo.preflight import CancelledError, Inspector
 from kolbo_demo.ui import subtitles
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import RESULT, SUBTITLES
@@ -75,11 +75,11 @@ class Run:
     def __init__(
         self,
         client: KolboClient,
-        work: Request | Generation,
+        work: GenerationRequest | Generation,
         folder: Path,
         on_change: Callable[[Stage], None] = lambda _: None,
         spending: Spending | None = None,
-        analyst: Analyst | None = None,
+        inspector: Inspector | None = None,
         mark: bool = False,
         stamp: bool = False,
         visitor: str = "",
@@ -87,7 +87,7 @@ class Run:
     ) -> None:
         """`work` is what to ask for, or a generation to take up again. The video is put into
         `folder`. `on_change` hears of every new stage, on whichever thread it comes about.
-        `spending` goes around the start: it may refuse it, and counts what was started. `analyst`
+        `spending` goes around the start: it may refuse it, and counts what was started. `inspector`
         cuts files. `mark` has the picture say that it is AI-generated: where the API does not see
         to it, the result is marked here. `stamp` writes that into the metadata of a result. Where
         work waits for turns, it waits for those of `visitor`. `local` is that of
@@ -99,7 +99,7 @@ class Run:
         self._spending: Spending = spending or nullcontext
         self._flow = GenerationFlow(
             client,
-            analyst or Analyst(),
+            inspector or Inspector(),
             folder,
             local=local,
             should_continue=self._wanted,
@@ -177,7 +177,7 @@ class Run:
         CURRENT_CALLER.set(self._visitor)
         try:
             self._follow(self._generation or self._accepted())
-        except (StoppedError, GenerationCancelledError):
+        except (CancelledError, GenerationCancelledError):
             self._show(replace(self._stage, cancelled=True))
         except (KolboError, MediaError, EngineError, UnusableError) as error:
             self._show(replace(self._stage, error=str(error)))
@@ -187,10 +187,10 @@ class Run:
 
     def _accepted(self) -> Generation:
         request = self._work
-        assert isinstance(request, Request)
+        assert isinstance(request, GenerationRequest)
         prepared = self._flow.prepare(request)
         if request.words is not None:
-            subtitles.write(request.words, self._folder / SPOKEN, self._folder / SUBTITLES)
+            subtitles.write(request.words, self._folder / SPEECH_FILE, self._folder / SUBTITLES)
         assert prepared.voice is not None, "prepare() gives every request a voice"
         self._may_be_accepted = not any(
             isinstance(given, Path) for given in (prepared.source, prepared.voice)

@@ -13,9 +13,9 @@ import numpy as np
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.tts import MAX_SPEED, MIN_SPEED, speak
 from kolbo_demo.fair_lock import CURRENT_CALLER
-from kolbo_demo.generation import SPEAKING
+from kolbo_demo.generation import SPEECH_SEMAPHORE
 from kolbo_demo.media.probe import MediaError
-from kolbo_demo.preflight import Analyst, Voice
+from kolbo_demo.preflight import Inspector, Voice
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui.events import LOOKING
 from kolbo_demo.ui.texts import say, shown
@@ -50,8 +50,8 @@ class Heard:
 class Hearing:
     """The level meter, and what there is to choose and to hear of words."""
 
-    def __init__(self, analyst: Analyst) -> None:
-        self._analyst = analyst
+    def __init__(self, inspector: Inspector) -> None:
+        self._inspector = inspector
         self.heard = gr.State(Heard())
 
     def lay_out_meter(self) -> None:
@@ -129,7 +129,7 @@ class Hearing:
         if not path:
             return Heard()
         try:
-            return Heard(Path(path), voice=self._analyst.voice(Path(path)))
+            return Heard(Path(path), voice=self._inspector.inspect_voice(Path(path)))
         except MediaError as error:
             return Heard(Path(path), problem=str(error))
 
@@ -139,9 +139,9 @@ class Hearing:
         try:
             with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
                 path = Path(folder) / "words.wav"
-                with SPEAKING.acquire():
+                with SPEECH_SEMAPHORE.acquire():
                     speak(words, path, speed)
-                voice = self._analyst.voice(path)
+                voice = self._inspector.inspect_voice(path)
                 with wave.open(str(path)) as file:
                     rate, sound = file.getframerate(), file.readframes(file.getnframes())
         except (MediaError, EngineError) as error:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kolbo_demo.contract import is_web_link
-from kolbo_demo.generation import Request
+from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Options, Point
 from kolbo_demo.ui.texts import enumeration, say
 
@@ -23,7 +23,7 @@ def request_of(
     prompt: str | None,
     model: str | None,
     face: Point | None,
-) -> Request:
+) -> GenerationRequest:
     """Reads the fields of the page. Raises `UnusableError` unless exactly one source and one voice
     are given: guessing which one was meant would surprise."""
     source, chosen = _only(
@@ -36,7 +36,7 @@ def request_of(
         "inputs.no_voice",
         "inputs.several_voices",
     )
-    return Request(
+    return GenerationRequest(
         source=_link(chosen) if source == "link" else Path(chosen),
         voice=None if voice == "words" else _link(spoken) if voice == "link" else Path(spoken),
         words=spoken if voice == "words" else None,

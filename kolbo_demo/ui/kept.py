@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from kolbo_demo import clock
 from kolbo_demo.contract import Status
 from kolbo_demo.fair_lock import CURRENT_CALLER
-from kolbo_demo.generation import Request
+from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.media.probe import MediaError, kind_of
 from kolbo_demo.media.sandbox import preview
 from kolbo_demo.options import Options
@@ -95,7 +95,7 @@ class Kept(Folders):
     """The folders."""
 
     def new(
-        self, request: Request, backend: str, group: str | None = None, visitor: str = ""
+        self, request: GenerationRequest, backend: str, group: str | None = None, visitor: str = ""
     ) -> Record:
         """Copies the inputs, so that they outlive the upload. Raises `QuotaError` where the visitor
         has no room for more."""

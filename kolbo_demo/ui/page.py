@@ -14,7 +14,7 @@ from gradio.data_classes import FileData, ImageData
 from gradio.i18n import I18nData
 
 from kolbo_demo.client import KolboError
-from kolbo_demo.preflight import Analyst
+from kolbo_demo.preflight import Inspector
 from kolbo_demo.preflight.trim import result_seconds
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.service.gate import caller_of
@@ -79,17 +79,17 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     quota = Quota(settings.page_disk_gb * 1e9, settings.visitor_disk_gb * 1e9, salt_in(data))
     kept = Kept(data / "page", quota)
     reports = Reports(kept)
-    analyst = Analyst()
-    runs = Runs(access, kept, reports.ask, analyst)
+    inspector = Inspector()
+    runs = Runs(access, kept, reports.ask, inspector)
     policy = Policy(settings.fetch_allow_hosts)
-    batches = Batches(data / "batches", private, analyst, policy, quota)
+    batches = Batches(data / "batches", private, inspector, policy, quota)
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
         delete_cache=(uploads.LOOK_SECONDS, uploads.KEEP_SECONDS),
         fill_width=True,
     ) as blocks:
-        _Page(access, runs, batches, analyst).lay_out(blocks)
+        _Page(access, runs, batches, inspector).lay_out(blocks)
         endpoints.lay_out(access, runs)
         gradio_gate.lay_out()
     routes = APIRouter()
@@ -101,11 +101,11 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
 class _Page:
     """The components of one page and what they do. What belongs to a visitor is in `gr.State`."""
 
-    def __init__(self, access: Access, runs: Runs, batches: Batches, analyst: Analyst) -> None:
+    def __init__(self, access: Access, runs: Runs, batches: Batches, inspector: Inspector) -> None:
         self._access = access
         self._batches = batches
         self._runs = runs
-        self._analyst = analyst
+        self._inspector = inspector
 
     def lay_out(self, page: gr.Blocks) -> None:
         self.header = Header(self._access)
@@ -114,7 +114,7 @@ class _Page:
                 self._face_card()
                 self._voice_card()
                 self._options_card()
-                self.code = CodePanel(self._access, self._analyst)
+                self.code = CodePanel(self._access, self._inspector)
             with gr.Column(elem_id="outputs", min_width=300):
                 self.stage = Stage(self._runs)
                 self.stage.lay_out_history()
@@ -156,10 +156,10 @@ class _Page:
                         max_lines=1,
                         elem_id="source-url",
                     )
-            self.picker = FacePicker(self._analyst)
+            self.picker = FacePicker(self._inspector)
 
     def _voice_card(self) -> None:
-        self.hearing = Hearing(self._analyst)
+        self.hearing = Hearing(self._inspector)
         with gr.Column(elem_classes="card"):
             _heading("voice.title")
             with gr.Tabs(elem_id="voice-tabs") as self.voice_tabs:
@@ -206,7 +206,7 @@ class _Page:
             self.versus = ModelComparison(self._access)
         consent.lay_out()
         self.generate = gr.Button(shown("options.generate"), variant="primary", elem_id="generate")
-        self.preflight = Preflight(self._analyst, self._runs.kept)
+        self.preflight = Preflight(self._inspector, self._runs.kept)
         self.preflight.lay_out()
 
     def _example_card(self) -> None:
@@ -225,7 +225,7 @@ class _Page:
         # takes part in run history, and those that carry the key are unknown outside of the page.
         source = [self.image, self.video, self.source_url]
         fields = [*source, self.audio, self.audio_url, self.words]
-        page.load(self._analyst.warm, None, None, **QUIET)
+        page.load(self._inspector.preload, None, None, **QUIET)
         self.picker.follow(self.image, self.video, self.source_url)
         self.hearing.follow(self.audio, self.words)
         self.edits.follow(at_hand, self.picker.seen, self.hearing.heard)
@@ -293,7 +293,7 @@ class _Page:
             expected = pace.foreseen(
                 self._runs.kept, backend, meant, result_seconds(request.options.trim)
             )
-            options = request.options.changed(model=each or None)
+            options = request.options.replace(model=each or None)
             asked = replace(request, options=options)
             try:
                 record = self._runs.start(

@@ -12,8 +12,8 @@ import gradio as gr
 from kolbo_demo.contract import Model
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.options import Span, Trim
-from kolbo_demo.preflight import Analyst, Face, Source, Stretch, Voice
-from kolbo_demo.preflight.trim import SAME_SECONDS, result_seconds
+from kolbo_demo.preflight import Face, FacelessSpan, Inspector, Source, Voice
+from kolbo_demo.preflight.trim import LENGTH_TOLERANCE_SECONDS, result_seconds
 from kolbo_demo.ui import pace, views
 from kolbo_demo.ui.access import LOCAL
 from kolbo_demo.ui.edits import AtHand, Edits, edit_of, is_empty
@@ -33,7 +33,7 @@ class Looked:
     """Where a clip shows no usable face, once it was looked through."""
 
     path: Path | None = None
-    stretches: Sequence[Stretch] = ()
+    stretches: Sequence[FacelessSpan] = ()
     until: float = 0.0
     """Seconds up to which was looked."""
 
@@ -67,8 +67,8 @@ class Given:
 class Preflight:
     """The panel. It looks at files in children, and nothing waits for it."""
 
-    def __init__(self, analyst: Analyst, kept: Kept) -> None:
-        self._analyst = analyst
+    def __init__(self, inspector: Inspector, kept: Kept) -> None:
+        self._inspector = inspector
         self._kept = kept
 
     def lay_out(self) -> None:
@@ -106,7 +106,7 @@ class Preflight:
         if seen.path is None or seen.source is None or seen.source.kind != "video":
             return Looked(seen.path)
         try:
-            return Looked(seen.path, *self._analyst.stretches(seen.path))
+            return Looked(seen.path, *self._inspector.find_faceless_spans(seen.path))
         except MediaError:  # what is wrong with the clip is told beside it
             return Looked(seen.path)
 
@@ -194,13 +194,13 @@ def _of_source(source: Source, given: Given) -> Iterator[str]:
         yield from map(views.noted, source.notes)
 
 
-def _unseen(given: Given) -> list[Stretch]:
+def _unseen(given: Given) -> list[FacelessSpan]:
     """The stretches without a usable face that lie in the part that is used."""
     start, end = given.edit.clip or (0.0, math.inf)
     return [part for part in given.looked.stretches if part.end > start and part.start < end]
 
 
-def _stretches(stretches: Sequence[Stretch], looked: Looked, source: Source | None) -> str:
+def _stretches(stretches: Sequence[FacelessSpan], looked: Looked, source: Source | None) -> str:
     items = ""
     for part in stretches:
         words = say(
@@ -212,7 +212,7 @@ def _stretches(stretches: Sequence[Stretch], looked: Looked, source: Source | No
             f'<li><img alt="" src="data:image/jpeg;base64,{part.jpeg}"><span>{escape(words)}</span>'
         )
     more = ""
-    if source and source.duration and looked.until < source.duration - SAME_SECONDS:
+    if source and source.duration and looked.until < source.duration - LENGTH_TOLERANCE_SECONDS:
         more = views.note(say("preflight.looked_until", time=clock(looked.until)))
     return f'<ul class="stretches">{items}</ul>{more}'
 
@@ -222,7 +222,7 @@ def _fitted(given: Given) -> str:
     edit, clip, voice = given.edit, given.edit.clip_seconds, given.edit.voice_seconds
     if edit.mode:
         return f"{clock(result_seconds(edit))} · {say(f'edit.{edit.mode}')}"
-    if not clip or abs(clip - voice) <= SAME_SECONDS:
+    if not clip or abs(clip - voice) <= LENGTH_TOLERANCE_SECONDS:
         return say("preflight.as_voice", time=clock(voice))
     if given.backend != LOCAL:
         return say("preflight.model_decides", clip=clock(clip), voice=clock(voice))
@@ -304,7 +304,7 @@ def _against_limits(given: Given, source: Source, voice: Voice | None) -> Iterat
         if least and seconds < least:
             yield say(f"warn.{what}_short", time=clock(seconds), limit=clock(least))
     follows = shared(models, "audio_max_follows_video_duration")
-    if follows and clip and sound > clip + SAME_SECONDS:
+    if follows and clip and sound > clip + LENGTH_TOLERANCE_SECONDS:
         yield say("warn.follows")
     size = shared(models, "max_file_size")
     if size and max(source.bytes, voice.bytes if voice else 0) > size:

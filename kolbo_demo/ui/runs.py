@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from kolbo_demo.client import Generation, KolboClient, KolboError, NotFoundError
 from kolbo_demo.contract import COMPLETED, Model
-from kolbo_demo.generation import Request
-from kolbo_demo.preflight import Analyst
+from kolbo_demo.generation import GenerationRequest
+from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access
 from kolbo_demo.ui.generate import Run, Spending, Stage
@@ -33,13 +33,13 @@ class Runs:
         access: Access,
         kept: Kept,
         on_video: Callable[[Record], None] = lambda _: None,
-        analyst: Analyst | None = None,
+        inspector: Inspector | None = None,
     ) -> None:
-        """`on_video` hears of each result, on the thread that fetched it. `analyst` cuts files."""
+        """`on_video` gets each result, on the thread that fetched it. `inspector` trims files."""
         self._access = access
         self.kept = kept
         self._on_video = on_video
-        self._analyst = analyst or Analyst()
+        self._inspector = inspector or Inspector()
         self._lock = threading.Lock()
         self._running: dict[str, Run] = {}
         self._visitors: dict[str, str] = {}
@@ -48,7 +48,7 @@ class Runs:
     def start(
         self,
         client: KolboClient,
-        request: Request,
+        request: GenerationRequest,
         backend: str,
         group: str | None = None,
         spending: Spending | None = None,
@@ -141,7 +141,7 @@ class Runs:
     def _run(
         self,
         client: KolboClient,
-        work: Request | Generation,
+        work: GenerationRequest | Generation,
         record: Record,
         spending: Spending | None = None,
         visitor: str = "",
@@ -157,7 +157,7 @@ class Runs:
             folder,
             changed,
             spending,
-            self._analyst,
+            self._inspector,
             record.options.mark,
             stamp=not here,
             visitor=visitor,

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status, Unsynced, is_web_link
+from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status, UnsyncedSpan, is_web_link
 from kolbo_demo.ui.generate import Stage
 from kolbo_demo.ui.texts import say
 
@@ -124,7 +124,7 @@ def stranded(generation_id: str | None) -> str:
 def done(
     elapsed: float | None,
     generation_id: str | None,
-    unsynced: Sequence[Unsynced] = (),
+    unsynced: Sequence[UnsyncedSpan] = (),
     notes: Sequence[str] = (),
 ) -> str:
     """The video is there. `unsynced` are its parts whose lips were left as they were, `notes` are
@@ -134,7 +134,7 @@ def done(
     return _status("done", say("status.ready"), facts + changed + _unsynced(unsynced))
 
 
-def _unsynced(parts: Sequence[Unsynced]) -> str:
+def _unsynced(parts: Sequence[UnsyncedSpan]) -> str:
     told = [
         say(
             "unsynced.part",

@@ -33,7 +33,7 @@ def site(cloud: Scripted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def account(cloud: Scripted, clip: Path) -> Scripted:
     """A cloud where all goes well: one model, 250 credits, a video after three looks."""
     purse = {"total": 250, "plan_credits": 200, "credit_pack": 50, "redemption": 0}
-    cloud.seen.clear()
+    cloud.requests.clear()
     cloud.on("GET /v1/models", Reply(json={"success": True, "models": [MODEL], "count": 1}))
     cloud.on("GET /v1/account/credits", Reply(json={"success": True, "credits": purse}))
     cloud.starts()
@@ -74,12 +74,12 @@ def test_from_a_key_to_a_video(paid: Desk, account: Scripted, clip: Path, tmp_pa
         page.click("#download")
     assert download.value.suggested_filename == "lip_1.mp4"
 
-    (start,) = [seen for seen in account.seen if seen.method == "POST"]
+    (start,) = [seen for seen in account.requests if seen.method == "POST"]
     assert start.parts["model"][2] == b"studio/alpha"
     assert start.parts["prompt"][2] == b"calm"
-    of_api = [seen for seen in account.seen if seen.path.startswith("/api/")]
+    of_api = [seen for seen in account.requests if seen.path.startswith("/api/")]
     assert {seen.headers["X-API-Key"] for seen in of_api} == {KEY}
-    fetched = [seen for seen in account.seen if seen.path == "/files/result.mp4"]
+    fetched = [seen for seen in account.requests if seen.path == "/files/result.mp4"]
     assert fetched
     assert not any("X-API-Key" in seen.headers for seen in fetched)
     kept = page.evaluate("({ ...localStorage, ...sessionStorage })")
@@ -101,7 +101,7 @@ def test_no_credits_left(paid: Desk, account: Scripted) -> None:
     account.on("POST /v1/generate/lipsync", Reply(400, POOR))
     paid.generate()
     assert "credits" in paid.await_error()
-    starts = [seen for seen in account.seen if seen.method == "POST"]
+    starts = [seen for seen in account.requests if seen.method == "POST"]
     assert len(starts) == 1  # what may have been charged is not sent again
 
 

@@ -201,7 +201,7 @@ def test_keys_are_nowhere(
             desk.generate()
             page.locator("#status .done").first.wait_for(timeout=30_000)
 
-        used = {seen.headers["X-API-Key"] for seen in cloud.seen if "/api/" in seen.path}
+        used = {seen.headers["X-API-Key"] for seen in cloud.requests if "/api/" in seen.path}
         assert {OWNER, TYPED} <= used, "the keys were used at all"
         pages = [page.content()]
         page.reload()
@@ -265,7 +265,7 @@ def test_the_command_line_leaves_no_key(
         )
     secret.close()
     assert done.returncode == 1, done.stderr
-    assert {seen.headers["X-API-Key"] for seen in server.seen} == {TYPED}
+    assert {seen.headers["X-API-Key"] for seen in server.requests} == {TYPED}
     assert TYPED not in done.stdout + done.stderr
     assert watch.arguments
     assert not [words for words in watch.arguments if TYPED.encode() in words]

@@ -162,6 +162,6 @@ def test_models_of_the_cloud(
     names = {row["model"]: row["name"] for row in table.values()}
     assert names == {"alpha/face": "Alpha", "gamma/any": "=Gamma"}
     assert {row["name"] for row in sheet.values()} == {"Alpha", "'=Gamma"}
-    sent = [seen.parts["model"][2] for seen in cloud.seen if seen.method == "POST"]
+    sent = [seen.parts["model"][2] for seen in cloud.requests if seen.method == "POST"]
     assert sorted(sent) == [b"alpha/face", b"gamma/any"]
     assert KEY not in json.dumps(page.evaluate("({...localStorage})"))

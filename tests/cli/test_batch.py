@@ -16,7 +16,14 @@ from typing import Any
 
 import pytest
 
-from kolbo_demo.batch import Batch, check, from_folder, from_uploads, read_csv, read_pairs
+from kolbo_demo.batch import (
+    Batch,
+    check_rows,
+    folder_resolver,
+    read_csv,
+    read_pairs,
+    upload_resolver,
+)
 from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.media.probe import frame_at
 from kolbo_demo.service.app import LocalService
@@ -68,7 +75,7 @@ def folder(tmp_path: Path, portrait: Path, speech: Path) -> Path:
     return tmp_path
 
 
-def test_rows_that_fail_stop_no_other_and_done_ones_are_not_made_again(
+def test_rows_fail_independently_and_completed_rows_are_skipped(
     server: Scripted, folder: Path
 ) -> None:
     server.starts()
@@ -94,7 +101,7 @@ def test_rows_that_fail_stop_no_other_and_done_ones_are_not_made_again(
     assert "no such file" in report[0]["message"]
     assert table[1]["name"] == "'=HYPERLINK(1).png"  # no formula for a spreadsheet
     assert all((out / name).read_bytes() == VIDEO for name in videos)
-    forms = [seen.parts for seen in server.seen if seen.method == "POST"]
+    forms = [seen.parts for seen in server.requests if seen.method == "POST"]
     assert sorted("prompt" in form for form in forms) == [False, True]
 
     again = run(server, rows, "--output", out)
@@ -106,7 +113,7 @@ def test_rows_that_fail_stop_no_other_and_done_ones_are_not_made_again(
     assert server.count("POST /v1/generate") == 4
 
 
-def test_a_dry_run_tells_what_is_wrong_and_sends_nothing(server: Scripted, folder: Path) -> None:
+def test_a_dry_run_reports_problems_and_sends_nothing(server: Scripted, folder: Path) -> None:
     server.on("GET /v1/models", Reply(json={"models": [{"identifier": "m"}]}))
     rows = sheet(
         folder,
@@ -143,13 +150,13 @@ def test_a_dry_run_tells_what_is_wrong_and_sends_nothing(server: Scripted, folde
     ):
         assert words in line
     assert "9 of 11 rows cannot work" in done.stderr
-    assert [seen.method for seen in server.seen] == ["GET"]
+    assert [seen.method for seen in server.requests] == ["GET"]
     assert not (folder / "out").exists()
     sheet(folder, {"source": LINK, "audio": VOICE})
     assert run(server, rows, "--dry-run", KOLBO_API_KEY="").returncode == 0
 
 
-def test_a_hidden_mouth_is_insisted_on(server: Scripted, folder: Path) -> None:
+def test_insist_applies_to_a_row_or_a_run(server: Scripted, folder: Path) -> None:
     server.starts()
     server.on_status(server.completed())
     rows = sheet(
@@ -161,10 +168,10 @@ def test_a_hidden_mouth_is_insisted_on(server: Scripted, folder: Path) -> None:
     field = "occlusion_detection_enabled"
 
     def insisted(name: str, *more: str) -> list[bool]:
-        server.seen.clear()
+        server.requests.clear()
         done = run(server, rows, "--output", folder / name, "--at-once", "1", *more)
         assert done.returncode == 0, done.stderr
-        starts = [seen.json for seen in server.seen if seen.method == "POST"]
+        starts = [seen.json for seen in server.requests if seen.method == "POST"]
         return [start.get(field) is False for start in starts]
 
     assert insisted("one") == [True, False, False]
@@ -184,7 +191,7 @@ def test_speed_and_mark_of_each_row(server: Scripted, tmp_path: Path, talking: P
     out = tmp_path / "out"
     assert run(server, rows, "--output", out, "--at-once", 1).returncode == 0
     seconds = []
-    for seen in (seen for seen in server.seen if seen.method == "POST"):
+    for seen in (seen for seen in server.requests if seen.method == "POST"):
         assert "visible_mark" not in seen.parts
         with wave.open(io.BytesIO(seen.parts["audio"][2])) as voice:
             seconds.append(voice.getnframes() / voice.getframerate())
@@ -194,7 +201,9 @@ def test_speed_and_mark_of_each_row(server: Scripted, tmp_path: Path, talking: P
     assert not list(out.glob(".*"))
 
 
-def test_a_dry_run_says_of_links_what_it_knows(server: Scripted, tmp_path: Path) -> None:
+def test_a_dry_run_checks_links_for_the_local_service_only(
+    server: Scripted, tmp_path: Path
+) -> None:
     """The local service's rules hold for what it makes itself, and for nothing else."""
     rows = sheet(
         tmp_path,
@@ -214,7 +223,7 @@ def test_a_dry_run_says_of_links_what_it_knows(server: Scripted, tmp_path: Path)
     assert "problem" in first
     assert "private or local address" in first
     assert [line.split()[1:] for line in others] == [["ready", "face.jpg"]] * 2
-    assert server.seen == []
+    assert server.requests == []
 
 
 def test_a_key_from_a_file(server: Scripted, tmp_path: Path) -> None:
@@ -229,13 +238,13 @@ def test_a_key_from_a_file(server: Scripted, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert run(server, *words, KEY, KOLBO_API_KEY="").returncode == 2  # `run` looks for the key
     assert run(server, *words, key, "--api-key", "other").returncode == 2
-    assert server.seen == []
+    assert server.requests == []
     key.write_text(f"{KEY}\n")
     assert run(server, *words, key, KOLBO_API_KEY="").returncode == 0
-    assert {seen.headers["X-API-Key"] for seen in server.seen if "/v1/" in seen.path} == {KEY}
+    assert {seen.headers["X-API-Key"] for seen in server.requests if "/v1/" in seen.path} == {KEY}
 
 
-def test_too_many_starts_are_held_back_not_lost(server: Scripted, tmp_path: Path) -> None:
+def test_rate_limited_starts_are_retried(server: Scripted, tmp_path: Path) -> None:
     server.starts()
     accepted = server.script["POST /api/v1/generate/lipsync"]
     busy = Reply(429, {"status": False, "message": "Too many"}, headers={"Retry-After": "1"})
@@ -243,7 +252,7 @@ def test_too_many_starts_are_held_back_not_lost(server: Scripted, tmp_path: Path
     server.on_status(server.completed())
     rows = sheet(tmp_path, *[{"source": LINK, "audio": VOICE}] * 3)
     assert run(server, rows, "--output", tmp_path / "out", "--at-once", 1).returncode == 0
-    posts = [seen.at for seen in server.seen if seen.method == "POST"]
+    posts = [seen.at for seen in server.requests if seen.method == "POST"]
     assert len(posts) == 4
     assert posts[1] - posts[0] >= 1
 
@@ -252,9 +261,9 @@ def test_ten_starts_a_minute(server: Scripted, tmp_path: Path) -> None:
     server.starts()
     server.on_status(server.completed())
     rows = read_csv(
-        sheet(tmp_path, *[{"source": LINK, "audio": VOICE}] * 12), from_folder(tmp_path)
+        sheet(tmp_path, *[{"source": LINK, "audio": VOICE}] * 12), folder_resolver(tmp_path)
     )
-    work = Batch(KolboClient(KEY, server.base_url), rows, tmp_path / "out", at_once=6)
+    work = Batch(KolboClient(KEY, server.base_url), rows, tmp_path / "out", concurrency=6)
     done = 0
     for line in work.run():
         done += line.state == "completed"
@@ -262,12 +271,10 @@ def test_ten_starts_a_minute(server: Scripted, tmp_path: Path) -> None:
             time.sleep(0.5)  # so that an eleventh would have been sent
             work.stop()
     assert server.count("POST /v1/generate") == 10
-    assert [line.state for line in work.lines].count("waiting") == 2
+    assert [line.state for line in work.statuses].count("waiting") == 2
 
 
-def test_a_start_that_got_lost_is_sent_again_only_when_asked_to(
-    server: Scripted, tmp_path: Path
-) -> None:
+def test_an_unclear_start_is_resent_only_on_request(server: Scripted, tmp_path: Path) -> None:
     server.on("POST /v1/generate/lipsync", Reply(drop=True))
     rows, out = sheet(tmp_path, {"source": LINK, "audio": VOICE}), tmp_path / "out"
     for _ in range(2):
@@ -281,7 +288,7 @@ def test_a_start_that_got_lost_is_sent_again_only_when_asked_to(
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_is_ended_goes_on_without_paying_twice(
+def test_a_killed_run_resumes_without_paying_twice(
     server: Scripted, tmp_path: Path, end: signal.Signals
 ) -> None:
     server.starts()
@@ -304,7 +311,7 @@ def test_a_run_that_is_ended_goes_on_without_paying_twice(
     assert zipped(out)[1][0]["generation_id"] == "lip_1"
 
 
-def test_a_result_that_was_not_fetched_is_fetched_by_the_next_run(
+def test_a_result_that_was_not_downloaded_is_downloaded_by_the_next_run(
     server: Scripted, tmp_path: Path
 ) -> None:
     server.starts()
@@ -330,7 +337,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("kind", LISTS)
-def test_what_is_no_list(server: Scripted, tmp_path: Path, kind: str) -> None:
+def test_a_malformed_list_is_refused(server: Scripted, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "list.csv"
     content = LISTS[kind]
     if content is not None:
@@ -338,19 +345,21 @@ def test_what_is_no_list(server: Scripted, tmp_path: Path, kind: str) -> None:
     done = run(server, path, "--output", tmp_path / "out")
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
-    assert server.seen == []
+    assert server.requests == []
 
 
-def test_a_list_from_outside_reaches_uploaded_files_only(tmp_path: Path, speech: Path) -> None:
+def test_an_untrusted_list_names_uploaded_files_only(tmp_path: Path, speech: Path) -> None:
     cells = ["speech.wav", str(speech), "../speech.wav", "/etc/passwd", "file:///etc/passwd",
              "~/x", "a\0b"]  # fmt: skip
     path = sheet(tmp_path, *[{"source": LINK, "audio": cell} for cell in cells])
-    rows = check(read_csv(path, from_uploads({"speech.wav": speech})), None)
+    rows = check_rows(read_csv(path, upload_resolver({"speech.wav": speech})), None)
     assert [row.problem is None for row in rows] == [True, *[False] * 6]
     assert rows[0].audio == speech
 
 
-def test_a_folder_of_pairs(tmp_path: Path, portrait: Path, clip: Path, speech: Path) -> None:
+def test_a_folder_of_pairs_is_read(
+    tmp_path: Path, portrait: Path, clip: Path, speech: Path
+) -> None:
     for name, file in (
         ("a.png", portrait), ("a.wav", speech), ("b.mp4", clip), ("c.png", portrait),
         ("c.mp4", clip), ("c.wav", speech),
@@ -358,7 +367,7 @@ def test_a_folder_of_pairs(tmp_path: Path, portrait: Path, clip: Path, speech: P
         shutil.copy(file, tmp_path / name)
     (tmp_path / "b.txt").write_text("Hello.")
     (tmp_path / "notes.md").write_text("Not a pair.")
-    first, second, third = check(read_pairs(tmp_path), None)
+    first, second, third = check_rows(read_pairs(tmp_path), None)
     assert (first.source, first.audio) == (tmp_path / "a.png", tmp_path / "a.wav")
     assert (second.source, second.words) == (tmp_path / "b.mp4", "Hello.")
     assert "it has 2 and 1" in (third.problem or "")
@@ -367,7 +376,7 @@ def test_a_folder_of_pairs(tmp_path: Path, portrait: Path, clip: Path, speech: P
         read_pairs(tmp_path / "empty")
 
 
-def test_the_local_service_makes_a_batch(live_service: LocalService, tmp_path: Path) -> None:
+def test_the_local_service_runs_a_batch(live_service: LocalService, tmp_path: Path) -> None:
     rows = sheet(
         tmp_path,
         {"source": ASSETS / "portrait.jpg", "words": "Hello."},
@@ -375,11 +384,11 @@ def test_the_local_service_makes_a_batch(live_service: LocalService, tmp_path: P
         {"source": ASSETS / "portrait.jpg", "words": "Good bye.", "mark": "yes"},
     )
     client = KolboClient(live_service.api_key, live_service.base_url)
-    found = check(read_csv(rows, from_folder(tmp_path)), client)
+    found = check_rows(read_csv(rows, folder_resolver(tmp_path)), client)
     work = Batch(client, found, tmp_path / "out", local=True)
     for _ in work.run():
         pass
-    assert [line.state for line in work.lines] == ["completed", "failed", "completed"]
+    assert [line.state for line in work.statuses] == ["completed", "failed", "completed"]
     names, _, _ = zipped(tmp_path / "out")
     assert names[2:] == ["0001-portrait.mp4", "0003-portrait.mp4"]
     assert all((tmp_path / "out" / name).stat().st_size > 10_000 for name in names[2:])

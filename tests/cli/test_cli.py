@@ -48,7 +48,7 @@ def words(portrait: Path, speech: Path, tmp_path: Path) -> list[object]:
     (["generate", "--source", "a.jpg", "--audio", "a.wav", "--output", "a.mp4"],
      "KOLBO_RENDER", "perhaps"),
 ])  # fmt: skip
-def test_a_setting_that_cannot_be_is_told_in_a_sentence(
+def test_an_invalid_setting_is_reported(
     command: list[str], name: str, value: str, tmp_path: Path
 ) -> None:
     (tmp_path / "rows.csv").write_text("source,words\nhttps://example.com/a.jpg,Hi.\n")
@@ -76,7 +76,7 @@ def test_generate(run: Run, server: Scripted, words: list[object], tmp_path: Pat
     assert done.stdout == f"{tmp_path / 'out.mp4'}\n"
     assert done.stderr == "Generation lip_1 started.\n"
     assert (tmp_path / "out.mp4").read_bytes() == VIDEO
-    parts = server.seen[0].parts
+    parts = server.requests[0].parts
     assert {name: parts[name][2] for name in ("prompt", "model", "bounding_box_target")} == {
         "prompt": b"smile",
         "model": b"a/b",
@@ -84,24 +84,24 @@ def test_generate(run: Run, server: Scripted, words: list[object], tmp_path: Pat
     }
 
 
-def test_a_result_is_marked_before_it_is_saved(
+def test_a_result_is_watermarked_before_it_is_saved(
     run: Run, server: Scripted, words: list[object], tmp_path: Path, talking: Path
 ) -> None:
     """Kolbo's API has no such field, so the picture is marked here, and no plain one is left."""
     server.starts()
     server.on_status(server.completed())
     assert run(*words).returncode == 0
-    assert "visible_mark" not in server.seen[0].parts
+    assert "visible_mark" not in server.requests[0].parts
     server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
     done = run(*words, "--mark")
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'out.mp4'}\n")
     assert is_marked(frame_at(tmp_path / "out.mp4"))
     assert not is_marked(frame_at(talking))
-    assert "visible_mark" not in server.seen[-1].parts
+    assert "visible_mark" not in server.requests[-1].parts
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
-def test_what_cannot_be_marked_is_not_saved(
+def test_a_result_without_its_watermark_is_not_saved(
     run: Run, server: Scripted, words: list[object], tmp_path: Path
 ) -> None:
     server.starts()
@@ -113,7 +113,7 @@ def test_what_cannot_be_marked_is_not_saved(
 
 
 @pytest.mark.parametrize("speed", ["0.4", "2.1", "nan", "fast"])
-def test_a_speed_at_which_nobody_speaks(
+def test_a_speed_out_of_range_is_refused(
     run: Run, server: Scripted, words: list[object], tmp_path: Path, speed: str
 ) -> None:
     said = [*words[:3], "--say", "Hello.", *words[5:]]
@@ -121,7 +121,7 @@ def test_a_speed_at_which_nobody_speaks(
     done = run(*words, "--speed", "1.5")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "--speed goes with --say" in done.stderr
-    assert server.seen == []
+    assert server.requests == []
 
 
 def test_links_and_json(run: Run, server: Scripted, tmp_path: Path) -> None:
@@ -136,13 +136,13 @@ def test_links_and_json(run: Run, server: Scripted, tmp_path: Path) -> None:
     document = json.loads(done.stdout)
     assert (document["state"], document["result"]["novelty"]) == ("completed", 7)
     assert (tmp_path / "ö ☺.mp4").read_bytes() == VIDEO
-    assert server.seen[0].json == {"source_url": source, "audio_url": audio}
+    assert server.requests[0].json == {"source_url": source, "audio_url": audio}
 
 
 def test_the_key_from_the_command_line(run: Run, server: Scripted) -> None:
     server.on("GET /v1/models", Reply(json={"models": []}))
     assert run("models", "--api-key", "other", KOLBO_API_KEY="").returncode == 0
-    assert server.seen[0].headers["X-API-Key"] == "other"
+    assert server.requests[0].headers["X-API-Key"] == "other"
 
 
 def test_a_progress_bar_on_a_terminal(
@@ -192,7 +192,7 @@ def test_a_generation_that_fails(
     ("category", "retryable", "code"),
     [("input", False, 2), ("link", False, 2), ("link", True, 1), ("engine", True, 1)],
 )
-def test_a_failure_that_would_come_again_is_told_by_its_exit_code(
+def test_a_permanent_failure_has_its_own_exit_code(
     run: Run, server: Scripted, words: list[object], category: str, retryable: bool, code: int
 ) -> None:
     server.starts()
@@ -268,7 +268,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_input_that_cannot_work(
+def test_unusable_input_is_refused(
     run: Run, server: Scripted, words: list[object], tmp_path: Path, portrait: Path, mistake: str
 ) -> None:
     text = tmp_path / "text.png"
@@ -298,7 +298,7 @@ def test_input_that_cannot_work(
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert sorted(tmp_path.iterdir()) == before
-    assert server.seen == []
+    assert server.requests == []
 
 
 def test_without_a_key_it_says_what_to_do(run: Run, words: list[object]) -> None:

@@ -43,7 +43,7 @@ def start(*words: object) -> "subprocess.Popen[str]":
     )
 
 
-def test_a_portrait_says_words(tmp_path: Path, temporary: Path) -> None:
+def test_a_portrait_speaks_words(tmp_path: Path, temporary: Path) -> None:
     out = tmp_path / "it's “me”.mp4"
     process = start("generate", "--local", "--source", PORTRAIT, "--say", "Hello.", "--output", out)
     stdout, stderr = process.communicate(timeout=120)
@@ -108,7 +108,7 @@ def test_words_are_spoken_faster_and_the_picture_is_marked(tmp_path: Path, tempo
     assert list(temporary.iterdir()) == []
 
 
-def test_what_is_not_synced_is_told(tmp_path: Path, temporary: Path) -> None:
+def test_unsynced_spans_are_reported(tmp_path: Path, temporary: Path) -> None:
     """By the service in the result, by the command line in a sentence."""
     pictures = [shot.rgb for shot in talking(20)]
     pictures[6:13] = [np.full_like(pictures[0], 90)] * 7

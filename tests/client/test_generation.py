@@ -1,4 +1,4 @@
-"""A generation as a handle: polling, ending, cancelling, downloading."""
+"""The handle of a generation: poll, wait, cancel, download."""
 
 import os
 import time
@@ -35,20 +35,20 @@ def test_from_start_to_file(
     assert path.read_bytes() == VIDEO
 
 
-def test_polls_follow_the_hint_and_the_first_comes_at_once(
+def test_polls_follow_the_hint_and_the_first_is_immediate(
     server: Scripted, client: KolboClient
 ) -> None:
     server.starts(hint=2)
     server.on_status(running(), server.completed())
     generation = client.lipsync("https://example.com/a.png", "https://example.com/a.mp3")
     generation.wait()
-    start, first, second = (seen.at for seen in server.seen)
+    start, first, second = (seen.at for seen in server.requests)
     assert first - start < 1.5
     assert 2 <= second - first < 6
 
 
 @pytest.mark.parametrize(("hint", "used"), [(None, 8), (0, 8), (-3, 8), (0.001, 0.2), (1e9, 60)])
-def test_poll_intervals_are_sane(client: KolboClient, hint: float | None, used: float) -> None:
+def test_poll_intervals_are_bounded(client: KolboClient, hint: float | None, used: float) -> None:
     assert client.generation("lip_1", hint).poll_interval == used
 
 
@@ -61,7 +61,7 @@ def test_progress_never_goes_backwards(server: Scripted, client: KolboClient) ->
     assert seen == [0, 30, 30, 40, 40, 40, 100, 100]
 
 
-def test_odd_statuses_are_read(server: Scripted, client: KolboClient) -> None:
+def test_unusual_statuses_are_parsed(server: Scripted, client: KolboClient) -> None:
     odd = {
         "success": False,
         "generationId": "lip_1",
@@ -80,7 +80,7 @@ def test_odd_statuses_are_read(server: Scripted, client: KolboClient) -> None:
     assert (seen[-1].generation_id, seen[-1].error) == ("lip_1", "The face is hidden.")
 
 
-def test_a_deadline_tells_the_id(server: Scripted, client: KolboClient) -> None:
+def test_a_timeout_names_the_id(server: Scripted, client: KolboClient) -> None:
     server.on_status(running(5))
     started = time.monotonic()
     with pytest.raises(StillRunningError, match=r"lip_1 .* may still be running") as caught:
@@ -92,7 +92,7 @@ def test_a_deadline_tells_the_id(server: Scripted, client: KolboClient) -> None:
 
 
 @pytest.mark.parametrize("fault", [Reply(drop=True), Reply(503, {}), HTML, Reply(hang=20)])
-def test_a_deadline_in_the_middle_of_faults(
+def test_a_timeout_during_failures_names_the_last_one(
     server: Scripted, client: KolboClient, fault: Reply
 ) -> None:
     server.on_status(running(5), fault)
@@ -102,19 +102,19 @@ def test_a_deadline_in_the_middle_of_faults(
     assert 1.4 < time.monotonic() - started < 8
 
 
-def test_no_time_is_still_one_look(server: Scripted, client: KolboClient) -> None:
+def test_a_timeout_of_zero_still_polls_once(server: Scripted, client: KolboClient) -> None:
     server.on_status(server.completed())
     assert client.generation("lip_1").wait(timeout=0).state == "completed"
 
 
-def test_an_unknown_id_ends_the_polling(server: Scripted, client: KolboClient) -> None:
+def test_an_unknown_id_ends_polling(server: Scripted, client: KolboClient) -> None:
     with pytest.raises(NotFoundError):
         client.generation("lip_2").wait()
-    assert len(server.seen) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("bad", ["", "..", "a/b", "a?b", "a b", "é", "x" * 201])
-def test_an_id_that_cannot_be_one(client: KolboClient, bad: str) -> None:
+def test_a_malformed_id_is_refused(client: KolboClient, bad: str) -> None:
     with pytest.raises(InputError, match="generation id"):
         client.generation(bad)
 
@@ -163,7 +163,7 @@ def test_cancel(server: Scripted, client: KolboClient) -> None:
     server.on("POST /v1/generate/lip_1/cancel", Reply(drop=True), Reply(json=reply))
     status = client.generation("lip_1").cancel()
     assert (status.state, status.final) == ("cancelled", True)
-    assert server.seen[-1].json == {}
+    assert server.requests[-1].json == {}
 
 
 def test_cancel_too_late(server: Scripted, client: KolboClient) -> None:
@@ -173,7 +173,9 @@ def test_cancel_too_late(server: Scripted, client: KolboClient) -> None:
     assert client.generation("lip_1").cancel().state == "completed"
 
 
-def test_where_a_download_cannot_go(server: Scripted, client: KolboClient, tmp_path: Path) -> None:
+def test_an_unusable_output_path_is_refused(
+    server: Scripted, client: KolboClient, tmp_path: Path
+) -> None:
     server.on_status(server.completed())
     generation = client.generation("lip_1")
     with pytest.raises(InputError, match="does not exist"):
@@ -186,10 +188,12 @@ def test_where_a_download_cannot_go(server: Scripted, client: KolboClient, tmp_p
     with pytest.raises(InputError, match="no ordinary file"):
         generation.download(tmp_path / "pipe")
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
-    assert server.seen == []
+    assert server.requests == []
 
 
-def test_a_download_before_the_end(server: Scripted, client: KolboClient, tmp_path: Path) -> None:
+def test_a_download_before_the_end_is_refused(
+    server: Scripted, client: KolboClient, tmp_path: Path
+) -> None:
     server.on_status(running(5))
     with pytest.raises(StillRunningError, match="not finished yet"):
         client.generation("lip_1").download(tmp_path / "o.mp4")

@@ -83,7 +83,7 @@ def test_models_and_credits(client: KolboClient) -> None:
     assert client.credits().total >= 0
 
 
-def test_every_model_can_be_named(client: KolboClient, media: Media) -> None:
+def test_every_model_can_be_chosen(client: KolboClient, media: Media) -> None:
     for model in client.models():
         name = "portrait.jpg" if "lipsync-image" in model.types else "clip.mp4"
         generation = client.lipsync(
@@ -94,7 +94,9 @@ def test_every_model_can_be_named(client: KolboClient, media: Media) -> None:
         generation.cancel()
 
 
-def test_refusals(live_service: LocalService, client: KolboClient, media: Media) -> None:
+def test_refusals_are_typed_errors(
+    live_service: LocalService, client: KolboClient, media: Media
+) -> None:
     links = f"{media.url}/portrait.jpg", f"{media.url}/speech.mp3"
     with pytest.raises(ApiError) as caught:
         client.lipsync(*links, Options(model="nobody/nothing"))
@@ -111,11 +113,11 @@ def test_refusals(live_service: LocalService, client: KolboClient, media: Media)
 
 
 @pytest.mark.parametrize("path", ["page.html", "missing.jpg"])
-def test_a_link_that_leads_to_no_picture(client: KolboClient, media: Media, path: str) -> None:
+def test_a_link_without_a_picture_fails(client: KolboClient, media: Media, path: str) -> None:
     _fails(client, f"{media.url}/{path}", f"{media.url}/speech.mp3")
 
 
-def test_a_link_to_a_private_address(client: KolboClient, media: Media) -> None:
+def test_a_link_to_a_private_address_fails(client: KolboClient, media: Media) -> None:
     private = media.url.replace("localhost", "127.0.0.1")
     _fails(client, f"{private}/portrait.jpg", f"{media.url}/speech.mp3")
 

@@ -71,7 +71,7 @@ WAYS = pytest.mark.parametrize(
 
 @WAYS
 @pytest.mark.parametrize("linked", [False, True], ids=["files", "links"])
-def test_it_makes_a_video(
+def test_a_program_makes_a_video(
     live_service: LocalService, media: Media, tmp_path: Path, write, run: Program, linked: bool
 ) -> None:
     picture = f"me{ODD.replace('/', '')}.jpg"
@@ -105,10 +105,10 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(prompt=WORDS, model=WORDS)
-def test_what_visitors_wrote_arrives(
+def test_inputs_arrive_unchanged(
     server: Scripted, tmp_path: Path, write, run: Program, linked: bool, prompt: str, model: str
 ) -> None:
-    server.seen.clear()
+    server.requests.clear()
     server.starts(hint=0)
     server.on_status({"state": "processing", "error": '"state": "failed"'}, server.completed())
     prompt = f"{ODD}\n{prompt}"
@@ -126,10 +126,10 @@ def test_what_visitors_wrote_arrives(
         {"KOLBO_API_URL": server.base_url, "KOLBO_API_KEY": scripted.KEY},
     )
     assert (tmp_path / "talking.mp4").read_bytes() == scripted.VIDEO
-    start = server.seen[0]
+    start = server.requests[0]
     assert call.fields["occlusion_detection_enabled"] is False
-    assert {seen.headers["X-API-Key"] for seen in server.seen[:-1]} == {scripted.KEY}
-    assert "X-API-Key" not in server.seen[-1].headers  # the video's own host is no API
+    assert {seen.headers["X-API-Key"] for seen in server.requests[:-1]} == {scripted.KEY}
+    assert "X-API-Key" not in server.requests[-1].headers  # the video's own host is no API
     if linked:
         assert start.json == call.fields
         return

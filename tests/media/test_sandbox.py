@@ -96,7 +96,7 @@ def test_a_disguised_playlist_reaches_nothing(make, tmp_path, server: Scripted):
         for name in ("a.mp4", "a.wav", "a.jpg"):
             (tmp_path / name).write_bytes(make(target))
             refusal(tmp_path / name)
-    assert server.seen == []
+    assert server.requests == []
 
 
 def test_unsupported_codecs_are_refused(tmp_path):

@@ -28,7 +28,7 @@ from kolbo_demo.media import picture, sandbox
 from kolbo_demo.media import probe as media
 from kolbo_demo.media.picture_metadata import PictureFile
 from kolbo_demo.media.sniff import MediaError
-from kolbo_demo.preflight import Analyst
+from kolbo_demo.preflight import Inspector
 from kolbo_demo.process import landlock
 from kolbo_demo.process.child import Child, MessageQueue
 from kolbo_demo.process.confinement import AllowedFiles
@@ -398,15 +398,17 @@ def test_a_look_is_sealed(tmp_path: Path):
 
 
 def test_a_preflight_look_and_a_cut_are_sealed(tmp_path: Path):
-    analyst = Analyst()
+    inspector = Inspector()
     clip, part = samples.ASSETS / "clip.mp4", {"start": 0, "end": 2, "mode": "loop", "voice": 6.0}
     made = tmp_path / "x.mp4"
     try:
-        watched(Watch(clip), lambda: analyst.picture(clip, 1.0))
-        watched(Watch(clip), lambda: analyst.make("cut_source", clip, made, lambda: True, **part))
+        watched(Watch(clip), lambda: inspector.inspect_frame(clip, 1.0))
+        watched(
+            Watch(clip), lambda: inspector.run_edit("cut_source", clip, made, lambda: True, **part)
+        )
         assert list(tmp_path.iterdir()) == [made]
     finally:
-        analyst.close()
+        inspector.close()
 
 
 def test_the_judge_is_sealed(tmp_path: Path):

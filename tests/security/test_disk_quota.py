@@ -18,7 +18,7 @@ import requests
 from pydantic import SecretStr
 
 from kolbo_demo import clock, ui
-from kolbo_demo.generation import Request
+from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.settings import Settings
 from kolbo_demo.ui import batches, disk, folders, upload_quota
 from kolbo_demo.ui.batches import Batches
@@ -283,8 +283,8 @@ def test_a_restart_remembers_whose_is_what(tmp_path: Path) -> None:
 # Generations
 
 
-def request(portrait: Path) -> Request:  # noqa: F811
-    return Request(portrait, portrait)
+def request(portrait: Path) -> GenerationRequest:  # noqa: F811
+    return GenerationRequest(portrait, portrait)
 
 
 def ended(store: Kept, given: Path, visitor: str, size: int = 0) -> Record:

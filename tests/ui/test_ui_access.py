@@ -22,7 +22,7 @@ def access(server: Scripted, key: str | None = ENVIRONMENT, private: bool = True
 def key_used(server: Scripted, found: Access, backend: str, typed: str) -> str | None:
     server.on("GET /v1/models", Reply(json={"success": True, "models": []}))
     found.client(backend, typed).models()
-    return server.seen[-1].headers["X-API-Key"]
+    return server.requests[-1].headers["X-API-Key"]
 
 
 def test_alone_on_this_machine_the_environment_pays(server: Scripted) -> None:

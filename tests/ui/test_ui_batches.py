@@ -72,7 +72,7 @@ def test_a_batch_to_its_zip(
     assert card["live"] == "Rows checked: 3. Cannot work: 2. Nothing was sent."
     assert "ready" in card["rows"][0]
     assert "not among the uploaded files" in card["rows"][1]
-    assert server.seen == []
+    assert server.requests == []
 
     batches.start(ticket, client, "somebody")
     card = ended(door, ticket)
@@ -135,7 +135,7 @@ def test_a_row_is_marked_there_or_here(
     ticket = batches.check([rows, *named(portrait, speech)], None)
     batches.start(ticket, client, "somebody", local=local)
     assert ended(door, ticket)["live"] == "Ended: 1 of 1 made, 0 failed"
-    assert ("visible_mark" in server.seen[0].parts) == local
+    assert ("visible_mark" in server.requests[0].parts) == local
     video = tmp_path / "video.mp4"
     video.write_bytes(door.get(f"/batches/{ticket}/0001-portrait.mp4").content)
     assert is_marked(frame_at(video)) != local  # what is marked already stays as it came

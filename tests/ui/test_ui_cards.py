@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from kolbo_demo.generation import Request
+from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Options
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui import cards, folders
@@ -41,8 +41,8 @@ def door(runs: Runs) -> Iterator[TestClient]:
         yield client
 
 
-def request(portrait: Path, speech: Path) -> Request:
-    return Request(portrait, speech, options=Options(prompt="smiling", face=(0.5, 0.25)))
+def request(portrait: Path, speech: Path) -> GenerationRequest:
+    return GenerationRequest(portrait, speech, options=Options(prompt="smiling", face=(0.5, 0.25)))
 
 
 def look(door: TestClient, ticket: str) -> dict:
@@ -109,7 +109,7 @@ def test_a_card_looked_at_while_its_run_ends_keeps_what_it_came_to(
 
 
 def test_a_ticket_is_the_only_way_in(runs: Runs, door: TestClient, portrait: Path) -> None:
-    record = runs.kept.new(Request(portrait, "https://a.example/s.mp3"), LOCAL)
+    record = runs.kept.new(GenerationRequest(portrait, "https://a.example/s.mp3"), LOCAL)
     for path in ("record.json", "source.png", "..%2f..%2fetc%2fpasswd", "%2e%2e"):
         assert door.get(f"/cards/{record.ticket}/{path}").status_code in {404, 405}
     for ticket in ("..", "%2e%2e", "x" * 22, "", record.ticket[:-1]):
@@ -132,7 +132,7 @@ def test_the_cloud_is_asked_again_with_a_key_only(
 ) -> None:
     record = runs.kept.opened("lip_1", CLOUD)
     assert "Follow it" in look(door, record.ticket)["parts"]["actions"]
-    assert server.seen == []
+    assert server.requests == []
     server.on_status({"state": "failed", "error": "No face."})
     assert runs.follow(record, KEY)
     assert "No face." in settled(door, record.ticket)["parts"]["status"]
@@ -189,7 +189,7 @@ def test_a_shared_key_opens_nobodys_generations(server: Scripted, tmp_path: Path
     server.on_status({"state": "processing", "progress": 1})
     with pytest.raises(UnusableError):
         open_by_id(runs, shared, "lip_1", "")
-    assert server.seen == []
+    assert server.requests == []
     assert open_by_id(runs, shared, "lip_1", KEY).generation_id == "lip_1"
 
 

@@ -52,7 +52,7 @@ def test_a_generation_from_code(page: str, server: Scripted, portrait: Path, spe
         api_name="/lipsync",
     )
     assert started["generation_id"] == "lip_1"
-    sent = next(seen for seen in server.seen if seen.method == "POST")
+    sent = next(seen for seen in server.requests if seen.method == "POST")
     assert sent.headers["X-API-Key"] == LOCAL_KEY
     assert sent.parts["bounding_box_target"][2] == b"[0.5, 0.25]"
     status = made.predict("lip_1", api_name="/status")
@@ -66,8 +66,8 @@ def test_a_generation_from_code(page: str, server: Scripted, portrait: Path, spe
     keyed = client(page, **{"X-API-Key": KEY})
     found = keyed.predict(where="cloud", api_name="/models")
     assert [model["identifier"] for model in found] == ["a/b"]
-    assert server.seen[-1].headers["X-API-Key"] == KEY
-    assert OWN_KEY not in {seen.headers["X-API-Key"] for seen in server.seen}
+    assert server.requests[-1].headers["X-API-Key"] == KEY
+    assert OWN_KEY not in {seen.headers["X-API-Key"] for seen in server.requests}
 
 
 def test_speed_and_mark(
@@ -82,7 +82,7 @@ def test_speed_and_mark(
     for more in ({}, {"speed": 2, "mark": True}):
         started = made.predict(face, words="Hello there.", **more, api_name="/lipsync")
         assert set(started) == {"generation_id", "poll_interval_hint", "credits_charged"}
-        sent = [seen for seen in server.seen if seen.method == "POST"][-1]
+        sent = [seen for seen in server.requests if seen.method == "POST"][-1]
         assert ("visible_mark" in sent.parts) == bool(more)
         with wave.open(io.BytesIO(sent.parts["audio"][2])) as voice:
             seconds.append(voice.getnframes() / voice.getframerate())
@@ -91,7 +91,9 @@ def test_speed_and_mark(
     # Kolbo's API has no such field: its links lead to the plain video, the page's to the marked.
     voice = handle_file(str(speech))
     started = made.predict(face, voice=voice, where="cloud", mark=True, api_name="/lipsync")
-    assert "visible_mark" not in [seen for seen in server.seen if seen.method == "POST"][-1].parts
+    assert (
+        "visible_mark" not in [seen for seen in server.requests if seen.method == "POST"][-1].parts
+    )
     deadline = time.monotonic() + 20
     while (reply := requests.get(started["marked_url"], timeout=20)).status_code == 404:
         assert time.monotonic() < deadline
@@ -116,7 +118,7 @@ def test_what_a_caller_may_not_name(page: str, server: Scripted, portrait: Path)
             made.predict(video=path, api_name="/sync_report")
     with pytest.raises(AppError, match="one of the two"):
         made.predict(api_name="/sync_report")
-    assert server.seen == []
+    assert server.requests == []
 
 
 def test_a_video_is_measured(page: str) -> None:

@@ -9,15 +9,15 @@ import pytest
 
 from kolbo_demo.client import KolboClient
 from kolbo_demo.engine.watermark import Watermark
-from kolbo_demo.generation import Request
+from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.media.probe import frame_at
 from kolbo_demo.options import Options
 from kolbo_demo.ui.generate import Run, Stage
 from tests.scripted import VIDEO, Reply, Scripted, sparse_wav
 
 
-def request(source: Path | str, voice: Path | str) -> Request:
-    return Request(source, voice, options=Options(face=(0.5, 0.25)))
+def request(source: Path | str, voice: Path | str) -> GenerationRequest:
+    return GenerationRequest(source, voice, options=Options(face=(0.5, 0.25)))
 
 
 def until_end(run: Run) -> Stage:
@@ -46,7 +46,7 @@ def test_stages_to_the_video(
     assert last.video.read_bytes() == VIDEO
     assert last is stages[-1]
     assert [stage.percent for stage in stages if stage.percent][:1] == [40]
-    assert server.seen[0].parts["bounding_box_target"][2] == b"[0.5, 0.25]"
+    assert server.requests[0].parts["bounding_box_target"][2] == b"[0.5, 0.25]"
 
 
 def test_the_pace_tells_what_is_left() -> None:
@@ -72,7 +72,7 @@ def test_a_bad_file_is_never_sent(
     fake.write_text("no picture")
     last = until_end(Run(client, request(fake, speech), tmp_path))
     assert last.error
-    assert server.seen == []
+    assert server.requests == []
 
 
 def test_cancel_reaches_the_api(
@@ -179,7 +179,7 @@ def test_a_result_that_is_not_marked_is_marked_here(
     drawn = Watermark(width, height)(plain.astype(np.uint8)).astype(np.int16)
     assert np.abs(marked - drawn).mean() < 4 < np.abs(plain - drawn)[height * 3 // 4 :].mean()
     assert [path.name for path in tmp_path.glob("*.mp4")] == ["result.mp4"]
-    assert "visible_mark" not in server.seen[0].parts
+    assert "visible_mark" not in server.requests[0].parts
 
 
 def test_a_marked_result_stays_as_it_came(
@@ -189,11 +189,11 @@ def test_a_marked_result_stays_as_it_came(
     done = server.completed()
     done["result"]["visible_mark"] = True
     server.on_status(done)
-    asked = Request(portrait, speech, options=Options(mark=True))
+    asked = GenerationRequest(portrait, speech, options=Options(mark=True))
     last = until_end(Run(client, asked, tmp_path, mark=True))
     assert last.video
     assert last.video.read_bytes() == VIDEO
-    assert server.seen[0].parts["visible_mark"][2] == b"true"
+    assert server.requests[0].parts["visible_mark"][2] == b"true"
 
 
 @pytest.mark.parametrize("readable", [True, False])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kolbo_demo.generation import Request
+from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Options
 from kolbo_demo.ui.inputs import UnusableError, request_of
 
@@ -14,13 +14,13 @@ NOTHING: dict[str, Any] = dict.fromkeys(
 )
 
 
-def ask(**given: Any) -> Request:
+def ask(**given: Any) -> GenerationRequest:
     return request_of(**(NOTHING | given))
 
 
 def test_files() -> None:
     request = ask(image="/up/a.png", audio="/up/b.wav", prompt="  ", model="", face=(0.1, 0.2))
-    assert request == Request(
+    assert request == GenerationRequest(
         source=Path("/up/a.png"),
         voice=Path("/up/b.wav"),
         options=Options(face=(0.1, 0.2)),

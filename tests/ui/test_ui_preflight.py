@@ -7,7 +7,7 @@ import pytest
 
 from kolbo_demo.contract import Model, Result, Status
 from kolbo_demo.options import Span, Trim
-from kolbo_demo.preflight import Face, Source, Stretch, Voice
+from kolbo_demo.preflight import Face, FacelessSpan, Source, Voice
 from kolbo_demo.ui import pace
 from kolbo_demo.ui.edits import edit_of, is_empty
 from kolbo_demo.ui.face_picker import Choice, Seen
@@ -105,7 +105,7 @@ def test_what_is_wrong_is_said() -> None:
 
 
 def test_where_no_face_is() -> None:
-    looked = Looked(CLIP, [Stretch(1.0, 2.5, True, "")], 4.0)
+    looked = Looked(CLIP, [FacelessSpan(1.0, 2.5, True, "")], 4.0)
     said = told([], looked=looked)
     assert "0:01.0 to 0:02.5: faces look to the side" in said
     assert "Looked through up to 0:04.0." in said
@@ -122,7 +122,9 @@ def part(
 
 def test_a_part_and_a_way_are_told() -> None:
     edit = part((1.0, 3.0), (2.0, 3.5), 2.0, 1.5, "silence")
-    looked = Looked(CLIP, [Stretch(0.0, 0.8, False, ""), Stretch(2.5, 4.0, False, "")], 5.0)
+    looked = Looked(
+        CLIP, [FacelessSpan(0.0, 0.8, False, ""), FacelessSpan(2.5, 4.0, False, "")], 5.0
+    )
     said = told([model("a", credit=10, min_audio_duration=1.8)], edit=edit, looked=looked)
     assert "0:01.0 to 0:03.0 of 0:05.0" in said
     assert "0:02.0 to 0:03.5 of 0:08.0" in said

@@ -92,7 +92,7 @@ def generate(
 def starts(server: Scripted) -> list[str | None]:
     """The keys of all generations that were started."""
     path = "/api/v1/generate/lipsync"
-    return [seen.headers["X-API-Key"] for seen in server.seen if seen.path == path]
+    return [seen.headers["X-API-Key"] for seen in server.requests if seen.path == path]
 
 
 def test_without_the_owner_s_word_nobody_spends_his_key(public, server, portrait, speech) -> None:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from kolbo_demo.contract import Result, Status, Unsynced
+from kolbo_demo.contract import Result, Status, UnsyncedSpan
 from kolbo_demo.engine import speaker_tracking
 from kolbo_demo.ui import texts, views
 from kolbo_demo.ui.generate import Stage
@@ -60,8 +60,8 @@ def test_progress_is_for_every_reader(percent: float, shown: int) -> None:
 
 
 def test_parts_that_are_not_synced_are_told_in_words() -> None:
-    hidden = Unsynced(start=2.0, end=3.1, reason="the mouth is hidden")
-    page = views.done(4, "lip_1", [hidden, Unsynced(start=5, end=6.04, reason="<b>")])
+    hidden = UnsyncedSpan(start=2.0, end=3.1, reason="the mouth is hidden")
+    page = views.done(4, "lip_1", [hidden, UnsyncedSpan(start=5, end=6.04, reason="<b>")])
     assert "<li>Not synced 2.0-3.1 s: the mouth is hidden</li>" in page
     assert "<li>Not synced 5.0-6.0 s: &lt;b&gt;</li>" in page
     assert "and 2 more" in views.done(4, "lip_1", [hidden] * 7)

@@ -23,7 +23,7 @@ from kolbo_demo.engine.speaker import Speaker
 from kolbo_demo.engine.speech_features import extract_voice_features
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.media.probe import MediaError
-from kolbo_demo.preflight import Analyst
+from kolbo_demo.preflight import Inspector
 from tests import samples
 from tests.engine import synthetic_people as people
 from tests.engine.lip_measurements import measure_lips
@@ -200,17 +200,17 @@ def test_a_masked_mouth_is_refused_without_insist(tmp_path: Path) -> None:
     assert out.exists()
 
 
-def test_a_hidden_mouth_is_reported_before_sending(tmp_path: Path) -> None:
-    analyst = Analyst()
+def test_a_hidden_mouth_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    inspector = Inspector()
     try:
         for name, rgb in (
             ("seen", portrait()),
             ("masked", masked(portrait(), face(), (240, 240, 240))),
         ):
-            _, picture = analyst.source(png(tmp_path / f"{name}.png", rgb))
+            _, picture = inspector.inspect_source(png(tmp_path / f"{name}.png", rgb))
             assert [one.hidden for one in picture.faces or []] == [name == "masked"]
     finally:
-        analyst.close()
+        inspector.close()
 
 
 @pytest.mark.parametrize("landmark", [2, 13])

@@ -1,4 +1,4 @@
-"""What goes over the wire, and what never does."""
+"""`KolboClient`: requests on the wire, input checks, and what never leaves this machine."""
 
 import logging
 import shutil
@@ -19,16 +19,16 @@ LINK, VOICE = "https://example.com/portrait.jpg", "https://example.com/speech.mp
 MODELS = {"success": True, "count": 1, "models": [{"identifier": "a/b", "name": "B", "odd": [1]}]}
 
 
-def test_models_are_asked_for_every_time(server: Scripted, client: KolboClient) -> None:
+def test_models_are_not_cached(server: Scripted, client: KolboClient) -> None:
     server.on("GET /v1/models", Reply(json=MODELS), Reply(json={"models": []}))
     (model,) = client.models()
     assert (model.identifier, model.name) == ("a/b", "B")
     assert client.models() == []
-    assert [seen.path for seen in server.seen] == ["/api/v1/models?type=lipsync"] * 2
-    assert server.seen[0].headers["X-API-Key"] == KEY
+    assert [seen.path for seen in server.requests] == ["/api/v1/models?type=lipsync"] * 2
+    assert server.requests[0].headers["X-API-Key"] == KEY
 
 
-def test_an_odd_row_hides_no_other_model(server: Scripted, client: KolboClient) -> None:
+def test_a_malformed_row_hides_no_other_model(server: Scripted, client: KolboClient) -> None:
     rows = [
         None,
         {"name": "nameless"},
@@ -52,7 +52,7 @@ def test_two_links_go_as_json_without_absent_options(server: Scripted, client: K
     assert (generation.id, generation.poll_interval) == ("lip_1", 3)
     assert generation.started
     assert generation.started.credits_charged == 20
-    (seen,) = server.seen
+    (seen,) = server.requests
     assert seen.headers["Content-Type"] == "application/json"
     assert seen.headers["X-API-Key"] == KEY
     assert seen.json == {"source_url": LINK, "audio_url": VOICE}
@@ -69,7 +69,7 @@ def test_two_links_go_as_json_without_absent_options(server: Scripted, client: K
         ("https://a]/clip.mp4", "image"),
     ],
 )
-def test_a_link_is_what_its_path_ends_in(link: str, kind: str) -> None:
+def test_the_kind_of_a_link_is_its_extension(link: str, kind: str) -> None:
     assert url_kind(link) == kind
 
 
@@ -78,7 +78,7 @@ def test_options_in_json(server: Scripted, client: KolboClient) -> None:
     client.lipsync(
         f"{LINK}?x=a.mp4", VOICE, Options(prompt=" smile ", model="a/b", face=(0.5, 0.4))
     )
-    assert server.seen[0].json == {
+    assert server.requests[0].json == {
         "source_url": f"{LINK}?x=a.mp4",
         "audio_url": VOICE,
         "prompt": "smile",
@@ -92,7 +92,7 @@ def test_files_go_as_multipart(
 ) -> None:
     server.starts()
     client.lipsync(portrait, str(speech), Options(prompt="smile ☺", face=(0.5, 0.4)))
-    parts = server.seen[0].parts
+    parts = server.requests[0].parts
     assert parts == {
         "image": ("source.png", "image/png", portrait.read_bytes()),
         "audio": ("audio.wav", "audio/wav", speech.read_bytes()),
@@ -101,13 +101,13 @@ def test_files_go_as_multipart(
     }
 
 
-def test_a_file_goes_as_what_it_is(
+def test_a_file_is_sent_as_its_detected_type(
     server: Scripted, client: KolboClient, clip: Path, speech: Path
 ) -> None:
     server.starts()
     client.lipsync(clip, speech)
-    assert server.seen[0].parts["video"] == ("source.mp4", "video/mp4", clip.read_bytes())
-    assert set(server.seen[0].parts) == {"video", "audio"}
+    assert server.requests[0].parts["video"] == ("source.mp4", "video/mp4", clip.read_bytes())
+    assert set(server.requests[0].parts) == {"video", "audio"}
 
 
 def test_the_sound_of_a_video_is_a_voice(
@@ -115,7 +115,7 @@ def test_the_sound_of_a_video_is_a_voice(
 ) -> None:
     server.starts()
     client.lipsync(portrait, talking)
-    assert server.seen[0].parts["audio"][:2] == ("audio.mp4", "audio/mp4")
+    assert server.requests[0].parts["audio"][:2] == ("audio.mp4", "audio/mp4")
 
 
 def test_file_and_link_mixed(
@@ -124,21 +124,21 @@ def test_file_and_link_mixed(
     server.starts()
     client.lipsync(portrait, VOICE)
     client.lipsync(LINK, speech)
-    assert set(server.seen[0].parts) == {"image", "audio_url"}
-    assert server.seen[0].parts["audio_url"] == (None, None, VOICE.encode())
-    assert set(server.seen[1].parts) == {"source_url", "audio"}
+    assert set(server.requests[0].parts) == {"image", "audio_url"}
+    assert server.requests[0].parts["audio_url"] == (None, None, VOICE.encode())
+    assert set(server.requests[1].parts) == {"source_url", "audio"}
 
 
 @pytest.mark.parametrize(
     "name", ["my face.png", "a\"b'c.png", "☺ émoji.png", "肖像.png", "-x;y=z.png"]
 )
-def test_any_file_name_will_do(
+def test_any_file_name_is_accepted(
     server: Scripted, client: KolboClient, portrait: Path, speech: Path, tmp_path: Path, name: str
 ) -> None:
     server.starts()
     shutil.copy(portrait, tmp_path / name)
     client.lipsync(tmp_path / name, speech)
-    assert server.seen[0].parts["image"] == ("source.png", "image/png", portrait.read_bytes())
+    assert server.requests[0].parts["image"] == ("source.png", "image/png", portrait.read_bytes())
 
 
 def test_upload_progress_rises_to_the_end(
@@ -151,7 +151,7 @@ def test_upload_progress_rises_to_the_end(
     sent = [call[0] for call in calls]
     assert sent == sorted(sent)
     assert sent[0] == 0
-    assert calls[-1] == (server.seen[0].length, server.seen[0].length)
+    assert calls[-1] == (server.requests[0].length, server.requests[0].length)
     assert len(calls) > 2
 
 
@@ -175,14 +175,14 @@ BAD_SOURCES = {
 
 
 @pytest.mark.parametrize("bad", BAD_SOURCES)
-def test_bad_source_is_found_before_sending(
+def test_an_unusable_source_is_refused_before_sending(
     server: Scripted, client: KolboClient, tmp_path: Path, speech: Path, bad: str
 ) -> None:
     with pytest.raises(InputError) as caught:
         client.lipsync(BAD_SOURCES[bad](tmp_path), speech)  # type: ignore[arg-type]
     assert _is_a_sentence(caught.value)
     assert isinstance(caught.value, ValueError)
-    assert server.seen == []
+    assert server.requests == []
 
 
 BAD_VOICES = {
@@ -194,13 +194,13 @@ BAD_VOICES = {
 
 
 @pytest.mark.parametrize("bad", BAD_VOICES)
-def test_bad_voice_is_found_before_sending(
+def test_an_unusable_voice_is_refused_before_sending(
     server: Scripted, client: KolboClient, tmp_path: Path, portrait: Path, bad: str
 ) -> None:
     with pytest.raises(InputError) as caught:
         client.lipsync(portrait, BAD_VOICES[bad](tmp_path))  # type: ignore[arg-type]
     assert _is_a_sentence(caught.value)
-    assert server.seen == []
+    assert server.requests == []
 
 
 def test_a_picture_is_no_voice(client: KolboClient, portrait: Path) -> None:
@@ -214,7 +214,7 @@ def test_face_point_must_be_in_the_picture(
 ) -> None:
     with pytest.raises(InputError, match="0 to 1"):
         client.lipsync(LINK, VOICE, Options(face=face))  # type: ignore[arg-type]
-    assert server.seen == []
+    assert server.requests == []
 
 
 def test_key_and_base_come_from_the_environment_when_constructed(
@@ -224,14 +224,14 @@ def test_key_and_base_come_from_the_environment_when_constructed(
     monkeypatch.setenv("KOLBO_API_URL", f"{server.base_url}/")
     server.on("GET /v1/models", Reply(json=MODELS))
     assert KolboClient().models()
-    assert server.seen[0].headers["X-API-Key"] == KEY
+    assert server.requests[0].headers["X-API-Key"] == KEY
     assert KolboClient("another", "http://127.0.0.1:9/x/").base_url == "http://127.0.0.1:9/x"
     monkeypatch.delenv("KOLBO_API_URL")
     assert KolboClient().base_url == "https://api.kolbo.ai/api"
 
 
 @pytest.mark.parametrize("key", [None, "", " ", "kolbo live", "kolbo\nlive", "ключ"])
-def test_a_key_that_cannot_be_one(key: str | None) -> None:
+def test_a_malformed_key_is_refused(key: str | None) -> None:
     with pytest.raises(AuthError) as caught:
         KolboClient(key, "http://127.0.0.1:9")
     assert _is_a_sentence(caught.value)
@@ -241,12 +241,12 @@ def test_a_key_that_cannot_be_one(key: str | None) -> None:
 @pytest.mark.parametrize(
     "base", ["api.kolbo.ai", "ftp://x/api", "http://", "http://[", "http://u:p@x"]
 )
-def test_a_base_that_cannot_be_one(base: str) -> None:
+def test_a_malformed_base_url_is_refused(base: str) -> None:
     with pytest.raises(InputError, match="base URL"):
         KolboClient(KEY, base)
 
 
-def test_the_key_shows_nowhere(
+def test_the_key_is_never_shown(
     server: Scripted, quick: KolboClient, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -287,8 +287,8 @@ def test_netrc_is_not_sent(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     server.on("GET /v1/models", Reply(json=MODELS))
     assert client.models()
-    assert server.seen[0].headers["Authorization"] is None
-    assert server.seen[0].headers["X-API-Key"] == KEY
+    assert server.requests[0].headers["Authorization"] is None
+    assert server.requests[0].headers["X-API-Key"] == KEY
 
 
 def test_a_proxy_is_used_for_others_but_not_for_this_machine(
@@ -298,10 +298,10 @@ def test_a_proxy_is_used_for_others_but_not_for_this_machine(
     monkeypatch.setenv("http_proxy", server.url)
     server.on("GET /v1/models", Reply(json=MODELS))
     assert client.models()
-    assert server.seen[-1].path.startswith("/api/")
+    assert server.requests[-1].path.startswith("/api/")
     server.script["GET http://kolbo.test/api/v1/models"] = [Reply(json=MODELS)]
     assert KolboClient(KEY, "http://kolbo.test/api").models()
-    assert server.seen[-1].path.startswith("http://kolbo.test/api/")
+    assert server.requests[-1].path.startswith("http://kolbo.test/api/")
 
 
 @pytest.mark.parametrize("kind", ["voice", "clip"])
@@ -339,7 +339,7 @@ print(memory("VmHWM") - before)
         check=True,
         timeout=60,
     )
-    assert server.seen[-1].length > 99 * 2**20
+    assert server.requests[-1].length > 99 * 2**20
     added = int(run.stdout)
     print(f"a 99 MB upload added {added / 2**20:.1f} MB")
     assert added < 32 * 2**20

@@ -1,5 +1,4 @@
-"""Polls of a generation through networks and servers that misbehave: what ends the watching, and
-what does not."""
+"""Polls of a generation through failures: which of them end it."""
 
 import time
 from email.utils import formatdate
@@ -39,37 +38,35 @@ TRANSIENT: dict[str, Reply] = {
 
 
 @pytest.mark.parametrize("fault", TRANSIENT)
-def test_a_fault_does_not_end_the_watching(
+def test_a_temporary_failure_does_not_end_polling(
     server: Scripted, quick: KolboClient, impatient: KolboClient, fault: str
 ) -> None:
     server.on_status(running(5), TRANSIENT[fault], server.completed())
     client = impatient if TRANSIENT[fault].hang else quick
     seen = [status.state for status in client.generation("lip_1", 0.2).events(20)]
     assert seen == ["processing", "completed"]
-    assert len(server.seen) == 3
+    assert len(server.requests) == 3
 
 
-def test_thirty_faults_in_a_row_do_not_end_a_healthy_generation(
-    server: Scripted, quick: KolboClient
-) -> None:
+def test_thirty_failures_in_a_row_do_not_end_polling(server: Scripted, quick: KolboClient) -> None:
     kinds = [reply for name, reply in TRANSIENT.items() if name != "silent"]
     faults = [kinds[number % len(kinds)] for number in range(30)]
     server.on_status(running(5), *faults, server.completed())
     assert quick.generation("lip_1", 0.2).wait(30).state == "completed"
-    assert len(server.seen) == 32
+    assert len(server.requests) == 32
 
 
-def test_the_pauses_between_faults_grow(server: Scripted, client: KolboClient) -> None:
+def test_pauses_between_failures_grow(server: Scripted, client: KolboClient) -> None:
     server.on_status(running(5), *[Reply(503, {})] * 3, server.completed())
     client.generation("lip_1", 0.2).wait(30)
-    at = [seen.at for seen in server.seen]
+    at = [seen.at for seen in server.requests]
     assert at[2] - at[1] >= 0.5
     assert at[3] - at[2] >= 0.75
     assert at[4] - at[3] >= 1.5
 
 
 @pytest.mark.parametrize("clock", [0, 86_400])
-def test_retry_after_as_a_date_is_followed_even_where_a_clock_is_wrong(
+def test_retry_after_as_a_date_is_respected_with_a_wrong_clock(
     server: Scripted, client: KolboClient, clock: float
 ) -> None:
     """The date counts from the server's own `Date`, not from this machine's clock."""
@@ -80,7 +77,7 @@ def test_retry_after_as_a_date_is_followed_even_where_a_clock_is_wrong(
     }
     server.on_status(running(5), Reply(429, {}, headers=headers), server.completed())
     client.generation("lip_1", 0.2).wait(30)
-    at = [seen.at for seen in server.seen]
+    at = [seen.at for seen in server.requests]
     assert 2 <= at[2] - at[1] < 10
 
 
@@ -88,7 +85,7 @@ def test_retry_after_is_bounded(server: Scripted, quick: KolboClient) -> None:
     busy = Reply(503, {}, headers={"Retry-After": "86400"})
     server.on_status(running(5), busy, server.completed())
     quick.generation("lip_1", 0.2).wait(30)
-    at = [seen.at for seen in server.seen]
+    at = [seen.at for seen in server.requests]
     assert 0.3 <= at[2] - at[1] < 10
 
 
@@ -101,16 +98,16 @@ def test_retry_after_is_bounded(server: Scripted, quick: KolboClient) -> None:
         (Reply(404, body=b"<html>"), NotFoundError),
     ],
 )
-def test_a_refusal_ends_the_watching(
+def test_a_refusal_ends_polling(
     server: Scripted, client: KolboClient, reply: Reply, kind: type[KolboError]
 ) -> None:
     server.on_status(running(5), reply)
     with pytest.raises(kind):
         client.generation("lip_1", 0.2).wait(20)
-    assert len(server.seen) == 2
+    assert len(server.requests) == 2
 
 
-def test_odd_statuses_are_tolerated(server: Scripted, quick: KolboClient) -> None:
+def test_unusual_statuses_do_not_end_polling(server: Scripted, quick: KolboClient) -> None:
     server.on_status(
         running(40, state="upscaling"),
         {"state": "processing"},
@@ -130,7 +127,7 @@ def test_odd_statuses_are_tolerated(server: Scripted, quick: KolboClient) -> Non
     ]
 
 
-def test_a_host_that_is_not_there_is_told_at_once_where_it_never_answered(
+def test_a_host_that_never_responded_is_reported_at_once(
     server: Scripted, client: KolboClient
 ) -> None:
     server.shutdown()
@@ -141,7 +138,9 @@ def test_a_host_that_is_not_there_is_told_at_once_where_it_never_answered(
     assert time.monotonic() - started < 5
 
 
-def test_a_service_that_restarts_is_waited_for(quick: KolboClient, server: Scripted) -> None:
+def test_a_restarting_service_is_retried_until_the_deadline(
+    quick: KolboClient, server: Scripted
+) -> None:
     """It answered before, so a refused connection may pass."""
     server.on_status(running(5))
     events = quick.generation("lip_1", 0.2).events(1.5)
@@ -153,7 +152,7 @@ def test_a_service_that_restarts_is_waited_for(quick: KolboClient, server: Scrip
 
 
 @pytest.mark.parametrize("jump", [-400 * 86_400, 400 * 86_400])
-def test_deadlines_do_not_follow_a_clock_that_jumps(
+def test_deadlines_ignore_clock_jumps(
     server: Scripted, client: KolboClient, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
     server.on_status(running(5))
@@ -165,10 +164,10 @@ def test_deadlines_do_not_follow_a_clock_that_jumps(
     with pytest.raises(StillRunningError):
         list(events)
     assert 0.9 < time.monotonic() - started < 6
-    assert len(server.seen) > 2
+    assert len(server.requests) > 2
 
 
-def test_eager_polls_come_sooner_than_the_hint(server: Scripted, quick: KolboClient) -> None:
+def test_eager_polls_are_more_frequent_than_the_hint(server: Scripted, quick: KolboClient) -> None:
     server.on_status(running(5), running(50), server.completed())
     seen = [status.state for status in quick.generation("lip_1", 60).events(20, eager=True)]
     assert seen == ["processing", "processing", "completed"]

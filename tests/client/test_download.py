@@ -1,5 +1,4 @@
-"""Result files on the way to disk: what is fetched again, what is refused, and that nothing
-half-written is left under the final name."""
+"""Downloads: retries, resumption, refusals, and no partial file under the final name."""
 
 import time
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 
 from kolbo_demo.client import DownloadError, KolboClient, Timeouts
-from kolbo_demo.client.session import PrivateAddressError, bare_session
+from kolbo_demo.client.session import PrivateAddressError, stateless_session
 from tests.scripted import HTML, KEY, VIDEO, Reply, Scripted, serving
 
 VERSION = {"ETag": '"one"'}
@@ -24,9 +23,9 @@ def save(
     return client.generation("lip_1").download(folder / "o.mp4")
 
 
-def asked(server: Scripted) -> list[tuple[str | None, str | None]]:
+def requested_ranges(server: Scripted) -> list[tuple[str | None, str | None]]:
     """`Range` and `If-Range` of the requests for the file."""
-    files = [seen.headers for seen in server.seen if seen.path.startswith("/files")]
+    files = [seen.headers for seen in server.requests if seen.path.startswith("/files")]
     return [(headers["Range"], headers["If-Range"]) for headers in files]
 
 
@@ -38,13 +37,13 @@ def test_a_download_carries_no_key_even_after_a_redirect(
     seen: list[tuple[int, int | None]] = []
     client.generation("lip_1").download(tmp_path / "o.mp4", lambda *at: seen.append(at))
     assert seen[-1] == (len(VIDEO), len(VIDEO))
-    files = [request for request in server.seen if request.path.startswith("/files")]
+    files = [request for request in server.requests if request.path.startswith("/files")]
     assert len(files) == 2
     assert not [name for file in files for name in file.headers if name.lower() == "x-api-key"]
     assert not [file for file in files if file.headers["Authorization"]]
 
 
-HITCHES = {
+FAILURES = {
     "not there yet": Reply(404),
     "busy": Reply(503, headers={"Retry-After": "0"}),
     "reset": Reply(drop=True),
@@ -58,38 +57,38 @@ HITCHES = {
 }
 
 
-@pytest.mark.parametrize("hitch", HITCHES)
-def test_a_hitch_passes(
-    server: Scripted, quick: KolboClient, impatient: KolboClient, tmp_path: Path, hitch: str
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_temporary_failure_is_retried(
+    server: Scripted, quick: KolboClient, impatient: KolboClient, tmp_path: Path, failure: str
 ) -> None:
-    client = impatient if HITCHES[hitch].hang else quick
-    path = save(server, client, tmp_path, HITCHES[hitch], Reply(body=VIDEO))
+    client = impatient if FAILURES[failure].hang else quick
+    path = save(server, client, tmp_path, FAILURES[failure], Reply(body=VIDEO))
     assert path.read_bytes() == VIDEO
     assert list(tmp_path.iterdir()) == [path]
-    assert len(asked(server)) == 2
+    assert len(requested_ranges(server)) == 2
 
 
-@pytest.mark.parametrize("hitch", HITCHES)
-def test_a_hitch_that_stays_leaves_nothing(
-    server: Scripted, quick: KolboClient, impatient: KolboClient, tmp_path: Path, hitch: str
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_permanent_failure_leaves_no_file(
+    server: Scripted, quick: KolboClient, impatient: KolboClient, tmp_path: Path, failure: str
 ) -> None:
-    client = impatient if HITCHES[hitch].hang else quick
+    client = impatient if FAILURES[failure].hang else quick
     with pytest.raises(DownloadError, match="could not be downloaded"):
-        save(server, client, tmp_path, HITCHES[hitch])
+        save(server, client, tmp_path, FAILURES[failure])
     assert list(tmp_path.iterdir()) == []
-    assert 5 <= len(asked(server)) <= 6
+    assert 5 <= len(requested_ranges(server)) <= 6
 
 
-def test_a_video_without_a_length_is_taken_when_it_is_whole(
+def test_a_video_without_a_length_is_accepted_when_complete(
     server: Scripted, quick: KolboClient, tmp_path: Path, talking: Path
 ) -> None:
     whole = talking.read_bytes()
     replies = [Reply(body=whole, unsized=True, cut=len(whole) - missing) for missing in (900, 1, 0)]
     assert save(server, quick, tmp_path, *replies).read_bytes() == whole
-    assert len(asked(server)) == 3
+    assert len(requested_ranges(server)) == 3
 
 
-def test_what_came_is_not_asked_for_again(
+def test_received_bytes_are_not_requested_again(
     server: Scripted, quick: KolboClient, tmp_path: Path
 ) -> None:
     """More breaks than the policy has attempts: each brought something new."""
@@ -102,17 +101,17 @@ def test_what_came_is_not_asked_for_again(
     quick.generation("lip_1").download(path, lambda done, _: seen.append(done))
     assert path.read_bytes() == VIDEO
     wanted = [(f"bytes={10_000 * number}-", '"one"') for number in range(1, 10)]
-    assert asked(server) == [(None, None), *wanted]
+    assert requested_ranges(server) == [(None, None), *wanted]
     assert seen == sorted(seen)
 
 
-def test_a_file_that_changed_is_not_mixed(
+def test_a_changed_file_restarts_the_download(
     server: Scripted, quick: KolboClient, tmp_path: Path
 ) -> None:
     old = Reply(body=VIDEO[:-100] + bytes(100), headers=VERSION, ranges=True, cut=60_000)
     new = Reply(body=VIDEO, headers={"ETag": '"two"'}, ranges=True)
     assert save(server, quick, tmp_path, old, new).read_bytes() == VIDEO
-    assert asked(server) == [(None, None), ("bytes=60000-", '"one"')]
+    assert requested_ranges(server) == [(None, None), ("bytes=60000-", '"one"')]
 
 
 @pytest.mark.parametrize(
@@ -124,35 +123,35 @@ def test_a_file_that_changed_is_not_mixed(
         {"Content-Range": f"bytes 60000-60009/{len(VIDEO)}", "ETag": '"two"'},
     ],
 )
-def test_another_part_than_the_one_asked_for_is_not_taken(
+def test_a_wrong_range_is_discarded(
     server: Scripted, quick: KolboClient, tmp_path: Path, headers: dict[str, str]
 ) -> None:
     cut = Reply(body=VIDEO, headers=VERSION, cut=60_000)
     wrong = Reply(206, body=bytes(10), headers=headers)
     path = save(server, quick, tmp_path, cut, wrong, Reply(body=VIDEO, headers=VERSION))
     assert path.read_bytes() == VIDEO
-    assert [range_ for range_, _ in asked(server)] == [None, "bytes=60000-", None]
+    assert [range_ for range_, _ in requested_ranges(server)] == [None, "bytes=60000-", None]
 
 
-def test_a_part_that_is_not_to_be_had_begins_again(
+def test_an_unsatisfiable_range_restarts_the_download(
     server: Scripted, quick: KolboClient, tmp_path: Path
 ) -> None:
     cut = Reply(body=VIDEO, headers=VERSION, cut=60_000)
     path = save(server, quick, tmp_path, cut, Reply(416), Reply(body=VIDEO))
     assert path.read_bytes() == VIDEO
-    assert [range_ for range_, _ in asked(server)] == [None, "bytes=60000-", None]
+    assert [range_ for range_, _ in requested_ranges(server)] == [None, "bytes=60000-", None]
 
 
 @pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"weak"'}])
-def test_a_file_without_a_version_begins_again(
+def test_a_file_without_a_validator_restarts_the_download(
     server: Scripted, quick: KolboClient, tmp_path: Path, headers: dict[str, str]
 ) -> None:
     cut = Reply(body=VIDEO, headers=headers, ranges=True, cut=60_000)
     assert save(server, quick, tmp_path, cut, Reply(body=VIDEO)).read_bytes() == VIDEO
-    assert asked(server) == [(None, None), (None, None)]
+    assert requested_ranges(server) == [(None, None), (None, None)]
 
 
-def test_a_drip_ends_at_the_deadline(server: Scripted, tmp_path: Path) -> None:
+def test_a_slow_download_ends_at_the_deadline(server: Scripted, tmp_path: Path) -> None:
     """However often something new comes."""
     patient = KolboClient(KEY, server.base_url, timeouts=Timeouts(download=2))
     drop = Reply(body=VIDEO, headers=VERSION, ranges=True, cut=10)
@@ -171,16 +170,16 @@ def test_a_redirect_to_another_host_is_followed_without_the_key(
         there = cdn.url.replace("127.0.0.1", "localhost") + "/cdn/video"
         moved = Reply(302, headers={"Location": there, "Set-Cookie": "a=b"})
         assert save(server, client, tmp_path, moved).read_bytes() == VIDEO
-        for request in (*server.seen[1:], *cdn.seen):
+        for request in (*server.requests[1:], *cdn.requests):
             names = {name.lower() for name in request.headers}
             assert not names & {"x-api-key", "authorization", "cookie", "referer"}
-        assert len(cdn.seen) == 1
+        assert len(cdn.requests) == 1
 
 
 def test_endless_redirects_end(server: Scripted, quick: KolboClient, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="from one redirect to the next"):
         save(server, quick, tmp_path, Reply(302, headers={"Location": "/files/result.mp4"}))
-    assert len(asked(server)) == 6
+    assert len(requested_ranges(server)) == 6
 
 
 PRIVATE = ["http://127.0.0.1:{port}/x", "http://2130706433:{port}/x", "http://localhost:{port}/x",
@@ -206,7 +205,7 @@ def test_a_public_api_leads_to_no_private_address(
     client = KolboClient(KEY, "http://93.184.215.14/api")
     with pytest.raises(DownloadError, match="private address"):
         client.generation("lip_1").download(tmp_path / "o.mp4")
-    assert len(server.seen) == (1 if way == "link" else 2)
+    assert len(server.requests) == (1 if way == "link" else 2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -225,14 +224,16 @@ def test_a_public_result_is_fetched(
     assert path.read_bytes() == VIDEO
 
 
-def test_a_name_that_turns_private_is_refused_before_anything_is_asked(server: Scripted) -> None:
+def test_a_name_that_resolves_to_a_private_address_is_refused_before_a_request(
+    server: Scripted,
+) -> None:
     """A resolver may answer differently the second time: the connection itself is judged."""
     with (
-        bare_session(server.url, public_only=True) as session,
+        stateless_session(server.url, public_only=True) as session,
         pytest.raises(PrivateAddressError),
     ):
         session.get(f"{server.url}/files/result.mp4", timeout=5)
-    assert server.seen == []
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def test_a_name_that_turns_private_is_refused_before_anything_is_asked(server: S
         (Reply(body=b"\x89PNG\r\n\x1a\n" + bytes(500)), "not a video"),
     ],
 )
-def test_a_download_that_is_no_video_leaves_nothing(
+def test_a_download_that_is_no_video_leaves_no_file(
     server: Scripted, client: KolboClient, tmp_path: Path, reply: Reply, message: str
 ) -> None:
     server.on_status(server.completed())
