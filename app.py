@@ -58,9 +58,9 @@ def main() -> None:
     reach = _reach(host)
     local = ui.Local(
         f"http://{reach}:{port}/api",
-        app.state.keys.of_visitor("page"),
+        app.state.keys.visitor_key("page"),
         lambda: app.state.api.problem or app.state.api.jobs.problem(),
-        app.state.keys.of_visitor,
+        app.state.keys.visitor_key,
     )
     ui.mount(app, ui.build(settings, local, private=private), site, token)
     query = f"/?token={token}" if token else ""

@@ -22,7 +22,7 @@ from benchmarks.endurance import ASSETS, RATE, megabytes, processor_seconds, voi
 from benchmarks.engine import sized_clip
 from benchmarks.site import Postgres, Site
 from kolbo_demo.client import Generation, KolboClient
-from kolbo_demo.service.job_queue import Jobs, new_id
+from kolbo_demo.service.job_queue import JobQueue, new_id
 from kolbo_demo.service.storage.files import input_name
 from kolbo_demo.settings import Settings
 
@@ -33,7 +33,7 @@ ROUNDS = {"512x512": 5, "1920x1080": 1}
 in a minute."""
 QUEUED = (1, 10, 100, 1000)
 LOOKED_AT = 6
-"""Jobs of a queue whose overhead is measured, where it holds so many."""
+"""JobQueue of a queue whose overhead is measured, where it holds so many."""
 TARGET = 1.7
 """Times as fast as one worker are two with a core each."""
 QUEUE_TARGET_MS = 20.0
@@ -218,7 +218,7 @@ def _queue(postgres: Postgres, count: int) -> dict[str, float]:
                 "storage_url": site.storage,
             }
         )
-        jobs = Jobs(settings, renders=False)
+        jobs = JobQueue(settings, renders=False)
         jobs.start()
         try:
             source, spoken = _short(folder)

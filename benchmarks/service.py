@@ -45,7 +45,7 @@ BOUNDARY = secrets.token_hex(16)
 _SERVE = """
 import json, sys
 from kolbo_demo.service.app import serving
-from kolbo_demo.service.limits import Limits
+from kolbo_demo.service.rate_limit import Limits
 from kolbo_demo.settings import Settings
 limits = Limits(generations=int(sys.argv[1]), polls=10**9, unfinished=10**9, uploads=10**9)
 with serving(Settings(), limits=limits) as service:

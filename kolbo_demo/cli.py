@@ -265,12 +265,12 @@ def worker(
     from kolbo_demo import private_folder
     from kolbo_demo.process.child import cores
     from kolbo_demo.service.errors import ServiceError
-    from kolbo_demo.service.worker import work
+    from kolbo_demo.service.worker import run_workers
     from kolbo_demo.settings import Settings
 
     os.umask(private_folder.UMASK)
     try:
-        work(Settings(), processes or cores())
+        run_workers(Settings(), processes or cores())
     except ServiceError as error:
         raise _StopError(str(error), 2) from None
     except KeyboardInterrupt:
@@ -376,7 +376,7 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
 
     with ExitStack() as stack:
         # The engine loads in a process of its own while this one loads the service.
-        server = render_pool.renderers()
+        server = render_pool.new_fork_server()
         server.warm()
         stack.callback(server.close)
         stack.enter_context(sandbox.forked(server))

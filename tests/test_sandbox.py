@@ -272,10 +272,10 @@ import sys
 from pathlib import Path
 
 from kolbo_demo import sandbox
-from kolbo_demo.service import process
+from kolbo_demo.service import render_pool
 from tests.test_sandbox import children
 
-server = process.renderers()
+server = render_pool.new_fork_server()
 server.warm()
 with sandbox.forked(server):
     print(sandbox.inspect_source(Path(sys.argv[1])).width)

@@ -1,4 +1,4 @@
-"""`/healthz` and `/metrics`, for those who run the service."""
+"""`/healthz` and `/metrics`, for operators."""
 
 from typing import Any
 
@@ -7,50 +7,49 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from kolbo_demo.service import metrics
-from kolbo_demo.service.supervisor import Guard
+from kolbo_demo.service.supervisor import Supervisor
 
 
 class Health:
-    """Readiness of a service, with the reason where it is not, queue and running renders.
+    """Readiness and load of a service.
 
-    Both routes answer from the last values of the guard, so no thread or database delays them.
+    Both routes return the last values of the supervisor, so no thread or database delays them.
     """
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
 
     def router(self) -> APIRouter:
-        """The two addresses, which take no key."""
+        """The two routes, which need no key."""
         router = APIRouter()
         router.add_api_route("/healthz", self.healthz, methods=["GET", "HEAD"])
         router.add_api_route("/metrics", self.metrics, methods=["GET"])
         return router
 
-    def look(self) -> dict[str, Any]:
-        """`ready`, `queue` (generations that wait), `running`, `workers` (renders side by side that
-        there is room for), and `problem`, one sentence, where it is not ready. Some
-        seconds old at most."""
-        problem = self._guard.problem or self._guard.engine
-        queue, running = self._guard.load
+    def state(self) -> dict[str, Any]:
+        """`ready`, `queue` (queued generations), `running`, `workers` (concurrent renders), and
+        `problem`, one sentence, if not ready. At most some seconds old."""
+        problem = self._supervisor.problem or self._supervisor.engine_problem
+        queue, running = self._supervisor.load
         return {
             "ready": problem is None,
             "queue": queue,
             "running": running,
-            "workers": 0 if self._guard.blind else self._guard.workers,
+            "workers": 0 if self._supervisor.read_problem else self._supervisor.workers,
         } | ({"problem": problem} if problem else {})
 
     async def healthz(self) -> Response:
-        """`GET /healthz`: 200 where a generation can be started, 503 where not."""
-        found = self.look()
+        """`GET /healthz`: 200 if a generation can be started, else 503."""
+        state = self.state()
         return JSONResponse(
-            found,
-            status_code=200 if found["ready"] else 503,
+            state,
+            status_code=200 if state["ready"] else 503,
             headers={"Cache-Control": "no-store"},
         )
 
     async def metrics(self) -> Response:
         """`GET /metrics`: Prometheus's text format."""
-        found = self.look()
+        state = self.state()
         for name in ("ready", "queue", "running", "workers"):
-            metrics.now(name, found[name])
+            metrics.set_gauge(name, state[name])
         return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -1,8 +1,8 @@
-"""The local models: what each takes, told honestly."""
+"""The local models and their limits."""
 
 from kolbo_demo.contract import MAX_FILE_BYTES, Model
-from kolbo_demo.service.rate_limit import MAX_PROMPT_CHARACTERS
 
+MAX_PROMPT_CHARACTERS = 2000
 MIN_SECONDS = 0.1
 MAX_SECONDS = 600.0
 PROVIDER = "kolbo-local"
@@ -12,7 +12,7 @@ _AUDIO = [
     *("mp3", "wav", "m4a", "aac", "ogg", "opus", "flac", "aiff", "caf", "amr", "wma", "wv"),
     *("au", "3gp", "webm", "mp4", "mov", "mkv"),
 ]
-"""What people have; `container` has all."""
+"""The common ones; `media.demux` has all."""
 
 
 def _model(name: str, title: str, kind: str, summary: str, **more: object) -> Model:
@@ -63,7 +63,7 @@ _MODELS = [
 ]
 
 
-def listed(type_name: str | None = None, provider: str | None = None) -> list[Model]:
+def list_models(type_name: str | None = None, provider: str | None = None) -> list[Model]:
     """The models of a type (`lipsync` means both kinds) and provider; None means any."""
     types = ALIASES.get(type_name, {type_name}) if type_name else None
     return [
@@ -75,15 +75,15 @@ def listed(type_name: str | None = None, provider: str | None = None) -> list[Mo
 
 
 def find(identifier: str) -> Model | None:
-    """The model of that identifier."""
+    """The model with an identifier."""
     return next((model for model in _MODELS if model.identifier == identifier), None)
 
 
-def takes(model: Model, kind: str | None) -> bool:
-    """Whether the model takes a source of a kind: `image` or `video`."""
+def accepts(model: Model, kind: str | None) -> bool:
+    """Whether the model accepts a source of a kind: `image` or `video`."""
     return f"lipsync-{kind}" in model.types
 
 
 def smart_select(kind: str) -> Model:
-    """The model for a source of a kind where none was chosen: the first listed that takes it."""
-    return next(model for model in _MODELS if takes(model, kind))
+    """The model for a source of a kind if none is chosen: the first listed that accepts it."""
+    return next(model for model in _MODELS if accepts(model, kind))

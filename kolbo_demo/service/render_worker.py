@@ -1,7 +1,7 @@
-"""The process in which one render happens: the child of `process`.
+"""Child process of `render_pool`, with the engine loaded.
 
-It waits with all that it needs loaded, reads a task from standard input, does it, tells the outcome
-on standard output, and waits for the next.
+It reads a task from standard input, runs it, writes the outcome to standard output, and waits for
+the next task.
 """
 
 import contextlib
@@ -22,35 +22,35 @@ from kolbo_demo.process.confinement import OUTPUT_BYTES, confine, lower_priority
 from kolbo_demo.service import models
 from kolbo_demo.service.errors import JobError, storage_failed
 from kolbo_demo.service.models import MAX_SECONDS
-from kolbo_demo.service.render_pool import Join, Segment, Task, broken
+from kolbo_demo.service.render_pool import JoinTask, RenderTask, SegmentTask, engine_crashed
 
 if TYPE_CHECKING:
     from kolbo_demo.engine.render import Rendered
     from kolbo_demo.engine.render_plan import Plan, Unsynced
 
-TELL_SECONDS = 0.1
-"""Progress is told at most so often: who hears it takes its part of the same core."""
-HANDED_SECONDS = 0.02
-"""How often a child looks whether what others make for it is there."""
+PROGRESS_INTERVAL_SECONDS = 0.1
+"""The parent that reads progress shares the core."""
+SEGMENT_POLL_SECONDS = 0.02
+"""Polling interval of a join for announced segments."""
 MEMORY_BYTES = 4 * 1024**3
-"""Address space for a render, and for each of its workers. At 4096x2304 it takes half."""
+"""Address space of a render, and of each of its workers. 4096x2304 takes half of it."""
 CPU_SECONDS = 300.0
-"""Processor time for looking at the files, and for what a render takes however short it is."""
+"""Processor time for inspecting the files, and for the fixed part of a render."""
 CPU_SECONDS_A_SECOND = 200.0
-"""Processor time for each second of the voice: twice what 120 frames of 4096x2304 take."""
+"""Processor time per second of voice: twice that of 120 frames of 4096x2304."""
 _PR_SET_NAME = 15
-LOADS, WAITS, RENDERS = "kolbo loads", "kolbo waits", "kolbo renders"
-"""What is called who loads the engine and then forks, a child without a task, and one with a task;
-15 letters at most."""
+LOADING_NAME, IDLE_NAME, RENDERING_NAME = "kolbo loads", "kolbo waits", "kolbo renders"
+"""Process names of the fork server, of a child without a task, and of one with a task; at most 15
+characters."""
 
-Tell = Callable[..., None]
-"""Tells the parent `progress`: the frames that are done, and how many there are in all."""
+Send = Callable[..., None]
+"""Sends a message to the parent."""
 
 
 def main() -> None:
-    """Load the engine, then work or fork those that do, and those that look at files."""
+    """Load the engine, then fork children that render or inspect files."""
     lower_priority()
-    _be_called(LOADS)
+    _set_process_name(LOADING_NAME)
     gc.disable()  # what is loaded stays
     _load()
     gc.enable()
@@ -58,38 +58,38 @@ def main() -> None:
 
 
 def _work() -> None:
-    """Read tasks from standard input, do them, tell the outcomes on standard output."""
+    """Read tasks from standard input, run them, write the outcomes to standard output."""
     longest = CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS
     confine(CPU_SECONDS, MEMORY_BYTES, OUTPUT_BYTES, longest)
-    with parent() as (requests, tell):
-        _be_called(WAITS)
+    with parent() as (requests, send):
+        _set_process_name(IDLE_NAME)
         for request in requests:
-            _be_called(RENDERS)
-            kind, do = _WORK[request.pop("do")]
+            _set_process_name(RENDERING_NAME)
+            task_type, run = _TASKS[request.pop("do")]
             try:
-                with _told():  # here, not above: the parent needs no decoder and no engine
-                    result = do(kind(**request), tell)
+                with _as_job_errors():
+                    result = run(task_type(**request), send)
             except JobError as error:
-                tell(failure=error.failure.model_dump())
+                send(failure=error.failure.model_dump())
             else:
-                _be_called(WAITS)
-                tell(result=result)
+                _set_process_name(IDLE_NAME)
+                send(result=result)
 
 
-def _allow(seconds: float) -> None:
-    """Processor time for so much voice."""
-    allowed = CPU_SECONDS + CPU_SECONDS_A_SECOND * seconds
-    confine(allowed, longest=CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS)
+def _limit_cpu(seconds: float) -> None:
+    """Limit the processor time to that of a voice of so many seconds."""
+    limit = CPU_SECONDS + CPU_SECONDS_A_SECOND * seconds
+    confine(limit, longest=CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS)
 
 
-def _be_called(name: str) -> None:
+def _set_process_name(name: str) -> None:
     """Set the process name that `ps` shows, on Linux."""
     if sys.platform == "linux":  # not by /proc, which is closed to it
         ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def _load() -> None:
-    """What every render needs. What is missing is told by the one that misses it."""
+    """Load what every render needs. A render reports what is missing."""
     with contextlib.suppress(Exception):
         from kolbo_demo.engine.motion_model import motion
         from kolbo_demo.engine.phoneme_model import recogniser
@@ -100,8 +100,8 @@ def _load() -> None:
         motion()
 
 
-def render(task: Task, tell: Tell) -> dict[str, Any]:
-    """Look at the files, render, make the thumbnail; or plan what is long. Raises JobError."""
+def render(task: RenderTask, send: Send) -> dict[str, Any]:
+    """Inspect the files, then render video and thumbnail, or plan a long video. Raises JobError."""
     from kolbo_demo.engine.prompt import Directions
     from kolbo_demo.engine.render import render as render_video
     from kolbo_demo.engine.render_plan import prepare, segments_in
@@ -111,18 +111,18 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
     audio = probe.inspect_audio(Path(task.audio))
     options = Options.model_validate(task.options)
     model = models.find(options.model or "") or models.smart_select(source.kind)
-    if not models.takes(model, source.kind):
+    if not models.accepts(model, source.kind):
         raise JobError(
             f"The model {model.identifier} does not take a source that is "
             f"{'an image' if source.kind == 'image' else 'a video'}; leave the model out.",
             category="input",
             code="WRONG_MODEL_TYPE",
         )
-    _within("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
-    _within("video", source.duration, model.min_video_duration, model.max_video_duration)
-    _allow(audio.duration or 0)
+    _check_duration("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
+    _check_duration("video", source.duration, model.min_video_duration, model.max_video_duration)
+    _limit_cpu(audio.duration or 0)
     directions = Directions.of(options.prompt, clip=source.kind == "video")
-    about = {
+    properties = {
         "model": model.identifier,
         "prompt_used": directions.told,
         "visible_mark": options.mark,
@@ -134,68 +134,68 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
             Path(task.plan),
             options.face,
             directions,
-            on_progress=_frames(tell),
+            on_progress=_progress_sender(send),
             mark=options.mark,
             insist=options.insist,
         )
-        return about | {
+        return properties | {
             "segments": len(plan.segments),
             "frames": plan.frames,
             "looks": plan.looks,
         }
-    made = render_video(
+    video = render_video(
         Path(task.source),
         Path(task.audio),
         Path(task.video),
         face=options.face,
         directions=directions,
-        on_progress=_frames(tell),
+        on_progress=_progress_sender(send),
         workers=task.workers,
         mark=options.mark,
         insist=options.insist,
     )
     _save_first_frame(task)
-    return about | _measures(made, made.unsynced)
+    return properties | _measurements(video, video.unsynced)
 
 
-def _frames(tell: Tell) -> Callable[[int, int], None]:
+def _progress_sender(send: Send) -> Callable[[int, int], None]:
     due = 0.0
 
-    def told(done: int, total: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         nonlocal due
         if done == total or time.monotonic() >= due:
-            tell(progress=[done, total])
-            due = time.monotonic() + TELL_SECONDS
+            send(progress=[done, total])
+            due = time.monotonic() + PROGRESS_INTERVAL_SECONDS
 
-    return told
+    return on_progress
 
 
-def _segment(task: Segment, tell: Tell) -> dict[str, Any]:
+def _render_segment(task: SegmentTask, send: Send) -> dict[str, Any]:
     from kolbo_demo.engine.render_plan import SEGMENT_SECONDS, render_segment
 
-    _allow(2 * SEGMENT_SECONDS)
+    _limit_cpu(2 * SEGMENT_SECONDS)
     unsynced = render_segment(
         Path(task.plan),
         Path(task.source),
         task.index,
         Path(task.video),
-        _frames(tell),
+        _progress_sender(send),
         threaded=False,
     )
     return {"unsynced": unsynced}
 
 
-def _join(task: Join, tell: Tell) -> dict[str, Any]:
+def _join(task: JoinTask, send: Send) -> dict[str, Any]:
     from kolbo_demo.engine.render_plan import Unsynced, check_synced, join, merged
 
-    spans, waited = list[Unsynced](), _frames(tell)
+    spans, on_progress = list[Unsynced](), _progress_sender(send)
 
     def segments() -> Iterator[Path]:
-        for index, told in enumerate(map(Path, task.segments)):
-            while not told.exists():
-                waited(index, len(task.segments))  # others are slow, this process is not stuck
-                time.sleep(HANDED_SECONDS)
-            segment = json.loads(told.read_text())
+        for index, announcement in enumerate(map(Path, task.segments)):
+            while not announcement.exists():
+                on_progress(index, len(task.segments))  # shows that this process is not stalled
+                time.sleep(SEGMENT_POLL_SECONDS)
+            segment = json.loads(announcement.read_text())
             spans.extend(Unsynced(*span) for span in segment["unsynced"])
             yield Path(segment["video"])
 
@@ -203,37 +203,38 @@ def _join(task: Join, tell: Tell) -> dict[str, Any]:
     unsynced = merged(spans)
     check_synced(unsynced, plan.frames)
     _save_first_frame(task)
-    return _measures(plan, unsynced)
+    return _measurements(plan, unsynced)
 
 
-_WORK: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
-    "Task": (Task, render),
-    "Segment": (Segment, _segment),
-    "Join": (Join, _join),
+_TASKS: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
+    "RenderTask": (RenderTask, render),
+    "SegmentTask": (SegmentTask, _render_segment),
+    "JoinTask": (JoinTask, _join),
 }
 
 
-def _save_first_frame(task: Task | Join) -> None:
+def _save_first_frame(task: RenderTask | JoinTask) -> None:
     from kolbo_demo.media import probe
 
     probe.first_frame(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
 
 
-def _measures(made: "Rendered | Plan", unsynced: "Iterable[Unsynced]") -> dict[str, Any]:
+def _measurements(video: "Rendered | Plan", unsynced: "Iterable[Unsynced]") -> dict[str, Any]:
     return {
-        "duration": round(float(made.duration), 3),
-        "width": made.width,
-        "height": made.height,
-        "frames": made.frames,
-        "fps": round(float(made.fps), 3),
-        "unsynced": [span.told(float(made.fps)) for span in unsynced],
-        "notes": list(made.notes),
+        "duration": round(float(video.duration), 3),
+        "width": video.width,
+        "height": video.height,
+        "frames": video.frames,
+        "fps": round(float(video.fps), 3),
+        "unsynced": [span.told(float(video.fps)) for span in unsynced],
+        "notes": list(video.notes),
     }
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn what files and engine raise into JobError; the rest is a bug and ends the child."""
+def _as_job_errors() -> Iterator[None]:
+    """Raise errors of files and engine as JobError. Any other error is a bug and ends the child."""
+    # Not imported at the top: the parent imports this module's constants without the engine.
     from kolbo_demo.engine import EngineCrashError, EngineError
     from kolbo_demo.media.probe import MediaError
 
@@ -242,18 +243,21 @@ def _told() -> Iterator[None]:
     except MediaError as error:
         raise JobError(str(error), category="input", code="INVALID_MEDIA") from error
     except EngineCrashError as error:
-        raise broken(error.how) from error
+        raise engine_crashed(error.how) from error
     except EngineError as error:
         raise JobError(str(error), category="engine", code="ENGINE_ERROR") from error
     except MemoryError as error:
-        raise broken("ran out of memory") from error
+        raise engine_crashed("ran out of memory") from error
     except OSError as error:
         if failure := storage_failed(error):
             raise failure from error
-        raise broken(f"could not read or write a file ({error.strerror})") from error
+        raise engine_crashed(f"could not read or write a file ({error.strerror})") from error
 
 
-def _within(what: str, seconds: float | None, low: float | None, high: float | None) -> None:
+def _check_duration(
+    what: str, seconds: float | None, low: float | None, high: float | None
+) -> None:
+    """Raises JobError unless low <= seconds <= high; None is no bound."""
     if seconds is None:
         return
     if low is not None and seconds < low:

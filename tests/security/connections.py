@@ -33,7 +33,7 @@ limits = ConnectionLimits(per_address={PER_ADDRESS}, pending={PENDING},
 SERVICE = f"""{_LIMITS}
 from kolbo_demo import logs
 from kolbo_demo.service.app import serving
-from kolbo_demo.service.limits import Limits
+from kolbo_demo.service.rate_limit import Limits
 from kolbo_demo.settings import Settings
 logs.configure("text")
 with serving(Settings(), limits=Limits(10_000, 1_000_000), connections=limits) as service:

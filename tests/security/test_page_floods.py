@@ -211,8 +211,8 @@ def test_a_body_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.Monke
     from tests.ui.serving import serving
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    monkeypatch.setattr(request_body, "_BODY_SECONDS", 0.5)
-    monkeypatch.setattr(request_body, "_DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr(request_body, "_BODY_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(request_body, "_DRAIN_TIMEOUT_SECONDS", 0.2)
 
     def drips() -> Iterator[bytes]:
         for _ in range(100):

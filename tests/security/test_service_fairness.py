@@ -33,9 +33,9 @@ LONG = 120.0
 _SETUP = """
 import os
 os.environ["KOLBO_LOCAL_API_KEY"] = "first-key,second-key,third-key"
-from kolbo_demo.service import app, jobs, limits, retention, routes
-jobs.default_concurrency = lambda: 1
-app.Limits = lambda: limits.Limits(generations=1000, polls=100000{limits})
+from kolbo_demo.service import app, job_queue, queues, rate_limit, retention, submission
+queues.default_concurrency = lambda: 1
+app.Limits = lambda: rate_limit.Limits(generations=1000, polls=100000{limits})
 {more}
 """
 
@@ -103,7 +103,9 @@ def test_a_turn_of_each_goes_before_the_second_of_any(
     callers: Serving, tmp_path: Path, files: Files
 ):
     """With no spare places: the order of the queue itself."""
-    first, second, third = callers(more="jobs.SPARE = 0; jobs.Jobs.bring_forward = lambda _: None")
+    first, second, third = callers(
+        more="job_queue.SPARE_SLOTS = 0; job_queue.JobQueue.fill_spare_slots = lambda _: None"
+    )
     long = first.start(files=files(LONG))
     wait(lambda: started(tmp_path))
     crowd = [first.start(files=files()) for _ in range(3)]
@@ -251,7 +253,7 @@ def test_an_upload_that_finds_no_room_midway_leaves_nothing(
 
 
 def test_an_upload_that_drips_is_ended(callers: Serving, tmp_path: Path, uploads):
-    api, *_ = callers(more="routes.UPLOAD_IDLE_SECONDS = 0.5")
+    api, *_ = callers(more="submission.UPLOAD_IDLE_TIMEOUT_SECONDS = 0.5")
     uploads.append(Upload(api, 1_000_000))
     wait(lambda: made_files(tmp_path) == 1)
     for _ in range(10):  # as long as it goes on coming it may be slow
@@ -317,10 +319,10 @@ def test_full_threads_of_the_page_hold_no_answer_back(callers: Serving, files: F
 _SLOW_DATABASE = """
 import time
 from kolbo_demo.service import database
-load = jobs.Jobs.load
-jobs.Jobs.load = lambda self: (time.sleep(5), load(self))[1]
-problem = jobs.Jobs.problem
-jobs.Jobs.problem = lambda self: (time.sleep(5), problem(self))[1]
+load = job_queue.JobQueue.load
+job_queue.JobQueue.load = lambda self: (time.sleep(5), load(self))[1]
+problem = job_queue.JobQueue.engine_problem
+job_queue.JobQueue.engine_problem = lambda self: (time.sleep(5), problem(self))[1]
 """
 
 

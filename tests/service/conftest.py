@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks.endurance import started_by
 from kolbo_demo.service.app import LocalService
-from kolbo_demo.service.render_worker import RENDERS
+from kolbo_demo.service.render_worker import RENDERING_NAME
 from tests.machines import s3_endpoint
 
 __all__ = ["s3_endpoint"]
@@ -305,7 +305,7 @@ def renders() -> Callable[..., list[int]]:
         for each in started_by(parent)[1:]:
             with contextlib.suppress(OSError):
                 command = Path(f"/proc/{each}/cmdline").read_bytes()
-                if alive(each) and (told in command if told else called(each) == RENDERS):
+                if alive(each) and (told in command if told else called(each) == RENDERING_NAME):
                     found.append(each)
         return found
 

@@ -18,7 +18,7 @@ SLOW_SECONDS = 60
 _SERVE = """
 import json, sys
 from kolbo_demo.service.app import serving
-from kolbo_demo.service.limits import Limits
+from kolbo_demo.service.rate_limit import Limits
 from kolbo_demo.settings import Settings
 with serving(Settings(), limits=Limits(10**6, 10**6)) as service:
     print(json.dumps([service.base_url, service.api_key.get_secret_value()]), flush=True)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.endurance import started_by
 from kolbo_demo.service import supervisor
-from kolbo_demo.service.render_worker import LOADS
+from kolbo_demo.service.render_worker import LOADING_NAME
 from kolbo_demo.service.storage.files import Storage
 from tests.hostile import bounds
 from tests.service.conftest import alive, called
@@ -59,7 +59,7 @@ def test_an_idle_service_polls_no_queue_until_a_generation_comes(api, files, mon
     def polls() -> bool:
         return any(thread.name == "queue-worker-lipsync" for thread in threading.enumerate())
 
-    monkeypatch.setattr(supervisor, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "IDLE_TIMEOUT_SECONDS", 0.0)
     _wait(lambda: not polls())
     generation = api.start(files=files())
     _wait(polls)
@@ -218,7 +218,7 @@ def test_who_has_the_engine_loaded_may_die(api, files, renders, when):
     running = [api.start(files=files(12.0))] if when == "rendering" else []
     for _ in running:
         _wait(lambda: renders(os.getpid()))
-    [loaded] = [pid for pid in started_by(os.getpid()) if called(pid) == LOADS]
+    [loaded] = [pid for pid in started_by(os.getpid()) if called(pid) == LOADING_NAME]
     os.kill(loaded, signal.SIGKILL)
     for generation in (*running, *(api.start(files=files()) for _ in range(2))):
         status = api.finish(generation)

@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from kolbo_demo.service.errors import ApiError
-from kolbo_demo.service.rate_limit import Keys, TooManyError, Window
+from kolbo_demo.service.rate_limit import ApiKeys, SlidingWindow, TooManyRequestsError
 
 
 class Clock:
@@ -16,58 +16,58 @@ class Clock:
 
 def test_a_window_slides():
     clock = Clock()
-    window = Window(2, 60, clock)
-    window.take("a")
+    window = SlidingWindow(2, 60, clock)
+    window.acquire("a")
     clock.now += 20
-    window.take("a")
+    window.acquire("a")
     clock.now += 39.5
-    with pytest.raises(TooManyError) as caught:
-        window.take("a")
+    with pytest.raises(TooManyRequestsError) as caught:
+        window.acquire("a")
     assert caught.value.headers == {"Retry-After": "1"}
-    window.take("b")
+    window.acquire("b")
     clock.now += 0.5
-    window.take("a")
-    with pytest.raises(TooManyError) as caught:
-        window.take("a")
+    window.acquire("a")
+    with pytest.raises(TooManyRequestsError) as caught:
+        window.acquire("a")
     assert caught.value.headers == {"Retry-After": "20"}
 
 
 def test_what_is_given_back_counts_no_more():
-    window = Window(1, 60, Clock())
-    window.give_back("a", window.take("a"))
-    window.take("a")
-    with pytest.raises(TooManyError):
-        window.take("a")
+    window = SlidingWindow(1, 60, Clock())
+    window.release("a", window.acquire("a"))
+    window.acquire("a")
+    with pytest.raises(TooManyRequestsError):
+        window.acquire("a")
 
 
 def test_names_that_went_quiet_are_forgotten():
     clock = Clock()
-    window = Window(1, 60, clock)
+    window = SlidingWindow(1, 60, clock)
     for number in range(100):
-        window.take(str(number))
+        window.acquire(str(number))
     clock.now += 61
-    window.take("new")
-    assert set(window._events) == {"new"}
+    window.acquire("new")
+    assert set(window._requests) == {"new"}
 
 
 def test_a_visitor_s_key_is_his_and_cannot_be_made_up():
-    keys = Keys(SecretStr("given, other"))
+    keys = ApiKeys(SecretStr("given, other"))
     given = {
-        visitor: keys.of_visitor(visitor).get_secret_value() for visitor in ("a", "b", "é", "")
+        visitor: keys.visitor_key(visitor).get_secret_value() for visitor in ("a", "b", "é", "")
     }
-    named = {visitor: keys.name(key) for visitor, key in given.items()}
-    assert len({*named.values(), keys.name("given"), keys.name("other")}) == 6
-    assert keys.of_visitor("a").get_secret_value() == given["a"]
+    named = {visitor: keys.authenticate(key) for visitor, key in given.items()}
+    assert len({*named.values(), keys.authenticate("given"), keys.authenticate("other")}) == 6
+    assert keys.visitor_key("a").get_secret_value() == given["a"]
     assert not [key for key in given.values() if any(key in name for name in named.values())]
     key = given["a"]
     forged = [
         key[:place] + ("0" if key[place] != "0" else "1") + key[place + 1 :]
         for place in range(len(key))
     ]
-    another = Keys(SecretStr("given")).of_visitor("a").get_secret_value()
+    another = ApiKeys(SecretStr("given")).visitor_key("a").get_secret_value()
     for wrong in (*forged, another, key[:-1], key + "0", "kolbo_live_", "", "é", None):
         with pytest.raises(ApiError):
-            keys.name(wrong)
+            keys.authenticate(wrong)
 
 
 def test_ten_generations_and_three_hundred_polls_a_minute(other_process, tmp_path, refused):

@@ -139,11 +139,11 @@ def test_what_goes_wrong_inside_is_logged_without_its_words(other_process, tmp_p
 
 
 _BROKEN = """
-from kolbo_demo.service import process, routes
+from kolbo_demo.service import render_pool, routes
 def broken(*_):
     raise ValueError("qz quotes what a visitor sent")
-process.run = broken
-routes.listed = broken
+render_pool.RenderPool.run = broken
+routes.list_models = broken
 """
 
 
@@ -166,13 +166,13 @@ def test_a_log_for_machines_does_not_tell_a_key():
 _OLDER_RELEASE = """
 import sys
 from dbos import DBOS
-from kolbo_demo.service import process
+from kolbo_demo.service import render_pool
 @DBOS.workflow(name="of-an-older-release")
 def _gone() -> None:
     pass
 def slow(*_):
     sys.stdin.read()
-process.run = slow
+render_pool.RenderPool.run = slow
 """
 
 

@@ -17,9 +17,9 @@ DAY = 86_400
 _QUICK = """
 import os
 from kolbo_demo.service import retention
-retention.SWEEP_SECONDS = 0.2
-retention.LISTING_SHARE = 1
-retention.FETCH_SECONDS = float(os.environ.get("FETCH_SECONDS", 2))
+retention.SWEEP_INTERVAL_SECONDS = 0.2
+retention.MAX_LISTING_SHARE = 1
+retention.FETCH_GRACE_SECONDS = float(os.environ.get("FETCH_SECONDS", 2))
 """
 
 

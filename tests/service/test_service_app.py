@@ -27,7 +27,7 @@ server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
 threading.Thread(target=server.run, args=([listener],)).start()
 while not server.started: pass
 url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-print(json.dumps([url, app.state.keys.first.get_secret_value()]), flush=True)
+print(json.dumps([url, app.state.keys.default.get_secret_value()]), flush=True)
 sys.stdin.read()
 server.should_exit = True
 """
@@ -71,7 +71,7 @@ def test_a_second_service_in_the_same_process_says_so(live_service, tmp_path):
 
 def test_an_app_whose_work_cannot_begin_says_why_and_lists_models(live_service, tmp_path, refused):
     app = create_app(Settings(data_dir=tmp_path))
-    headers = {"X-API-Key": app.state.keys.first.get_secret_value()}
+    headers = {"X-API-Key": app.state.keys.default.get_secret_value()}
     with TestClient(app, headers=headers) as client:
         said = refused(client.post("/api/v1/generate/lipsync"), 503, "SERVICE_UNAVAILABLE")
         assert "in this process" in said
@@ -116,7 +116,7 @@ def test_without_an_engine_the_rest_answers(live_service, api, refused, files, m
 
 def test_keys_are_as_given_or_random_and_never_shown(tmp_path):
     given = Settings(data_dir=tmp_path).model_copy(update={"local_api_key": None})
-    first, second = (create_app(given).state.keys.first for _ in range(2))
+    first, second = (create_app(given).state.keys.default for _ in range(2))
     assert first != second
     assert first.get_secret_value().startswith("kolbo_live_")
     assert len(first.get_secret_value()) == len("kolbo_live_") + 40

@@ -70,7 +70,7 @@ def test_a_file_is_seen_by_all_when_it_is_whole(storage: Storage, other: Storage
         file.write(content)
         file.flush()
         assert not other.exists(NAME)
-        assert other.under("inputs") in ([], ["lip_0a1b"])
+        assert other.list_children("inputs") in ([], ["lip_0a1b"])
     assert other.exists(NAME)
     assert other.local(NAME).read_bytes() == content
     assert storage.local(NAME).read_bytes() == content
@@ -81,7 +81,7 @@ def test_what_was_broken_off_is_not_there(storage: Storage, other: Storage):
         file.write(b"half")
         raise ConnectionError
     assert not other.exists(NAME)
-    assert other.under("inputs") == []
+    assert other.list_children("inputs") == []
     with pytest.raises(FileNotFoundError):
         other.local(NAME).read_bytes()
 
@@ -94,7 +94,7 @@ def test_a_workspace_s_file_is_published_and_brought(storage: Storage, other: St
         assert not made.exists()
     assert not folder.exists()
     with other.workspace("lip_0a1b") as folder:
-        assert other.bring("results/9f3c.mp4", folder).read_bytes() == b"pixels"
+        assert other.checkout("results/9f3c.mp4", folder).read_bytes() == b"pixels"
     assert other.local("results/9f3c.mp4").read_bytes() == b"pixels"
 
 
@@ -102,11 +102,11 @@ def test_names_are_listed_and_removed_for_all(storage: Storage, other: Storage):
     for name in ("inputs/lip_a/source", "inputs/lip_a/audio", "inputs/lip_b/source"):
         written(storage, name, b"x")
     assert other.local("inputs/lip_a/source").read_bytes() == b"x"
-    assert other.under("inputs") == ["lip_a", "lip_b"]
-    assert other.under("inputs/lip_a") == ["audio", "source"]
+    assert other.list_children("inputs") == ["lip_a", "lip_b"]
+    assert other.list_children("inputs/lip_a") == ["audio", "source"]
     storage.delete("inputs/lip_a")
     storage.delete("inputs/lip_nobody")
-    assert other.under("inputs") == ["lip_b"]
+    assert other.list_children("inputs") == ["lip_b"]
     assert not other.exists("inputs/lip_a/source")
     assert not storage.exists("inputs/lip_a/source")
     other.delete("inputs/lip_b/source")
@@ -125,7 +125,7 @@ def test_an_empty_file_is_one(storage: Storage, other: Storage):
      "results/x?y", "ü", "a b", "a\n", "s3://b/x", "a" + chr(0)],
 )  # fmt: skip
 def test_no_name_from_outside_becomes_a_path(storage: Storage, name: str):
-    for act in (storage.local, storage.exists, storage.delete, storage.under):
+    for act in (storage.local, storage.exists, storage.delete, storage.list_children):
         with pytest.raises(ValueError, match="not a storage name"):
             act(name)
     with pytest.raises(ValueError, match="not a storage name"), storage.create(name) as file:
@@ -140,7 +140,7 @@ def test_copies_of_what_lies_elsewhere_do_not_fill_the_disk(
     storage.prepare()
     with storage.workspace("lip_1") as folder:
         written(storage, "results/0.mp4", b"0" * 1000)
-        kept = storage.bring("results/0.mp4", folder)
+        kept = storage.checkout("results/0.mp4", folder)
         for number in range(1, 8):
             written(storage, f"results/{number}.mp4", b"1" * 1000)
         copies = list((tmp_path / "work" / "cache").iterdir())

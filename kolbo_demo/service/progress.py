@@ -1,0 +1,62 @@
+"""State and progress of a generation, as its dbos workflow records it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dbos import DBOS, WorkflowStatus
+
+from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, PROCESSING, Failure
+from kolbo_demo.service.workflows.context import GENERATION_FAILED
+
+_STATES = {
+    "SUCCESS": COMPLETED,
+    "CANCELLED": CANCELLED,
+    "ERROR": FAILED,
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": FAILED,
+}
+_EVENT = "progress"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of a generation."""
+
+    id: str
+    state: str
+    percent: int
+    created: float
+    """Seconds since the epoch."""
+    file_stem: str | None = None
+    """Of the result's names in storage."""
+    result: dict[str, Any] | None = None
+    """Properties of a completed video."""
+    failure: Failure | None = None
+
+    @classmethod
+    def of(cls, status: WorkflowStatus) -> "Progress":
+        """Read a workflow's status. Raises SQLAlchemyError."""
+        job = status.input["args"][0] if status.input else {}
+        outcome = status.output if status.status == "SUCCESS" and status.output else {}
+        state, failure = _STATES.get(status.status, PROCESSING), None
+        if state == FAILED or (state == COMPLETED and "made" not in outcome):
+            state = FAILED
+            failure = Failure.model_validate(outcome.get("failure") or GENERATION_FAILED)
+        return cls(
+            id=status.workflow_id,
+            state=state,
+            percent=100 if state == COMPLETED else percent(status.workflow_id),
+            created=job.get("created", 0.0),
+            file_stem=job.get("file"),
+            result=outcome.get("made"),
+            failure=failure,
+        )
+
+
+def percent(generation: str) -> int:
+    """Recorded progress, 0 to 99. Raises SQLAlchemyError."""
+    return int(DBOS.get_all_events(generation).get(_EVENT, 0))
+
+
+def record_percent(value: int) -> None:
+    """Record the progress of the workflow that this thread runs. Raises SQLAlchemyError."""
+    DBOS.set_event(_EVENT, value)
