@@ -22,7 +22,8 @@ from benchmarks.endurance import ASSETS, RATE, megabytes, processor_seconds, voi
 from benchmarks.engine import sized_clip
 from benchmarks.site import Postgres, Site
 from kolbo_demo.client import Generation, KolboClient
-from kolbo_demo.service.job_queue import JobQueue, new_id
+from kolbo_demo.service.job_queue import JobQueue
+from kolbo_demo.service.progress import new_id
 from kolbo_demo.service.storage.files import input_name
 from kolbo_demo.settings import Settings
 

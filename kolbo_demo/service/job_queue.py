@@ -31,7 +31,7 @@ from kolbo_demo.process.fork_server import Forks
 from kolbo_demo.service import database, fair_queue, fetch, metrics, queues, render_pool
 from kolbo_demo.service.cluster.heartbeat import Heartbeat
 from kolbo_demo.service.errors import ServiceError
-from kolbo_demo.service.progress import Progress
+from kolbo_demo.service.progress import Progress, is_id
 from kolbo_demo.service.storage.files import INPUTS, Storage
 from kolbo_demo.service.workflows import context, generation, segments
 from kolbo_demo.service.workflows.context import WorkflowContext
@@ -45,14 +45,8 @@ DRAIN_TIMEOUT_SECONDS = 6.5
 """For running workflows to finish when the process stops."""
 KILL_TIMEOUT_SECONDS = 1.0
 """For the rest to be killed."""
-_ID = re.compile(r"lip_[0-9a-f]{20}")
 _process_lock = threading.Lock()
 """Held by the running queue of this process."""
-
-
-def new_id() -> str:
-    """An id for a generation: `lip_` and 20 hex digits."""
-    return "lip_" + secrets.token_hex(10)
 
 
 class JobQueue:
@@ -249,14 +243,14 @@ class JobQueue:
 
     def find_all(self, generation_ids: Iterable[str]) -> dict[str, Progress]:
         """Progress by id, without unknown ids. Raises SQLAlchemyError."""
-        ids = [generation_id for generation_id in generation_ids if _ID.fullmatch(generation_id)]
+        ids = [generation_id for generation_id in generation_ids if is_id(generation_id)]
         found = DBOS.list_workflows(workflow_ids=ids) if ids else []
         return {status.workflow_id: Progress.of(status) for status in found}
 
     def cancel(self, generation_id: str) -> Progress | None:
         """Cancel a generation unless it has ended, and return its progress; None for an unknown
         id."""
-        if not _ID.fullmatch(generation_id) or not DBOS.get_workflow_status(generation_id):
+        if not is_id(generation_id) or not DBOS.get_workflow_status(generation_id):
             return None
         DBOS.cancel_workflow(generation_id, cancel_children=self.shared)
         found = self.find(generation_id)

@@ -1,5 +1,7 @@
-"""State and progress of a generation, as its dbos workflow records it."""
+"""Id, state and progress of a generation, as its dbos workflow records them."""
 
+import re
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,17 @@ _STATES = {
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED": FAILED,
 }
 _EVENT = "progress"
+_ID = re.compile(r"lip_[0-9a-f]{20}")
+
+
+def new_id() -> str:
+    """An id for a generation: `lip_` and 20 hex digits."""
+    return "lip_" + secrets.token_hex(10)
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is such an id."""
+    return bool(_ID.fullmatch(text))
 
 
 @dataclass(frozen=True)

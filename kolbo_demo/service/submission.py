@@ -12,7 +12,7 @@ from kolbo_demo.contract import API_PREFIX, MAX_FILE_BYTES, StartReply
 from kolbo_demo.service import metrics, request_parser, thread_pool
 from kolbo_demo.service.dependencies import Api, rate_limit_name
 from kolbo_demo.service.errors import ApiError
-from kolbo_demo.service.job_queue import new_id
+from kolbo_demo.service.progress import new_id
 from kolbo_demo.service.rate_limit import UNFINISHED_RETRY_SECONDS, TooManyRequestsError
 from kolbo_demo.service.replies import json_reply
 from kolbo_demo.service.request_body import discard

@@ -18,7 +18,7 @@ import requests
 
 from tests.browser import site
 from tests.service.conftest import Caller
-from tests.service.served import ROOT, Served, decode, rows
+from tests.service.server_process import ROOT, ServerProcess, decode, rows
 
 DISK_MB = 300
 _MOUNT = f'mount -t tmpfs -o size={DISK_MB}m none "$0" && exec "$@"'
@@ -42,10 +42,10 @@ def _wait(done, seconds: float = 30.0):
 
 @pytest.fixture
 def serve(tmp_path):
-    lives: list[Served] = []
+    lives: list[ServerProcess] = []
 
-    def start(*prefix: str) -> Served:
-        lives.append(Served(tmp_path, prefix=prefix))
+    def start(*prefix: str) -> ServerProcess:
+        lives.append(ServerProcess(tmp_path, prefix=prefix))
         return lives[-1]
 
     yield start
@@ -248,22 +248,27 @@ def test_a_start_that_cannot_be_written_in_time_is_refused_and_undone(serve, tmp
     _wait(lambda: set(rows(tmp_path).values()) <= {"CANCELLED"}, 60)
 
 
-@pytest.mark.parametrize("left", ["nothing", "an empty file"])
-def test_a_deleted_database_is_written_back(serve, tmp_path, files, left):
-    api = serve().caller()
-    done, running = api.start(files=files()), api.start(files=files(8.0))
-    assert api.finish(done)["state"] == "completed"
+@pytest.mark.parametrize("remaining", ["nothing", "an empty file"])
+def test_a_deleted_database_is_replaced_by_an_empty_one(serve, tmp_path, files, refused, remaining):
+    life = serve()
+    api = life.caller()
+    completed, running = api.start(files=files()), api.start(files=files(8.0))
+    [url] = api.finish(completed)["result"]["urls"]
     for file in tmp_path.glob("jobs.sqlite*"):
         file.unlink()
     database = tmp_path / "jobs.sqlite"
-    if left == "an empty file":  # as a connection leaves it that was made just then
+    if remaining == "an empty file":  # as a new connection leaves it
         database.touch()
-    # How long it is not ready is its own affair: that may be over before anybody asks.
     _wait(lambda: database.exists() and database.stat().st_size and ready(api))
-    assert api.finish(done)["state"] == "completed"
-    assert api.finish(running)["state"] == "completed"
-    assert set(rows(tmp_path).values()) == {"SUCCESS"}
-    assert len(rows(tmp_path)) == 2
+    assert [line for line in life.lines if "was deleted; put it back" in line]
+    assert [line for line in life.lines if "starting with an empty one" in line]
+    for generation in (completed, running):
+        refused(api.get(f"/v1/generate/{generation}/status"), 404, "GENERATION_NOT_FOUND")
+    assert requests.get(url, timeout=10).content[4:8] == b"ftyp"
+    assert api.finish(api.start(files=files()))["state"] == "completed"
+    assert list(rows(tmp_path).values()) == ["SUCCESS"]
+    assert not list((tmp_path / "inputs").iterdir())
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_a_database_put_back_from_a_backup_is_gone_on_with(serve, tmp_path, files):

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 KEY = "kolbo_live_" + "7e" * 20
 
 
-class Served:
+class ServerProcess:
     """One life of the service on a data folder. `lines` is what it says."""
 
     def __init__(self, folder: Path, prefix: Sequence[str] = (), **environment: str) -> None:

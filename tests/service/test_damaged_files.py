@@ -8,8 +8,8 @@ import requests
 
 from tests import hostile
 from tests.service.conftest import Caller
-from tests.service.served import decode, strays
-from tests.service.test_operations import figures, health
+from tests.service.server_process import decode, strays
+from tests.service.test_metrics_and_logs import figures, health
 
 IN_FLIGHT = 6
 SLOW_SECONDS = 60

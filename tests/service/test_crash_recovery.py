@@ -8,7 +8,7 @@ import time
 import pytest
 import requests
 
-from tests.service.served import Served, decode, rows, strays
+from tests.service.server_process import ServerProcess, decode, rows, strays
 
 UP_SECONDS = 2.0
 """About what a start takes: blows fall before it is over, too."""
@@ -20,8 +20,8 @@ def serve(tmp_path):
     """Start lives of a service on one folder; none outlives the test."""
     lives = []
 
-    def start(**environment) -> Served:
-        lives.append(Served(tmp_path, **environment))
+    def start(**environment) -> ServerProcess:
+        lives.append(ServerProcess(tmp_path, **environment))
         return lives[-1]
 
     yield start

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.security.connections import (
+from tests.security.raw_connections import (
     DESCRIPTORS,
     HALF,
     HEAD_SECONDS,
