@@ -118,7 +118,7 @@ def test_another_origin_is_refused_on_every_route(site: Site, origin: str) -> No
         assert not [name for name in answer.headers if name.lower().startswith("access-control")]
 
 
-def test_a_browser_of_today_tells_who_loads_what(site: Site) -> None:
+def test_fetch_metadata_of_other_sites_is_refused(site: Site) -> None:
     """Without an Origin: pictures, scripts and forms of another site."""
     for whose in ("cross-site", "same-site"):
         for method, path in PATHS:
@@ -130,7 +130,7 @@ def test_a_browser_of_today_tells_who_loads_what(site: Site) -> None:
         assert ask(site, "GET", result, {"Sec-Fetch-Site": whose}).status_code == 404
 
 
-def test_the_answers_say_who_may_frame_and_read_them(site: Site, space: Site) -> None:
+def test_responses_restrict_framing_and_reading(site: Site, space: Site) -> None:
     own = ask(site, "GET", "/").headers
     assert "frame-ancestors 'self';" in own["Content-Security-Policy"] + ";"
     assert own["Cross-Origin-Resource-Policy"] == "same-origin"
@@ -138,7 +138,7 @@ def test_the_answers_say_who_may_frame_and_read_them(site: Site, space: Site) ->
     assert policy.endswith("frame-ancestors 'self' https://huggingface.co")
 
 
-def test_a_space_answers_its_own_pages_alone(space: Site) -> None:
+def test_a_space_serves_its_own_pages_only(space: Site) -> None:
     host = "some-one-lip-sync.hf.space"
     asked = {"Host": host, "Origin": f"https://{host}", "X-Forwarded-Proto": "https"}
     answer = requests.post(f"{space.url}/cards", json={"tickets": []}, headers=asked, timeout=10)

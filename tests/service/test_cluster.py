@@ -203,7 +203,7 @@ def test_a_lost_worker_s_segments_are_taken_over(
         assert "Traceback" not in worker.said()
 
 
-def test_who_is_cut_off_within_a_transaction_keeps_nobody_waiting(
+def test_a_worker_cut_off_within_a_transaction_blocks_no_other(
     site: Site, postgres: Postgres, cables: list[Cable], files
 ):
     _, base = site.page()
@@ -290,7 +290,7 @@ def test_the_database_may_go_away_for_a_while(site: Site, files, postgres):
     check(video_of(api.finish(generation)), LONG)
 
 
-def test_a_crew_ends_with_its_chief_and_replaces_its_dead(site: Site):
+def test_a_worker_pool_exits_with_its_parent_and_replaces_dead_workers(site: Site):
     chief = site.crew(2)
     first, second = members(chief)
     os.kill(first, signal.SIGKILL)
@@ -328,7 +328,7 @@ def test_a_long_queue_costs_the_page_nothing(site: Site, files):
         ({"KOLBO_STORAGE_URL": "nonsense://x"}, "KOLBO_STORAGE_URL"),
     ],
 )
-def test_a_worker_that_cannot_begin_says_why(site: Site, changed: dict[str, str], told: str):
+def test_a_worker_that_cannot_start_reports_why(site: Site, changed: dict[str, str], told: str):
     worker = site.start("worker", "--processes", "1", **changed)
     assert worker.process.wait(60) == 2
     said = worker.said()

@@ -106,7 +106,7 @@ def test_a_stop_finishes_what_it_can_and_leaves_the_rest(serve, tmp_path, files)
     _check_ended(tmp_path, serve().caller(), [first, second])
 
 
-def test_a_stop_waits_no_longer_than_managers_of_processes_do(serve, tmp_path, files):
+def test_a_stop_takes_less_time_than_process_managers_grant(serve, tmp_path, files):
     life = serve(KOLBO_LOG="json")
     api = life.caller()
     long = api.start(files=files(200.0))

@@ -51,7 +51,7 @@ def _ended(api: Caller, generation: str) -> str:
         ),
     ],
 )
-def test_damaged_files_end_one_generation_each_and_nothing_else(
+def test_a_damaged_file_fails_its_generation_only(
     count, seed, other_process, renders, tmp_path, files
 ):
     data, media = tmp_path / "data", tmp_path / "media"

@@ -179,12 +179,12 @@ def refused(link: str) -> str:
     return caught.value.failure.code or ""
 
 
-def test_the_table_is_long() -> None:
+def test_the_table_of_addresses_is_complete() -> None:
     assert len(set(TRICKS)) >= 90
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-def test_tricks_reach_nothing(trick: str, net: Net, web) -> None:
+def test_hostile_links_reach_nothing(trick: str, net: Net, web) -> None:
     assert refused(trick.replace("PORT", str(web.port))) in (
         "INVALID_SOURCE_URL",
         "LINK_UNREACHABLE",
@@ -193,7 +193,7 @@ def test_tricks_reach_nothing(trick: str, net: Net, web) -> None:
 
 
 @pytest.mark.parametrize("trick", TRICKS[::5])
-def test_redirects_to_tricks_reach_nothing(trick: str, net: Net, web) -> None:
+def test_redirects_to_hostile_links_reach_nothing(trick: str, net: Net, web) -> None:
     """From a public host. Some of them are relative paths then, and lead back to that host."""
     web.redirect("/start", trick.replace("PORT", str(web.port)))
     web.paths.pop("/")
@@ -218,7 +218,7 @@ def test_redirects_to_tricks_reach_nothing(trick: str, net: Net, web) -> None:
         "http://example.com/?next=http://127.0.0.1/",
     ],
 )
-def test_public_links_pass(link: str, net: Net) -> None:
+def test_public_links_are_fetched(link: str, net: Net) -> None:
     net.names |= {"example.com.": [[PUBLIC]], "exämple.com": [[PUBLIC]]}
     if link.startswith("https"):
         assert refused(link) in ("LINK_UNREACHABLE", "LINK_BROKEN"), "TLS meets none here"
@@ -228,7 +228,7 @@ def test_public_links_pass(link: str, net: Net) -> None:
     assert all(is_public(ipaddress.ip_address(address)) for address in net.connected)
 
 
-def test_a_name_that_answers_differently_the_second_time_gains_nothing(net: Net) -> None:
+def test_dns_rebinding_reaches_nothing(net: Net) -> None:
     net.names["rebind.example"] = [[PUBLIC], ["127.0.0.1"]]
     assert fetched("http://rebind.example/") == SECRET
     assert net.asked == ["rebind.example"], "asked once, and the answer is what is connected to"
@@ -245,7 +245,7 @@ def test_of_many_addresses_only_public_ones_are_tried(net: Net) -> None:
     assert refused("http://none.example/") == "INVALID_SOURCE_URL"
 
 
-def test_a_redirect_is_resolved_and_judged_anew(net: Net, web) -> None:
+def test_a_redirect_is_resolved_and_checked_again(net: Net, web) -> None:
     net.names["turncoat.example"] = [[PUBLIC], ["192.168.1.1"]]
     web.redirect("/start", "http://turncoat.example/start")
     assert refused("http://turncoat.example/start") == "INVALID_SOURCE_URL"

@@ -37,7 +37,7 @@ def _nothing_else_renders(live_service, renders):
     _wait(lambda: not renders(os.getpid()))
 
 
-def test_progress_tells_frames_and_rises_to_its_end(api, files):
+def test_progress_counts_frames_and_rises_to_100(api, files):
     generation = api.start(files=files(30.0))
     seen = set()
     status = api.until(generation, lambda s: seen.add(s["progress"]) or s["state"] != "processing")
@@ -90,7 +90,7 @@ def test_cancelling_frees_the_processor_within_a_second(
     assert "render crashed" not in caplog.messages
 
 
-def test_a_render_and_its_workers_are_bounded(api, files, renders):
+def test_a_render_and_its_workers_have_resource_limits(api, files, renders):
     generation = api.start(files=files(LONG))
     [child] = _wait(lambda: renders(os.getpid()))
     for pid in (child, *_wait(lambda: renders(child, b"kolbo_demo.engine.segment_pool"))):
@@ -116,7 +116,7 @@ def test_the_workers_of_a_long_render_are_as_nice_and_end_with_it(api, files, re
     assert api.finish(generation)["state"] == ("cancelled" if end == "cancelled" else "failed")
 
 
-def test_a_cancelled_generation_s_video_does_not_stay(api, files, service_folder, monkeypatch):
+def test_the_video_of_a_cancelled_generation_is_deleted(api, files, service_folder, monkeypatch):
     """Not even where it is just being kept."""
     begun, cancelled = threading.Event(), threading.Event()
     publish = Storage.publish
@@ -171,7 +171,7 @@ def _noise(name: str, size: int) -> bytes:
     ],
     ids=["truncated-jpeg", "broken-mp4", "one-pixel", "no-face"],
 )
-def test_a_file_that_cannot_work_fails_with_a_sentence(api, files, service_folder, changed):
+def test_an_unusable_file_fails_with_a_message(api, files, service_folder, changed):
     generation = api.start(files=files(**changed))
     status = api.finish(generation)
     assert status["success"] is True
@@ -185,7 +185,7 @@ def test_a_file_that_cannot_work_fails_with_a_sentence(api, files, service_folde
 
 
 @pytest.mark.parametrize("seconds", [0.05, 601.0])
-def test_audio_outside_the_models_limits_fails_with_a_sentence(api, files, speech, seconds):
+def test_audio_outside_the_models_limits_fails_with_a_message(api, files, speech, seconds):
     status = api.finish(api.start(files=files(audio=speech(seconds))))
     assert status["state"] == "failed"
     assert "audio" in status["error"].lower()
@@ -195,9 +195,7 @@ def test_audio_outside_the_models_limits_fails_with_a_sentence(api, files, speec
 @pytest.mark.parametrize(
     ("blow", "word"), [(signal.SIGSEGV, "crashed"), (signal.SIGKILL, "memory")]
 )
-def test_a_crash_takes_one_generation_down_and_no_more(
-    api, files, renders, service_folder, caplog, blow, word
-):
+def test_a_crash_fails_one_generation_only(api, files, renders, service_folder, caplog, blow, word):
     generation = api.start(files=files(LONG))
     [child] = _wait(lambda: renders(os.getpid()))
     time.sleep(0.3)
@@ -212,7 +210,7 @@ def test_a_crash_takes_one_generation_down_and_no_more(
 
 
 @pytest.mark.parametrize("when", ["idle", "rendering"])
-def test_who_has_the_engine_loaded_may_die(api, files, renders, when):
+def test_the_fork_server_may_die(api, files, renders, when):
     """What runs goes on, and the next is begun as the first was."""
     assert api.finish(api.start(files=files()))["state"] == "completed"
     running = [api.start(files=files(12.0))] if when == "rendering" else []
@@ -237,7 +235,7 @@ def test_the_service_answers_quickly_while_it_renders(api, files, renders):
     assert slowest < 1
 
 
-def test_generations_outlive_kill_9(other_process, tmp_path, files, renders):
+def test_generations_survive_kill_9(other_process, tmp_path, files, renders):
     first = other_process(tmp_path)
     api = first.caller()
     done = api.start(files=files())
@@ -274,7 +272,7 @@ def test_generations_outlive_kill_9(other_process, tmp_path, files, renders):
     assert len(list((tmp_path / "results").glob("*.mp4"))) == 3
 
 
-def test_generations_outlive_an_orderly_stop(other_process, tmp_path, files):
+def test_generations_survive_a_stop(other_process, tmp_path, files):
     first = other_process(tmp_path)
     api = first.caller()
     running = api.start(files=files(3.0))
@@ -287,7 +285,7 @@ def test_generations_outlive_an_orderly_stop(other_process, tmp_path, files):
     assert api.finish(running)["state"] == "completed"
 
 
-def test_a_link_that_drips_keeps_no_render_waiting(api, files, web):
+def test_a_slow_link_delays_no_render(api, files, web):
     link, over = web.drip("/drip.jpg")
     slow = [api.start(json={"source_url": link, "audio_url": link}) for _ in range(3)]
     _wait(lambda: len(web.seen) == 3)

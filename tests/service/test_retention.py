@@ -64,7 +64,9 @@ def made(api, files, **changed) -> tuple[str, str]:
     return generation, url
 
 
-def test_inputs_go_when_a_job_ends_and_results_after_their_hours(kept, tmp_path, files, refused):
+def test_inputs_are_deleted_with_the_job_and_results_after_retention(
+    kept, tmp_path, files, refused
+):
     api = kept(KOLBO_RETENTION_HOURS="24")
     (old, old_url), (young, young_url) = made(api, files), made(api, files)
     assert not list((tmp_path / "inputs").iterdir())
@@ -93,7 +95,7 @@ def test_a_running_generation_keeps_its_files_whatever_their_age(kept, tmp_path,
     assert api.finish(generation)["state"] == "completed"
 
 
-def test_a_result_stays_while_it_is_sent_and_shortly_after(kept, tmp_path, files, speech):
+def test_a_result_is_kept_while_it_is_sent_and_shortly_after(kept, tmp_path, files, speech):
     api = kept(KOLBO_RETENTION_HOURS="24")
     # Larger than what sockets take at once, so that the download hangs while nobody reads.
     generation, url = made(api, files)
@@ -113,7 +115,7 @@ def test_a_result_stays_while_it_is_sent_and_shortly_after(kept, tmp_path, files
     _wait(lambda: not path.exists())
 
 
-def test_the_disk_is_bounded_by_its_owner(kept, tmp_path, files, refused, portrait):
+def test_disk_usage_is_limited(kept, tmp_path, files, refused, portrait):
     api = kept(KOLBO_MAX_DISK_GB="0.03", FETCH_SECONDS="600")
     ids = [made(api, files) for _ in range(2)]
     # Each of these videos counts for 10 MB.
@@ -138,7 +140,7 @@ def test_the_disk_is_bounded_by_its_owner(kept, tmp_path, files, refused, portra
     assert total < 30_000_000
 
 
-def test_an_upload_takes_its_room_once(kept, tmp_path, files, portrait):
+def test_an_upload_is_counted_once(kept, tmp_path, files, portrait):
     api = kept(KOLBO_MAX_DISK_GB="0.03", FETCH_SECONDS="600")
     generation, url = made(api, files)
     result = tmp_path / "results" / url.rpartition("/")[2]
@@ -165,7 +167,7 @@ def test_an_upload_takes_its_room_once(kept, tmp_path, files, portrait):
     assert result.exists()
 
 
-def test_a_store_of_objects_is_not_asked_for_its_names_at_each_start(
+def test_an_object_store_is_not_listed_at_each_start(
     other_process, tmp_path, files, refused, portrait, s3_endpoint, monkeypatch, caplog
 ):
     bucket = f"room-{secrets.token_hex(4)}"

@@ -64,7 +64,7 @@ def written(storage: Storage, name: str, content: bytes) -> None:
         file.write(content)
 
 
-def test_a_file_is_seen_by_all_when_it_is_whole(storage: Storage, other: Storage):
+def test_a_file_is_visible_once_complete(storage: Storage, other: Storage):
     content = os.urandom(20 * 1024**2)  # several blocks
     with storage.create(NAME) as file:
         file.write(content)
@@ -76,7 +76,7 @@ def test_a_file_is_seen_by_all_when_it_is_whole(storage: Storage, other: Storage
     assert storage.local(NAME).read_bytes() == content
 
 
-def test_what_was_broken_off_is_not_there(storage: Storage, other: Storage):
+def test_an_aborted_file_does_not_exist(storage: Storage, other: Storage):
     with contextlib.suppress(ConnectionError), storage.create(NAME) as file:
         file.write(b"half")
         raise ConnectionError
@@ -86,7 +86,7 @@ def test_what_was_broken_off_is_not_there(storage: Storage, other: Storage):
         other.local(NAME).read_bytes()
 
 
-def test_a_workspace_s_file_is_published_and_brought(storage: Storage, other: Storage):
+def test_a_file_is_published_and_checked_out(storage: Storage, other: Storage):
     with storage.workspace("lip_0a1b") as folder:
         made = folder / "video.mp4"
         made.write_bytes(b"pixels")
@@ -113,7 +113,7 @@ def test_names_are_listed_and_removed_for_all(storage: Storage, other: Storage):
     assert not storage.exists("inputs/lip_b/source")
 
 
-def test_an_empty_file_is_one(storage: Storage, other: Storage):
+def test_an_empty_file_is_stored(storage: Storage, other: Storage):
     written(storage, NAME, b"")
     assert other.exists(NAME)
     assert other.local(NAME).read_bytes() == b""
@@ -124,7 +124,7 @@ def test_an_empty_file_is_one(storage: Storage, other: Storage):
     ["../x", "results/../x", "/etc/passwd", "results//x", "", ".", "a/.", "a\\b", "x.mp4.", "a/*",
      "results/x?y", "ü", "a b", "a\n", "s3://b/x", "a" + chr(0)],
 )  # fmt: skip
-def test_no_name_from_outside_becomes_a_path(storage: Storage, name: str):
+def test_invalid_names_are_refused(storage: Storage, name: str):
     for act in (storage.local, storage.exists, storage.delete, storage.list_children):
         with pytest.raises(ValueError, match="not a storage name"):
             act(name)
@@ -132,7 +132,7 @@ def test_no_name_from_outside_becomes_a_path(storage: Storage, name: str):
         file.write(b"x")
 
 
-def test_copies_of_what_lies_elsewhere_do_not_fill_the_disk(
+def test_the_cache_of_remote_files_is_limited(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(backends, "CACHE_BYTES", 3000)
@@ -149,7 +149,7 @@ def test_copies_of_what_lies_elsewhere_do_not_fill_the_disk(
     assert storage.local("results/0.mp4").read_bytes() == b"0" * 1000
 
 
-def test_many_who_want_one_file_fetch_it_once(storage: Storage, other: Storage):
+def test_concurrent_reads_fetch_a_file_once(storage: Storage, other: Storage):
     content = os.urandom(10 * 1024**2)
     written(storage, NAME, content)
     got = []
@@ -168,7 +168,7 @@ def _nowhere() -> str:
 
 
 @pytest.mark.parametrize("url", ["nonsense://x", "s3://there-is-no-such-bucket", "s3://files"])
-def test_a_place_that_cannot_be_used_is_told_at_once(
+def test_an_unusable_storage_url_is_reported_at_start(
     bucket: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     if url == "s3://files":

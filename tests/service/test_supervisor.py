@@ -176,7 +176,9 @@ def test_a_folder_that_becomes_read_only(serve, unprivileged, tmp_path, files, r
     assert api.finish(api.start(files=files()))["state"] == "completed"
 
 
-def test_results_that_can_never_be_kept_fail_their_generation(serve, unprivileged, tmp_path, files):
+def test_a_result_that_can_never_be_stored_fails_its_generation(
+    serve, unprivileged, tmp_path, files
+):
     """All else can be written, so that nothing but each attempt tells of the trouble."""
     api = serve(*unprivileged).caller()
     (tmp_path / "results").chmod(0o500)
@@ -271,7 +273,7 @@ def test_a_deleted_database_is_replaced_by_an_empty_one(serve, tmp_path, files, 
     assert not list((tmp_path / "work").iterdir())
 
 
-def test_a_database_put_back_from_a_backup_is_gone_on_with(serve, tmp_path, files):
+def test_a_database_restored_from_a_backup_is_used(serve, tmp_path, files):
     api = serve().caller()
     known = api.start(files=files())
     assert api.finish(known)["state"] == "completed"
@@ -289,7 +291,7 @@ def test_a_database_put_back_from_a_backup_is_gone_on_with(serve, tmp_path, file
     assert api.finish(api.start(files=files()))["state"] == "completed"
 
 
-def test_an_error_of_the_database_that_nobody_foresaw(serve, tmp_path, files, refused):
+def test_an_unexpected_database_error(serve, tmp_path, files, refused):
     """A table is gone that only a look at progress needs, so nothing else notices."""
     life = serve()
     api = life.caller()
@@ -313,7 +315,7 @@ def test_an_error_of_the_database_that_nobody_foresaw(serve, tmp_path, files, re
     assert "qzprompt" not in "".join(life.lines)
 
 
-def test_a_service_beside_a_page_tries_again_by_itself(tmp_path, files, refused):
+def test_a_service_beside_a_page_retries_its_start(tmp_path, files, refused):
     (tmp_path / "data").write_text("in the way")
     with site.serve(tmp_path, TMPDIR=str(tmp_path)) as found:
         api = Caller(f"{found.url}/api", site.KEY)
