@@ -14,11 +14,11 @@ from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
 
 from kolbo_demo.process.fork_server import Forks
+from kolbo_demo.service import health
 from kolbo_demo.service.auth import ApiKeys
 from kolbo_demo.service.dependencies import Api
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.gate import Gate
-from kolbo_demo.service.health import Health
 from kolbo_demo.service.hostnames import Site
 from kolbo_demo.service.http_server import ConnectionLimits, Server
 from kolbo_demo.service.job_queue import JobQueue
@@ -70,7 +70,8 @@ def create_app(
     app = FastAPI(openapi_url=None, lifespan=lifespan)
     app.state.keys = keys
     app.state.api = api
-    app.include_router(Health(supervisor).router())
+    app.state.supervisor = supervisor
+    app.include_router(health.router)
     app.mount("/api", create_api(api))
     return app
 

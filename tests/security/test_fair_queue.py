@@ -163,16 +163,16 @@ def test_slow_links_leave_fetches_to_other_callers(callers: Serving, files: File
     greedy, other, _ = callers()
     slow, over = web.drip("/drip.jpg")
     crowd = [greedy.start(json={"source_url": slow, "audio_url": slow}) for _ in range(16)]
-    wait(lambda: len(web.seen) == 4)
+    wait(lambda: len(web.requests) == 4)
     source = web.serve("/face.jpg", files()["image"][1])
     audio = web.serve("/voice.wav", files()["audio"][1])
     fetched = other.start(json={"source_url": source, "audio_url": audio})
     assert other.finish(fetched)["state"] == "completed"
-    assert [path for path, _ in web.seen].count("/drip.jpg") == 4
+    assert [path for path, _ in web.requests].count("/drip.jpg") == 4
     # The rest of the same caller comes as its places become free.
     for one in crowd[:4]:
         greedy.cancel(one)
-    wait(lambda: [path for path, _ in web.seen].count("/drip.jpg") == 8)
+    wait(lambda: [path for path, _ in web.requests].count("/drip.jpg") == 8)
     for one in crowd:
         greedy.cancel(one)
     over.set()

@@ -1,4 +1,4 @@
-"""Connections that are meant to exhaust the server, and requests that are meant to be misread."""
+"""Connections that try to exhaust the server, and requests with ambiguous framing."""
 
 import contextlib
 import re

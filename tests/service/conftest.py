@@ -158,12 +158,12 @@ class Web:
 
     def __init__(self) -> None:
         paths = self.paths = dict[str, Callable[[BaseHTTPRequestHandler], None]]()
-        self.seen: list[tuple[str, dict[str, str]]] = []
-        seen = self.seen
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        received = self.requests
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                seen.append((self.path, dict(self.headers)))
+                received.append((self.path, dict(self.headers)))
                 with contextlib.suppress(ConnectionError):
                     paths[self.path.split("?")[0]](self)
 
@@ -300,12 +300,12 @@ def renders() -> Callable[..., list[int]]:
     """The process ids of the renders that a process, or its fork server, has started and that run
     still, or of what another command line tells. One that waits for its task is none yet."""
 
-    def find(parent: int, told: bytes | None = None) -> list[int]:
+    def find(parent: int, text: bytes | None = None) -> list[int]:
         found = []
         for each in started_by(parent)[1:]:
             with contextlib.suppress(OSError):
                 command = Path(f"/proc/{each}/cmdline").read_bytes()
-                if alive(each) and (told in command if told else called(each) == RENDERING_NAME):
+                if alive(each) and (text in command if text else called(each) == RENDERING_NAME):
                     found.append(each)
         return found
 

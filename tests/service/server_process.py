@@ -23,14 +23,18 @@ class ServerProcess:
 
     def __init__(self, folder: Path, prefix: Sequence[str] = (), **environment: str) -> None:
         """`prefix` is what is put before the command."""
-        kept = {name: text for name, text in os.environ.items() if not name.startswith("KOLBO_")}
+        inherited = {
+            name: text for name, text in os.environ.items() if not name.startswith("KOLBO_")
+        }
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "kolbo_demo", "serve", "--port", "0"],
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env=kept | {"KOLBO_DATA_DIR": str(folder), "KOLBO_LOCAL_API_KEY": KEY} | environment,
+            env=inherited
+            | {"KOLBO_DATA_DIR": str(folder), "KOLBO_LOCAL_API_KEY": KEY}
+            | environment,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -111,18 +111,18 @@ def test_two_workers_share_a_long_generation_through_s3(
     assert max(apart) < 1, "what encoding costs"
     # and nowhere does the sound slip or drop out.
     (tmp_path / "divided.mp4").write_bytes(video)
-    heard, meant = load_voice(tmp_path / "divided.mp4"), load_voice(tmp_path / "audio")
-    for start in range(0, len(meant) - 1600, 1600):
+    joined, expected = load_voice(tmp_path / "divided.mp4"), load_voice(tmp_path / "audio")
+    for start in range(0, len(expected) - 1600, 1600):
         part = np.s_[start : start + 1600]
-        if np.abs(meant[part]).max() > 0.05:
-            assert np.corrcoef(heard[part], meant[part])[0, 1] > 0.97
+        if np.abs(expected[part]).max() > 0.05:
+            assert np.corrcoef(joined[part], expected[part])[0, 1] > 0.97
     check(video_of(api.finish(short)), 1.0)
     assert status["result"]["model"]
     assert {s for s, _ in segments(site, long).values()} == {"SUCCESS"}
     who = {pid_of(executor) for _, executor in segments(site, long).values()}
     assert who == set(members(workers))
-    kept = [name.split("/", 2)[2] for name in system.find("kolbo-scale")]
-    assert sorted(name.partition("/")[0] for name in kept) == ["results"] * 4, kept
+    stored = [name.split("/", 2)[2] for name in system.find("kolbo-scale")]
+    assert sorted(name.partition("/")[0] for name in stored) == ["results"] * 4, stored
     assert workers.end() == 0
     assert files_of(tmp_path / "machine-1") == []
 
@@ -280,7 +280,7 @@ def test_the_database_may_go_away_for_a_while(site: Site, files, postgres):
     postgres.start()
 
     def ended() -> bool:
-        """Until the page has seen that the database is back it answers 503, as to any client."""
+        """Until the page has noticed that the database is back it answers 503, as to any client."""
         time.sleep(0.25)  # it takes 300 polls a minute
         reply = api.get(f"/v1/generate/{generation}/status")
         assert reply.status_code in (200, 503), reply.text
@@ -320,7 +320,7 @@ def test_a_long_queue_costs_the_page_nothing(site: Site, files):
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"KOLBO_DATABASE_URL": ""}, "KOLBO_DATABASE_URL"),
         ({"KOLBO_DATABASE_URL": "mysql://u:hidden@127.0.0.1/x"}, "postgresql://"),
@@ -328,10 +328,10 @@ def test_a_long_queue_costs_the_page_nothing(site: Site, files):
         ({"KOLBO_STORAGE_URL": "nonsense://x"}, "KOLBO_STORAGE_URL"),
     ],
 )
-def test_a_worker_that_cannot_start_reports_why(site: Site, changed: dict[str, str], told: str):
+def test_a_worker_that_cannot_start_reports_why(site: Site, changed: dict[str, str], message: str):
     worker = site.start("worker", "--processes", "1", **changed)
     assert worker.process.wait(60) == 2
     said = worker.said()
-    assert told in said.splitlines()[-1]
+    assert message in said.splitlines()[-1]
     assert "hidden" not in said
     assert "Traceback" not in said

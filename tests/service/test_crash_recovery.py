@@ -57,7 +57,7 @@ def _check_ended(folder, api, accepted: list[str]) -> None:
 def test_every_accepted_generation_ends_once(serve, tmp_path, files, blow, blows, generations):
     moments = random.Random(SEED)
     accepted: list[str] = []
-    told: dict[str, dict] = {}
+    results: dict[str, dict] = {}
     for number in range(1, blows + 1):
         life = serve()
         if blow == signal.SIGTERM:
@@ -74,10 +74,12 @@ def test_every_accepted_generation_ends_once(serve, tmp_path, files, blow, blows
                     for generation in accepted:
                         status = api.status(generation)
                         assert status["state"] in ("processing", "completed"), status
-                        if generation in told:
-                            assert status["result"]["created_at"] == told[generation]["created_at"]
+                        if generation in results:
+                            assert (
+                                status["result"]["created_at"] == results[generation]["created_at"]
+                            )
                         elif status["state"] == "completed":
-                            told[generation] = status["result"]
+                            results[generation] = status["result"]
                     time.sleep(0.2)
             except requests.RequestException:
                 pass

@@ -90,10 +90,12 @@ def test_a_damaged_file_fails_its_generation_only(
     ]
     assert not crashed, kinds
 
-    seen = figures(api)
-    rendered = seen['kolbo_stage_seconds_count{stage="render"}']
-    assert seen[f'kolbo_stage_seconds_bucket{{le="{SLOW_SECONDS}.0",stage="render"}}'] == rendered
-    assert rendered == sum(seen[f'kolbo_generations_ended_total{{state="{state}"}}']
+    metrics = figures(api)
+    rendered = metrics['kolbo_stage_seconds_count{stage="render"}']
+    assert (
+        metrics[f'kolbo_stage_seconds_bucket{{le="{SLOW_SECONDS}.0",stage="render"}}'] == rendered
+    )
+    assert rendered == sum(metrics[f'kolbo_generations_ended_total{{state="{state}"}}']
                            for state in ("completed", "failed"))  # fmt: skip
     assert other.process.poll() is None
     deadline = time.monotonic() + 10

@@ -33,7 +33,7 @@ def test_linked_files_make_a_video(api, web, portrait, speech):
     generation = api.start(json={"source_url": f"{source}?v=a.mp4", "audio_url": audio})
     status = api.finish(generation)
     assert status["state"] == "completed", status
-    assert all("X-API-Key" not in headers for _, headers in web.seen)
+    assert all("X-API-Key" not in headers for _, headers in web.requests)
 
 
 def test_a_file_and_a_link_may_be_combined(api, web, portrait, files, speech):
@@ -127,7 +127,7 @@ def test_a_name_is_checked_by_its_addresses(web):
         code, said = _failure(link, policy)
         assert code == "INVALID_SOURCE_URL"
         assert "private" in said
-    assert web.seen == []
+    assert web.requests == []
     named = fetch.Policy(allow_hosts=frozenset({f"localhost:{web.port}"}))
     assert _fetched(link, named) == b"secret"
 
@@ -141,7 +141,7 @@ def test_a_name_that_resolves_to_a_private_address_is_refused(monkeypatch, web):
     monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", everything_is_here)
     code, _ = _failure(f"http://innocent.example:{web.port}/a.jpg", fetch.Policy())
     assert code == "INVALID_SOURCE_URL"
-    assert web.seen == []
+    assert web.requests == []
 
 
 @pytest.mark.parametrize("to", ["http://127.0.0.1:{}/a", "//127.0.0.1:{}/a", "http://[::1]:{}/a"])
@@ -149,7 +149,7 @@ def test_redirects_to_private_addresses_are_refused(web, to):
     web.serve("/a", b"secret")
     link = web.redirect("/b", to.format(web.port))
     assert _failure(link)[0] == "INVALID_SOURCE_URL"
-    assert [path for path, _ in web.seen] == ["/b"]
+    assert [path for path, _ in web.requests] == ["/b"]
 
 
 @pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://localhost/a", "http://a:b@localhost/"])
@@ -167,7 +167,7 @@ def test_redirects_are_followed_up_to_a_limit(web):
 
 def test_the_host_header_has_the_port(web):
     _fetched(web.serve("/a", b"x"))
-    [(_, headers)] = web.seen
+    [(_, headers)] = web.requests
     assert headers["Host"] == f"localhost:{web.port}"
 
 
@@ -246,7 +246,7 @@ def test_an_endless_link_can_be_cancelled(api, web, files, service_folder):
 
     web.paths["/endless.jpg"] = endless
     generation = api.start(files=files(image=None), data={"source_url": web.url + "/endless.jpg"})
-    while not web.seen:
+    while not web.requests:
         time.sleep(0.02)
     assert api.cancel(generation).status_code == 200
     deadline = time.monotonic() + 3

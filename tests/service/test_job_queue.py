@@ -39,10 +39,12 @@ def _nothing_else_renders(live_service, renders):
 
 def test_progress_counts_frames_and_rises_to_100(api, files):
     generation = api.start(files=files(30.0))
-    seen = set()
-    status = api.until(generation, lambda s: seen.add(s["progress"]) or s["state"] != "processing")
+    percentages = set()
+    status = api.until(
+        generation, lambda s: percentages.add(s["progress"]) or s["state"] != "processing"
+    )
     assert status["state"] == "completed", status
-    assert len(seen - {0, 100}) >= 2
+    assert len(percentages - {0, 100}) >= 2
 
 
 def test_generations_sent_at_once_each_get_their_own_video(api, files):
@@ -117,7 +119,7 @@ def test_the_workers_of_a_long_render_are_as_nice_and_end_with_it(api, files, re
 
 
 def test_the_video_of_a_cancelled_generation_is_deleted(api, files, service_folder, monkeypatch):
-    """Not even where it is just being kept."""
+    """Not even while it is being stored."""
     begun, cancelled = threading.Event(), threading.Event()
     publish = Storage.publish
 
@@ -288,7 +290,7 @@ def test_generations_survive_a_stop(other_process, tmp_path, files):
 def test_a_slow_link_delays_no_render(api, files, web):
     link, over = web.drip("/drip.jpg")
     slow = [api.start(json={"source_url": link, "audio_url": link}) for _ in range(3)]
-    _wait(lambda: len(web.seen) == 3)
+    _wait(lambda: len(web.requests) == 3)
     assert api.finish(api.start(files=files()))["state"] == "completed"
     assert {api.status(generation)["state"] for generation in slow} == {"processing"}
     for generation in slow:

@@ -35,9 +35,9 @@ def test_healthz_counts_queued_and_running_generations(api, files):
             assert time.monotonic() < deadline, found
             time.sleep(0.1)
         assert found["running"] == found["workers"] >= 1
-        seen = figures(api)
-        assert (seen["kolbo_ready"], seen["kolbo_queue"]) == (1, 2)
-        assert seen["kolbo_running"] == seen["kolbo_workers"] == found["workers"]
+        metrics = figures(api)
+        assert (metrics["kolbo_ready"], metrics["kolbo_queue"]) == (1, 2)
+        assert metrics["kolbo_running"] == metrics["kolbo_workers"] == found["workers"]
     finally:
         for generation in crowd:
             api.cancel(generation)
@@ -65,13 +65,13 @@ def test_metrics_count_states_seconds_and_bytes(api, files, refused):
 
 
 def test_every_metric_is_documented(api):
-    told = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    document = (ROOT / "docs" / "operations.md").read_text("utf-8")
     names = {name.partition("{")[0] for name in figures(api) if name.startswith("kolbo_")}
     histogram = re.compile("_(bucket|sum|count)$")
-    assert not [name for name in names if f"`{histogram.sub('', name)}" not in told]
+    assert not [name for name in names if f"`{histogram.sub('', name)}" not in document]
     stages = set(re.findall(r'kolbo_stage_seconds_count\{stage="(\w+)"', str(figures(api))))
     assert stages
-    assert not [stage for stage in stages if f"`{stage}`" not in told]
+    assert not [stage for stage in stages if f"`{stage}`" not in document]
 
 
 def _wait(done, seconds: float = 60.0):

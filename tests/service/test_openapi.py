@@ -67,12 +67,12 @@ def test_no_request_causes_an_internal_error(
 
 
 def test_every_endpoint_is_described_and_tried(described: Any) -> None:
-    told = {
+    described = {
         (method.upper(), path)
         for path, operations in described.raw_schema["paths"].items()
         for method in operations
     }
-    assert told == set(ENDPOINTS)
+    assert described == set(ENDPOINTS)
 
 
 def test_without_a_key_every_endpoint_refuses(api: Caller, described: Any) -> None:

@@ -140,12 +140,12 @@ def test_the_cache_of_remote_files_is_limited(
     storage.prepare()
     with storage.workspace("lip_1") as folder:
         written(storage, "results/0.mp4", b"0" * 1000)
-        kept = storage.checkout("results/0.mp4", folder)
+        checked_out = storage.checkout("results/0.mp4", folder)
         for number in range(1, 8):
             written(storage, f"results/{number}.mp4", b"1" * 1000)
         copies = list((tmp_path / "work" / "cache").iterdir())
         assert sum(file.stat().st_size for file in copies) <= 3000
-        assert kept.read_bytes() == b"0" * 1000, "in use"
+        assert checked_out.read_bytes() == b"0" * 1000, "in use"
     assert storage.local("results/0.mp4").read_bytes() == b"0" * 1000
 
 

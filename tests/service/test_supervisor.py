@@ -301,9 +301,9 @@ def test_an_unexpected_database_error(serve, tmp_path, files, refused):
     other = sqlite3.connect(tmp_path / "jobs.sqlite", isolation_level=None, timeout=10)
     other.execute("ALTER TABLE workflow_events RENAME TO elsewhere")
     try:
-        asked = f"/v1/generate/{running}/status"
-        _wait(lambda: api.get(asked).status_code != 200)  # not what was seen before the trouble
-        reply = api.get(asked)
+        path = f"/v1/generate/{running}/status"
+        _wait(lambda: api.get(path).status_code != 200)  # not a cached status
+        reply = api.get(path)
         said = refused(reply, 503, "DATABASE_UNAVAILABLE")
         assert "workflow" not in said
         assert int(reply.headers["Retry-After"]) > 0
