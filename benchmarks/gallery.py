@@ -1,6 +1,7 @@
-"""Contact sheets of what the engine makes of the shipped samples, for `docs/gallery.md`.
+"""Pictures of what the engine makes of the shipped samples, for README and `docs/gallery.md`.
 
-Twelve frames of the face at twice its size, and twelve one after another of the mouth at four
+`talking.webp` is the beginning of the portrait's video. The contact sheets show
+twelve frames of the face at twice its size, and twelve one after another of the mouth at four
 times, from the part of the sentence that says "every pop of both lips".
 """
 
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from kolbo_demo.engine.landmarks import FaceFinder, find_speaker
 from kolbo_demo.engine.render import render
@@ -20,6 +22,10 @@ DOCS = Path(__file__).parents[1] / "docs"
 FRAMES, COLUMNS = 12, 4
 MOUTH_FROM = 100
 """Frame of the sentence with which the mouth's sheet begins."""
+FPS = 25
+"""Of a still's video."""
+ANIMATED_SECONDS = 5
+ANIMATED_SIZE = (384, 384)
 QUALITY = 82
 """Of the JPEG: each sheet stays under 400 kB."""
 
@@ -33,6 +39,8 @@ def measure() -> dict:
             render(ASSETS / source, ASSETS / "speech.wav", out)
             with Clip(out) as clip:
                 frames = list(clip.frames())
+            if kind == "still":
+                sizes["talking.webp"] = _animate(frames, DOCS / "talking.webp")
             spread = np.linspace(0, len(frames) - 1, FRAMES).astype(int)
             run = range(MOUTH_FROM, MOUTH_FROM + FRAMES)
             for part, chosen, above, below, aside, zoom in (
@@ -49,6 +57,15 @@ def measure() -> dict:
                 _write(tiles, path)
                 sizes[path.name] = round(path.stat().st_size / 1000)
     return sizes
+
+
+def _animate(frames: list[Pixels], path: Path) -> int:
+    """Write the first seconds as an animated WebP. Returns its size in kB."""
+    shown = frames[: ANIMATED_SECONDS * FPS : 2]
+    first, *others = (Image.fromarray(frame).resize(ANIMATED_SIZE) for frame in shown)
+    duration = 2 * 1000 // FPS
+    first.save(path, save_all=True, append_images=others, duration=duration, loop=0, quality=70)
+    return round(path.stat().st_size / 1000)
 
 
 def _tile(part: Pixels, zoom: int, number: int) -> Pixels:

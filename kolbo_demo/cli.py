@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -53,6 +54,9 @@ ApiKeyFile = Annotated[
 BaseUrl = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Base of the API. Else KOLBO_API_URL, else Kolbo's cloud."),
+]
+Insist = Annotated[
+    bool, typer.Option("--insist", help="Render a source whose mouth is not visible, too.")
 ]
 STOP_SECONDS = 9.5
 """For `serve` to end. Process managers kill after ten."""
@@ -97,9 +101,7 @@ def generate(
     mark: Annotated[
         bool, typer.Option("--mark", help="Write “AI-generated” into the picture.")
     ] = False,
-    insist: Annotated[
-        bool, typer.Option("--insist", help="Render a source whose mouth is not visible, too.")
-    ] = False,
+    insist: Insist = False,
     local: Local = False,
     api_key: ApiKey = None,
     api_key_file: ApiKeyFile = None,
@@ -151,7 +153,7 @@ def batch(
         typer.Argument(
             metavar="ROWS.csv|FOLDER",
             help="A CSV with the columns source, audio or words, and perhaps prompt, model, face, "
-            "speed, mark; "
+            "speed, mark, insist; "
             "or a folder in which a picture or clip and a recording or .txt share their name.",
         ),
     ],
@@ -166,6 +168,7 @@ def batch(
     again: Annotated[
         bool, typer.Option("--again", help="Also rows that may have been accepted before.")
     ] = False,
+    insist: Insist = False,
     local: Local = False,
     api_key: ApiKey = None,
     api_key_file: ApiKeyFile = None,
@@ -177,6 +180,8 @@ def batch(
     from kolbo_demo.settings import Settings
 
     found = read_pairs(rows) if rows.is_dir() else read_csv(rows, from_folder(rows.parent))
+    if insist:
+        found = [replace(row, options=row.options.changed(insist=True)) for row in found]
     key = _key(api_key, api_key_file)
     with ExitStack() as stack:
         client = None
@@ -295,8 +300,14 @@ def main() -> NoReturn:
 
 def _explain(error: Exception) -> int:
     """Says what went wrong and gives the exit code."""
-    from kolbo_demo.client import KolboError
+    from pydantic import ValidationError
 
+    from kolbo_demo.client import KolboError
+    from kolbo_demo.settings import Settings, problem
+
+    if isinstance(error, ValidationError) and error.title == Settings.__name__:
+        _say(problem(error))
+        return 2
     if isinstance(error, KolboError):
         _say(str(error))
         return 2 if _cannot_work(error) else 1
@@ -342,10 +353,14 @@ def _key(api_key: str | None, file: Path | None) -> str | None:
 def _loading() -> Iterator[None]:
     """For imports: looking for garbage among what they leave, which stays, takes a fifth of their
     time."""
+    from pydantic import BaseModel
+
     gc.disable()
+    BaseModel.model_config["defer_build"] = True
     try:
         yield
     finally:
+        del BaseModel.model_config["defer_build"]
         gc.freeze()
         gc.enable()
 
@@ -369,7 +384,6 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
     if api_key or base_url:
         raise _StopError("--local goes without a key and --base-url: drop one or the other.", 2)
     with _loading():
-        from kolbo_demo import engine
         from kolbo_demo.media import sandbox
         from kolbo_demo.service import render_pool
         from kolbo_demo.service.errors import ServiceError
@@ -383,13 +397,13 @@ def _client(local: bool, api_key: str | None, base_url: str | None) -> "Iterator
         with _loading():
             from kolbo_demo.service.app import serving
 
-        if problem := engine.problem():
-            raise _StopError(problem, 1)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kolbo-")))
         try:
             service = stack.enter_context(serving(Settings(data_dir=folder), server=server))
         except ServiceError as error:
             raise _StopError(str(error), 1) from None
+        if problem := render_pool.problem(server):
+            raise _StopError(problem, 1)
         yield KolboClient(service.api_key, service.base_url)
 
 
@@ -406,6 +420,7 @@ def _run(
 ) -> None:
     """The whole flow, from the request to the saved file. An interruption cancels the
     generation."""
+    from kolbo_demo.client.upload import sentence
     from kolbo_demo.engine import EngineError
     from kolbo_demo.generation import GenerationFlow, Request, Step
     from kolbo_demo.media.sniff import MediaError
@@ -425,9 +440,15 @@ def _run(
                 if step in shown:
                     show(shown[step], done, total)
 
+            remarks: list[str] = []
+
+            def on_remark(text: str) -> None:
+                remarks.append(text)
+                _say(text)
+
             flow = GenerationFlow(client, inspector, folder, local=local, on_step=on_step)
             prepared = flow.prepare(Request(source, audio, words, options))
-            generation = flow.submit(prepared, _say)
+            generation = flow.submit(prepared, on_remark)
             _say(f"Generation {generation.id} started.")
             status = None
             for status in generation.events(eager=local):
@@ -438,8 +459,11 @@ def _run(
                 print(json.dumps(status.model_dump(mode="json", exclude_none=True)))
             flow.save(generation, status, output, mark=options.mark)
             if status.result:
-                for text in (*status.result.notes, *(part.told for part in status.result.unsynced)):
-                    _say(text)
+                for note in status.result.notes:
+                    if (text := sentence(note)) not in remarks:
+                        _say(text)
+                for part in status.result.unsynced:
+                    _say(part.told)
         except KeyboardInterrupt:
             if generation is None:
                 raise _StopError(
@@ -474,7 +498,7 @@ def _cancelled(generation: "Generation", finished: bool) -> str:
 
 def _check_speed(speed: float, say: str | None) -> None:
     from kolbo_demo.engine.tts import check_speed
-    from kolbo_demo.media.probe import MediaError
+    from kolbo_demo.media.sniff import MediaError
 
     if say is None:
         raise _StopError("--speed goes with --say: a recording has its own.", 2)
@@ -497,7 +521,8 @@ def _face(text: str | None) -> tuple[float, float] | None:
 
 def _check_output(output: Path, *inputs: str | None) -> None:
     """Before anything is sent, not after minutes of work."""
-    from kolbo_demo.client.download import check_target
+    with _loading():
+        from kolbo_demo.client.download import check_target
 
     check_target(output)
     for given in inputs:

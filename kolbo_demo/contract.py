@@ -24,14 +24,12 @@ from pydantic import (
     model_validator,
 )
 
+# Defined where renders reach them, which load no pydantic.
+from kolbo_demo.media.sniff import MAX_FILE_BYTES as MAX_FILE_BYTES
+from kolbo_demo.media.sniff import VIDEO_EXTENSIONS
+
 API_PREFIX = "/v1"
 DEFAULT_POLL_SECONDS = 8.0
-MAX_FILE_BYTES = 100 * 1024 * 1024
-"""Kolbo's limit: 100 MB a file."""
-
-VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v"})
-"""A `source_url` whose path ends so is a video; anything else is an image."""
-
 PENDING = "pending"
 PROCESSING = "processing"
 COMPLETED = "completed"

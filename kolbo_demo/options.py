@@ -1,16 +1,15 @@
 """Everything that a caller can choose about a generation, as one immutable object.
 
 Page, command line and batch fill it in. The client sends `wire()`, the service stores the object as
-JSON with the job, and the engine renders by it.
+JSON with the job, and the engine renders by it. Without pydantic, which a render does not load.
 """
 
-from __future__ import annotations
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
-from typing import Any
-
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
-
-from kolbo_demo.contract import LipsyncRequest
+if TYPE_CHECKING:
+    from kolbo_demo.contract import LipsyncRequest
 
 Point = tuple[float, float]
 """x and y in 0-1 of the upright picture."""
@@ -18,11 +17,8 @@ Span = tuple[float, float]
 """From and to, in seconds."""
 
 
-class _Immutable(BaseModel):
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
-
-
-class Trim(_Immutable):
+@dataclass(frozen=True)
+class Trim:
     """How a clip and a voice are cut before they are sent."""
 
     clip: Span | None = None
@@ -41,7 +37,8 @@ class Trim(_Immutable):
         return bool(self.clip or self.voice or self.mode)
 
 
-class Options(_Immutable):
+@dataclass(frozen=True)
+class Options:
     """The choices, and what they are without one."""
 
     prompt: str | None = None
@@ -53,7 +50,7 @@ class Options(_Immutable):
     """Seconds into the clip at which `face` was chosen."""
     speed: float = 1.0
     """Of words that are spoken; 1 is the voice's own."""
-    trim: Trim = Field(default=Trim(), validation_alias=AliasChoices("trim", "edit"))
+    trim: Trim = Trim()
     mark: bool = False
     """Whether the picture says that it is AI-generated."""
     insist: bool = False
@@ -61,17 +58,17 @@ class Options(_Immutable):
 
     def wire(self) -> dict[str, Any]:
         """The fields of `LipsyncRequest` that carry these options; defaults are left out."""
-        fields = {
+        values = {
             "prompt": (self.prompt or "").strip() or None,
             "model": (self.model or "").strip() or None,
             "bounding_box_target": self.face,
             "visible_mark": self.mark or None,
             "occlusion_detection_enabled": False if self.insist else None,
         }
-        return {name: value for name, value in fields.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
-    def of(cls, request: LipsyncRequest) -> Options:
+    def of(cls, request: "LipsyncRequest") -> "Options":
         """The options that a request on the wire carries."""
         return cls(
             prompt=request.prompt,
@@ -81,6 +78,20 @@ class Options(_Immutable):
             insist=request.occlusion_detection_enabled is False,
         )
 
-    def changed(self, **changes: Any) -> Options:
+    def changed(self, **changes: Any) -> "Options":
         """A copy with other values."""
-        return self.model_copy(update=changes)
+        return replace(self, **changes)
+
+    def as_json(self) -> dict[str, Any]:
+        """Values that JSON can hold, for `of_json`."""
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> "Options":
+        """The options that `as_json` gave. Others' keys are ignored; absent ones have their
+        defaults."""
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        if known.get("face"):
+            known["face"] = tuple(known["face"])
+        known["trim"] = Trim(**values.get("trim", {}))
+        return cls(**known)

@@ -64,7 +64,7 @@ def problem(error: ValidationError) -> str:
     """One sentence about settings that cannot be used."""
     first = error.errors()[0]
     name = "".join(f"KOLBO_{part}: ".upper() for part in first["loc"])
-    return name + first["msg"].removeprefix("Value error, ")
+    return name + first["msg"].removeprefix("Value error, ").rstrip(".") + "."
 
 
 class Settings(BaseSettings):

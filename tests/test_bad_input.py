@@ -267,7 +267,7 @@ BAD = {
     "no audio": Bad("no audio|audio is missing.*give", "MISSING_FIELDS", audio=""),
     "empty picture": Bad("empty.*choose", "INVALID_SOURCE", ("a.png", samples.empty)),
     "empty voice": Bad("empty.*choose", "INVALID_AUDIO", audio=("a.mp3", samples.empty)),
-    "text as .png": Bad("neither a picture.*(choose|give)", "INVALID_SOURCE",
+    "text as .png": Bad("no picture or video.*(choose|give)", "INVALID_SOURCE",
                         ("a.png", samples.text)),
     "text as .mp3": Bad("(no sound|not a sound).*(choose|give)", "INVALID_AUDIO",
                         audio=("a.mp3", samples.text)),

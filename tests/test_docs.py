@@ -32,3 +32,11 @@ def test_each_row_names_its_tests(document):
     told = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
     assert len(told) > 10
     assert not [name for name in told if not _is_a_test(name) and not name.startswith("python -m")]
+
+
+def test_architecture_names_modules_that_exist():
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    names = [name for name in re.findall(r"`([\w/]+\.py)`", text) if name != "packages.txt"]
+    assert len(names) > 40
+    paths = [f"/{path.relative_to(ROOT)}" for path in ROOT.glob("*/**/*.py")] + ["/app.py"]
+    assert not [name for name in names if not any(path.endswith(f"/{name}") for path in paths)]

@@ -62,13 +62,10 @@ def test_every_variable_is_in_the_table_for_operators():
     assert set(short) <= set(told)
 
 
-def test_everything_linked_or_drawn_is_there():
-    linked = re.findall(r"\]\((?!https?:)([^)#]+)\)", BODY)
-    tree = BODY[BODY.index("## What is where") :]
-    drawn = re.findall(r"^([\w./]+) ", tree, re.MULTILINE)
-    inside = [f"kolbo_demo/{name}" for name in re.findall(r"^  ([\w./]+) ", tree, re.MULTILINE)]
-    missing = [name for name in [*linked, *drawn, *inside] if not (ROOT / name).exists()]
-    assert not missing
+def test_everything_linked_is_there():
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", BODY)
+    assert len(linked) > 10
+    assert not [name for name in linked if not (ROOT / name).exists()]
 
 
 def test_the_python_sample_makes_a_video(live_service, tmp_path):

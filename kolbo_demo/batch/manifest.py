@@ -18,7 +18,8 @@ from kolbo_demo.options import Options
 from kolbo_demo.service import fetch
 from kolbo_demo.service.errors import JobError
 
-COLUMNS = ("source", "audio", "words", "prompt", "model", "face", "speed", "mark")
+COLUMNS = ("source", "audio", "words", "prompt", "model", "face", "speed", "mark", "insist")
+_OPTIONAL = ", ".join(COLUMNS[3:])
 MAX_ROWS = 1000
 MAX_CSV_BYTES = 4 * 1024 * 1024
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0")
@@ -57,6 +58,8 @@ class Row:
         parts: list[object] = [self.words, chosen.prompt, chosen.model, chosen.face]
         if (chosen.speed, chosen.mark) != (1.0, False):  # else as it was before there were these
             parts += [chosen.speed, chosen.mark]
+        if chosen.insist:
+            parts.append("insist")
         for given in (self.source, self.audio):
             stamp = None
             if isinstance(given, Path):
@@ -88,8 +91,7 @@ def from_uploads(files: Mapping[str, Path]) -> Find:
 
 
 def read_csv(path: Path, find: Find) -> list[Row]:
-    """The rows of a CSV with the columns source, audio or words, and perhaps prompt, model, face,
-    speed, mark.
+    """The rows of a CSV with the columns source, audio or words, and perhaps the other `COLUMNS`.
 
     Comma, semicolon or tab between the cells, UTF-8. A row that cannot be understood has a
     `problem`. Raises `InputError` where the file is no such list.
@@ -114,7 +116,7 @@ def read_csv(path: Path, find: Find) -> list[Row]:
     if "source" not in names or not {"audio", "words"} & set(names):
         raise InputError(
             "The first line of the list must name its columns: source, audio or words, and "
-            "perhaps prompt, model, face, speed, mark."
+            f"perhaps {_OPTIONAL}."
         )
     if wrong := [name for name in names if name not in COLUMNS] or (
         [name for name in names if names.count(name) > 1]
@@ -230,7 +232,8 @@ def _row(number: int, names: list[str], cells: list[str], find: Find) -> Row:
                 model=given.get("model") or None,
                 face=_face(given.get("face")),
                 speed=_speed(given.get("speed"), words),
-                mark=_mark(given.get("mark")),
+                mark=_is_yes("mark", given.get("mark")),
+                insist=_is_yes("insist", given.get("insist")),
             ),
         )
     except InputError as error:
@@ -287,10 +290,10 @@ def _speed(text: str | None, words: str) -> float:
     return speed
 
 
-def _mark(text: str | None) -> bool:
+def _is_yes(column: str, text: str | None) -> bool:
     given = (text or "no").lower()
     if given not in _YES + _NO:
-        raise InputError("The mark must be yes or no.")
+        raise InputError(f"In the column {column} write yes or no.")
     return given in _YES
 
 

@@ -93,7 +93,7 @@ class Request:
             else:
                 file, look = _checked_file(role, Path(given))
                 files.append(file)
-                remarks += [f"{note[0].upper()}{note[1:]}." for note in look.notes]
+                remarks += map(sentence, look.notes)
                 if look.silent:
                     remarks.append(SILENT)
         if options.face is not None:
@@ -136,6 +136,11 @@ class Request:
                 form.add(RequestField(file.field, b"", file.name), opened, size, file.mime)
             form.close()
             yield Body(form, form.len, f"multipart/form-data; boundary={form.boundary}", on_upload)
+
+
+def sentence(note: str) -> str:
+    """A note on a source, a voice or a result, as a sentence."""
+    return f"{note[:1].upper()}{note[1:]}."
 
 
 class _Form:

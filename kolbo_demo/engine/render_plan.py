@@ -44,7 +44,7 @@ from kolbo_demo.engine.watermark import Mark
 from kolbo_demo.engine.yuv import Planes, patched
 from kolbo_demo.media.audio_track import soundtrack
 from kolbo_demo.media.demux import THREADS
-from kolbo_demo.media.probe import MediaError, inspect_source, upright_image
+from kolbo_demo.media.probe import MediaError, inspect_source, upright_picture
 
 SEGMENT_SECONDS = 10
 STILL_FPS = 25
@@ -52,6 +52,8 @@ STILL_PIXELS = 1920 * 1088
 """A larger still is scaled down to about so many pixels."""
 STILL_SIDE = 3840
 """The longer side of a still: players refuse what is much longer."""
+SCALED = "the picture was scaled down to {}x{}"
+"""A note."""
 LOOPED = 600
 """Frames of a clip that plays back and forth up to which every one is looked at beforehand."""
 SHORTEST_VOICE = 0.04
@@ -186,7 +188,7 @@ def _of_still(
 ) -> Plan:
     fps = Fraction(STILL_FPS)
     frames = frames_for(duration, fps)
-    picture = _fitted(upright_image(source, enough=STILL_PIXELS))
+    picture, notes = read_still(source)
     finder = FaceFinder()
     found = find_speaker(picture, finder, face)
     if not insist and not mouth_visible(finder, picture, found):
@@ -210,6 +212,7 @@ def _of_still(
         faces=found.points[None],
         places=[0],
         person=None,
+        notes=notes,
     )
 
 
@@ -328,7 +331,7 @@ def render_segment(
 def _still_segment(plan: Plan, source: Path, shown: range, mark: Mark | None) -> Generator[Pixels]:
     points, life = plan.faces[0], plan.life
     assert life is not None
-    picture = _fitted(upright_image(source, enough=STILL_PIXELS))
+    picture, _ = read_still(source)
     face = points.astype(np.float64)
     pictures = still(picture, face, plan.speaker, plan.curves, life, shown)
     yield from map(mark, pictures) if mark else pictures
@@ -415,13 +418,16 @@ def _unstopped() -> bool:
     return False
 
 
-def _fitted(image: Image.Image) -> Pixels:
-    """RGB pixels with even sides of at most STILL_SIDE, at most STILL_PIXELS of them."""
+def read_still(source: Path) -> tuple[Pixels, tuple[str, ...]]:
+    """RGB pixels with even sides of at most STILL_SIDE, at most STILL_PIXELS of them, and notes on
+    what was changed. Raises MediaError."""
+    image, notes = upright_picture(source, enough=STILL_PIXELS)
     width, height = image.size
     shrink = min((STILL_PIXELS / (width * height)) ** 0.5, STILL_SIDE / max(width, height), 1.0)
     size = max(round(width * shrink / 2) * 2, 2), max(round(height * shrink / 2) * 2, 2)
     if shrink < 1:
         image = image.resize(size, Image.Resampling.LANCZOS)
+        notes = (*notes, SCALED.format(*size))
     elif size != image.size:
         image = image.crop((0, 0, width // 2 * 2, height // 2 * 2))
-    return np.asarray(image)
+    return np.asarray(image), notes

@@ -34,15 +34,12 @@ from kolbo_demo.media.demux import (
     square_size,
     video_stream,
 )
-from kolbo_demo.media.frame_colours import ITU601, Colours, Converter, has_alpha
+from kolbo_demo.media.frame_colours import ITU601, NO_ALPHA, NO_HDR, Colours, Converter, has_alpha
 
 __all__ = ["Clip", "Writer", "frames_for", "load_voice"]
 
 HELD_BYTES = 64 * 1024 * 1024
 """At most so many bytes of decoded frames are held while a clip is played backwards."""
-
-NO_HDR = "HDR was tone-mapped to SDR"
-NO_ALPHA = "transparent parts were laid on white"
 
 
 class Clip:

@@ -35,6 +35,9 @@ SILENT = -65.0
 """Decibels of full scale."""
 SPEAKS = 0.3
 """`_likeness` of speech is 1.3 to 8, under noise as loud 0.4, that of noise and hum 0 to 0.3."""
+DROWNED = 40.0
+"""Decibels by which the rest of a sound may be louder than what could be speech in it: below that
+is the noise of a codec, which comes and goes as speech does."""
 BURIED = 0.7
 """A mix that is less like speech than its best channel by this factor has buried it."""
 HUMS = 6.0
@@ -273,7 +276,7 @@ def _likeness(sound: NDArray[np.float32]) -> _Likeness:
     loud = float(np.percentile(decibels, 95))
     band, other = np.sum(powers, 0)
     rest = float(10 * np.log10((other + 1e-9) / (band + 1e-9)))
-    if loud < SILENT:
+    if loud < SILENT or rest > DROWNED:
         return _Likeness(loud, rest)
     envelope = np.convolve(np.maximum(decibels, loud - 35), np.ones(5) / 5, "same")
     slow = np.convolve(np.pad(envelope, 25, "edge"), np.ones(51) / 51, "valid")

@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 
 import av
 import numpy as np
+from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.codec.context import CodecContext
@@ -137,22 +138,42 @@ def open_media(path: Path, **more: str) -> InputContainer:
 def _opened(url: str, options: dict[str, str], descriptor: int | None = None) -> InputContainer:
     if descriptor is not None:
         options = {**options, "fd": str(descriptor)}  # which FFmpeg duplicates
-    return av.open(url, "r", options=options, metadata_errors="replace")
+    container = av.open(url, "r", options=options, metadata_errors="replace")
+    for stream in container.streams.audio:
+        _name_channels_plainly(stream.codec_context)
+    return container
+
+
+def _name_channels_plainly(context: AudioCodecContext) -> None:
+    """PyAV 18 frees the names of channels in an order of the file's own each time that a layout is
+    looked at, so such a layout is looked at once, and replaced before its names are used again."""
+    layout = context.layout
+    count, name = layout.nb_channels, layout.name
+    if name.startswith((f"{count} channels (", "ambisonic")):
+        context.layout = f"{count} channels"
 
 
 def video_stream(container: InputContainer) -> VideoStream:
     """The clip's picture, cover art not counted. Raises MediaError if none can be decoded."""
-    for stream in container.streams.video:
-        if stream.disposition & Disposition.attached_pic:
-            continue
-        check_codec(stream)
-        check_video_size(stream.codec_context.width, stream.codec_context.height)
-        check_colours(stream.codec_context)
-        stream.codec_context.options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
-        stream.thread_type = "AUTO"
-        stream.thread_count = THREADS
-        return stream
-    raise MediaError(NO_VIDEO)
+    shown = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
+    if not shown:
+        raise MediaError(NO_VIDEO)
+    # Some covers do not say that they are.
+    shown = [stream for stream in shown if stream.frames != 1] or shown
+    best = container.streams.best("video")
+    stream = best if best in shown else shown[0]
+    assert isinstance(stream, VideoStream)
+    check_codec(stream)
+    check_video_size(stream.codec_context.width, stream.codec_context.height)
+    check_colours(stream.codec_context)
+    stream.codec_context.options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
+    stream.thread_type = "AUTO"
+    stream.thread_count = THREADS
+    return stream
 
 
 def check_video_size(width: int, height: int) -> None:

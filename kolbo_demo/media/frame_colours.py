@@ -21,6 +21,10 @@ from kolbo_demo.media.demux import THREADS, UNTAGGED, check_colours
 
 Floats = NDArray[np.float64]
 
+NO_HDR = "HDR was tone-mapped to SDR"
+NO_ALPHA = "transparent parts were laid on white"
+"""Notes on a source."""
+
 ITU601 = (5, 6)
 """AVCOL_SPC_BT470BG and AVCOL_SPC_SMPTE170M: the same."""
 _SWSCALE = {

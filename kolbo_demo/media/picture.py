@@ -91,6 +91,11 @@ def upright_image(path: Path, enough: int | None = None) -> Image.Image:
     One of more than four times as many pixels as are `enough` is reduced before anything else is
     done. Raises MediaError.
     """
+    return upright_picture(path, enough)[0]
+
+
+def upright_picture(path: Path, enough: int | None = None) -> tuple[Image.Image, tuple[str, ...]]:
+    """As `upright_image`, with notes on what was changed of its colours."""
     with _opened(path) as (image, file):
         if enough and (factor := math.isqrt(image.width * image.height // enough)) > 1:
             # JPEG: decoded smaller at once
@@ -98,7 +103,7 @@ def upright_image(path: Path, enough: int | None = None) -> Image.Image:
         _load(image, file)
         shown = srgb(_reduced(image, enough) if enough else image, file)
         turn = _TURNS.get(file.orientation or 1)
-        return shown.transpose(turn) if turn is not None else shown
+        return shown.transpose(turn) if turn is not None else shown, tuple(file.notes)
 
 
 @contextmanager

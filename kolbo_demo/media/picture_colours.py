@@ -34,7 +34,8 @@ _SRGB_CURVE = _curve(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 
 
 def srgb(image: Image.Image, file: PictureFile) -> Image.Image:
-    """RGB of sRGB on white, by what the file says of its colours as far as that is sound."""
+    """RGB of sRGB on white, by what the file says of its colours as far as that is sound. Adds to
+    the file's notes."""
     hdr = file.coding if file.coding and frame_colours.is_hdr(file.coding[1]) else None
     profile = None if hdr else file.profile or image.info.get("icc_profile") or _told(file)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
@@ -47,7 +48,9 @@ def srgb(image: Image.Image, file: PictureFile) -> Image.Image:
     shown = _by_profile(image, profile) or _plain(image)
     if hdr:
         shown = Image.fromarray(frame_colours.shown(np.asarray(shown), *hdr))
-    if alpha:
+        file.notes.append(frame_colours.NO_HDR)
+    if alpha and alpha.getextrema() != (255, 255):
+        file.notes.append(frame_colours.NO_ALPHA)
         shown = Image.composite(shown, Image.new("RGB", shown.size, "white"), alpha)
     return shown
 

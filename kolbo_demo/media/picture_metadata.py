@@ -8,7 +8,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import BinaryIO
 
@@ -55,6 +55,8 @@ class PictureFile:
     """A PNG's x and y of white, red, green and blue."""
     incomplete: bool = False
     """A JPEG that was cut short, and given an end."""
+    notes: list[str] = field(default_factory=list)
+    """What was changed of its colours."""
 
 
 def read(file: BinaryIO, name: str) -> PictureFile:

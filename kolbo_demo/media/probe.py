@@ -11,7 +11,6 @@ import numpy as np
 from av.error import FFmpegError
 from PIL import Image
 
-from kolbo_demo.contract import MAX_FILE_BYTES, VIDEO_EXTENSIONS
 from kolbo_demo.media.audio_timestamps import decoded_length, sound_length
 from kolbo_demo.media.audio_track import Soundtrack, chosen_stream, is_sound, soundtrack
 from kolbo_demo.media.demux import (
@@ -27,12 +26,15 @@ from kolbo_demo.media.demux import (
     video_stream,
 )
 from kolbo_demo.media.frame_colours import Converter
-from kolbo_demo.media.picture import checked_size, stored_size, upright_image
+from kolbo_demo.media.picture import checked_size, stored_size, upright_image, upright_picture
 from kolbo_demo.media.sniff import (
+    MAX_FILE_BYTES,
     UNREADABLE,
+    VIDEO_EXTENSIONS,
     Kind,
     Media,
     MediaError,
+    as_recording,
     kind_of,
     not_sound,
     other,
@@ -49,6 +51,7 @@ __all__ = [
     "kind_of",
     "picture_size",
     "upright_image",
+    "upright_picture",
 ]
 
 IMAGE_EXTENSIONS = frozenset(
@@ -92,13 +95,15 @@ def _shown(path: Path, found: tuple[Kind, str] | None) -> tuple[Kind, str]:
                 "and the recording as the voice."
             )
         else:
+            what = other(path)
             problem = (
-                f"The file is {other(path) or 'something else'}, neither a picture nor a video: "
+                f"The file is {what + ', ' if what else ''}no picture or video that can be read: "
                 "choose a JPEG, PNG or WebP picture or an MP4, MOV or WebM video."
             )
         raise MediaError(problem) from error
 
 
+@as_recording()
 def inspect_audio(path: Path) -> Media:
     """Measure a recording, or the sound of a video. Raises MediaError."""
     path = Path(path)

@@ -25,15 +25,16 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitError
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any
 
 from kolbo_demo.fair_lock import Rotation
-from kolbo_demo.media.sniff import UNREADABLE, Media, MediaError
+from kolbo_demo.media.sniff import UNREADABLE, Media, MediaError, as_recording
 from kolbo_demo.process.child import Child, Heard, Message
 from kolbo_demo.process.confinement import Files, confine, confine_picture, seal, unreadable
 from kolbo_demo.process.fork_server import AVAILABLE, Forks
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ def inspect_source(path: Path, decode: bool = True) -> Media:
     return Media(**_ask("inspect_source", path, decode=decode))
 
 
+@as_recording()
 def inspect_audio(path: Path) -> Media:
     """`media.inspect_audio`, at a distance."""
     return Media(**_ask("inspect_audio", path))
@@ -73,8 +75,10 @@ def longest_sound(path: Path, enough: float) -> float:
     return _ask("longest_sound", path, enough=enough)["seconds"]
 
 
-def preview(path: Path, pixels: int, at: float = 0.0) -> Image.Image:
+def preview(path: Path, pixels: int, at: float = 0.0) -> "Image.Image":
     """`media.first_frame`, at a distance, its longer side at most `pixels`."""
+    from PIL import Image
+
     found = _ask("preview", path, pixels=pixels, at=at)
     return Image.frombytes("RGB", tuple(found["size"]), base64.b64decode(found["rgb"]))
 

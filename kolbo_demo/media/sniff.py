@@ -2,20 +2,40 @@
 decoder is let near it, nor loaded."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 Kind = Literal["image", "video", "audio"]
 
+MAX_FILE_BYTES = 100 * 1024 * 1024
+"""Kolbo's limit: 100 MB a file."""
+VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v"})
+"""A `source_url` whose path ends so is a video; anything else is an image."""
+
 UNREADABLE = (
     "The file cannot be read: it is damaged, cut short or in an unknown format. "
     "Save it again as MP4, or as WAV if it is a recording, and choose the new copy."
+)
+UNREADABLE_SOUND = (
+    "The recording cannot be read: it is damaged, cut short or in an unknown format. "
+    "Save it again as WAV or MP3, and choose the new copy."
 )
 
 
 class MediaError(ValueError):
     """A file that cannot be used. The message tells people what is wrong and what to do."""
+
+
+@contextmanager
+def as_recording() -> Iterator[None]:
+    """Say of a recording that cannot be read what to save it as."""
+    try:
+        yield
+    except MediaError as error:
+        raise MediaError(str(error).replace(UNREADABLE, UNREADABLE_SOUND)) from error
 
 
 @dataclass(frozen=True)
@@ -114,6 +134,10 @@ _OTHERS = [(re.compile(magic, re.DOTALL), what) for magic, what in (
     (rb"MThd|RIFF.{4}RMID", "a MIDI file (notes without their sound)"),
     (rb".{4}ftypaaxc?|.{4}\x57\x90\x75\x36", "an audiobook with copy protection"),
     (rb"\.ra\xfd|\.RMF", "in RealMedia"),
+    (rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02\x01", "in MXF"),
+    (rb"\0\0\0?\x01[\x27\x40\x42\x67]|\x1f\x07\0[\x3f\xbf]|YUV4MPEG2|DKIF",
+     "a video without a container"),
+    (rb"[CFZ]WS[\x01-\x40]", "a Flash animation"),
     (rb"DSD |FRM8", "in DSD"),
     (rb"IMPM|Extended Module: |.{44}SCRM|.{1080}M[.!]K[.!]", "a tracker module"),
     (rb"PK\x03\x04.*word/", "a Word document"),
@@ -186,6 +210,9 @@ def other(path: Path) -> str | None:
     where that cannot be told. Raises OSError."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
+        if head.startswith(b"PK\x03\x04"):  # which lists its files at the end
+            file.seek(max(len(head), file.seek(0, 2) - 4 * _HEAD_BYTES))
+            head += file.read()
     for magic, what in _OTHERS:
         if magic.match(head):
             return what

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kolbo_demo.fair_lock import Rotation
-from kolbo_demo.media.demux import MediaError
+from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.preflight.types import Picture, Source, Stretch, Voice
 from kolbo_demo.process.child import Heard, Message
 from kolbo_demo.process.confinement import CHATTER_BYTES, OUTPUT_BYTES, Files

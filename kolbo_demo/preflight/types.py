@@ -85,6 +85,8 @@ class Source:
     variable: bool = False
     """Whether the frame rate changes on the way."""
     has_audio: bool = False
+    notes: list[str] = field(default_factory=list)
+    """What the local engine changes of its colours and size."""
 
 
 @dataclass(frozen=True)

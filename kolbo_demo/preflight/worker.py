@@ -16,7 +16,7 @@ from kolbo_demo.engine.head_pose import Pose
 from kolbo_demo.engine.landmarks import Face as Landmarks
 from kolbo_demo.engine.landmarks import FaceFinder, speaker, track
 from kolbo_demo.engine.occlusion import mouth_visible
-from kolbo_demo.engine.render_plan import STILL_PIXELS
+from kolbo_demo.engine.render_plan import read_still
 from kolbo_demo.engine.speaker_tracking import turns_at
 from kolbo_demo.engine.speech_features import HOP, hear, loudness, threshold
 from kolbo_demo.engine.video_reader import Clip
@@ -68,6 +68,11 @@ class _Looker:
         if size := probe.picture_size(Path(path)):
             confine_picture(size[0] * size[1])
         found = probe.inspect_source(Path(path))
+        if found.kind == "image":
+            rgb, notes = read_still(Path(path))
+            shrunk = (found.width or 0) / rgb.shape[1]
+        else:
+            (rgb, notes), shrunk = _frame(path, 0.0), 1.0
         shown = Source(
             found.kind if found.kind == "image" else "video",
             found.format,
@@ -78,20 +83,12 @@ class _Looker:
             found.fps,
             found.variable,
             found.has_audio,
+            list(notes),
         )
-        if found.kind == "image":
-            # No larger than the engine itself takes it.
-            rgb = np.asarray(probe.upright_image(Path(path), enough=STILL_PIXELS))
-            picture = self._picture(rgb, 0.0, shrunk=(found.width or 0) / rgb.shape[1])
-        else:
-            picture = self.picture(path, 0.0)
-        return {"source": asdict(shown), "picture": picture}
+        return {"source": asdict(shown), "picture": self._picture(rgb, 0.0, shrunk)}
 
     def picture(self, path: str, at: float) -> dict[str, Any]:
-        with Clip(Path(path)) as clip:
-            number = min(max(round(at * clip.fps), 0), clip.frame_count - 1)
-            rgb = next(clip.frames_at([number]))
-        return self._picture(rgb, at)
+        return self._picture(_frame(path, at)[0], at)
 
     def _picture(self, rgb: np.ndarray, at: float, shrunk: float = 1.0) -> dict[str, Any]:
         """`shrunk`: how many times wider the picture is in its file."""
@@ -181,6 +178,13 @@ class _Looker:
                 list(found.notes),
             )
         )
+
+
+def _frame(path: str, at: float) -> tuple[np.ndarray, tuple[str, ...]]:
+    """What a clip shows at `at` seconds, and its notes."""
+    with Clip(Path(path)) as clip:
+        number = min(max(round(at * clip.fps), 0), clip.frame_count - 1)
+        return next(clip.frames_at([number])), clip.notes
 
 
 def _is_speech(wave: np.ndarray) -> bool | None:

@@ -108,7 +108,7 @@ def serving(
             name = f"[{host}]" if ":" in host else host
             yield LocalService(f"http://{name}:{number}/api", app.state.keys.default)
         finally:
-            http.should_exit = True
+            http.stop()
             thread.join()
 
 

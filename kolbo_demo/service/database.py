@@ -5,10 +5,11 @@ import logging
 import shutil
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, error
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, error
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
@@ -18,6 +19,7 @@ from kolbo_demo.service.errors import ServiceError
 
 # A newer release resumes the jobs of an older one: raise this only if they are incompatible.
 APPLICATION_VERSION = "1"
+APPLICATION_NAME = "kolbo-lipsync"
 NEW_FOLDER_SECONDS = 60.0
 """A younger folder may belong to a process that has not locked it yet."""
 MAX_CONNECTIONS = 8
@@ -68,7 +70,8 @@ def sqlite_url(folder: Path) -> URL:
     with contextlib.closing(sqlite3.connect(path)) as database:
         # Persistent: readers and the writer do not block each other.
         database.execute("PRAGMA journal_mode=WAL")
-    return URL.create("sqlite", database=str(path))
+    # A URI with a mode, so that no later connection creates a file in place of a deleted one.
+    return URL.create("sqlite", database=path.as_uri(), query={"mode": "rw", "uri": "true"})
 
 
 def postgres_url(text: str) -> URL:
@@ -80,6 +83,29 @@ def postgres_url(text: str) -> URL:
     raise ServiceError(
         "KOLBO_DATABASE_URL is not an address of PostgreSQL; "
         "give one such as postgresql://user:password@host:5432/kolbo."
+    )
+
+
+@contextlib.contextmanager
+def setup_client(url: URL) -> Iterator[DBOSClient]:
+    """A client of an SQLite file, which is created or migrated, before dbos is launched. Raises
+    SQLAlchemyError."""
+    text = url.render_as_string(hide_password=False)
+    DBOS.migrate(text)
+    client = DBOSClient(system_database_url=text, application_name=APPLICATION_NAME)
+    try:
+        yield client
+    finally:
+        client.destroy()
+
+
+def read_client(engine: sa.Engine) -> DBOSClient:
+    """A client that reads workflows through `engine`, whether or not dbos runs."""
+    return DBOSClient(
+        system_database_engine=engine,
+        serializer=DBOSPortableJSONSerializer(),
+        application_name=APPLICATION_NAME,
+        lazy=True,
     )
 
 
@@ -95,7 +121,7 @@ def launch_dbos(url: URL, executor: str, *, polls: bool = True) -> None:
         log.addHandler(logging.NullHandler() if log.propagate else logs.text_handler())
     local = url.get_backend_name() == "sqlite"
     config: DBOSConfig = {
-        "name": "kolbo-lipsync",
+        "name": APPLICATION_NAME,
         "system_database_url": url.render_as_string(hide_password=False),
         "application_version": APPLICATION_VERSION,
         "executor_id": executor,
@@ -105,7 +131,7 @@ def launch_dbos(url: URL, executor: str, *, polls: bool = True) -> None:
         "db_engine_kwargs": {"hide_parameters": True}
         | ({} if local else {"connect_args": dict(CONNECTION_TIMEOUTS)}),
         "enable_otlp": False,
-        "notification_listener_polling_interval_sec": 0.2,
+        "notification_listener_polling_interval_sec": 0.05,
         # Nothing waits for events, and listening takes a connection.
         "use_listen_notify": False,
         "sys_db_pool_size": None if local else MAX_CONNECTIONS,
@@ -114,7 +140,11 @@ def launch_dbos(url: URL, executor: str, *, polls: bool = True) -> None:
     DBOS(config=config)
     if not polls:
         DBOS.listen_queues([])
-    DBOS.launch()
+    try:
+        DBOS.launch()
+    except BaseException:
+        DBOS.destroy()
+        raise
 
 
 def create_engine(url: URL, pool_size: int = 1) -> sa.Engine:

@@ -8,8 +8,10 @@ JobError                                a generation fails: message, category, c
 
 import errno
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from kolbo_demo.contract import Failure
+if TYPE_CHECKING:
+    from kolbo_demo.contract import Failure
 
 STORAGE_FAILED = "STORAGE_FAILED"
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
@@ -37,14 +39,24 @@ class JobError(Exception):
 
     def __init__(self, message: str, *, category: str, code: str, retryable: bool = False) -> None:
         super().__init__(message)
-        self.failure = Failure(message=message, category=category, code=code, retryable=retryable)
+        self.code = code
+        self.failure = {
+            "message": message,
+            "category": category,
+            "code": code,
+            "retryable": retryable,
+        }
+        """Fields of a `contract.Failure`, as a render does not load pydantic."""
 
     @classmethod
-    def from_failure(cls, failure: Failure) -> "JobError":
+    def from_failure(cls, failure: "Failure") -> "JobError":
         """The error of a recorded failure."""
-        error = cls(failure.message or "", category="", code="")
-        error.failure = failure
-        return error
+        return cls(
+            failure.message or "",
+            category=failure.category or "",
+            code=failure.code or "",
+            retryable=bool(failure.retryable),
+        )
 
 
 def storage_failed(error: OSError) -> JobError | None:

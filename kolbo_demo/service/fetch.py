@@ -10,18 +10,17 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from urllib.parse import urljoin, urlsplit
-
-import httpx
 
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.ip_policy import Address, is_elsewhere, is_local_name, is_public, literal
 from kolbo_demo.service.errors import JobError
+
+if TYPE_CHECKING:
+    import httpx
 
 Field = Literal["source", "audio"]
 
@@ -46,7 +45,7 @@ class Policy:
     idle_seconds: float = 20.0
     """Between two chunks."""
 
-    def exempt(self, url: httpx.URL) -> bool:
+    def exempt(self, url: "httpx.URL") -> bool:
         """Whether the host may have private addresses."""
         return bool({url.host, f"{url.host}:{_port(url)}"} & self.allow_hosts)
 
@@ -96,15 +95,20 @@ async def _fetch(link: str, field: Field, file: BinaryIO, policy: Policy) -> Non
         ) from None
 
 
-async def _get(url: httpx.URL, field: Field, file: BinaryIO, policy: Policy) -> str | None:
+async def _get(url: "httpx.URL", field: Field, file: BinaryIO, policy: Policy) -> str | None:
     """Write the body to `file`, or return the target of a redirect."""
+    # Not at the top: only links need httpx, and every command would load it.
+    import httpx
+
+    from kolbo_demo.service.pinned import PinnedTransport
+
     addresses = await _addresses(url, field, policy)
     timeout = httpx.Timeout(policy.idle_seconds, connect=10)
     for number, address in enumerate(addresses, start=1):
         try:
             async with (
                 httpx.AsyncClient(
-                    transport=_PinnedTransport(address), trust_env=False, timeout=timeout
+                    transport=PinnedTransport(address), trust_env=False, timeout=timeout
                 ) as client,
                 client.stream(
                     "GET",
@@ -126,7 +130,7 @@ async def _get(url: httpx.URL, field: Field, file: BinaryIO, policy: Policy) -> 
 
 
 async def _receive(
-    response: httpx.Response, field: Field, file: BinaryIO, policy: Policy
+    response: "httpx.Response", field: Field, file: BinaryIO, policy: Policy
 ) -> str | None:
     if response.is_redirect:
         return response.headers.get("location", "")
@@ -157,26 +161,9 @@ async def _receive(
     return None
 
 
-@cache
-def _tls() -> ssl.SSLContext:
-    """Loading it takes longer than most downloads."""
-    return httpx.create_ssl_context(trust_env=False)
+def _parse(link: str, field: Field, policy: Policy) -> "httpx.URL":
+    import httpx
 
-
-class _PinnedTransport(httpx.AsyncHTTPTransport):
-    """Connects to one checked address; the request, TLS and `Host` still name the host."""
-
-    def __init__(self, address: Address) -> None:
-        super().__init__(verify=_tls(), trust_env=False, http2=False)
-        self._address = str(address)
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        request.extensions = request.extensions | {"sni_hostname": request.url.host}
-        request.url = request.url.copy_with(host=self._address)
-        return await super().handle_async_request(request)
-
-
-def _parse(link: str, field: Field, policy: Policy) -> httpx.URL:
     try:
         url = httpx.URL(link)
         host = url.host
@@ -203,7 +190,7 @@ def _parse(link: str, field: Field, policy: Policy) -> httpx.URL:
     return url
 
 
-async def _addresses(url: httpx.URL, field: Field, policy: Policy) -> list[Address]:
+async def _addresses(url: "httpx.URL", field: Field, policy: Policy) -> list[Address]:
     """Permitted addresses of the host, without duplicates. Raises JobError."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
@@ -222,7 +209,7 @@ async def _addresses(url: httpx.URL, field: Field, policy: Policy) -> list[Addre
     return list(dict.fromkeys(addresses))
 
 
-def _port(url: httpx.URL) -> int:
+def _port(url: "httpx.URL") -> int:
     if url.port is not None:
         return url.port
     return 443 if url.scheme == "https" else 80

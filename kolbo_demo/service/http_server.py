@@ -12,8 +12,11 @@ import socket
 import struct
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import h11
@@ -43,8 +46,8 @@ _ACCEPTED_AT_ONCE = 16
 """By one pass of the event loop. The limits hold between two passes, and the heads of a burst of
 honest requests are read before they count as missing."""
 _BACKLOG = 2048
-_SWEEP_TICKS = 5
-"""Of uvicorn's, 0.1 s each."""
+_SWEEP_INTERVAL_SECONDS = 0.5
+"""uvicorn's own ticks are 0.1 s apart."""
 _MAX_DESCRIPTORS = 4096
 
 
@@ -335,6 +338,18 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self.server_state = _Connections(limits, proxies)
+        self._wake: Callable[[], object] | None = None
+
+    def stop(self) -> None:
+        """Shut down. For any thread."""
+        self.should_exit = True
+        if self._wake:
+            with contextlib.suppress(RuntimeError):  # its loop has ended
+                self._wake()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self.stop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -344,10 +359,13 @@ class Server(uvicorn.Server):
                 with listener.dup() as duplicate:
                     duplicate.listen(_BACKLOG)
 
-    async def on_tick(self, counter: int) -> bool:
-        if counter % _SWEEP_TICKS == 0:
-            self.server_state.sweep(asyncio.get_running_loop().time())
-        return await super().on_tick(counter)
+    async def main_loop(self) -> None:
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = partial(loop.call_soon_threadsafe, stopped.set)
+        while not await self.on_tick(0):
+            self.server_state.sweep(loop.time())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), _SWEEP_INTERVAL_SECONDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._drop_all)

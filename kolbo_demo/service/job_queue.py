@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from kolbo_demo.process.fork_server import Forks
 from kolbo_demo.service import database, fair_queue, fetch, metrics, queues, render_pool
 from kolbo_demo.service.cluster.heartbeat import Heartbeat
 from kolbo_demo.service.errors import ServiceError
-from kolbo_demo.service.progress import Progress, is_id
+from kolbo_demo.service.progress import Progress, Workflows, is_id
 from kolbo_demo.service.storage.files import INPUTS, Storage
 from kolbo_demo.service.workflows import context, generation, segments
 from kolbo_demo.service.workflows.context import WorkflowContext
@@ -74,11 +74,14 @@ class JobQueue:
         # Each process of a cluster has one core, one generation and one spare slot.
         self.concurrency = 1 if self._url else queues.default_concurrency()
         self.spare_slots = 1 if self._url else SPARE_SLOTS
+        self._loading = server
         server = server or render_pool.new_fork_server(ONE_THREAD if self._url else None)
         self._render_pool = render_pool.RenderPool(server, self.storage.generation_folder)
-        self._submitting = threading.Lock()
-        self.polling_paused = False
-        """See `pause_polling`."""
+        self._pausing = threading.Lock()
+        self.paused = False
+        """Whether dbos is stopped; see `pause`."""
+        self.workflows: Workflows = DBOS
+        """For reading workflows, even while dbos is stopped."""
         self._missed: Counter[str] = Counter()
         self._context = self._new_context()
         self._folder_lock: sqlite3.Connection | None = None
@@ -112,7 +115,9 @@ class JobQueue:
 
     def engine_problem(self) -> str | None:
         """Why this process cannot render what it accepts, if it has to."""
-        return engine.problem() if self._renders else None
+        if not self._renders:
+            return None
+        return render_pool.engine_problem(self._loading) if self._loading else engine.problem()
 
     def workers(self) -> int:
         """Concurrent renders, of all processes. Raises SQLAlchemyError."""
@@ -159,27 +164,38 @@ class JobQueue:
             database.launch_dbos(url, self._executor, polls=self._renders)
             self._heartbeat = Heartbeat(url, self._executor, self._renders)
             self._heartbeat.start()
+            self._database = database.create_engine(url)
+            queues.register(DBOS.register_queue, self.concurrency, self.spare_slots, shared=True)
+            if self._renders:
+                self._render_pool.refill()  # a worker needs its memory for nothing else
         else:
             url = database.sqlite_url(self._folder)
+            self._database = database.create_engine(url)
+            self.workflows = database.read_client(self._database)
+            # Before the launch: dbos notices new queues only a second later.
+            with database.setup_client(url) as client:
+                queues.register(
+                    client.register_queue, self.concurrency, self.spare_slots, shared=False
+                )
             database.launch_dbos(url, self._executor)
-        self._database = database.create_engine(url)
-        self._resume_polling()
-        if self.shared and self._renders:
-            self._render_pool.refill()  # a worker needs its memory for nothing else
 
-    def _resume_polling(self) -> None:
-        queues.register(self.concurrency, self.spare_slots, shared=self.shared)
-        self.polling_paused = False
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        """Keep dbos running in the block. Raises SQLAlchemyError."""
+        with self._pausing:
+            if self.paused:
+                assert self._database
+                database.launch_dbos(self._database.url, self._executor)
+                self.paused = False
+            yield
 
-    def pause_polling(self) -> None:
-        """Stop polling until the next `submit`, if nothing is queued or running and no other
-        process submits. dbos starts polling a registered queue within a second. Raises
-        SQLAlchemyError."""
-        with self._submitting:
-            if self.shared or self.polling_paused or any(self.load()):
-                return
-            self.polling_paused = True
-            queues.unregister()
+    def pause(self) -> None:
+        """Stop dbos until the next write, if nothing is queued or running and no other process
+        submits: its threads poll the database several times a second. Raises SQLAlchemyError."""
+        with self._pausing:
+            if not (self.shared or self.paused or self._context.running or any(self.load())):
+                self.paused = True
+                DBOS.destroy()
 
     def stop(self, *, at_once: bool = False) -> None:
         """Let running renders finish for a while, leave the rest to the next start, and close.
@@ -192,10 +208,12 @@ class JobQueue:
     def _release(self) -> None:
         if self._heartbeat:
             self._heartbeat.stop()
-        DBOS.destroy()
+        with self._pausing:
+            self.paused = False
+            DBOS.destroy()
         if self._database:
             self._database.dispose()
-            self._database = None
+            self._database, self.workflows = None, DBOS
         self._render_pool.close()
         if self._heartbeat:
             self._heartbeat.leave()
@@ -222,9 +240,7 @@ class JobQueue:
         has_links = job.get("source_url") or job.get("audio_url")
         queue = queues.FETCHES if has_links else context.GENERATIONS
         fields = {"file": secrets.token_hex(16), "created": time.time(), "caller": caller}
-        with self._submitting:  # no two generations of a caller get the same turn
-            if self.polling_paused:
-                self._resume_polling()
+        with self._running():  # one at a time, as no two generations of a caller share a turn
             turn = fair_queue.position(self._database, caller).turn
             with (
                 SetWorkflowID(generation_id),
@@ -244,15 +260,16 @@ class JobQueue:
     def find_all(self, generation_ids: Iterable[str]) -> dict[str, Progress]:
         """Progress by id, without unknown ids. Raises SQLAlchemyError."""
         ids = [generation_id for generation_id in generation_ids if is_id(generation_id)]
-        found = DBOS.list_workflows(workflow_ids=ids) if ids else []
-        return {status.workflow_id: Progress.of(status) for status in found}
+        found = self.workflows.list_workflows(workflow_ids=ids) if ids else []
+        return {status.workflow_id: Progress.of(status, self.workflows) for status in found}
 
     def cancel(self, generation_id: str) -> Progress | None:
         """Cancel a generation unless it has ended, and return its progress; None for an unknown
         id."""
-        if not is_id(generation_id) or not DBOS.get_workflow_status(generation_id):
+        if not self.find(generation_id):
             return None
-        DBOS.cancel_workflow(generation_id, cancel_children=self.shared)
+        with self._running():
+            DBOS.cancel_workflow(generation_id, cancel_children=self.shared)
         found = self.find(generation_id)
         if found and found.state == CANCELLED:
             # A running one notices within seconds, and deletes its files once more.
@@ -265,6 +282,11 @@ class JobQueue:
         with contextlib.suppress(SQLAlchemyError):
             self.cancel(generation_id)
         self.discard(generation_id)
+
+    def delete(self, generation_id: str) -> None:
+        """Delete the rows of an ended generation."""
+        with self._running():
+            DBOS.delete_workflows([generation_id], delete_children=True)
 
     def load(self) -> tuple[int, int]:
         """Number of queued and of running generations. Raises SQLAlchemyError."""

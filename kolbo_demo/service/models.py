@@ -1,6 +1,10 @@
 """The local models and their limits."""
 
-from kolbo_demo.contract import MAX_FILE_BYTES, Model
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kolbo_demo.contract import Model
 
 MAX_PROMPT_CHARACTERS = 2000
 MIN_SECONDS = 0.1
@@ -15,33 +19,28 @@ _AUDIO = [
 """The common ones; `media.demux` has all."""
 
 
-def _model(name: str, title: str, kind: str, summary: str, **more: object) -> Model:
-    return Model.model_validate(
-        {
-            "identifier": f"{PROVIDER}/{name}",
-            "name": title,
-            "provider": PROVIDER,
-            "types": [f"lipsync-{kind}"],
-            "credit": 0,
-            "summary": summary,
-            "recommended": True,
-            "new_model": False,
-            "min_audio_duration": MIN_SECONDS,
-            "max_audio_duration": MAX_SECONDS,
-            "audio_max_follows_video_duration": False,
-            "supported_audio_formats": _AUDIO,
-            "min_video_duration": None,
-            "max_video_duration": None,
-            "max_file_size": MAX_FILE_BYTES,
-            "requires_prompt": False,
-            "max_prompt_length": MAX_PROMPT_CHARACTERS,
-        }
-        | more
-    )
+@dataclass(frozen=True)
+class LocalModel:
+    """A model as a render needs it, without pydantic. Durations are in seconds."""
+
+    name: str
+    title: str
+    kind: str
+    """Kind of its sources: `image` or `video`."""
+    summary: str
+    min_audio_duration: float | None = MIN_SECONDS
+    max_audio_duration: float | None = MAX_SECONDS
+    min_video_duration: float | None = None
+    max_video_duration: float | None = None
+
+    @property
+    def identifier(self) -> str:
+        """The name on the wire."""
+        return f"{PROVIDER}/{self.name}"
 
 
 _MODELS = [
-    _model(
+    LocalModel(
         "still",
         "Local still",
         "image",
@@ -49,7 +48,7 @@ _MODELS = [
         "Free. English sounds fit best. A prompt may tell lips (subtle to exaggerated, "
         "whispering, singing), head (still to lively), no blinking, smiling or neutral.",
     ),
-    _model(
+    LocalModel(
         "clip",
         "Local clip",
         "video",
@@ -63,27 +62,49 @@ _MODELS = [
 ]
 
 
-def list_models(type_name: str | None = None, provider: str | None = None) -> list[Model]:
+def list_models(type_name: str | None = None, provider: str | None = None) -> "list[Model]":
     """The models of a type (`lipsync` means both kinds) and provider; None means any."""
     types = ALIASES.get(type_name, {type_name}) if type_name else None
     return [
-        model
+        _wire_model(model)
         for model in _MODELS
-        if (types is None or types & set(model.types))
-        and (not provider or provider == model.provider)
+        if (types is None or f"lipsync-{model.kind}" in types)
+        and (not provider or provider == PROVIDER)
     ]
 
 
-def find(identifier: str) -> Model | None:
+def _wire_model(model: LocalModel) -> "Model":
+    # Not at the top: a render does not need pydantic, which loads slowly.
+    from kolbo_demo.contract import MAX_FILE_BYTES, Model
+
+    return Model.model_validate(
+        {
+            "identifier": model.identifier,
+            "name": model.title,
+            "provider": PROVIDER,
+            "types": [f"lipsync-{model.kind}"],
+            "credit": 0,
+            "summary": model.summary,
+            "recommended": True,
+            "new_model": False,
+            "min_audio_duration": model.min_audio_duration,
+            "max_audio_duration": model.max_audio_duration,
+            "audio_max_follows_video_duration": False,
+            "supported_audio_formats": _AUDIO,
+            "min_video_duration": model.min_video_duration,
+            "max_video_duration": model.max_video_duration,
+            "max_file_size": MAX_FILE_BYTES,
+            "requires_prompt": False,
+            "max_prompt_length": MAX_PROMPT_CHARACTERS,
+        }
+    )
+
+
+def find(identifier: str) -> LocalModel | None:
     """The model with an identifier."""
     return next((model for model in _MODELS if model.identifier == identifier), None)
 
 
-def accepts(model: Model, kind: str | None) -> bool:
-    """Whether the model accepts a source of a kind: `image` or `video`."""
-    return f"lipsync-{kind}" in model.types
-
-
-def smart_select(kind: str) -> Model:
-    """The model for a source of a kind if none is chosen: the first listed that accepts it."""
-    return next(model for model in _MODELS if accepts(model, kind))
+def smart_select(kind: str) -> LocalModel:
+    """The model for a source of a kind if none is chosen: the first listed of that kind."""
+    return next(model for model in _MODELS if model.kind == kind)

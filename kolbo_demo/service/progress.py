@@ -5,7 +5,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from dbos import DBOS, WorkflowStatus
+from dbos import DBOS, DBOSClient, WorkflowStatus
 
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, PROCESSING, Failure
 from kolbo_demo.service.workflows.context import GENERATION_FAILED
@@ -17,6 +17,8 @@ _STATES = {
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED": FAILED,
 }
 _EVENT = "progress"
+Workflows = type[DBOS] | DBOSClient
+"""Reads workflows: dbos, or a client of its database while dbos is stopped."""
 _ID = re.compile(r"lip_[0-9a-f]{20}")
 
 
@@ -46,8 +48,8 @@ class Progress:
     failure: Failure | None = None
 
     @classmethod
-    def of(cls, status: WorkflowStatus) -> "Progress":
-        """Read a workflow's status. Raises SQLAlchemyError."""
+    def of(cls, status: WorkflowStatus, workflows: "Workflows") -> "Progress":
+        """Progress of a workflow. Raises SQLAlchemyError."""
         job = status.input["args"][0] if status.input else {}
         outcome = status.output if status.status == "SUCCESS" and status.output else {}
         state, failure = _STATES.get(status.status, PROCESSING), None
@@ -57,7 +59,7 @@ class Progress:
         return cls(
             id=status.workflow_id,
             state=state,
-            percent=100 if state == COMPLETED else percent(status.workflow_id),
+            percent=100 if state == COMPLETED else percent(status.workflow_id, workflows),
             created=job.get("created", 0.0),
             file_stem=job.get("file"),
             result=outcome.get("made"),
@@ -65,9 +67,11 @@ class Progress:
         )
 
 
-def percent(generation: str) -> int:
+def percent(generation: str, workflows: Workflows = DBOS) -> int:
     """Recorded progress, 0 to 99. Raises SQLAlchemyError."""
-    return int(DBOS.get_all_events(generation).get(_EVENT, 0))
+    if isinstance(workflows, DBOSClient):  # which cannot list events
+        return int(workflows.get_event(generation, _EVENT, timeout_seconds=0) or 0)
+    return int(workflows.get_all_events(generation).get(_EVENT, 0))
 
 
 def record_percent(value: int) -> None:

@@ -1,8 +1,9 @@
 """The dbos queues of generations and segments: concurrency and polling intervals."""
 
 import os
+from collections.abc import Callable
 
-from dbos import DBOS
+from dbos import Queue
 
 from kolbo_demo.service import fair_queue
 from kolbo_demo.service.workflows import context, segments
@@ -28,32 +29,26 @@ def default_concurrency() -> int:
     return max(1, (os.cpu_count() or 2) // 2)
 
 
-def register(concurrency: int, spare_slots: int, *, shared: bool) -> None:
-    """Poll the queues from now on. `shared`: other processes work on them as well."""
+def register(
+    register_queue: Callable[..., Queue], concurrency: int, spare_slots: int, *, shared: bool
+) -> None:
+    """Register the queues by dbos's `register_queue`. `shared`: other processes work on them."""
+
+    def add(name: str, limit: int, poll_seconds: float, per_partition: int | None = None) -> None:
+        register_queue(
+            name,
+            worker_concurrency=limit,
+            partition_worker_concurrency=per_partition,
+            polling_interval_sec=poll_seconds,
+        )
+
     upload_poll = LINK_POLL_SECONDS if shared else UPLOAD_POLL_SECONDS
     # Other processes cannot use files that this one has fetched, so it fetches few ahead.
     fetches = concurrency + 1 if shared else MAX_FETCHES
     per_caller = 1 if shared else MAX_FETCHES_PER_CALLER
-    _register(context.GENERATIONS, concurrency, upload_poll)
-    _register(fair_queue.SPARE_QUEUE, spare_slots, LINK_POLL_SECONDS)
-    _register(FETCHES, fetches, LINK_POLL_SECONDS, per_caller)
-    _register(LINKS, 1, LEGACY_POLL_SECONDS)
+    add(context.GENERATIONS, concurrency, upload_poll)
+    add(fair_queue.SPARE_QUEUE, spare_slots, LINK_POLL_SECONDS)
+    add(FETCHES, fetches, LINK_POLL_SECONDS, per_caller)
+    add(LINKS, 1, LEGACY_POLL_SECONDS)
     if shared:
-        _register(segments.QUEUE, concurrency, upload_poll)
-
-
-def unregister() -> None:
-    """Stop polling all queues. Raises SQLAlchemyError."""
-    for queue in DBOS.list_queues():
-        DBOS.delete_queue(queue.name)
-
-
-def _register(
-    queue: str, concurrency: int, poll_seconds: float, per_partition: int | None = None
-) -> None:
-    DBOS.register_queue(
-        queue,
-        worker_concurrency=concurrency,
-        partition_worker_concurrency=per_partition,
-        polling_interval_sec=poll_seconds,
-    )
+        add(segments.QUEUE, concurrency, upload_poll)

@@ -7,6 +7,7 @@ may do several parts of one.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import queue
@@ -18,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kolbo_demo import logs
+from kolbo_demo import engine, logs
 from kolbo_demo.process import fork_server
 from kolbo_demo.process.child import Child, Heard
 from kolbo_demo.process.confinement import Files
@@ -34,6 +35,11 @@ STALL_TIMEOUT_SECONDS = 900.0
 """Without a message from a render. Reading the longest audio takes less."""
 MAX_SEGMENTS = 1000
 """Each becomes a workflow. The longest voice has about 60."""
+START_TIMEOUT_SECONDS = 30.0
+"""For a child to report whether it has an engine, on a busy machine."""
+ENGINE_PROBLEM = "problem"
+"""Entry point of a child that reports `engine.problem`."""
+_NO_ENGINE = "The local engine does not start on this machine; install requirements.txt anew."
 _CRASHED = "ENGINE_CRASHED"
 _CHILD = "kolbo_demo.service.render_worker"
 
@@ -108,6 +114,27 @@ def new_fork_server(environment: dict[str, str] | None = None) -> fork_server.Fo
     return fork_server.Forks(_CHILD, environment)
 
 
+@functools.lru_cache(maxsize=8)
+def engine_problem(server: fork_server.Forks) -> str | None:
+    """`engine.problem` of a child of `server`, as this process does not load the engine. Blocks
+    until the server has loaded it."""
+    if not fork_server.AVAILABLE:
+        return engine.problem()
+    messages: Heard = queue.SimpleQueue()
+    try:
+        child = server.child(messages, ENGINE_PROBLEM)
+    except ChildProcessError:
+        return _NO_ENGINE
+    try:
+        child.ask(Files())
+        _, message = messages.get(timeout=START_TIMEOUT_SECONDS)
+    except queue.Empty:
+        message = None
+    finally:
+        child.kill()
+    return message["problem"] if message else _NO_ENGINE
+
+
 class RenderPool:
     """Child processes for renders. One idle child is kept loaded, so that a generation does not
     wait for its start; one that rendered a part is reserved for the next part of the same
@@ -151,7 +178,7 @@ class RenderPool:
             child.ask(files, do=type(task).__name__, **asdict(task))
             result = _follow(child, messages, on_progress, should_continue)
         except JobError as error:
-            crashed = error.failure.code == _CRASHED
+            crashed = error.code == _CRASHED
             raise
         finally:
             whole = isinstance(task, RenderTask) and not (result and "segments" in result)
@@ -249,8 +276,7 @@ def _follow(
         if "progress" in message:
             on_progress(*message["progress"])
         elif "failure" in message:
-            failure = message["failure"]
-            raise JobError(failure.pop("message"), **failure)
+            raise JobError(**message["failure"])
         elif message["result"].get("segments", 1) > MAX_SEGMENTS:
             raise engine_crashed("planned more segments than any voice has")
         else:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kolbo_demo import engine
 from kolbo_demo.media import sandbox
 from kolbo_demo.options import Options
 from kolbo_demo.process import fork_server
@@ -22,7 +23,13 @@ from kolbo_demo.process.confinement import OUTPUT_BYTES, confine, lower_priority
 from kolbo_demo.service import models
 from kolbo_demo.service.errors import JobError, storage_failed
 from kolbo_demo.service.models import MAX_SECONDS
-from kolbo_demo.service.render_pool import JoinTask, RenderTask, SegmentTask, engine_crashed
+from kolbo_demo.service.render_pool import (
+    ENGINE_PROBLEM,
+    JoinTask,
+    RenderTask,
+    SegmentTask,
+    engine_crashed,
+)
 
 if TYPE_CHECKING:
     from kolbo_demo.engine.render import Rendered
@@ -54,7 +61,9 @@ def main() -> None:
     gc.disable()  # what is loaded stays
     _load()
     gc.enable()
-    fork_server.serve(_work, **{sandbox.LOOKS: sandbox.main})
+    fork_server.serve(
+        _work, **{sandbox.LOOKS: sandbox.main, ENGINE_PROBLEM: _report_engine_problem}
+    )
 
 
 def _work() -> None:
@@ -70,10 +79,17 @@ def _work() -> None:
                 with _as_job_errors():
                     result = run(task_type(**request), send)
             except JobError as error:
-                send(failure=error.failure.model_dump())
+                send(failure=error.failure)
             else:
                 _set_process_name(IDLE_NAME)
                 send(result=result)
+
+
+def _report_engine_problem() -> None:
+    """Answer one request with `engine.problem`."""
+    with parent() as (requests, send):
+        next(requests)
+        send(problem=engine.problem())
 
 
 def _limit_cpu(seconds: float) -> None:
@@ -91,6 +107,13 @@ def _set_process_name(name: str) -> None:
 def _load() -> None:
     """Load what every render needs. A render reports what is missing."""
     with contextlib.suppress(Exception):
+        engine.problem()
+        # Otherwise each child would load these at their first use.
+        import numpy.fft
+        import numpy.ma  # noqa: F401
+        from PIL import Image
+
+        Image.preinit()
         from kolbo_demo.engine.motion_model import motion
         from kolbo_demo.engine.phoneme_model import recogniser
         from kolbo_demo.engine.render import render as _  # noqa: F401
@@ -109,9 +132,9 @@ def render(task: RenderTask, send: Send) -> dict[str, Any]:
 
     source = probe.inspect_source(Path(task.source))
     audio = probe.inspect_audio(Path(task.audio))
-    options = Options.model_validate(task.options)
+    options = Options.of_json(task.options)
     model = models.find(options.model or "") or models.smart_select(source.kind)
-    if not models.accepts(model, source.kind):
+    if model.kind != source.kind:
         raise JobError(
             f"The model {model.identifier} does not take a source that is "
             f"{'an image' if source.kind == 'image' else 'a video'}; leave the model out.",

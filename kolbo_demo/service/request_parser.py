@@ -109,7 +109,7 @@ def _job(
             try:
                 fetch.check(link, field, policy)
             except JobError as error:
-                raise bad_request(error.failure.code or "", str(error)) from error
+                raise bad_request(error.code, str(error)) from error
     if lipsync.prompt and len(lipsync.prompt) > MAX_PROMPT_CHARACTERS:
         raise bad_request(
             "INVALID_PROMPT", f"The prompt is over {MAX_PROMPT_CHARACTERS} characters; shorten it."
@@ -121,7 +121,7 @@ def _job(
     return {
         "source_url": lipsync.source_url,
         "audio_url": lipsync.audio_url,
-        "options": Options.of(lipsync).model_dump(mode="json"),
+        "options": Options.of(lipsync).as_json(),
     }
 
 
@@ -182,8 +182,8 @@ def _check_model(identifier: str | None, kind: str | None) -> None:
         raise bad_request(
             "MODEL_NOT_FOUND", "Model not found. Choose one of the models that the API lists."
         )
-    if not models.accepts(model, kind):
-        needed = "an image" if models.accepts(model, "image") else "a video"
+    if model.kind != kind:
+        needed = "an image" if model.kind == "image" else "a video"
         raise bad_request(
             "WRONG_MODEL_TYPE",
             f"The model {identifier} takes {needed} as source; "

@@ -17,8 +17,6 @@ from datetime import UTC, datetime
 from functools import partial
 from math import inf
 
-from dbos import DBOS
-
 from kolbo_demo import logs
 from kolbo_demo.clock import Ages, steady
 from kolbo_demo.contract import FINAL_STATES
@@ -170,7 +168,7 @@ class Retention:
         that are old by the wall clock, and rows from the future, left when it was set back."""
         now = time.time()
         ended = partial(
-            DBOS.list_workflows,
+            self._jobs.workflows.list_workflows,
             name=context.GENERATIONS,
             status=_ENDED,
             load_input=False,
@@ -182,12 +180,13 @@ class Retention:
             + ended(completed_after=_iso(now + SWEEP_INTERVAL_SECONDS))
         }
         old = [name for name, at in candidates.items() if self._ages.of(name, at) > self._seconds]
-        for row in DBOS.list_workflows(workflow_ids=old, load_output=False) if old else []:
+        list_workflows = self._jobs.workflows.list_workflows
+        for row in list_workflows(workflow_ids=old, load_output=False) if old else []:
             job = row.input["args"][0] if row.input else {}
             stem = job.get("file", "")
             if not self._in_use(stem):
                 self._jobs.discard(row.workflow_id, stem or None)
-                DBOS.delete_workflows([row.workflow_id], delete_children=True)
+                self._jobs.delete(row.workflow_id)
         return set(candidates)
 
     def _delete_abandoned(self) -> None:

@@ -2,7 +2,8 @@
 
 A query takes a thread and some milliseconds of the interpreter lock, so a hundred concurrent
 queries would each take long. Progress is written at most twice a second: a cached one is served
-while it is fresh, and for a while longer while one batched query refreshes all that are requested.
+while it is fresh. Then a query begins, whose result is returned if it is quick; calls during a
+query get the cached state, and the next query is for all of them.
 """
 
 import asyncio
@@ -12,10 +13,12 @@ from collections.abc import Callable, Collection
 from kolbo_demo.service import thread_pool
 from kolbo_demo.service.progress import Progress
 
-FRESH_SECONDS = 0.25
-"""Age up to which an entry is served without a query."""
+FRESH_SECONDS = 0.19
+"""Age up to which an entry is served without a query: less than the shortest polling interval."""
 MAX_AGE_SECONDS = 0.75
 """Age up to which it is served while a query runs."""
+QUERY_TIMEOUT_SECONDS = 0.02
+"""For a query that begins, before the cached state is returned. Most take milliseconds."""
 _MAX_ENTRIES = 10_000
 _MAX_BATCH = 100
 """Generations in one query."""
@@ -48,10 +51,14 @@ class StatusCache:
         if future is None:
             future = self._requested[generation] = asyncio.get_running_loop().create_future()
             future.add_done_callback(asyncio.Future.exception)  # perhaps never awaited
+        begins = self._queries is None
         if self._queries is None:
             self._queries = asyncio.ensure_future(self._run_queries())
         if age < MAX_AGE_SECONDS:
-            return progress
+            if begins:
+                await asyncio.wait({future}, timeout=QUERY_TIMEOUT_SECONDS)
+            if not future.done():
+                return progress
         return await asyncio.shield(future)  # others wait for it, too
 
     def invalidate(self, generation: str) -> None:

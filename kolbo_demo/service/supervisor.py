@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 CHECK_INTERVAL_SECONDS = 1.0
 IDLE_TIMEOUT_SECONDS = 10.0
-"""Time without a generation after which the queues are not polled,"""
+"""Time without a generation after which dbos is stopped,"""
 IDLE_CHECK_INTERVAL_SECONDS = 3.0
 """and the interval of checks from then on."""
 START_RETRY_SECONDS = 5.0
@@ -121,7 +121,7 @@ class Supervisor:
     def _run(self) -> None:
         interval = CHECK_INTERVAL_SECONDS
         while not self._stopped.wait(interval):
-            idle = self._jobs.polling_paused
+            idle = self._jobs.paused
             interval = IDLE_CHECK_INTERVAL_SECONDS if idle else CHECK_INTERVAL_SECONDS
             before = self.problem
             try:
@@ -151,13 +151,14 @@ class Supervisor:
             self.problem = self.read_problem = "The database cannot be read; try again later."
         self._read = None
         if self.problem is None:
-            self._jobs.resume_postponed()
+            if not self._jobs.paused:
+                self._jobs.resume_postponed()
             if self.load[0]:
                 self._jobs.fill_spare_slots()
             if any(self.load):
                 self._last_busy = time.monotonic()
             elif time.monotonic() - self._last_busy > IDLE_TIMEOUT_SECONDS:
-                self._jobs.pause_polling()
+                self._jobs.pause()
 
     def _read_state(self) -> None:
         self.load = self._jobs.load()

@@ -123,7 +123,8 @@ def call_of(backend: str, fields: Fields) -> Call:
     spoken = _clean(fields.audio_url)
     if fields.audio or not is_web_link(spoken):
         spoken = ""
-    still = fields.image or not fields.video
+    source = fields.seen.source  # either field takes both kinds
+    still = source.kind == "image" if source else fields.image or not fields.video
     return Call(
         source=link or Path(fields.image or fields.video or picture).name,
         source_field="source_url" if link else "image" if still else "video",
@@ -131,6 +132,7 @@ def call_of(backend: str, fields: Fields) -> Call:
         voice_field="audio_url" if spoken else "audio",
         prompt=_clean(fields.prompt),
         model=_clean(fields.model) if backend == CLOUD else None,
+        insist=fields.insist,
         before=tuple(_before(fields)),
         after=(say("code.mark"),) if fields.mark else (),
     )

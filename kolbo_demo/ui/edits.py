@@ -2,6 +2,7 @@
 lengths, and whether the picture says that it is AI-generated."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -119,7 +120,7 @@ def edit_of(given: AtHand, values: tuple[Any, ...]) -> Trim:
         voice_seconds=_seconds(spoken) if spoken else voice.duration if voice else 0.0,
     )
     fits = {way.name for way in fitting(edit.clip_seconds, edit.voice_seconds)}
-    return edit.model_copy(update={"mode": mode}) if mode in fits else edit
+    return replace(edit, mode=mode) if mode in fits else edit
 
 
 def is_empty(edit: Trim) -> bool:

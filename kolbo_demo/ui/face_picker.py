@@ -129,7 +129,7 @@ class FacePicker:
             [image.change, video.change, url.blur, url.submit],
             self._show,
             [*given, self.seen],
-            self.shown,
+            [*self.shown, self.insist],
             **LATEST | LOOKING,
         )
         self.frame.input(
@@ -146,13 +146,13 @@ class FacePicker:
     def _show(
         self, image: str | None, video: str | None, url: str | None, seen: Seen
     ) -> tuple[Any, ...]:
-        """What is given. A new source has no choice yet; one that is shown keeps its own."""
+        """What is given. A new source has no choices yet; one that is shown keeps its own."""
         given = image or video
         path = Path(given) if given else None
         link = "" if path else (url or "").strip()
         if (path or link) and (path, link) == (seen.path, seen.link):
-            return tuple(gr.skip() for _ in self.shown)
-        return self.look(path, link)
+            return tuple(gr.skip() for _ in range(len(self.shown) + 1))
+        return *self.look(path, link), False
 
     def look(self, path: Path | None, link: str, choice: Choice | None = None) -> tuple[Any, ...]:
         """What `shown` becomes for a file or a link, with the place that was clicked in it."""
@@ -172,7 +172,7 @@ class FacePicker:
             problem, choice = views.note(str(error), bad=True), None
         duration = seen.source.duration if seen.source else None
         last = round(max((duration or 0) - FRAME_STEP, FRAME_STEP), 1)
-        words = problem or (in_words(choice, seen.faces) if html else views.note(say("face.first")))
+        words = problem or (in_words(choice, seen) if html else views.note(say("face.first")))
         return (
             _preview(html, seen.faces, choice),
             words,
@@ -194,7 +194,7 @@ class FacePicker:
         seen = replace(seen, at=at, faces=picture.faces)
         return (
             _preview(_picture(picture), picture.faces),
-            in_words(None, picture.faces),
+            in_words(None, seen),
             None,
             gr.Button(visible="hidden"),
             seen,
@@ -210,7 +210,7 @@ class FacePicker:
         x, y = point
         return (
             gr.HTML(x=x, y=y, chosen=choice.face(seen.faces), answered=event.value),
-            in_words(choice, seen.faces),
+            in_words(choice, seen),
             choice,
             gr.Button(visible=True),
         )
@@ -225,13 +225,24 @@ def speaking(choice: Choice | None, faces: list[Face] | None) -> Face | None:
 
 
 def _offered(seen: Seen, choice: Choice | None) -> gr.Checkbox:
-    """Rendering anyway, where the mouth is hidden or nobody here can tell."""
+    """Rendering anyway, where the mouth is hidden or nobody here can tell: of a clip one frame was
+    looked at, and the engine looks at others."""
     face = speaking(choice, seen.faces)
-    return gr.Checkbox(visible=_visible(seen.link or (face and face.hidden)))
+    clip = seen.source and seen.source.kind == "video"
+    return gr.Checkbox(visible=_visible(seen.link or clip or (face and face.hidden)))
 
 
-def in_words(choice: Choice | None, faces: list[Face] | None) -> str:
-    """Which face is to speak, or how to choose it."""
+def in_words(choice: Choice | None, seen: Seen) -> str:
+    """Which face is to speak, or how to choose it, and whether its mouth is hidden."""
+    face = speaking(choice, seen.faces)
+    if face is None or not face.hidden:
+        return _chosen(choice, seen.faces)
+    still = seen.source is None or seen.source.kind == "image"
+    hidden = views.note(say("face.hidden" if still else "face.hidden_now"), bad=True)
+    return hidden if len(seen.faces or []) == 1 else _chosen(choice, seen.faces) + hidden
+
+
+def _chosen(choice: Choice | None, faces: list[Face] | None) -> str:
     count = len(faces or [])
     if choice is None:
         if faces is None:
@@ -311,7 +322,7 @@ def _visible(thing: object) -> Literal[True, "hidden"]:
 def _clear(seen: Seen) -> tuple[Any, ...]:
     return (
         gr.HTML(x=None, y=None, chosen=None),
-        in_words(None, seen.faces),
+        in_words(None, seen),
         None,
         gr.Button(visible="hidden"),
     )

@@ -86,7 +86,8 @@ class Record(BaseModel):
     def _gather_options(cls, value: object) -> object:
         """Options of a record that an older release wrote, beside the rest."""
         if isinstance(value, dict) and "options" not in value:
-            return {**value, "options": value}
+            trim = value.get("edit", {})
+            return {**value, "options": {**value, "trim": trim}}
         return value
 
 

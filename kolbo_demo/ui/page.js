@@ -7,13 +7,14 @@
     target.setAttribute('aria-label', decodeURIComponent(file) || document.title);
   }, true);
 
-  // Gradio takes files for its player and camera by the type that the browser guesses from their
-  // names, and browsers know few. What a file is, the server tells from its bytes.
-  const TYPES = { '#audio': 'audio/mpeg', '#source-video': 'video/mp4' };
+  // Gradio takes files for its own fields by the type that the browser guesses from their names, and
+  // browsers know few. What a file is, the server tells from its bytes.
+  const TYPES = { '#audio': 'audio/mpeg', '#source-image': 'image/png', '#source-video': 'video/mp4' };
   const ACCEPT = {
     '#audio': 'audio/*,video/*,.3gp,.3g2,.aac,.ac3,.aif,.aifc,.aiff,.amr,.ape,.au,.caf,.dts,.eac3,'
       + '.flac,.flv,.gsm,.m4a,.m4b,.mka,.mkv,.mpc,.oga,.ogg,.opus,.snd,.spx,.ts,.tta,.voc,.w64,'
       + '.weba,.wma,.wv',
+    '#source-image': 'image/*,.heic,.heif,.hif,.avif,.tif,.tiff',
     '#source-video': 'video/*,.3gp,.3g2,.asf,.avi,.flv,.m2ts,.mkv,.mts,.ts,.vob,.wmv',
   };
   const taking = (target) => Object.keys(TYPES).find((field) => target.closest?.(field));
@@ -41,6 +42,13 @@
     const input = field && document.querySelector(`${field} input[type=file]`);
     if (input) input.accept = ACCEPT[field];
   }, true);
+
+  // Browsers decode few kinds of pictures. The server's preview below the thumbnail shows all.
+  for (const event of ['error', 'load']) {
+    document.addEventListener(event, ({ target }) => {
+      if (target.matches?.('#source-image .image-frame img')) target.hidden = event === 'error';
+    }, true);
+  }
 
   // A file still on its way, as a recording is that was only just stopped, does not count as given
   // yet: who presses a button that uses it has the button pressed once it is there.

@@ -190,6 +190,8 @@ def _of_source(source: Source, given: Given) -> Iterator[str]:
     if given.seen.faces is not None:
         count = len(given.seen.faces)
         yield say("preflight.one_face") if count == 1 else say("preflight.faces", count=count)
+    if given.backend == LOCAL:
+        yield from map(views.noted, source.notes)
 
 
 def _unseen(given: Given) -> list[Stretch]:

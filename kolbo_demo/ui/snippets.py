@@ -31,6 +31,8 @@ class Call:
     model: str | None = None
     face: tuple[float, float] | None = None
     """x and y in 0-1."""
+    insist: bool = False
+    """Whether a source is rendered whose mouth is not visible."""
     before: tuple[str, ...] = ()
     """Comments, one sentence each: what is to be done first, since the API has no field for it."""
     after: tuple[str, ...] = ()
@@ -48,8 +50,9 @@ class Call:
             "prompt": self.prompt,
             "model": self.model,
             "bounding_box_target": [round(part, 4) for part in self.face] if self.face else None,
+            "occlusion_detection_enabled": False if self.insist else None,
         }
-        given = {name: value for name, value in options.items() if value}
+        given = {name: value for name, value in options.items() if value not in (None, "")}
         return self._inputs(linked=True) | given
 
     @property

@@ -43,12 +43,15 @@ _NOTES = {
 }
 """The local engine's words on the wire; what another server says is told as it came."""
 _TRACK = re.compile(r"the voice is sound track (\d+) of (\d+)( \(.*\))?")
+_SCALED = re.compile(r"the picture was scaled down to (\d+)x(\d+)")
 
 
 def noted(text: str) -> str:
     """A note of the local engine in the visitor's language."""
     if track := _TRACK.fullmatch(text):
         return say("note.track", number=track[1], count=track[2]) + (track[3] or "")
+    if scaled := _SCALED.fullmatch(text):
+        return say("note.scaled", width=scaled[1], height=scaled[2])
     return say(_NOTES[text]) if text in _NOTES else text
 
 
@@ -126,9 +129,9 @@ def done(
 ) -> str:
     """The video is there. `unsynced` are its parts whose lips were left as they were, `notes` are
     those of the result."""
-    changed = [noted(text) for text in notes]
-    facts = _facts(generation_id, COMPLETED, elapsed, changed)
-    return _status("done", say("status.ready"), facts + _unsynced(unsynced))
+    changed = note(" · ".join(map(noted, notes)))
+    facts = _facts(generation_id, COMPLETED, elapsed)
+    return _status("done", say("status.ready"), facts + changed + _unsynced(unsynced))
 
 
 def _unsynced(parts: Sequence[Unsynced]) -> str:

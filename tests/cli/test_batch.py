@@ -43,7 +43,7 @@ def sheet(folder: Path, *rows: dict[str, Any], comma: str = ",") -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(
             file,
-            ["source", "audio", "words", "prompt", "model", "face", "speed", "mark"],
+            ["source", "audio", "words", "prompt", "model", "face", "speed", "mark", "insist"],
             delimiter=comma,
         )
         writer.writeheader()
@@ -137,7 +137,7 @@ def test_a_dry_run_tells_what_is_wrong_and_sends_nothing(server: Scripted, folde
             "from 0.5 to 2",
             "must be a number",
             "for words to speak",
-            "yes or no",
+            "write yes or no",
         ),
         strict=True,
     ):
@@ -147,6 +147,28 @@ def test_a_dry_run_tells_what_is_wrong_and_sends_nothing(server: Scripted, folde
     assert not (folder / "out").exists()
     sheet(folder, {"source": LINK, "audio": VOICE})
     assert run(server, rows, "--dry-run", KOLBO_API_KEY="").returncode == 0
+
+
+def test_a_hidden_mouth_is_insisted_on(server: Scripted, folder: Path) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    rows = sheet(
+        folder,
+        {"source": LINK, "audio": VOICE, "insist": "Yes"},
+        {"source": LINK, "audio": VOICE, "insist": "no"},
+        {"source": LINK, "audio": VOICE},
+    )
+    field = "occlusion_detection_enabled"
+
+    def insisted(name: str, *more: str) -> list[bool]:
+        server.seen.clear()
+        done = run(server, rows, "--output", folder / name, "--at-once", "1", *more)
+        assert done.returncode == 0, done.stderr
+        starts = [seen.json for seen in server.seen if seen.method == "POST"]
+        return [start.get(field) is False for start in starts]
+
+    assert insisted("one") == [True, False, False]
+    assert insisted("all", "--insist") == [True, True, True]
 
 
 def test_speed_and_mark_of_each_row(server: Scripted, tmp_path: Path, talking: Path) -> None:

@@ -40,6 +40,30 @@ def words(portrait: Path, speech: Path, tmp_path: Path) -> list[object]:
     return ["generate", "--source", portrait, "--audio", speech, "--output", tmp_path / "out.mp4"]
 
 
+@pytest.mark.parametrize(("command", "name", "value"), [
+    (["serve"], "KOLBO_MAX_DISK_GB", "much"),
+    (["worker"], "KOLBO_LOG", "loud"),
+    (["models", "--local"], "KOLBO_PUBLIC_URL", "ftp://x"),
+    (["batch", "rows.csv", "--dry-run"], "KOLBO_PUBLIC_URL", "ftp://x"),
+    (["generate", "--source", "a.jpg", "--audio", "a.wav", "--output", "a.mp4"],
+     "KOLBO_RENDER", "perhaps"),
+])  # fmt: skip
+def test_a_setting_that_cannot_be_is_told_in_a_sentence(
+    command: list[str], name: str, value: str, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.csv").write_text("source,words\nhttps://example.com/a.jpg,Hi.\n")
+    environment = os.environ | {name: value, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [*COMMAND, *command], capture_output=True, text=True, cwd=tmp_path, env=environment,
+        timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith(name)
+    assert done.stderr.endswith(".\n")
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
 def processing(progress: float) -> dict[str, object]:
     return {"success": True, "state": "processing", "progress": progress}
 
@@ -238,7 +262,7 @@ MISTAKES = {
     "model of stray bytes": ([], "model holds characters"),
     "local with a key": ([], "drop one or the other"),
     "no such file": (["--source"], "no such file"),
-    "text as a picture": (["--source"], "neither a picture nor a video"),
+    "text as a picture": (["--source"], "no picture or video that can be read"),
     "bad base": ([], "base URL"),
 }
 

@@ -14,6 +14,7 @@ import pytest
 
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.media.probe import first_frame, inspect_audio, inspect_source
+from kolbo_demo.process import child
 from tests import samples
 from tests.engine.people import talking
 from tests.marked import is_marked
@@ -53,6 +54,43 @@ def test_a_portrait_says_words(tmp_path: Path, temporary: Path) -> None:
         assert len(video.streams.audio) == 1
         assert next(video.decode(video=0)).width == 512
     assert list(temporary.iterdir()) == []
+
+
+def test_each_process_loads_only_what_it_needs(tmp_path: Path, temporary: Path) -> None:
+    """What is not needed takes most of the time that a short recording takes."""
+    voice = samples.cut_wav(tmp_path / "voice.wav", SPEECH, 0.4)
+    out = tmp_path / "out.mp4"
+    words = ("generate", "--local", "--source", PORTRAIT, "--audio", voice, "--output", out)
+    command = subprocess.run(
+        [sys.executable, "-m", "kolbo_demo", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPROFILEIMPORTTIME": "1"},
+        check=True,
+    )
+    assert "dbos" in _imported(command.stderr)
+    engine = {"ai_edge_litert", "av", "cv2", "hama", "numpy", "PIL"}
+    unneeded = {"fsspec", "gradio", "httpx", "moviepy", "rich", "scipy"}
+    assert not _imported(command.stderr) & (engine | unneeded)
+    render = subprocess.run(
+        child.command("kolbo_demo.service.render_worker"),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPROFILEIMPORTTIME": "1"},
+        process_group=0,  # without a task it ends with its group
+        check=False,
+    )
+    assert engine <= _imported(render.stderr)
+    assert not _imported(render.stderr) & {"dbos", "fastapi", "pydantic", "requests", "sqlalchemy"}
+
+
+def _imported(told: str) -> set[str]:
+    """The packages that Python's own report of imports names."""
+    lines = (line for line in told.splitlines() if line.startswith("import time:"))
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 
 
 def test_words_are_spoken_faster_and_the_picture_is_marked(tmp_path: Path, temporary: Path) -> None:

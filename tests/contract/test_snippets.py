@@ -114,11 +114,12 @@ def test_what_visitors_wrote_arrives(
     prompt = f"{ODD}\n{prompt}"
     if linked:
         call = Call(f"https://example.com/{ODD}.jpg", "source_url", "https://example.com/a.mp3",
-                    "audio_url", prompt, model, (0.5, 0.25))  # fmt: skip
+                    "audio_url", prompt, model, (0.5, 0.25), insist=True)  # fmt: skip
     else:
         (tmp_path / "-a.mov").write_bytes(b"a clip")
         (tmp_path / "@a,b;type=x.wav").write_bytes(b"a voice")
-        call = Call("-a.mov", "video", "@a,b;type=x.wav", "audio", prompt, model, (0.5, 0.25))
+        call = Call("-a.mov", "video", "@a,b;type=x.wav", "audio", prompt, model, (0.5, 0.25),
+                    insist=True)  # fmt: skip
     run(
         write(call, "https://api.kolbo.ai/api"),
         tmp_path,
@@ -126,6 +127,7 @@ def test_what_visitors_wrote_arrives(
     )
     assert (tmp_path / "talking.mp4").read_bytes() == scripted.VIDEO
     start = server.seen[0]
+    assert call.fields["occlusion_detection_enabled"] is False
     assert {seen.headers["X-API-Key"] for seen in server.seen[:-1]} == {scripted.KEY}
     assert "X-API-Key" not in server.seen[-1].headers  # the video's own host is no API
     if linked:

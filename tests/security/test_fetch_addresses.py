@@ -91,7 +91,7 @@ def fetched(host, *allowed):
     try:
         fetch.fetch(f"http://{host}:8080/", "source", out, policy, lambda: True)
     except JobError as error:
-        return error.failure.code
+        return error.code
     return out.getvalue().decode()
 
 own = ["93.184.216.34", "93.184.216.35", "[2606:2800:220:1::5]", "1572395042",

@@ -82,7 +82,7 @@ def test_a_damaged_file_fails_its_generation_only(
         land()
     assert len(outcomes) == count
     kinds = {kind: list(outcomes.values()).count(kind) for kind in outcomes.values()}
-    print(kinds)  # shown with -s: what 500 of them came to stands in docs/reliability.md
+    print(kinds)  # shown with -s; docs/figures.md has the counts for 500 files
     assert kinds["completed"], "some damage is harmless"
     assert kinds["INVALID_MEDIA"] > kinds["completed"]
     crashed = [

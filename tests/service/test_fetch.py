@@ -24,7 +24,7 @@ def _fetched(link: str, policy: fetch.Policy = OPEN) -> bytes:
 def _failure(link: str, policy: fetch.Policy = OPEN) -> tuple[str, str]:
     with pytest.raises(JobError) as caught:
         _fetched(link, policy)
-    return caught.value.failure.code or "", str(caught.value)
+    return caught.value.code, str(caught.value)
 
 
 def test_linked_files_make_a_video(api, web, portrait, speech):

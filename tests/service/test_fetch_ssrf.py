@@ -175,8 +175,8 @@ def fetched(link: str, policy: fetch.Policy | None = None) -> bytes:
 def refused(link: str) -> str:
     with pytest.raises(JobError) as caught:
         fetched(link)
-    assert caught.value.failure.category == "link"
-    return caught.value.failure.code or ""
+    assert caught.value.failure["category"] == "link"
+    return caught.value.code
 
 
 def test_the_table_of_addresses_is_complete() -> None:

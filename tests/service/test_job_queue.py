@@ -13,7 +13,6 @@ import requests
 from PIL import Image
 
 from benchmarks.endurance import started_by
-from kolbo_demo.service import supervisor
 from kolbo_demo.service.render_worker import LOADING_NAME
 from kolbo_demo.service.storage.files import Storage
 from tests.hostile import bounds
@@ -55,18 +54,6 @@ def test_generations_sent_at_once_each_get_their_own_video(api, files):
     assert len(set(ids)) == 3
     assert [round(s["result"]["duration"], 1) for s in done] == lengths
     assert len({s["result"]["urls"][0] for s in done}) == 3
-
-
-def test_an_idle_service_polls_no_queue_until_a_generation_comes(api, files, monkeypatch):
-    def polls() -> bool:
-        return any(thread.name == "queue-worker-lipsync" for thread in threading.enumerate())
-
-    monkeypatch.setattr(supervisor, "IDLE_TIMEOUT_SECONDS", 0.0)
-    _wait(lambda: not polls())
-    generation = api.start(files=files())
-    _wait(polls)
-    assert api.finish(generation)["state"] == "completed"
-    _wait(lambda: not polls())
 
 
 def test_cancelling_frees_the_processor_within_a_second(

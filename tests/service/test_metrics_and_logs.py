@@ -140,7 +140,7 @@ def test_internal_errors_are_logged_without_their_messages(other_process, tmp_pa
 
 _BROKEN = """
 from kolbo_demo.service import render_pool, routes
-def broken(*_):
+def broken(*_, **__):
     raise ValueError("qz quotes what a visitor sent")
 render_pool.RenderPool.run = broken
 routes.list_models = broken
@@ -170,7 +170,7 @@ from kolbo_demo.service import render_pool
 @DBOS.workflow(name="of-an-older-release")
 def _gone() -> None:
     pass
-def slow(*_):
+def slow(*_, **__):
     sys.stdin.read()
 render_pool.RenderPool.run = slow
 """

@@ -1,7 +1,6 @@
 """One run, against a scripted API."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -190,7 +189,7 @@ def test_a_marked_result_stays_as_it_came(
     done = server.completed()
     done["result"]["visible_mark"] = True
     server.on_status(done)
-    asked = replace(request(portrait, speech), mark=True)
+    asked = Request(portrait, speech, options=Options(mark=True))
     last = until_end(Run(client, asked, tmp_path, mark=True))
     assert last.video
     assert last.video.read_bytes() == VIDEO

@@ -2,7 +2,6 @@
 KOLBO_WILD_CASES=N runs more."""
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from PIL import Image
 
 from kolbo_demo.media import probe
+from tests.wild import cases
 from tests.wild.pictures import (
     PROFILES,
     UNTURNED,
@@ -26,10 +26,6 @@ from tests.wild.pictures import (
     segment,
     tiff_with,
 )
-
-CASES = int(os.environ.get("KOLBO_WILD_CASES") or 200)
-SEED = os.environ.get("KOLBO_WILD_SEED")
-SEEDS = [int(SEED)] if SEED else range(CASES)
 
 KINDS = {
     "jpeg": ("L", "RGB", "CMYK"),
@@ -111,7 +107,7 @@ def mixture(folder: Path, rng: np.random.Generator) -> tuple[Path, np.ndarray, f
     return path, corners(upright), within
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", cases.seeds(200))
 def test_pictures_of_any_kind_look_like_their_source(tmp_path: Path, seed: int) -> None:
     path, wanted, within = mixture(tmp_path, np.random.default_rng(seed))
     found = probe.inspect_source(path)

@@ -16,9 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from kolbo_demo.service.errors import ServiceError
 
 CACHE_BYTES = 2 * 1024**3
@@ -84,6 +81,9 @@ def open_backend(url: str, work: Path) -> Backend:
 
     Raises ServiceError without the URL, which may hold a password.
     """
+    import fsspec  # here, not above: most keep their files in the data folder
+    from fsspec.implementations.local import LocalFileSystem
+
     try:
         system, root = fsspec.url_to_fs(url)
         if isinstance(system, LocalFileSystem):

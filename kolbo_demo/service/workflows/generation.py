@@ -77,7 +77,7 @@ def _fetch(job: dict[str, Any]) -> Outcome:
                 with postpone_on_storage_error(generation), metrics.stage("fetch"):
                     _fetch_link(link, field, generation)
             except JobError as error:
-                return {"failure": error.failure.model_dump()}
+                return {"failure": error.failure}
             except _CancelledError:
                 break
     return {}
@@ -121,7 +121,7 @@ def _render(job: dict[str, Any]) -> Outcome:
                 return {"parts": rendered}
             _store_result(storage, folder, job["file"])
     except JobError as error:
-        return {"failure": error.failure.model_dump()}
+        return {"failure": error.failure}
     return {"made": rendered}
 
 
@@ -142,7 +142,7 @@ def _join(job: dict[str, Any], parts: dict[str, Any]) -> Outcome:
                 return {}
             _store_result(storage, folder, job["file"])
     except JobError as error:
-        return {"failure": error.failure.model_dump()}
+        return {"failure": error.failure}
     return {"made": joined}
 
 

@@ -37,7 +37,7 @@ def postpone_on_storage_error(workflow: str) -> Iterator[None]:
         if isinstance(error, FileNotFoundError):  # a retry does not find it either
             raise
         failure = error if isinstance(error, JobError) else None
-        if failure and failure.failure.code != STORAGE_FAILED:
+        if failure and failure.code != STORAGE_FAILED:
             raise
         _errors[workflow] += 1
         logs.event(_log, "postponed", logging.WARNING, error=type(error).__name__)

@@ -204,5 +204,5 @@ def _render(part: dict[str, Any]) -> dict[str, Any]:
                 return {}
             storage.publish(folder / "segment.mp4", segment_name(generation, index))
     except JobError as error:
-        return {"failure": error.failure.model_dump()}
+        return {"failure": error.failure}
     return rendered
