@@ -182,13 +182,14 @@ class Storage:
                     del self._workspace_counts[generation]
                     shutil.rmtree(path, ignore_errors=True)
 
-    def allowed_files(self, generation: str) -> Files:
-        """The files that a child process for a generation may open."""
-        folders = [
-            self._backend.local_folder(f"{name}/{_validated(generation)}")
-            for name in (INPUTS, PARTS)
-        ]
-        read = tuple(str(folder.absolute()) for folder in folders if folder)
+    def allowed_files(self, generation: str, *, create_parts: bool = False) -> Files:
+        """The files that a child process for a generation may open. `create_parts` creates the
+        folder of plan and segments, as a child can only be given folders that exist."""
+        names = [f"{name}/{_validated(generation)}" for name in (INPUTS, PARTS)]
+        inputs, parts = map(self._backend.local_folder, names)
+        if create_parts and parts:
+            parts.mkdir(mode=0o700, parents=True, exist_ok=True)
+        read = tuple(str(folder.absolute()) for folder in (inputs, parts) if folder)
         return Files(read, (str((self._work / generation).absolute()),))
 
 

@@ -109,7 +109,7 @@ def _render(job: dict[str, Any]) -> Outcome:
             with metrics.stage("render"):
                 rendered = ctx.render_pool.run(
                     task,
-                    storage.allowed_files(generation),
+                    storage.allowed_files(generation, create_parts=ctx.shared),
                     _progress_recorder(generation),
                     should_continue,
                     generation=generation,
