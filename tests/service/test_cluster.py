@@ -261,10 +261,6 @@ def test_a_segment_that_crashes_fails_the_generation(site: Site, files, renders)
     status = api.finish(generation)
     assert status["state"] == "failed"
     assert status["failure"]["code"] == "ENGINE_CRASHED"
-    # There was nobody else to listen to the voice.
-    assert site.ask(
-        "SELECT status, started_at_epoch_ms FROM dbos.workflow_status WHERE name = 'listen'"
-    ) == [("CANCELLED", None)]
     wait(lambda: not renders(worker.pid), 5)
     wait(lambda: files_of(Path(site.storage)) == [], 5)
 
