@@ -85,9 +85,9 @@ def main() -> None:
     client_host = _client_host(host)
     local = ui.Local(
         f"http://{client_host}:{port}/api",
-        app.state.keys.of_visitor("page"),
-        lambda: app.state.api.problem or app.state.api.jobs.problem(),
-        app.state.keys.of_visitor,
+        app.state.keys.visitor_key("page"),
+        lambda: app.state.api.problem or app.state.api.jobs.engine_problem(),
+        app.state.keys.visitor_key,
     )
     ui.mount(app, ui.build(settings, local, private=private), site, token)
     query = f"/?token={token}" if token else ""

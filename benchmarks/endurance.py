@@ -34,9 +34,9 @@ SUBMIT_INTERVAL_SECONDS = 2.0
 _RENDER = """
 import sys
 from pathlib import Path
-from kolbo_demo.engine import problem
+from kolbo_demo.engine import unavailable_reason
 from kolbo_demo.engine.render import render
-assert problem() is None
+assert unavailable_reason() is None
 print("ready", flush=True)
 sys.stdin.readline()
 render(*map(Path, sys.argv[1:4]))

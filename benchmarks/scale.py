@@ -21,7 +21,8 @@ from benchmarks.endurance import ASSETS, make_voice
 from benchmarks.engine import make_clip
 from benchmarks.process_stats import cpu_seconds, memory_mb
 from kolbo_demo.client import Generation, KolboClient
-from kolbo_demo.service.job_queue import Jobs, new_id
+from kolbo_demo.service.job_queue import JobQueue
+from kolbo_demo.service.progress import new_id
 from kolbo_demo.service.storage.files import input_name
 from kolbo_demo.settings import Settings
 
@@ -217,7 +218,7 @@ def _measure_queue(postgres: Postgres, count: int) -> dict[str, float]:
                 "storage_url": site.storage,
             }
         )
-        jobs = Jobs(settings, renders=False)
+        jobs = JobQueue(settings, renders=False)
         jobs.start()
         try:
             source, voice = _short_inputs(folder)

@@ -10,19 +10,19 @@ from kolbo_demo.service.rate_limit import Limits
 from kolbo_demo.settings import Settings
 
 LONGEST = (
-    *("service/test_scale", "security/test_service_fairness", "service/test_damaged"),
+    *("service/test_cluster", "security/test_fair_queue", "service/test_damaged_files"),
     *("browser/test_browser_access", "security/test_page_floods"),
-    *("service/test_faults", "service/test_kills", "browser/test_browser_preflight"),
+    *("service/test_supervisor", "service/test_crash_recovery", "browser/test_browser_preflight"),
     *("test_bad_input", "cli/test_cli", "browser/test_browser_inputs"),
-    *("browser/test_browser_page", "service/test_jobs"),
+    *("browser/test_browser_page", "service/test_job_queue"),
     *("browser/test_browser_after", "space/test_space", "engine/test_render"),
     *("service/test_retention", "browser/test_browser_models", "browser/test_browser_guard"),
-    *("security/test_names_and_origins", "security/test_connections", "security/test_event_files"),
+    *("security/test_gate", "security/test_http_server", "security/test_event_files"),
     *("security/test_disk_quota", "process/test_confinement"),
     *("media/test_sandbox", "browser/test_browser_code", "browser/test_browser_cloud"),
-    *("engine/test_segments", "engine/test_judge", "engine/test_video_reader"),
+    *("engine/test_segments", "engine/sync_eval/test_judge", "engine/test_video_reader"),
     *("engine/test_video_writer", "engine/test_mouth_exemplars", "engine/test_clip_render"),
-    *("engine/test_still_render", "service/test_operations"),
+    *("engine/test_still_render", "service/test_metrics_and_logs"),
     *("browser/test_browser_space", "browser/test_browser_batch", "cli/test_local"),
     *("service/test_storage", "wild/test_behind_proxy"),
 )

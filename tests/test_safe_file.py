@@ -178,8 +178,8 @@ class TestCopyRegular:
     @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
     def test_devices_and_made_up_files(self, folder: Path, secret: Path, given: str) -> None:
         target = folder / "copy.png"
-        with secret.open("rb") as held, pytest.raises(UnsafeFileError):
-            link_or_copy(Path(given.format(fd=held.fileno())), target, PLENTY)
+        with secret.open("rb") as file, pytest.raises(UnsafeFileError):
+            link_or_copy(Path(given.format(fd=file.fileno())), target, PLENTY)
         assert not target.exists()
         assert nothing_left(folder)
 
@@ -227,13 +227,13 @@ class exchanged:  # noqa: N801 - a context manager
         self._thread.join()
 
     def _run(self) -> None:
-        kept = self._path.with_name("kept")
-        kept.hardlink_to(self._path)
+        other_name = self._path.with_name("kept")
+        other_name.hardlink_to(self._path)
         other = self._path.with_name("other")
         while not self._stop.is_set():
             other.symlink_to(self._secret)
             other.replace(self._path)
-            other.hardlink_to(kept)
+            other.hardlink_to(other_name)
             other.replace(self._path)
             self._swaps[0] += 1
 

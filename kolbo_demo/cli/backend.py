@@ -85,7 +85,7 @@ def open_client(local: bool, api_key: str | None, base_url: str | None) -> "Iter
 
     with ExitStack() as stack:
         # The engine loads in its own process while this one loads the service.
-        server = render_pool.renderers()
+        server = render_pool.new_fork_server()
         server.preload()
         stack.callback(server.close)
         stack.enter_context(sandbox.use_fork_server(server))
@@ -97,7 +97,7 @@ def open_client(local: bool, api_key: str | None, base_url: str | None) -> "Iter
             service = stack.enter_context(serving(Settings(data_dir=folder), server=server))
         except ServiceError as error:
             raise CommandError(str(error), 1) from None
-        if problem := render_pool.problem(server):
+        if problem := render_pool.engine_problem(server):
             raise CommandError(problem, 1)
         yield KolboClient(service.api_key, service.base_url)
 

@@ -18,12 +18,12 @@ def worker(
     from kolbo_demo import private_folder
     from kolbo_demo.process.child import cpu_count
     from kolbo_demo.service.errors import ServiceError
-    from kolbo_demo.service.worker import work
+    from kolbo_demo.service.worker import run_workers
     from kolbo_demo.settings import Settings
 
     os.umask(private_folder.UMASK)
     try:
-        work(Settings(), processes or cpu_count())
+        run_workers(Settings(), processes or cpu_count())
     except ServiceError as error:
         raise CommandError(str(error), 2) from None
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The service as an app, to be mounted beside a page or served alone."""
+"""The service as an ASGI app, mounted beside a page or served alone."""
 
 import contextlib
 import gc
@@ -14,24 +14,26 @@ from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
 
 from kolbo_demo.process.fork_server import ForkServer
+from kolbo_demo.service import health
+from kolbo_demo.service.auth import ApiKeys
+from kolbo_demo.service.dependencies import Api
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.gate import Gate
-from kolbo_demo.service.health import Health
 from kolbo_demo.service.hostnames import Site
 from kolbo_demo.service.http_server import ConnectionLimits, Server
-from kolbo_demo.service.job_queue import Jobs
-from kolbo_demo.service.rate_limit import Keys, Limits
+from kolbo_demo.service.job_queue import JobQueue
+from kolbo_demo.service.rate_limit import Limits
 from kolbo_demo.service.retention import Retention
-from kolbo_demo.service.routes import Api
-from kolbo_demo.service.supervisor import Guard
+from kolbo_demo.service.routes import create_api
+from kolbo_demo.service.supervisor import Supervisor
 from kolbo_demo.settings import Settings
 
-START_SECONDS = 30.0
+START_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class LocalService:
-    """A service that answers: where, and with which key."""
+    """URL and key of a running service."""
 
     base_url: str
     """`/api` included."""
@@ -43,35 +45,34 @@ def create_app(
 ) -> FastAPI:
     """An app with Kolbo's endpoints under `/api/v1`; other paths are free for a page.
 
-    `app.state.keys` are the keys that it takes. The work begins with the app's lifespan. Where
-    it cannot (the data folder is in use, say), the app runs all the same and the endpoints answer
-    503 with the reason, which `app.state.api.problem` holds, until it can. `server` is that of
-    `Jobs`.
+    `app.state.keys` are its keys. The job queue starts with the app's lifespan. While it cannot
+    (the data folder is in use, for example), the endpoints return 503 with the reason,
+    `app.state.api.problem`. `server` is passed to `JobQueue`.
     """
-    keys = Keys(settings.local_api_key)
-    jobs = Jobs(settings, renders=settings.render, server=server)
+    keys = ApiKeys(settings.local_api_key)
+    jobs = JobQueue(settings, renders=settings.render, server=server)
     retention = Retention(jobs, settings)
-    guard = Guard(jobs)
-    api = Api(jobs, guard, retention, keys, limits or Limits())
+    supervisor = Supervisor(jobs)
+    api = Api(jobs, supervisor, retention, keys, limits or Limits())
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await run_in_threadpool(guard.start)
+        await run_in_threadpool(supervisor.start)
         retention.start()
-        # What is loaded by now stays. Walking over it, which Python does now and then, holds all
-        # answers up for a tenth of a second.
+        # A garbage collection of what is loaded by now would delay responses by 0.1 s.
         gc.freeze()
         try:
             yield
         finally:
             await run_in_threadpool(retention.stop)
-            await run_in_threadpool(guard.stop)
+            await run_in_threadpool(supervisor.stop)
 
     app = FastAPI(openapi_url=None, lifespan=lifespan)
     app.state.keys = keys
     app.state.api = api
-    app.include_router(Health(guard).router())
-    app.mount("/api", api.app())
+    app.state.supervisor = supervisor
+    app.include_router(health.router)
+    app.mount("/api", create_api(api))
     return app
 
 
@@ -84,11 +85,11 @@ def serving(
     connections: ConnectionLimits | None = None,
     server: ForkServer | None = None,
 ) -> Iterator[LocalService]:
-    """Serve in a thread of this process until the block ends; port 0 takes a free one. `server` is
-    that of `Jobs`.
+    """Serve in a thread of this process during the block; port 0 is a free one. `server` is
+    passed to `JobQueue`.
 
-    Raises ServiceError where the port or the data folder cannot be had. One at a time in a
-    process; a caller who needs no history gives settings with a temporary `data_dir`.
+    Raises ServiceError if port or data folder are unavailable. Only one service runs in a process
+    at a time; a caller that needs no history gives settings with a temporary `data_dir`.
     """
     app = create_app(settings, limits, server)
     with _listening(host, port) as listener:
@@ -105,7 +106,7 @@ def serving(
                 raise ServiceError(problem)
             number = listener.getsockname()[1]
             name = f"[{host}]" if ":" in host else host
-            yield LocalService(f"http://{name}:{number}/api", app.state.keys.first)
+            yield LocalService(f"http://{name}:{number}/api", app.state.keys.default)
         finally:
             http.stop()
             thread.join()
@@ -113,8 +114,8 @@ def serving(
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # TCP by its number, which socket.create_server leaves out: asyncio switches Nagle's delay of
-    # 40 ms an answer off for no other.
+    # With the protocol number, unlike socket.create_server: asyncio needs it to switch off Nagle's
+    # algorithm, which delays responses by 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
@@ -131,7 +132,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _await_start(server: Server, thread: threading.Thread) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while not server.started:
         if not thread.is_alive() or time.monotonic() > deadline:
             raise ServiceError("The local service did not start; its log says why.")

@@ -1,5 +1,4 @@
-"""The database that holds the generations, and dbos on top of it: an SQLite file that one process
-uses, or PostgreSQL for many."""
+"""dbos and its database: an SQLite file for one process, or PostgreSQL for many."""
 
 import contextlib
 import logging
@@ -18,66 +17,65 @@ from sqlalchemy.exc import ArgumentError
 from kolbo_demo import logs, private_folder
 from kolbo_demo.service.errors import ServiceError
 
-NAME = "kolbo-lipsync"
-# Jobs of an older release are taken up by a newer one: raise it only when they no longer fit.
+# A newer release resumes the jobs of an older one: raise this only if they are incompatible.
 APPLICATION_VERSION = "1"
-YOUNG_SECONDS = 60.0
-CONNECTIONS = 8
-"""Of a process to PostgreSQL, at most: many processes share its hundred."""
-REACH = {"connect_timeout": 5, "tcp_user_timeout": 5000}
-"""Of each such connection: so long (s, ms) without an answer, and it is lost. The system's own
-patience is a quarter of an hour."""
-IDLE_SECONDS = 4.0
-"""A transaction in which nothing more is asked for so long is ended by the server: whoever was cut
-off within it locks rows until then, which others need to take over."""
+APPLICATION_NAME = "kolbo-lipsync"
+NEW_FOLDER_SECONDS = 60.0
+"""A younger folder may belong to a process that has not locked it yet."""
+MAX_CONNECTIONS = 8
+"""Of a process to PostgreSQL, whose hundred are shared by many processes."""
+CONNECTION_TIMEOUTS = {"connect_timeout": 5, "tcp_user_timeout": 5000}
+"""Seconds and milliseconds; the system's own timeout is a quarter of an hour."""
+IDLE_TRANSACTION_SECONDS = 4.0
+"""The server ends an idle transaction after this time: one of a process that was cut off locks rows
+that a takeover needs."""
 
 
-def lock(folder: Path) -> sqlite3.Connection:
-    """Hold a data folder for this process until the connection is closed or the process ends.
+def lock_folder(folder: Path) -> sqlite3.Connection:
+    """Lock a data folder until the connection is closed or the process ends.
 
-    The lock is SQLite's own: it works on every platform, and death frees it. Raises ServiceError
-    where another process holds it; OSError or sqlite3.Error where the folder cannot be used.
+    The lock is SQLite's: it works on every platform and is released when the process dies. Raises
+    ServiceError if another process holds it; OSError or sqlite3.Error if the folder is unusable.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     private_folder.try_create(folder)
-    held = sqlite3.connect(
+    connection = sqlite3.connect(
         folder / "lock.sqlite", timeout=0, isolation_level=None, check_same_thread=False
     )
     try:
-        held.execute("BEGIN EXCLUSIVE")
-    except sqlite3.Error as problem:
-        held.close()
-        if problem.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error as failure:
+        connection.close()
+        if failure.sqlite_errorcode == sqlite3.SQLITE_BUSY:
             raise ServiceError(
                 f"Another Kolbo Lipsync uses the data folder {folder}; "
                 "stop it, or set KOLBO_DATA_DIR to another folder."
-            ) from problem
+            ) from failure
         raise
-    return held
+    return connection
 
 
-def clear(folder: Path) -> None:
-    """Remove the folders in it whose processes are dead."""
+def delete_dead_folders(folder: Path) -> None:
+    """Delete the subfolders of dead processes."""
     for child in folder.iterdir():
         with contextlib.suppress(ServiceError, OSError, sqlite3.Error):
-            # A young one may belong to a process that is about to lock it.
-            if time.time() - child.stat().st_mtime > YOUNG_SECONDS:
-                lock(child).close()
+            if time.time() - child.stat().st_mtime > NEW_FOLDER_SECONDS:
+                lock_folder(child).close()
                 shutil.rmtree(child, ignore_errors=True)
 
 
-def file(folder: Path) -> URL:
-    """The database in a data folder. Raises sqlite3.Error where it cannot be used."""
+def sqlite_url(folder: Path) -> URL:
+    """The database in a data folder, created if missing. Raises sqlite3.Error."""
     path = folder / "jobs.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as database:
-        # The file remembers: from now on readers and the writer do not wait for each other.
+        # Persistent: readers and the writer do not block each other.
         database.execute("PRAGMA journal_mode=WAL")
-    # As a URI with a mode, so that no later connection makes a new file in place of a deleted one.
+    # A URI with a mode, so that no later connection creates a file in place of a deleted one.
     return URL.create("sqlite", database=path.as_uri(), query={"mode": "rw", "uri": "true"})
 
 
-def server(text: str) -> URL:
-    """The database that KOLBO_DATABASE_URL names. Raises ServiceError."""
+def postgres_url(text: str) -> URL:
+    """The database of KOLBO_DATABASE_URL. Raises ServiceError."""
     with contextlib.suppress(ArgumentError):
         url = make_url(text)
         if url.get_backend_name() in ("postgresql", "postgres") and url.database:
@@ -89,58 +87,58 @@ def server(text: str) -> URL:
 
 
 @contextlib.contextmanager
-def setup(url: URL) -> Iterator[DBOSClient]:
-    """A client of an SQLite file that is made or migrated, for what is to be there before dbos
-    starts. Raises SQLAlchemyError."""
+def setup_client(url: URL) -> Iterator[DBOSClient]:
+    """A client of an SQLite file, which is created or migrated, before dbos is launched. Raises
+    SQLAlchemyError."""
     text = url.render_as_string(hide_password=False)
     DBOS.migrate(text)
-    made = DBOSClient(system_database_url=text, application_name=NAME)
+    client = DBOSClient(system_database_url=text, application_name=APPLICATION_NAME)
     try:
-        yield made
+        yield client
     finally:
-        made.destroy()
+        client.destroy()
 
 
-def client(engine: sa.Engine) -> DBOSClient:
-    """A client that reads workflows by these connections, whether or not dbos runs."""
+def read_client(engine: sa.Engine) -> DBOSClient:
+    """A client that reads workflows through `engine`, whether or not dbos runs."""
     return DBOSClient(
         system_database_engine=engine,
         serializer=DBOSPortableJSONSerializer(),
-        application_name=NAME,
+        application_name=APPLICATION_NAME,
         lazy=True,
     )
 
 
-def launch(url: URL, executor: str, *, listens: bool = True) -> None:
-    """Start dbos as `executor` on a database. Takes work from no queue unless it `listens`.
+def launch_dbos(url: URL, executor: str, *, polls: bool = True) -> None:
+    """Start dbos as `executor` on a database. It polls no queue unless `polls`.
 
     Raises sqlite3.Error and SQLAlchemyError.
     """
     log = logging.getLogger("dbos")
-    log.addFilter(_not_a_cancellation)
-    if not log.handlers:  # where there is one, dbos adds none of its own
+    log.addFilter(_is_no_cancellation)
+    if not log.handlers:  # otherwise dbos adds one of its own
         log.propagate = bool(logging.getLogger().handlers)
         log.addHandler(logging.NullHandler() if log.propagate else logs.text_handler())
     local = url.get_backend_name() == "sqlite"
     config: DBOSConfig = {
-        "name": NAME,
+        "name": APPLICATION_NAME,
         "system_database_url": url.render_as_string(hide_password=False),
         "application_version": APPLICATION_VERSION,
         "executor_id": executor,
         "serializer": DBOSPortableJSONSerializer(),
         "log_level": "ERROR",
-        # Else an error of the database quotes what a visitor sent.
+        # Otherwise database errors quote visitors' data.
         "db_engine_kwargs": {"hide_parameters": True}
-        | ({} if local else {"connect_args": dict(REACH)}),
+        | ({} if local else {"connect_args": dict(CONNECTION_TIMEOUTS)}),
         "enable_otlp": False,
         "notification_listener_polling_interval_sec": 0.05,
-        # Nobody waits for events, so no connection a process is spent on them.
+        # Nothing waits for events, and listening takes a connection.
         "use_listen_notify": False,
-        "sys_db_pool_size": None if local else CONNECTIONS,
-        "sys_db_idle_transaction_timeout_sec": IDLE_SECONDS,
+        "sys_db_pool_size": None if local else MAX_CONNECTIONS,
+        "sys_db_idle_transaction_timeout_sec": IDLE_TRANSACTION_SECONDS,
     }
     DBOS(config=config)
-    if not listens:
+    if not polls:
         DBOS.listen_queues([])
     try:
         DBOS.launch()
@@ -149,35 +147,39 @@ def launch(url: URL, executor: str, *, listens: bool = True) -> None:
         raise
 
 
-def connections(url: URL, count: int = 1) -> sa.Engine:
-    """So many connections beside those of dbos, made when they are first used."""
+def create_engine(url: URL, pool_size: int = 1) -> sa.Engine:
+    """Connections beside those of dbos, opened on first use."""
     local = url.get_backend_name() == "sqlite"
-    more = {} if local else {"connect_args": dict(REACH)}
-    made = sa.create_engine(url, pool_size=count, pool_pre_ping=True, hide_parameters=True, **more)
+    options = {} if local else {"connect_args": dict(CONNECTION_TIMEOUTS)}
+    engine = sa.create_engine(
+        url, pool_size=pool_size, pool_pre_ping=True, hide_parameters=True, **options
+    )
     if not local:
-        event.listen(made, "connect", _end_idle_transactions)
-    return made
+        event.listen(engine, "connect", _end_idle_transactions)
+    return engine
 
 
 def _end_idle_transactions(connection: DBAPIConnection, _record: object) -> None:
-    # Not as an option of the connection: poolers such as PgBouncer refuse those.
+    # Not as a connection option, which poolers such as PgBouncer refuse.
     with contextlib.closing(connection.cursor()) as cursor:
-        cursor.execute(f"SET idle_in_transaction_session_timeout = {int(IDLE_SECONDS * 1000)}")
+        cursor.execute(
+            f"SET idle_in_transaction_session_timeout = {int(IDLE_TRANSACTION_SECONDS * 1000)}"
+        )
     connection.commit()
 
 
-def under_way(engine: sa.Engine, name: str) -> tuple[int, int]:
-    """How many workflows of a name wait, and how many run. Raises SQLAlchemyError.
+def count_unfinished(engine: sa.Engine, workflow: str) -> tuple[int, int]:
+    """Number of queued and of running workflows of a name. Raises SQLAlchemyError.
 
-    dbos itself only lists them, a row each; its table is a documented one.
+    dbos itself only lists them, a row each; its table is documented.
     """
     schema = None if engine.dialect.name == "sqlite" else "dbos"
-    status, named = sa.column("status"), sa.column("name")
-    table = sa.table("workflow_status", status, named, schema=schema)
+    status, name = sa.column("status"), sa.column("name")
+    table = sa.table("workflow_status", status, name, schema=schema)
     count = (
         sa.select(status, sa.func.count())
         .select_from(table)
-        .where(named == name, status.in_(["ENQUEUED", "PENDING"]))
+        .where(name == workflow, status.in_(["ENQUEUED", "PENDING"]))
         .group_by(status)
     )
     with engine.connect() as connection:
@@ -185,7 +187,7 @@ def under_way(engine: sa.Engine, name: str) -> tuple[int, int]:
     return found.get("ENQUEUED", 0), found.get("PENDING", 0)
 
 
-def _not_a_cancellation(record: logging.LogRecord) -> bool:
-    """dbos reports the end of a cancelled generation as an error, which it is not."""
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Filter of records: dbos logs the end of a cancelled workflow as an error."""
     cause = record.exc_info[1] if record.exc_info else None
     return not isinstance(cause, error.DBOSAwaitedWorkflowCancelledError)

@@ -1,9 +1,9 @@
-"""What can go wrong in the service, as types. Every message is one sentence for people.
+"""Errors of the service. Every message is one sentence for people.
 
-ServiceError          the service cannot run here: data folder in use, port taken...
-ApiError              one request is refused: HTTP status, code, sentence
-  limits.TooManyError      ... for now: try again later
-JobError              one generation fails: sentence, category, code
+ServiceError                            the service cannot run: data folder in use, port taken...
+ApiError                                a request is refused: HTTP status, code, message
+  rate_limit.TooManyRequestsError       429
+JobError                                a generation fails: message, category, code
 """
 
 import errno
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kolbo_demo.contract import Failure
 
 STORAGE_FAILED = "STORAGE_FAILED"
-_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 
 class ServiceError(Exception):
@@ -46,11 +46,11 @@ class JobError(Exception):
             "code": code,
             "retryable": retryable,
         }
-        """The fields of a `contract.Failure`, without the pydantic that a render does not load."""
+        """Fields of a `contract.Failure`, as a render does not load pydantic."""
 
     @classmethod
-    def of(cls, failure: "Failure") -> "JobError":
-        """The error that a recorded failure came from."""
+    def from_failure(cls, failure: "Failure") -> "JobError":
+        """The error of a recorded failure."""
         return cls(
             failure.message or "",
             category=failure.category or "",
@@ -60,8 +60,8 @@ class JobError(Exception):
 
 
 def storage_failed(error: OSError) -> JobError | None:
-    """The failure that says so, where an error is one of the disk and not of the file at hand."""
-    if error.errno not in _OF_THE_DISK:
+    """The failure for an error of the disk; None for an error of a single file."""
+    if error.errno not in _DISK_ERRNOS:
         return None
     return JobError(
         f"The service could not keep its files ({error.strerror}). Try again later.",
@@ -72,5 +72,14 @@ def storage_failed(error: OSError) -> JobError | None:
 
 
 def bad_request(code: str, message: str) -> ApiError:
-    """A request that cannot work."""
+    """400."""
     return ApiError(400, code, message)
+
+
+def too_large(what: str, limit: int) -> ApiError:
+    """413 for something of more than `limit` bytes."""
+    return ApiError(
+        413,
+        "FILE_TOO_LARGE",
+        f"The {what} is over {limit // (1024 * 1024)} MB; make it smaller.",
+    )

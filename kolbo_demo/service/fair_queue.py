@@ -1,7 +1,7 @@
 """Fair queueing: callers are served in rotation, however much each has submitted.
 
 The dbos priority of a generation is its turn: the n-th of one caller comes after the (n-1)-th of
-every other. Spare places keep long renders from delaying a caller with nothing running. The caller
+every other. Spare slots keep long renders from delaying a caller with nothing running. The caller
 is stored in dbos's documented table as the partition key.
 """
 
@@ -11,17 +11,16 @@ import sqlalchemy as sa
 
 from kolbo_demo.service.workflows import context
 
-NEXT = "next"
-"""Queue of the spare places."""
-LAST = 2**31 - 1
-"""Turn of background work, after everything else."""
-LATEST = 1000
+SPARE_QUEUE = "next"
+"""Queue of the spare slots."""
+MAX_TURN = 2**31 - 2
+RECENT_GENERATIONS = 1000
 """Number of newest generations that determine the current turn, to bound the query."""
-_QUEUED = ("ENQUEUED", "PENDING")
+_UNFINISHED = ("ENQUEUED", "PENDING")
 
 
 @dataclass(frozen=True)
-class Standing:
+class Position:
     """A caller's position in the queue."""
 
     turn: int
@@ -44,20 +43,20 @@ def _table(engine: sa.Engine) -> sa.TableClause:
     return sa.table("workflow_status", *map(sa.column, names), schema=schema)
 
 
-def standing(engine: sa.Engine, caller: str) -> Standing:
+def position(engine: sa.Engine, caller: str) -> Position:
     """Read a caller's position. Raises SQLAlchemyError."""
     rows = _table(engine).c
     latest = (
         sa.select(rows.priority, rows.status, rows.queue_partition_key)
         .where(rows.name == context.GENERATIONS)
         .order_by(rows.created_at.desc())
-        .limit(LATEST)
+        .limit(RECENT_GENERATIONS)
         .subquery()
         .c
     )
-    mine = rows.queue_partition_key == caller
+    own_rows = rows.queue_partition_key == caller
     unfinished = sa.select(sa.func.count(), sa.func.max(rows.priority)).where(
-        rows.name == context.GENERATIONS, rows.status.in_(_QUEUED), mine
+        rows.name == context.GENERATIONS, rows.status.in_(_UNFINISHED), own_rows
     )
     begun = sa.select(sa.func.max(latest.priority)).where(latest.status != "ENQUEUED")
     own = sa.select(sa.func.max(latest.priority)).where(latest.queue_partition_key == caller)
@@ -66,34 +65,34 @@ def standing(engine: sa.Engine, caller: str) -> Standing:
         # Turns cannot be saved up: the earliest possible one is the round under way.
         now = connection.execute(begun).scalar() or 1
         last = max(waiting or 0, connection.execute(own).scalar() or 0)
-    return Standing(min(max(now, last + 1), LAST - 1), number)
+    return Position(min(max(now, last + 1), MAX_TURN), number)
 
 
-def bring_forward(engine: sa.Engine, ordinary_places: int, spare_places: int) -> None:
-    """Fill free spare places with generations of callers that have nothing under way, if all
-    ordinary places are taken. To be called every second or so. Raises SQLAlchemyError."""
+def fill_spare_slots(engine: sa.Engine, ordinary_slots: int, spare_slots: int) -> None:
+    """Fill free spare slots with generations of callers that have nothing running, if all ordinary
+    slots are taken. To be called about once a second. Raises SQLAlchemyError."""
     table = _table(engine)
     rows, caller = table.c, table.c.queue_partition_key
     ordinary = sa.and_(rows.name == context.GENERATIONS, rows.queue_name == context.GENERATIONS)
     waits = sa.and_(ordinary, rows.status == "ENQUEUED", caller.is_not(None))
-    forward = sa.and_(rows.queue_name == NEXT, rows.status.in_(_QUEUED))
-    busy = sa.or_(sa.and_(ordinary, rows.status == "PENDING"), forward)
+    spare = sa.and_(rows.queue_name == SPARE_QUEUE, rows.status.in_(_UNFINISHED))
+    busy = sa.or_(sa.and_(ordinary, rows.status == "PENDING"), spare)
     with engine.begin() as connection:
         under_way = connection.execute(sa.select(caller, rows.queue_name).where(busy)).all()
         callers = {name for name, _ in under_way}
-        taken = sum(queue == NEXT for _, queue in under_way)
-        if len(under_way) - taken < ordinary_places or taken >= spare_places:
+        taken = sum(queue == SPARE_QUEUE for _, queue in under_way)
+        if len(under_way) - taken < ordinary_slots or taken >= spare_slots:
             return
-        first = (
+        next_callers = (
             sa.select(caller)
             .where(waits, caller.not_in(callers - {None}))
             .group_by(caller)
             .order_by(sa.func.min(rows.priority), sa.func.min(rows.created_at))
-            .limit(spare_places - taken)
+            .limit(spare_slots - taken)
         )
-        for name in connection.execute(first).scalars().all():
-            mine = sa.select(rows.workflow_uuid).where(waits, caller == name)
-            workflow = mine.order_by(rows.priority, rows.created_at).limit(1).scalar_subquery()
+        for name in connection.execute(next_callers).scalars().all():
+            waiting = sa.select(rows.workflow_uuid).where(waits, caller == name)
+            workflow = waiting.order_by(rows.priority, rows.created_at).limit(1).scalar_subquery()
             # Conditional, since other processes dequeue meanwhile.
             move = sa.update(table).where(waits, rows.workflow_uuid == workflow)
-            connection.execute(move.values(queue_name=NEXT))
+            connection.execute(move.values(queue_name=SPARE_QUEUE))

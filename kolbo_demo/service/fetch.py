@@ -1,9 +1,9 @@
-"""Files that visitors link to, fetched so that a link cannot reach what is not public.
+"""Downloads linked files without server-side request forgery.
 
-A host name is resolved once and each address judged; the connection goes to a judged address, so
-a name that answers differently the second time gains nothing. (The pattern is safehttpx's
-transport; this one judges more kinds of address, keeps the port in `Host`, and asks no third
-party for names.) Redirects are followed by hand, each one judged anew. Size and time are bounded.
+A host name is resolved once, its addresses are checked, and the connection goes to a checked
+address, which defeats DNS rebinding. (The pattern is safehttpx's transport; this one checks more
+kinds of address, keeps the port in `Host`, and needs no third-party resolver.) Each redirect is
+checked as well. Size and time are limited.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from urllib.parse import urljoin, urlsplit
 
-from kolbo_demo.contract import MAX_FILE_BYTES, is_retryable_status
+from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.ip_policy import Address, is_local_name, is_public, is_public_remote, parse_address
 from kolbo_demo.service.errors import JobError
 
@@ -26,16 +26,16 @@ Field = Literal["source", "audio"]
 
 MAX_REDIRECTS = 5
 MAX_URL_CHARACTERS = 4096
-_OTHER_PORTS = frozenset(
+_BAD_PORTS = frozenset(
     [1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6679, 6697, 10080]
 ) | set(range(6665, 6670))
-"""Not for the web by the Fetch standard ("bad ports"), above those below 1024."""
+"""Bad ports of the Fetch standard from 1024 on."""
 _CHUNK = 64 * 1024
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How far a fetch may go."""
+    """Limits of a download."""
 
     allow_hosts: frozenset[str] = frozenset()
     """`host` or `host:port`, lower case, that may have private addresses."""
@@ -43,30 +43,30 @@ class Policy:
     seconds: float = 300.0
     """For one file, redirects included."""
     idle_seconds: float = 20.0
-    """For one answer of the other side."""
+    """Between two chunks."""
 
     def exempt(self, url: "httpx.URL") -> bool:
-        """Whether the owner of this service named the host as one that may be private."""
+        """Whether the host may have private addresses."""
         return bool({url.host, f"{url.host}:{_port(url)}"} & self.allow_hosts)
 
 
 def check(link: str, field: Field, policy: Policy) -> None:
-    """Refuse what can be seen to be wrong without asking anyone. Raises JobError."""
+    """Check a link without network access. Raises JobError."""
     _parse(link, field, policy)
 
 
 def fetch(
-    link: str, field: Field, file: BinaryIO, policy: Policy, wanted: Callable[[], bool]
+    link: str, field: Field, file: BinaryIO, policy: Policy, should_continue: Callable[[], bool]
 ) -> None:
-    """Write what `link` holds to `file`. Raises JobError; returns early when no longer wanted."""
-    asyncio.run(_while_wanted(_fetch(link, field, file, policy), wanted))
+    """Download `link` to `file`. Raises JobError; returns early once `should_continue` is False."""
+    asyncio.run(_run_while(_fetch(link, field, file, policy), should_continue))
 
 
-async def _while_wanted(work: Coroutine[Any, Any, None], wanted: Callable[[], bool]) -> None:
+async def _run_while(work: Coroutine[Any, Any, None], should_continue: Callable[[], bool]) -> None:
     task = asyncio.ensure_future(work)
     try:
         while not (await asyncio.wait({task}, timeout=0.3))[0]:
-            if not await asyncio.to_thread(wanted):
+            if not await asyncio.to_thread(should_continue):
                 return
     finally:
         if not task.done():
@@ -96,11 +96,11 @@ async def _fetch(link: str, field: Field, file: BinaryIO, policy: Policy) -> Non
 
 
 async def _get(url: "httpx.URL", field: Field, file: BinaryIO, policy: Policy) -> str | None:
-    """Write the answer's body to `file`, or return where it redirects to."""
-    # Here, not above: only links need httpx, and every call of the command line would load it.
+    """Write the body to `file`, or return the target of a redirect."""
+    # Not at the top: only links need httpx, and every command would load it.
     import httpx
 
-    from kolbo_demo.service.pinned import Pinned
+    from kolbo_demo.service.pinned import PinnedTransport
 
     addresses = await _addresses(url, field, policy)
     timeout = httpx.Timeout(policy.idle_seconds, connect=10)
@@ -108,15 +108,15 @@ async def _get(url: "httpx.URL", field: Field, file: BinaryIO, policy: Policy) -
         try:
             async with (
                 httpx.AsyncClient(
-                    transport=Pinned(address), trust_env=False, timeout=timeout
+                    transport=PinnedTransport(address), trust_env=False, timeout=timeout
                 ) as client,
                 client.stream(
                     "GET",
                     url,
                     headers={"User-Agent": "kolbo-lipsync", "Accept-Encoding": "identity"},
-                ) as answer,
+                ) as response,
             ):
-                return await _receive(answer, field, file, policy)
+                return await _receive(response, field, file, policy)
         except (httpx.ConnectError, httpx.ConnectTimeout):
             if number == len(addresses):
                 raise _failed(
@@ -126,32 +126,32 @@ async def _get(url: "httpx.URL", field: Field, file: BinaryIO, policy: Policy) -
             raise _failed(field, "stopped sending", "LINK_TIMEOUT", True) from None
         except (httpx.HTTPError, httpx.InvalidURL):
             raise _failed(field, "broke off", "LINK_BROKEN", True) from None
-    raise AssertionError("no address left over is refused by _addresses")
+    raise AssertionError("_addresses returns at least one")
 
 
 async def _receive(
-    answer: "httpx.Response", field: Field, file: BinaryIO, policy: Policy
+    response: "httpx.Response", field: Field, file: BinaryIO, policy: Policy
 ) -> str | None:
-    if answer.is_redirect:
-        return answer.headers.get("location", "")
-    if answer.status_code != 200:
+    if response.is_redirect:
+        return response.headers.get("location", "")
+    if response.status_code != 200:
         raise _failed(
             field,
-            f"answers with HTTP status {answer.status_code} instead of a file",
+            f"answers with HTTP status {response.status_code} instead of a file",
             "LINK_STATUS",
-            is_retryable_status(answer.status_code),
+            response.status_code in (408, 425, 429) or response.status_code >= 500,
         )
-    if answer.headers.get("content-type", "").startswith(("text/html", "application/xhtml")):
+    if response.headers.get("content-type", "").startswith(("text/html", "application/xhtml")):
         raise _failed(field, "gives a web page, not a file", "LINK_NOT_A_FILE")
-    if answer.headers.get("content-encoding", "identity") not in ("", "identity"):
+    if response.headers.get("content-encoding", "identity") not in ("", "identity"):
         raise _failed(field, "gives a file compressed on the way", "LINK_NOT_A_FILE")
-    size = answer.headers.get("content-length", "0")
+    size = response.headers.get("content-length", "0")
     if size.isdecimal() and int(size) > policy.max_bytes:
         raise _too_large(field, policy)
     file.seek(0)
     file.truncate()
     received = 0
-    async for chunk in answer.aiter_raw(_CHUNK):
+    async for chunk in response.aiter_raw(_CHUNK):
         received += len(chunk)
         if received > policy.max_bytes:
             raise _too_large(field, policy)
@@ -167,7 +167,7 @@ def _parse(link: str, field: Field, policy: Policy) -> "httpx.URL":
     try:
         url = httpx.URL(link)
         host = url.host
-        urlsplit(link)  # which refuses stray brackets
+        urlsplit(link)  # refuses stray brackets
     except (httpx.InvalidURL, TypeError, ValueError):
         raise _refused(field, "is not a link") from None
     if len(link) > MAX_URL_CHARACTERS:
@@ -182,7 +182,7 @@ def _parse(link: str, field: Field, policy: Policy) -> "httpx.URL":
         return url
     if not 0 < _port(url) < 65536:
         raise _refused(field, f"uses port {_port(url)}, which there is not")
-    if (_port(url) not in (80, 443) and _port(url) < 1024) or _port(url) in _OTHER_PORTS:
+    if (_port(url) not in (80, 443) and _port(url) < 1024) or _port(url) in _BAD_PORTS:
         raise _refused(field, f"uses port {_port(url)}, which is not one for web files")
     address = parse_address(host)
     if (address and not is_public(address)) or is_local_name(host):
@@ -191,7 +191,7 @@ def _parse(link: str, field: Field, policy: Policy) -> "httpx.URL":
 
 
 async def _addresses(url: "httpx.URL", field: Field, policy: Policy) -> list[Address]:
-    """The addresses of the host that may be asked, each once. Raises JobError."""
+    """Permitted addresses of the host, without duplicates. Raises JobError."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
             url.host, _port(url), type=socket.SOCK_STREAM
@@ -200,7 +200,7 @@ async def _addresses(url: "httpx.URL", field: Field, policy: Policy) -> list[Add
         raise _failed(
             field, "names a host that cannot be found", "LINK_UNREACHABLE", True
         ) from None
-    # A scope ("%eth0") marks a link-local address; ipaddress keeps it and still says so.
+    # ipaddress keeps the scope ("%eth0") of a link-local address.
     addresses = [ipaddress.ip_address(str(entry[4][0])) for entry in found]
     if not policy.exempt(url):
         addresses = [address for address in addresses if is_public_remote(address)]

@@ -19,17 +19,17 @@ class Site:
     loopback: bool = True
     """Whether it listens on loopback only. Then a name must be that of loopback, with the port."""
     names: frozenset[str] = frozenset()
-    """More names, each with any port or, as `name:port`, with that one."""
+    """More names, each with any port, or `name:port`."""
     space: str | None = None
-    """The name of a Hugging Face Space, whose frame on huggingface.co may show the page."""
+    """Host of a Hugging Face Space, whose page on huggingface.co may frame this one."""
     any_name: bool = False
-    """For a service that takes a key with every request: a page of another name has no key."""
+    """Whether any name is served, by a service that needs a key with every request."""
     public: str | None = None
-    """The address that visitors use, where it is known: an origin and the prefix."""
+    """The configured public URL: origin and prefix."""
     prefix: str = ""
-    """Path before all others, "" or "/lipsync", where it is known. A proxy may strip it or not."""
+    """Configured path prefix, "" or "/lipsync", which a proxy may strip or not."""
     frames: frozenset[str] = frozenset()
-    """Origins of more pages that may frame this one, as a Content-Security-Policy has them."""
+    """Origins of more pages that may frame this one, in the syntax of Content-Security-Policy."""
 
     @classmethod
     def of(cls, settings: Settings, host: str, *, any_name: bool = False) -> "Site":
@@ -51,8 +51,8 @@ class Site:
     def serves(self, host: str, server: tuple[str, int | None] | None) -> bool:
         """Whether a Host header names this server; `server` is the address that was reached.
 
-        Without `names` a server that others reach answers to addresses and to names that public
-        DNS cannot give to it, so that no website can rebind its own name to this server.
+        Without `names` a public server serves IP addresses and names that public DNS does not
+        have, so that no website can rebind its own name to this server.
         """
         found = split_host(host)
         if found is None:
@@ -72,25 +72,25 @@ class Site:
         return "." not in name or name.endswith(".local")
 
     def is_public(self, host: str) -> bool:
-        """Whether a Host header is that of the public address; proxies often drop its port."""
+        """Whether a Host header is that of the public URL; proxies often drop its port."""
         found, own = split_host(host), split_host(urlsplit(self.public or "").netloc)
         return bool(found and own and found[0] == own[0] and found[1] in {None, own[1]})
 
     @property
     def origin(self) -> str | None:
-        """The origin of the public address."""
+        """The origin of the public URL."""
         return self.public.removesuffix(self.prefix) if self.public else None
 
     @property
     def only_loopback(self) -> bool:
-        """Whether all of its names are loopback's, on other ports: those of a tunnel to it."""
+        """Whether all names are loopback's, such as those of a tunnel."""
         public = [urlsplit(self.public).netloc] if self.public else []
         hosts = [split_host(name) for name in [*self.names, *public]]
         return self.loopback and all(host and is_loopback(host[0].strip("[]")) for host in hosts)
 
     @property
     def frame_ancestors(self) -> str:
-        """The pages that may frame this one, as a Content-Security-Policy has them."""
+        """The pages that may frame this one, in the syntax of Content-Security-Policy."""
         more = [] if self.space is None else ["https://huggingface.co"]
         for name in sorted(self.names):
             where = name if ":" in name.rpartition("]")[2] else f"{name}:*"
@@ -100,7 +100,7 @@ class Site:
 
 @functools.lru_cache(1024)
 def split_host(host: str) -> tuple[str, int | None] | None:
-    """Name, in lower case, and port of a Host header; None for what is no such thing."""
+    """Name, in lower case, and port of a Host header; None if invalid."""
     found = _HOST.fullmatch(host.lower())
     if found is None:
         return None

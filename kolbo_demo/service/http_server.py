@@ -31,10 +31,10 @@ from kolbo_demo.service.public_url import PROXIED
 
 _HEAD_BYTES = 16 * 1024
 _HEAD_LINES = 128
-"""Each field costs time, here and in the application, however short it is."""
+"""Each header field takes time, here and in the application, however short it is."""
 _KEEP_ALIVE_SECONDS = 5
 _GRACE_SECONDS = 1.0
-"""For requests under way at shutdown; connections that are left are aborted then."""
+"""For running requests at shutdown, before all connections are aborted."""
 _CANCEL_SECONDS = 2
 """After which handlers that outlive their connection are cancelled at shutdown."""
 _PROGRESS_BYTES = 4096
@@ -46,12 +46,12 @@ _ACCEPTED_AT_ONCE = 16
 """By one pass of the event loop. The limits hold between two passes, and the heads of a burst of
 honest requests are read before they count as missing."""
 _BACKLOG = 2048
-_TICK_SECONDS = 0.5
-"""Between two sweeps; uvicorn's own ticks are 0.1 s apart."""
-_DESCRIPTORS = 4096
+_SWEEP_INTERVAL_SECONDS = 0.5
+"""uvicorn's own ticks are 0.1 s apart."""
+_MAX_DESCRIPTORS = 4096
 
 
-def _most_connections() -> int:
+def _default_max_connections() -> int:
     """Half of this process's descriptors, at most 1000. Raises their soft limit first."""
     if sys.platform == "win32":
         return 1000
@@ -59,11 +59,11 @@ def _most_connections() -> int:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
-    wanted = _DESCRIPTORS if hard == unlimited else min(hard, _DESCRIPTORS)
-    if soft != unlimited and soft < wanted:
+    target = _MAX_DESCRIPTORS if hard == unlimited else min(hard, _MAX_DESCRIPTORS)
+    if soft != unlimited and soft < target:
         with contextlib.suppress(OSError, ValueError):  # macOS has a lower limit of its own
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            soft = wanted
+            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+            soft = target
     return 1000 if soft == unlimited else min(1000, soft // 2)
 
 
@@ -71,7 +71,7 @@ def _most_connections() -> int:
 class ConnectionLimits:
     """Limits of one server. An address is an IPv4 address or an IPv6 /64."""
 
-    total: int = field(default_factory=_most_connections)
+    total: int = field(default_factory=_default_max_connections)
     per_address: int = 256
     """Trusted proxies are exempt: every visitor comes from these."""
     pending: int = 128
@@ -91,7 +91,7 @@ class _StrictConnection(h11.Connection):
     def next_event(self) -> Any:
         state = self.their_state
         if state is h11.IDLE and (head := self.trailing_data[0]):
-            if problem := _problem(head):
+            if problem := _head_problem(head):
                 raise h11.RemoteProtocolError(problem)
             self.received = self._chunks = 0
         event: Any = super().next_event()
@@ -110,7 +110,7 @@ class _StrictConnection(h11.Connection):
             raise h11.RemoteProtocolError("trailer fields")
 
 
-def _problem(received: bytes) -> str | None:
+def _head_problem(received: bytes) -> str | None:
     """The reason to refuse a head that h11 accepts, if any. More may follow the head."""
     end = received.find(b"\r\n\r\n")
     if end > _HEAD_BYTES:  # h11 looks at the length of incomplete heads only
@@ -140,8 +140,8 @@ def _problem(received: bytes) -> str | None:
 class _Phase(Enum):
     HEAD = auto()
     """A request head is incomplete or, on a new connection, has not begun."""
-    KEPT = auto()
-    """Kept alive between two requests."""
+    KEEP_ALIVE = auto()
+    """Idle between two requests."""
     REQUEST = auto()
 
 
@@ -164,7 +164,7 @@ class _Connections(ServerState):
     def sweep(self, now: float) -> None:
         """Drop connections that are overdue or exceed a limit."""
         for connection in list(self.connections):
-            if connection.look(now, self._limits):
+            if connection.is_overdue(now, self._limits):
                 connection.drop()
         self._trim(self._limits.total)
 
@@ -173,14 +173,14 @@ class _Connections(ServerState):
         for connection in self.connections:
             groups[connection.address].append(connection)
         for group in groups.values():
-            group.sort(key=_Protocol.value, reverse=True)
-            heads = [one for one in group if one.phase is _Phase.HEAD]
-            for one in heads[self._limits.pending :]:
-                group.remove(one)
-                one.drop()
+            group.sort(key=_Protocol.drop_order, reverse=True)
+            pending = [each for each in group if each.phase is _Phase.HEAD]
+            for connection in pending[self._limits.pending :]:
+                group.remove(connection)
+                connection.drop()
             while len(group) > self._limits.per_address and not group[-1].proxied:
                 group.pop().drop()
-        # The address with the most connections loses one: a newcomer from elsewhere gets in.
+        # The address with the most connections loses one, so that others can still connect.
         heap = [(-len(group), address) for address, group in groups.items()]
         heapq.heapify(heap)
         while heap and len(self.connections) > total:
@@ -195,7 +195,7 @@ async def _no_app(*_: object) -> None: ...
 
 
 class _Protocol(H11Protocol):
-    """One connection, with deadlines that `look` measures now and then, at no cost to requests."""
+    """One connection. Its deadlines are checked periodically, at no cost to requests."""
 
     server_state: _Connections
     conn: _StrictConnection
@@ -211,7 +211,7 @@ class _Protocol(H11Protocol):
         self.conn = _StrictConnection(h11.SERVER, _HEAD_BYTES)
         self.address = ""
         self.proxied = False
-        self._seen: tuple[_Phase, object] = _Phase.HEAD, None
+        self._last_state: tuple[_Phase, object] = _Phase.HEAD, None
         now = self.loop.time()
         self._since = self._received_since = self._unread_since = now
         """Start of the phase; last progress of the body, and of writing the response."""
@@ -242,25 +242,27 @@ class _Protocol(H11Protocol):
     def phase(self) -> _Phase:
         if self.conn.their_state is not h11.IDLE:
             return _Phase.REQUEST
-        return _Phase.HEAD if self.cycle is None or self.conn.trailing_data[0] else _Phase.KEPT
+        return (
+            _Phase.HEAD if self.cycle is None or self.conn.trailing_data[0] else _Phase.KEEP_ALIVE
+        )
 
     @property
     def expendable(self) -> bool:
-        """Whether a newcomer may take its place."""
-        return not self.proxied or self.value()[0] < 2
+        """Whether it may be dropped for a new connection."""
+        return not self.proxied or self.drop_order()[0] < 2
 
-    def value(self) -> tuple[int, float]:
-        """Least for the one to drop first: the one that waits longest, without a request, then for
-        a body; else the latest request."""
+    def drop_order(self) -> tuple[int, float]:
+        """Lowest for the connection to drop first: the longest wait for a request, then the longest
+        wait for a body, then the latest request."""
         if self.phase is not _Phase.REQUEST:
             return 0, self._since
         return (1, self._received_since) if self._awaits_body() else (2, -self._since)
 
-    def look(self, now: float, limits: ConnectionLimits) -> bool:
+    def is_overdue(self, now: float, limits: ConnectionLimits) -> bool:
         """Whether a deadline has passed."""
-        seen = self.phase, self.cycle
-        if seen != self._seen:
-            self._seen, self._since = seen, now
+        state = self.phase, self.cycle
+        if state != self._last_state:
+            self._last_state, self._since = state, now
             self._received, self._received_since = 0, now
         unread = self.transport.get_write_buffer_size()
         if not unread or unread <= self._unread - _PROGRESS_BYTES:
@@ -279,22 +281,22 @@ class _Protocol(H11Protocol):
         return self._unread_since < late or self._received_since < late
 
     def _awaits_body(self) -> bool:
-        """Whether the client is to send, and the application reads."""
+        """Whether the application waits for the client's body."""
         return self.conn.their_state is h11.SEND_BODY and not self.flow.read_paused
 
     def drop(self) -> None:
-        """Close without waiting for the client to read what is left."""
+        """Close at once, without sending what is buffered."""
         self.connections.discard(self)
         if self.transport.get_write_buffer_size():
-            # Else the kernel would keep its part for minutes.
+            # Otherwise the kernel would hold its buffer for minutes.
             reset = struct.pack("ii", 1, 0)
             connection = self.transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         self.transport.abort()
 
 
-class _Proxied(ProxyHeadersMiddleware):
-    """Tells the gate which requests trusted proxies send: uvicorn replaces their address."""
+class _TrustedProxyMiddleware(ProxyHeadersMiddleware):
+    """Marks requests of trusted proxies for the gate, as uvicorn replaces their address."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         client = scope.get("client")
@@ -303,7 +305,7 @@ class _Proxied(ProxyHeadersMiddleware):
 
 
 class Server(uvicorn.Server):
-    """Serves an app until it is stopped, although every open page holds a connection."""
+    """uvicorn with connection limits, which stops although open pages hold connections."""
 
     server_state: _Connections
 
@@ -318,7 +320,7 @@ class Server(uvicorn.Server):
         """`proxies` are trusted with `X-Forwarded-For`; `run` takes sockets instead of a port."""
         limits = limits or ConnectionLimits()
         config = uvicorn.Config(
-            _Proxied(app, proxies),  # pyright: ignore[reportArgumentType] - typed narrower there
+            _TrustedProxyMiddleware(app, proxies),  # pyright: ignore[reportArgumentType] - typed narrower there
             host=host,
             port=port,
             http=_Protocol,
@@ -328,7 +330,7 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             proxy_headers=False,
-            # For handlers that outlive their connections; those have a limit of their own.
+            # For handlers that outlive their connections; connections have a limit of their own.
             limit_concurrency=4 * limits.total,
             backlog=_ACCEPTED_AT_ONCE,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
@@ -336,14 +338,14 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self.server_state = _Connections(limits, proxies)
-        self._stop: Callable[[], object] | None = None
+        self._wake: Callable[[], object] | None = None
 
     def stop(self) -> None:
         """Shut down. For any thread."""
         self.should_exit = True
-        if self._stop:
+        if self._wake:
             with contextlib.suppress(RuntimeError):  # its loop has ended
-                self._stop()
+                self._wake()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -354,21 +356,21 @@ class Server(uvicorn.Server):
         for server in self.servers:
             for listener in server.sockets:
                 # asyncio takes one number for the kernel's queue and for what it accepts at once.
-                with listener.dup() as same:
-                    same.listen(_BACKLOG)
+                with listener.dup() as duplicate:
+                    duplicate.listen(_BACKLOG)
 
     async def main_loop(self) -> None:
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-        self._stop = partial(loop.call_soon_threadsafe, stopped.set)
+        self._wake = partial(loop.call_soon_threadsafe, stopped.set)
         while not await self.on_tick(0):
             self.server_state.sweep(loop.time())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopped.wait(), _TICK_SECONDS)
+                await asyncio.wait_for(stopped.wait(), _SWEEP_INTERVAL_SECONDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._hang_up)
+        asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._drop_all)
         await super().shutdown(sockets)
 
-    def _hang_up(self) -> None:
+    def _drop_all(self) -> None:
         for connection in list(self.server_state.connections):
             connection.drop()

@@ -1,9 +1,9 @@
-"""Generations as durable workflows: accepted once, finished even over a `kill -9`.
+"""Generations as durable workflows, which survive a crash of the process.
 
-dbos keeps each generation as a row in a database: its input before the caller hears an id, its
-progress, its outcome. What a process leaves unfinished is run by the next one on the same SQLite
-file, or by another on the same PostgreSQL, where a long generation is shared as well (`split`).
-dbos exists once a process, and so does `Jobs` between `start` and `stop`.
+dbos stores each generation as a database row: its input before the caller gets an id, its progress
+and its outcome. Unfinished generations are resumed by the next process on the same SQLite file, or
+by another on the same PostgreSQL, which also shares the segments of long ones. dbos exists once per
+process, hence one running `JobQueue` per process.
 """
 
 import contextlib
@@ -16,154 +16,92 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dbos import DBOS, DBOSClient, Queue, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import engine, private_folder
-from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, FINAL_STATES, PROCESSING, Failure
+from kolbo_demo.contract import CANCELLED, FINAL_STATES
 from kolbo_demo.process.child import SINGLE_THREAD_ENV
 from kolbo_demo.process.fork_server import ForkServer
-from kolbo_demo.service import database, fair_queue, fetch, metrics, render_pool
-from kolbo_demo.service.cluster.heartbeat import Fleet
+from kolbo_demo.service import database, fair_queue, fetch, metrics, queues, render_pool
+from kolbo_demo.service.cluster.heartbeat import Heartbeat
 from kolbo_demo.service.errors import ServiceError
+from kolbo_demo.service.progress import Progress, Workflows, is_id
 from kolbo_demo.service.storage.files import INPUTS, Storage
-from kolbo_demo.service.workflows import context, segments
-from kolbo_demo.service.workflows import generation as making
+from kolbo_demo.service.workflows import context, generation, segments
 from kolbo_demo.service.workflows.context import WorkflowContext
 from kolbo_demo.service.workflows.render_slots import RenderSlots
 from kolbo_demo.settings import Settings
 
-FETCHES = "fetches"
-"""Queue of generations with links to fetch, partitioned by caller: a slow link delays no render."""
-LINKS = "links"
-"""Its unpartitioned predecessor, drained after an upgrade."""
-MAX_FETCHES = 16
-"""Generations that fetch, or wait for their render after it, at a time,"""
-FETCHES_OF_ONE = 4
-"""and those of one caller among them."""
-SPARE = 2
+SPARE_SLOTS = 2
 """Render slots beyond `default_concurrency`, each for a caller with no running render."""
-MISSED_LOOKS = 3
-DRAIN_SECONDS = 6.5
-"""What runs when the process is told to stop may finish within so long."""
-KILL_SECONDS = 1.0
-"""For the rest to die."""
-POLL_SECONDS = 0.25
-"""How often a process looks for uploads to render. Each look takes some 4 ms of a processor."""
-OLD_POLL_SECONDS = 5.0
-"""Polling interval of `LINKS`."""
-RARE_POLL_SECONDS = 0.5
-"""How often for links to fetch, which takes longer anyway; and for anything where many processes
-ask one server."""
-_ID = re.compile(r"lip_[0-9a-f]{20}")
-_STATES = {"SUCCESS": COMPLETED, "CANCELLED": CANCELLED, "ERROR": FAILED}
-_STATES["MAX_RECOVERY_ATTEMPTS_EXCEEDED"] = FAILED
+MISSED_CHECKS = 3
+DRAIN_TIMEOUT_SECONDS = 6.5
+"""For running workflows to finish when the process stops."""
+KILL_TIMEOUT_SECONDS = 1.0
+"""For the rest to be killed."""
+_process_lock = threading.Lock()
+"""Held by the running queue of this process."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a generation stands. `made` is what the engine tells of a completed one."""
-
-    id: str
-    state: str
-    percent: int
-    created: float
-    """Seconds since the epoch."""
-    file: str | None = None
-    """Stem of the result's names in storage."""
-    made: dict[str, Any] | None = None
-    failure: Failure | None = None
-
-
-def new_id() -> str:
-    """An id for a generation: `lip_` and 20 hex digits."""
-    return "lip_" + secrets.token_hex(10)
-
-
-def default_concurrency() -> int:
-    """Renders side by side: one for every two cores."""
-    return max(1, (os.cpu_count() or 2) // 2)
-
-
-def _share(concurrency: int) -> int:
-    """Processes for one of so many renders: together as many as there are cores."""
-    return max(1, (os.cpu_count() or 2) // concurrency)
-
-
-class Jobs:
+class JobQueue:
     """The queue of generations and the files they use."""
 
     def __init__(
         self, settings: Settings, *, renders: bool = True, server: ForkServer | None = None
     ) -> None:
-        """`renders` says whether this process also does the work, or only takes it. `server` is one
-        of `process.renderers` that may be loading already; it ends with the jobs."""
+        """`renders`: this process also renders what it accepts. `server` is a fork server of
+        `render_pool` that may be loading already; it is closed with the queue."""
         self._folder = settings.data_dir.expanduser().absolute()
         self._url = settings.database_url
         self._renders = renders or not self._url
-        self._own = self._folder
-        """Of this process alone."""
+        self._process_folder = self._folder
         self._executor = "local"
-        files = settings.storage_url
+        storage_url = settings.storage_url
         if self._url:
-            # The host, for people who look at the database; the rest makes it the only one.
+            # The host name is for people who read the database; the rest makes it unique.
             host = re.sub(r"[^0-9A-Za-z-]", "-", socket.gethostname())
             self._executor = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
-            self._own = self._folder / "processes" / self._executor
-            files = files or str(self._folder)
-        self.storage = Storage(self._own, files)
+            self._process_folder = self._folder / "processes" / self._executor
+            storage_url = storage_url or str(self._folder)
+        self.storage = Storage(self._process_folder, storage_url)
         self.policy = fetch.Policy(allow_hosts=settings.fetch_allow_hosts)
-        # Of many processes each has one core and one generation.
-        self.concurrency = 1 if self._url else default_concurrency()
-        self.cores = 1 if self._url else _share(self.concurrency)
-        """For one render."""
-        # Of many processes each has one core.
+        # Each process of a cluster has one core, one generation and one spare slot.
+        self.concurrency = 1 if self._url else queues.default_concurrency()
+        self.spare_slots = 1 if self._url else SPARE_SLOTS
         self._loading = server
-        server = server or render_pool.renderers(SINGLE_THREAD_ENV if self._url else None)
-        self.ready = render_pool.Ready(server, self.storage.room)
-        # With many processes, one spare place in each is enough.
-        self.spare = 1 if self._url else SPARE
-        self._waking = threading.Lock()
-        self.resting = False
-        """Whether dbos does not run; see `rest`."""
-        self.rows: type[DBOS] | DBOSClient = DBOS
-        """For reading workflows, even while dbos rests."""
+        server = server or render_pool.new_fork_server(SINGLE_THREAD_ENV if self._url else None)
+        self._render_pool = render_pool.RenderPool(server, self.storage.generation_folder)
+        self._pausing = threading.Lock()
+        self.paused = False
+        """Whether dbos is stopped; see `pause`."""
+        self.workflows: Workflows = DBOS
+        """For reading workflows, even while dbos is stopped."""
         self._missed: Counter[str] = Counter()
         self._context = self._new_context()
-        self._lock: sqlite3.Connection | None = None
-        self._fleet: Fleet | None = None
-        self._reader: Engine | None = None
+        self._folder_lock: sqlite3.Connection | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._database: Engine | None = None
 
     def _new_context(self) -> WorkflowContext:
         return WorkflowContext(
             self.storage,
             self.policy,
-            self.ready,
-            RenderSlots(self.concurrency, self.spare),
-            cores=self.cores,
+            self._render_pool,
+            RenderSlots(self.concurrency, self.spare_slots),
+            cores=1 if self._url else max(1, (os.cpu_count() or 2) // self.concurrency),
             shared=self.shared,
         )
 
     @property
-    def changed(self) -> threading.Event:
-        """Set when a workflow ends here."""
-        return self._context.changed
-
-    def problem(self) -> str | None:
-        """Why this process could not render what it accepts; None where it can, or need not."""
-        if not self._renders:
-            return None
-        return render_pool.problem(self._loading) if self._loading else engine.unavailable_reason()
-
-    def workers(self) -> int:
-        """Renders side by side that there is room for. Raises SQLAlchemyError."""
-        return self._fleet.workers() if self._fleet else self.concurrency
+    def workflow_ended(self) -> threading.Event:
+        """Set when a workflow of this process ends."""
+        return self._context.workflow_ended
 
     @property
     def shared(self) -> bool:
@@ -172,37 +110,51 @@ class Jobs:
 
     @property
     def database_file(self) -> Path | None:
-        """The SQLite file, where there is one."""
+        """The SQLite file; None with PostgreSQL."""
         return None if self._url else self._folder / "jobs.sqlite"
 
+    def engine_problem(self) -> str | None:
+        """Why this process cannot render what it accepts, if it has to."""
+        if not self._renders:
+            return None
+        return (
+            render_pool.engine_problem(self._loading)
+            if self._loading
+            else engine.unavailable_reason()
+        )
+
+    def workers(self) -> int:
+        """Concurrent renders, of all processes. Raises SQLAlchemyError."""
+        return self._heartbeat.workers() if self._heartbeat else self.concurrency
+
     def start(self) -> None:
-        """Launch dbos and take up unfinished generations. Raises ServiceError. Blocks."""
-        if not _one_a_process.acquire(blocking=False):
+        """Launch dbos and resume unfinished generations. Raises ServiceError. Blocks."""
+        if not _process_lock.acquire(blocking=False):
             raise ServiceError("A local service runs in this process already; stop that one first.")
         try:
             self._context = self._new_context()
             private_folder.try_create(self._folder)
-            self._lock = database.lock(self._own)
+            self._folder_lock = database.lock_folder(self._process_folder)
             self.storage.prepare()
-            context.enter(self._context)
+            context.set_current(self._context)
             self._launch()
-            self._sweep()
+            self._delete_unused_inputs()
         except SQLAlchemyError as error:
             self._release()
             if not self._url:
-                raise self._unusable(error) from error
+                raise self._folder_error(error) from error
             reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
             raise ServiceError(
                 f"The database cannot be used ({reason}); check KOLBO_DATABASE_URL."
             ) from error
         except (OSError, sqlite3.Error) as error:
             self._release()
-            raise self._unusable(error) from error
+            raise self._folder_error(error) from error
         except BaseException:
             self._release()
             raise
 
-    def _unusable(self, error: Exception) -> ServiceError:
+    def _folder_error(self, error: Exception) -> ServiceError:
         reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
         return ServiceError(
             f"The data folder {self._folder} cannot be used ({reason}); "
@@ -211,202 +163,168 @@ class Jobs:
 
     def _launch(self) -> None:
         if self._url:
-            url = database.server(self._url.get_secret_value())
-            database.clear(self._own.parent)
-            self._reader = database.connections(url)
-            database.launch(url, self._executor, listens=self._renders)
-            self._fleet = Fleet(url, self._executor, self._renders)
-            self._fleet.start()
-            self._register_queues(DBOS.register_queue)
+            url = database.postgres_url(self._url.get_secret_value())
+            database.delete_dead_folders(self._process_folder.parent)
+            database.launch_dbos(url, self._executor, polls=self._renders)
+            self._heartbeat = Heartbeat(url, self._executor, self._renders)
+            self._heartbeat.start()
+            self._database = database.create_engine(url)
+            queues.register(DBOS.register_queue, self.concurrency, self.spare_slots, shared=True)
             if self._renders:
-                self.ready.refill()  # a worker has nothing else to keep memory for
+                self._render_pool.refill()  # a worker needs its memory for nothing else
         else:
-            url = database.file(self._folder)
-            self._reader = database.connections(url)
-            self.rows = database.client(self._reader)
-            # Before dbos starts, which would notice new queues only a second later.
-            with database.setup(url) as setup:
-                self._register_queues(setup.register_queue)
-            database.launch(url, self._executor)
+            url = database.sqlite_url(self._folder)
+            self._database = database.create_engine(url)
+            self.workflows = database.read_client(self._database)
+            # Before the launch: dbos notices new queues only a second later.
+            with database.setup_client(url) as client:
+                queues.register(
+                    client.register_queue, self.concurrency, self.spare_slots, shared=False
+                )
+            database.launch_dbos(url, self._executor)
 
     @contextlib.contextmanager
-    def awake(self) -> Iterator[None]:
-        """Keep dbos running within the block, and start it if it rests. Raises SQLAlchemyError."""
-        with self._waking:
-            if self.resting:
-                assert self._reader
-                database.launch(self._reader.url, self._executor)
-                self.resting = False
+    def _running(self) -> Iterator[None]:
+        """Keep dbos running in the block. Raises SQLAlchemyError."""
+        with self._pausing:
+            if self.paused:
+                assert self._database
+                database.launch_dbos(self._database.url, self._executor)
+                self.paused = False
             yield
 
-    def rest(self) -> None:
-        """Stop dbos until the next `awake`, if nothing waits or runs and no other process submits:
-        its threads ask the database several times a second. Raises SQLAlchemyError."""
-        with self._waking:
-            if not (self.shared or self.resting or self._context.running or any(self.load())):
-                self.resting = True
+    def pause(self) -> None:
+        """Stop dbos until the next write, if nothing is queued or running and no other process
+        submits: its threads poll the database several times a second. Raises SQLAlchemyError."""
+        with self._pausing:
+            if not (self.shared or self.paused or self._context.running or any(self.load())):
+                self.paused = True
                 DBOS.destroy()
 
-    def _register_queues(self, register: Callable[..., Queue]) -> None:
-        def queue(name: str, most: int, seconds: float, of_one: int | None = None) -> None:
-            register(
-                name,
-                worker_concurrency=most,
-                partition_worker_concurrency=of_one,
-                polling_interval_sec=seconds,
-            )
-
-        often = RARE_POLL_SECONDS if self.shared else POLL_SECONDS
-        # Other processes cannot use files that this one has fetched, so it fetches few ahead.
-        fetches = self.concurrency + 1 if self.shared else MAX_FETCHES
-        queue(context.GENERATIONS, self.concurrency, often)
-        queue(fair_queue.NEXT, self.spare, RARE_POLL_SECONDS)
-        queue(FETCHES, fetches, RARE_POLL_SECONDS, 1 if self.shared else FETCHES_OF_ONE)
-        queue(LINKS, 1, OLD_POLL_SECONDS)
-        if self.shared:
-            queue(segments.QUEUE, self.concurrency, often)
-
     def stop(self, *, at_once: bool = False) -> None:
-        """Let running renders finish for a while, keep the rest for the next start, and close.
+        """Let running renders finish for a while, leave the rest to the next start, and close.
 
-        Blocks, for under 10 s: that is what process managers grant before they kill.
+        Blocks for less than 10 s, after which process managers kill.
         """
-        self._context.drain(0 if at_once else DRAIN_SECONDS, KILL_SECONDS)
+        self._context.drain(0 if at_once else DRAIN_TIMEOUT_SECONDS, KILL_TIMEOUT_SECONDS)
         self._release()
 
     def _release(self) -> None:
-        if self._fleet:
-            self._fleet.stop()
-        with self._waking:
-            self.resting = False
+        if self._heartbeat:
+            self._heartbeat.stop()
+        with self._pausing:
+            self.paused = False
             DBOS.destroy()
-        if self._reader:
-            self._reader.dispose()
-            self._reader, self.rows = None, DBOS
-        self.ready.close()
-        if self._fleet:
-            self._fleet.leave()
-            self._fleet = None
-        context.enter(None)
-        if self._lock:
-            self._lock.close()
+        if self._database:
+            self._database.dispose()
+            self._database, self.workflows = None, DBOS
+        self._render_pool.close()
+        if self._heartbeat:
+            self._heartbeat.leave()
+            self._heartbeat = None
+        context.set_current(None)
+        if self._folder_lock:
+            self._folder_lock.close()
             if self.shared:
-                shutil.rmtree(self._own, ignore_errors=True)
-        _one_a_process.release()
+                shutil.rmtree(self._process_folder, ignore_errors=True)
+        _process_lock.release()
 
-    def _sweep(self) -> None:
-        """Remove inputs of generations that were never accepted or have ended."""
-        for generation in self.storage.under(INPUTS):
-            found = self.find(generation)
-            # Where others accept generations too, one may be on its way just now.
+    def _delete_unused_inputs(self) -> None:
+        """Delete inputs of generations that were never accepted or have ended."""
+        for generation_id in self.storage.list_children(INPUTS):
+            found = self.find(generation_id)
+            # With other processes, one may be about to accept it.
             if found.state in FINAL_STATES if found else not self.shared:
-                self.discard(generation)
+                self.discard(generation_id)
 
-    def submit(self, generation: str, job: dict[str, Any], caller: str = "owner") -> None:
-        """Accept a generation; once this returns it will be worked on. `job` is plain JSON;
-        `caller` takes turns with other callers."""
-        assert self._reader
-        queue = FETCHES if job.get("source_url") or job.get("audio_url") else context.GENERATIONS
-        own = {"file": secrets.token_hex(16), "created": time.time(), "caller": caller}
-        with self.awake():  # in which no two generations of a caller share a turn
-            turn = fair_queue.standing(self._reader, caller).turn
+    def submit(self, generation_id: str, job: dict[str, Any], caller: str = "owner") -> None:
+        """Accept a generation: it is durable once this returns. `job` is plain JSON. Callers are
+        served in rotation. Raises SQLAlchemyError."""
+        assert self._database
+        has_links = job.get("source_url") or job.get("audio_url")
+        queue = queues.FETCHES if has_links else context.GENERATIONS
+        fields = {"file": secrets.token_hex(16), "created": time.time(), "caller": caller}
+        with self._running():  # one at a time, as no two generations of a caller share a turn
+            turn = fair_queue.position(self._database, caller).turn
             with (
-                SetWorkflowID(generation),
+                SetWorkflowID(generation_id),
                 SetEnqueueOptions(priority=turn, queue_partition_key=caller),
             ):
-                DBOS.enqueue_workflow(queue, making.run, job | own | {"turn": turn})
+                DBOS.enqueue_workflow(queue, generation.run, job | fields | {"turn": turn})
 
     def unfinished(self, caller: str) -> int:
-        """Number of a caller's generations that wait or run. Raises SQLAlchemyError."""
-        assert self._reader
-        return fair_queue.standing(self._reader, caller).unfinished
+        """Number of a caller's queued and running generations. Raises SQLAlchemyError."""
+        assert self._database
+        return fair_queue.position(self._database, caller).unfinished
 
-    def find(self, generation: str) -> Progress | None:
-        """Where a generation stands, or None where there is none of that id."""
-        return self.find_all([generation]).get(generation)
+    def find(self, generation_id: str) -> Progress | None:
+        """Progress of a generation, or None for an unknown id. Raises SQLAlchemyError."""
+        return self.find_all([generation_id]).get(generation_id)
 
-    def find_all(self, generations: Iterable[str]) -> dict[str, Progress]:
-        """Where generations stand, by their ids; what there is not is left out."""
-        ids = [generation for generation in generations if _ID.fullmatch(generation)]
-        found = self.rows.list_workflows(workflow_ids=ids) if ids else []
-        return {status.workflow_id: _progress(status) for status in found}
+    def find_all(self, generation_ids: Iterable[str]) -> dict[str, Progress]:
+        """Progress by id, without unknown ids. Raises SQLAlchemyError."""
+        ids = [generation_id for generation_id in generation_ids if is_id(generation_id)]
+        found = self.workflows.list_workflows(workflow_ids=ids) if ids else []
+        return {status.workflow_id: Progress.of(status, self.workflows) for status in found}
 
-    def cancel(self, generation: str) -> Progress | None:
-        """Cancel what has not ended, and tell how it stands now; None for an unknown id."""
-        if not self.find(generation):
+    def cancel(self, generation_id: str) -> Progress | None:
+        """Cancel a generation unless it has ended, and return its progress; None for an unknown
+        id."""
+        if not self.find(generation_id):
             return None
-        with self.awake():
-            DBOS.cancel_workflow(generation, cancel_children=self.shared)
-        found = self.find(generation)
+        with self._running():
+            DBOS.cancel_workflow(generation_id, cancel_children=self.shared)
+        found = self.find(generation_id)
         if found and found.state == CANCELLED:
-            # One that runs notices by itself and cleans up after itself again.
-            self.discard(generation, found.file)
-            metrics.ended(generation, CANCELLED)
+            # A running one notices within seconds, and deletes its files once more.
+            self.discard(generation_id, found.file_stem)
+            metrics.ended(generation_id, CANCELLED)
         return found
 
-    def forget(self, generation: str) -> None:
-        """Remove the rows of a generation that has ended."""
-        with self.awake():
-            DBOS.delete_workflows([generation], delete_children=True)
-
-    def withdraw(self, generation: str) -> None:
-        """Undo a start whose caller will not hear of it, accepted or not."""
+    def withdraw(self, generation_id: str) -> None:
+        """Undo a start that is not reported to its caller, accepted or not."""
         with contextlib.suppress(SQLAlchemyError):
-            self.cancel(generation)
-        self.discard(generation)
+            self.cancel(generation_id)
+        self.discard(generation_id)
+
+    def delete(self, generation_id: str) -> None:
+        """Delete the rows of an ended generation."""
+        with self._running():
+            DBOS.delete_workflows([generation_id], delete_children=True)
 
     def load(self) -> tuple[int, int]:
-        """How many generations wait, and how many run. Raises SQLAlchemyError."""
-        assert self._reader
-        return database.under_way(self._reader, context.GENERATIONS)
+        """Number of queued and of running generations. Raises SQLAlchemyError."""
+        assert self._database
+        return database.count_unfinished(self._database, context.GENERATIONS)
 
-    def bring_forward(self) -> None:
-        """Give free spare places to callers with nothing under way. To be called every second or
-        so. Raises SQLAlchemyError."""
-        assert self._reader
+    def fill_spare_slots(self) -> None:
+        """Give free spare slots to callers with nothing running. To be called about once a second.
+        Raises SQLAlchemyError."""
+        assert self._database
         processes = self.workers() if self.shared else 1
-        fair_queue.bring_forward(self._reader, self.concurrency * processes, self.spare * processes)
+        fair_queue.fill_spare_slots(
+            self._database, self.concurrency * processes, self.spare_slots * processes
+        )
 
     def resume_postponed(self) -> None:
-        """Take up again what should run here and does not. To be called now and then."""
+        """Resume workflows that this process holds and does not run. To be called periodically."""
         pending = DBOS.list_workflows(
-            name=[context.GENERATIONS, segments.NAME],
+            name=[context.GENERATIONS, segments.WORKFLOW],
             status="PENDING",
             executor_id=self._executor,
             load_input=False,
             load_output=False,
         )
-        missed = [
-            row.workflow_id for row in pending if row.workflow_id not in self._context.running
-        ]
-        # One that is just beginning, or whose end is just being written, is missed for a moment.
+        running = self._context.running
+        missed = [row.workflow_id for row in pending if row.workflow_id not in running]
+        # A workflow that starts, or whose outcome is being written, is missed by one check.
         self._missed = Counter({name: self._missed[name] + 1 for name in missed})
         for row in pending:
-            if self._missed[row.workflow_id] >= MISSED_LOOKS and not self._context.closing:
+            if self._missed[row.workflow_id] >= MISSED_CHECKS and not self._context.closing:
                 DBOS.resume_workflow(
                     row.workflow_id, queue_name=row.queue_name or context.GENERATIONS
                 )
 
-    def discard(self, generation: str, file: str | None = None) -> None:
-        """Remove a generation's inputs, and its results if `file` names them."""
-        self._context.discard(generation, file)
-
-
-_one_a_process = threading.Lock()
-
-
-def _progress(status: WorkflowStatus) -> Progress:
-    job = status.input["args"][0] if status.input else {}
-    outcome = status.output if status.status == "SUCCESS" and status.output else {}
-    state, failure = _STATES.get(status.status, PROCESSING), None
-    if state == FAILED or (state == COMPLETED and "made" not in outcome):
-        state, failure = FAILED, Failure.model_validate(outcome.get("failure") or context.LOST)
-    return Progress(
-        id=status.workflow_id,
-        state=state,
-        percent=100 if state == COMPLETED else making.percent(status.workflow_id),
-        created=job.get("created", 0.0),
-        file=job.get("file"),
-        made=outcome.get("made"),
-        failure=failure,
-    )
+    def discard(self, generation_id: str, file_stem: str | None = None) -> None:
+        """Delete a generation's inputs, and its results if `file_stem` names them."""
+        self._context.discard(generation_id, file_stem)

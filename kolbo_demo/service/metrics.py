@@ -1,7 +1,6 @@
-"""What operators can see of the work: events for the log, figures for Prometheus.
+"""Log events and Prometheus metrics of the generations.
 
-One place says what is counted and told, so that the code that does the work carries a word a step.
-Figures are of this process, and hold no key, prompt, file name or address.
+Metrics are of this process, and have no key, prompt, file name or address.
 """
 
 import contextlib
@@ -54,14 +53,14 @@ _refused = Counter(
     "kolbo_requests_refused", "Requests answered with an error.", ["code"], registry=REGISTRY
 )
 
-_now = {
+_gauges = {
     name: Gauge(f"kolbo_{name}", text, registry=REGISTRY)
     for name, text in {
         "ready": "1 where a generation can be started, else 0.",
         "queue": "Generations that wait for their turn.",
         "running": "Generations under way.",
         "workers": "Renders side by side that there is room for.",
-        "disk_bytes": "Room that all files take.",
+        "disk_bytes": "UploadReservation that all files take.",
     }.items()
 }
 
@@ -75,21 +74,21 @@ for _stage in ("queue", "fetch", "render", "store"):
 
 
 def accepted(generation: str) -> None:
-    """A start request is answered with an id."""
+    """Record an accepted generation."""
     _accepted.inc()
     with logs.generation_context(generation):
         logs.event(_log, "accepted")
 
 
 def begun(waited: float) -> None:
-    """A generation's turn came after so many seconds."""
+    """Record the start of a generation after so many seconds in the queue."""
     _stages.labels("queue").observe(waited)
     logs.event(_log, "begun", waited_seconds=round(waited, 3))
 
 
 @contextlib.contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Time a stage of the generation at hand."""
+    """Time a stage of the current generation."""
     start = time.monotonic()
     try:
         yield
@@ -99,13 +98,13 @@ def stage(name: str) -> Iterator[None]:
         logs.event(_log, "stage", stage=name, seconds=round(seconds, 3))
 
 
-def moved(way: str, size: int) -> None:
-    """So many bytes of media went one way: received, fetched, made, sent."""
+def count_bytes(way: str, size: int) -> None:
+    """Count bytes of media that were received, fetched, made or sent."""
     _bytes.labels(way).inc(size)
 
 
 def ended(generation: str, state: str, code: str | None = None) -> None:
-    """A generation is completed, failed (with the code of its failure) or cancelled."""
+    """Record a generation that is completed, failed (with the code of its failure) or cancelled."""
     _ended.labels(state).inc()
     with logs.generation_context(generation):
         if code:
@@ -114,13 +113,13 @@ def ended(generation: str, state: str, code: str | None = None) -> None:
             logs.event(_log, state)
 
 
-def now(name: str, value: float) -> None:
-    """How something stands at this moment."""
-    _now[name].set(value)
+def set_gauge(name: str, value: float) -> None:
+    """Set a gauge to its present value."""
+    _gauges[name].set(value)
 
 
 def refused(code: str, status: int) -> None:
-    """A request was answered with an error."""
+    """Record an error response."""
     _refused.labels(code).inc()
     if status >= 500:
         logs.event(_log, "refused", logging.WARNING, code=code, status=status)

@@ -1,4 +1,4 @@
-"""The local models: what each takes, told honestly."""
+"""The local models and their limits."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kolbo_demo.contract import Model
 
+MAX_PROMPT_CHARACTERS = 2000
 MIN_SECONDS = 0.1
 MAX_SECONDS = 600.0
 PROVIDER = "kolbo-local"
@@ -15,17 +16,17 @@ _AUDIO = [
     *("mp3", "wav", "m4a", "aac", "ogg", "opus", "flac", "aiff", "caf", "amr", "wma", "wv"),
     *("au", "3gp", "webm", "mp4", "mov", "mkv"),
 ]
-"""What people have; `container` has all."""
+"""The common ones; `media.demux` has all."""
 
 
 @dataclass(frozen=True)
 class LocalModel:
-    """What a render needs to know of a model, without pydantic: lengths are in seconds."""
+    """A model as a render needs it, without pydantic. Durations are in seconds."""
 
     name: str
     title: str
     kind: str
-    """Of the sources that it takes: `image` or `video`."""
+    """Kind of its sources: `image` or `video`."""
     summary: str
     min_audio_duration: float | None = MIN_SECONDS
     max_audio_duration: float | None = MAX_SECONDS
@@ -61,21 +62,20 @@ _MODELS = [
 ]
 
 
-def listed(type_name: str | None = None, provider: str | None = None) -> "list[Model]":
+def list_models(type_name: str | None = None, provider: str | None = None) -> "list[Model]":
     """The models of a type (`lipsync` means both kinds) and provider; None means any."""
     types = ALIASES.get(type_name, {type_name}) if type_name else None
     return [
-        _on_the_wire(model)
+        _wire_model(model)
         for model in _MODELS
         if (types is None or f"lipsync-{model.kind}" in types)
         and (not provider or provider == PROVIDER)
     ]
 
 
-def _on_the_wire(model: LocalModel) -> "Model":
-    # Here, not above: pydantic takes longer to load than a short render takes.
+def _wire_model(model: LocalModel) -> "Model":
+    # Not at the top: a render does not need pydantic, which loads slowly.
     from kolbo_demo.contract import MAX_FILE_BYTES, Model
-    from kolbo_demo.service.rate_limit import MAX_PROMPT_CHARACTERS
 
     return Model.model_validate(
         {
@@ -101,10 +101,10 @@ def _on_the_wire(model: LocalModel) -> "Model":
 
 
 def find(identifier: str) -> LocalModel | None:
-    """The model of that identifier."""
+    """The model with an identifier."""
     return next((model for model in _MODELS if model.identifier == identifier), None)
 
 
 def smart_select(kind: str) -> LocalModel:
-    """The model for a source of a kind where none was chosen: the first listed that takes it."""
+    """The model for a source of a kind if none is chosen: the first listed of that kind."""
     return next(model for model in _MODELS if model.kind == kind)

@@ -1,4 +1,4 @@
-"""A multipart body as it arrives: files go straight to storage, nothing is held in memory."""
+"""Streaming parser of multipart forms: files go to storage as they arrive."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -12,17 +12,19 @@ from python_multipart.multipart import parse_options_header
 from kolbo_demo.contract import MAX_FILE_BYTES, LipsyncRequest
 from kolbo_demo.json_bounds import check_json
 from kolbo_demo.service import thread_pool
-from kolbo_demo.service.errors import ApiError, bad_request
-from kolbo_demo.service.rate_limit import MAX_FORM_PARTS, MAX_TEXT_BYTES, too_large
+from kolbo_demo.service.errors import ApiError, bad_request, too_large
 from kolbo_demo.service.storage.files import Storage, input_name
 
+MAX_TEXT_BYTES = 64 * 1024
+"""Of one text field."""
+MAX_FORM_PARTS = 100
 FILE_FIELDS = {"image": "source", "video": "source", "audio": "audio"}
-"""Form field to the input that it is."""
+"""Input by form field."""
 TEXT_FIELDS = frozenset(LipsyncRequest.model_fields)
 
 
-class Form:
-    """A multipart body as it arrives: known files to storage, known texts to memory."""
+class FormParser:
+    """Streams the known files of a form to storage, and collects its known texts."""
 
     def __init__(self, boundary: bytes, storage: Storage, generation: str) -> None:
         if not boundary:
@@ -32,10 +34,10 @@ class Form:
         self._texts: dict[str, bytearray] = {}
         self._files: dict[str, str] = {}
         self._parts = 0
-        self._ended = False
+        self._complete = False
         self._header = (bytearray(), bytearray())
         self._disposition = b""
-        self._take: Callable[[bytes], None] = lambda _: None
+        self._on_data: Callable[[bytes], None] = lambda _: None
         self._file = ExitStack()
         try:
             self._parser = MultipartParser(
@@ -50,37 +52,37 @@ class Form:
                     ),
                     "on_header_end": self._header_end,
                     "on_headers_finished": self._headers_finished,
-                    "on_part_data": lambda data, start, end: self._take(data[start:end]),
+                    "on_part_data": lambda data, start, end: self._on_data(data[start:end]),
                     "on_part_end": self._file.close,
                     "on_end": self._end,
                 },
             )
         except FormParserError as error:
-            raise self._broken() from error
+            raise self._invalid_form() from error
 
     async def read(self, body: AsyncIterator[bytes]) -> tuple[dict[str, Any], dict[str, str]]:
-        """The text fields and the file fields; raises ApiError."""
+        """The text fields, and the input by file field. Raises ApiError."""
         with self._file:
             try:
                 async for chunk in body:
                     await thread_pool.run(thread_pool.DISK, self._parser.write, chunk)
                 self._parser.finalize()
             except FormParserError as error:
-                raise self._broken() from error
-            if not self._ended:
-                raise self._broken()
+                raise self._invalid_form() from error
+            if not self._complete:
+                raise self._invalid_form()
         return self._fields(), self._files
 
     def _fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {}
         for name, data in self._texts.items():
-            # What is no UTF-8 is kept as it is, and refused with the rest of its kind.
+            # Invalid UTF-8 is refused by the validation that follows.
             text = data.decode(errors="surrogateescape")
             if not text:
                 continue
             fields[name] = text
             if name == "bounding_box_target":
-                # Lists travel as JSON text; what is none is refused with the rest of its kind.
+                # A list is JSON text; anything else is refused by the validation that follows.
                 try:
                     check_json(bytes(data))
                     fields[name] = json.loads(text)
@@ -93,7 +95,7 @@ class Form:
         if self._parts > MAX_FORM_PARTS:
             raise bad_request("INVALID_FORM", f"The form has more than {MAX_FORM_PARTS} parts.")
         self._disposition = b""
-        self._take = lambda _: None
+        self._on_data = lambda _: None
 
     def _header_end(self) -> None:
         name, value = self._header
@@ -112,7 +114,7 @@ class Form:
                     f"INVALID_{FILE_FIELDS[name].upper()}",
                     f"{name} must be a file, not a text (with curl: -F {name}=@FILE).",
                 )
-            if filename:  # a browser sends an empty name where nothing was chosen
+            if filename:  # browsers send an empty name if no file is chosen
                 self._open(name)
         elif name in TEXT_FIELDS and filename is None:
             self._collect(name)
@@ -124,30 +126,30 @@ class Form:
         self._files[name] = FILE_FIELDS[name]
         target = input_name(self._generation, FILE_FIELDS[name])
         file = self._file.enter_context(self._storage.create(target))
-        left = MAX_FILE_BYTES
+        free = MAX_FILE_BYTES
 
-        def take(data: bytes) -> None:
-            nonlocal left
-            left -= len(data)
-            if left < 0:
+        def on_data(data: bytes) -> None:
+            nonlocal free
+            free -= len(data)
+            if free < 0:
                 raise too_large(f"file in {name}", MAX_FILE_BYTES)
             file.write(data)
 
-        self._take = take
+        self._on_data = on_data
 
     def _collect(self, name: str) -> None:
         text = self._texts[name] = bytearray()
 
-        def take(data: bytes) -> None:
+        def on_data(data: bytes) -> None:
             text.extend(data)
             if len(text) > MAX_TEXT_BYTES:
                 raise bad_request(f"INVALID_{name.upper()}", f"{name} is too long.")
 
-        self._take = take
+        self._on_data = on_data
 
     def _end(self) -> None:
-        self._ended = True
+        self._complete = True
 
     @staticmethod
-    def _broken() -> ApiError:
+    def _invalid_form() -> ApiError:
         return bad_request("INVALID_FORM", "The multipart body is broken or was cut short.")

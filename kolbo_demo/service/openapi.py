@@ -1,4 +1,4 @@
-"""The service in OpenAPI's words, as far as FastAPI cannot see them in the code."""
+"""OpenAPI descriptions that FastAPI cannot derive from the routes."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ from pydantic import BaseModel
 
 from kolbo_demo.contract import ErrorReply, LipsyncRequest
 
-Answers = dict[int | str, dict[str, Any]]
+Responses = dict[int | str, dict[str, Any]]
 
-_ERRORS: Answers = {
+_ERRORS: Responses = {
     "4XX": {"model": ErrorReply, "description": "Refused: what is wrong and what to do."},
     "5XX": {"model": ErrorReply, "description": "The service cannot answer now."},
 }
-RESULT: Answers = {
+RESULT_RESPONSES: Responses = {
     200: {
         "description": "The file.",
         "content": {
@@ -23,15 +23,14 @@ RESULT: Answers = {
     206: {"description": "The part of it that `Range` asks for."},
     **_ERRORS,
 }
-"""What a result's address answers."""
 
 
-def answers(model: type[BaseModel]) -> Answers:
-    """What an endpoint answers: `model`, or an error."""
+def responses(model: type[BaseModel]) -> Responses:
+    """Responses of an endpoint: `model`, or an error."""
     return {200: {"model": model}, **_ERRORS}
 
 
-def _start() -> dict[str, Any]:
+def _start_request() -> dict[str, Any]:
     request = LipsyncRequest.model_json_schema()
     file = {"type": "string", "format": "binary"}
     form = {
@@ -54,5 +53,5 @@ def _start() -> dict[str, Any]:
     }
 
 
-START = _start()
-"""What a start request may hold: it is read as it arrives, past FastAPI."""
+START_REQUEST = _start_request()
+"""Body of a start request, which is parsed as a stream, without FastAPI."""

@@ -1,4 +1,4 @@
-"""Connections of httpx to one judged address."""
+"""httpx transport to one checked address."""
 
 import ssl
 from functools import cache
@@ -8,8 +8,8 @@ import httpx
 from kolbo_demo.ip_policy import Address
 
 
-class Pinned(httpx.AsyncHTTPTransport):
-    """Connects to one judged address; the request, TLS and `Host` still name the host."""
+class PinnedTransport(httpx.AsyncHTTPTransport):
+    """Connects to one checked address; the request, TLS and `Host` still name the host."""
 
     def __init__(self, address: Address) -> None:
         super().__init__(verify=_tls(), trust_env=False, http2=False)
@@ -23,5 +23,5 @@ class Pinned(httpx.AsyncHTTPTransport):
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Whom to trust: reading it takes longer than most fetches."""
+    """Loading it takes longer than most downloads."""
     return httpx.create_ssl_context(trust_env=False)

@@ -1,8 +1,7 @@
-"""How visitors reach this server: scheme, host and path prefix, whatever a proxy makes of them.
+"""Public URL of this server: scheme, host and path prefix in front of any proxy.
 
-Behind the gate the scope of a request tells it as ASGI has it: `scheme`, the Host header, and the
-prefix as `root_path`, with which `path` begins. Hence Starlette's and Gradio's own addresses are
-right.
+The gate puts them into the ASGI scope: `scheme`, the Host header, and the prefix as `root_path`,
+with which `path` begins. Hence URLs built by Starlette and Gradio are right.
 """
 
 from starlette.datastructures import Headers
@@ -13,19 +12,19 @@ from kolbo_demo.service.hostnames import Site
 from kolbo_demo.settings import is_valid_prefix
 
 PROXIED = "kolbo.proxied"
-"""In a scope: whether a trusted proxy sends the request. The server says so."""
+"""Scope key, set by the server: whether a trusted proxy sent the request."""
 PUBLIC = "kolbo.public"
-"""In a scope: the configured address, or None."""
+"""Scope key: the configured URL, or None."""
 
 
-def base_of(request: HTTPConnection) -> str:
-    """This server's address for links, without a slash at its end: the configured one, else the one
-    by which the caller reaches it."""
-    return request.scope.get(PUBLIC) or own_base_of(request)
+def public_base_url(request: HTTPConnection) -> str:
+    """URL of this server for links, without a trailing slash: the configured one, else that of the
+    request."""
+    return request.scope.get(PUBLIC) or request_base_url(request)
 
 
-def own_base_of(request: HTTPConnection) -> str:
-    """The address by which the caller reaches this server, without a slash at its end."""
+def request_base_url(request: HTTPConnection) -> str:
+    """URL of this server in the request, without a trailing slash."""
     return str(request.base_url).rstrip("/")
 
 
@@ -37,12 +36,12 @@ def route_of(scope: Scope) -> str:
 def with_prefix(scope: Scope, headers: Headers, site: Site) -> Scope:
     """The scope with the prefix in `root_path` and `path`, whether the proxy strips it or not.
 
-    It is the configured one. Where none is, a trusted proxy may tell it.
+    The prefix is the configured one, else the `X-Forwarded-Prefix` of a trusted proxy.
     """
     prefix = site.prefix
     if not prefix and scope.get(PROXIED):
-        told = headers.get("x-forwarded-prefix", "").partition(",")[0].strip().rstrip("/")
-        prefix = told if is_valid_prefix(told) else ""
+        forwarded = headers.get("x-forwarded-prefix", "").partition(",")[0].strip().rstrip("/")
+        prefix = forwarded if is_valid_prefix(forwarded) else ""
     path = scope["path"]
     if path == prefix:
         path += "/"
@@ -52,10 +51,10 @@ def with_prefix(scope: Scope, headers: Headers, site: Site) -> Scope:
 
 
 def origin_of(scope: Scope, headers: Headers, host: str, site: Site) -> tuple[str, str]:
-    """Scheme and host of this server as the visitor's browser has them.
+    """Scheme and host of this server in the visitor's browser.
 
-    The browser tells them in Origin, which has to be one of the site's: proxies drop ports, change
-    Host, or do not say that they speak TLS.
+    The Origin header has them, and the gate has checked it; proxies drop ports, change Host, or do
+    not report TLS.
     """
     own = site.origin if site.is_public(host) else None
     scheme, _, name = (headers.get("origin") or own or "").partition("://")

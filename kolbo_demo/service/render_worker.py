@@ -1,7 +1,7 @@
-"""The process in which one render happens: the child of `process`.
+"""Child process of `render_pool`, with the engine loaded.
 
-It waits with all that it needs loaded, reads a task from standard input, does it, tells the outcome
-on standard output, and waits for the next.
+It reads a task from standard input, runs it, writes the outcome to standard output, and waits for
+the next task.
 """
 
 import contextlib
@@ -23,84 +23,92 @@ from kolbo_demo.process.confinement import MAX_OUTPUT_BYTES, limit_resources, lo
 from kolbo_demo.service import models
 from kolbo_demo.service.errors import JobError, storage_failed
 from kolbo_demo.service.models import MAX_SECONDS
-from kolbo_demo.service.render_pool import PROBLEM, Join, Segment, Task, broken
+from kolbo_demo.service.render_pool import (
+    ENGINE_PROBLEM,
+    JoinTask,
+    RenderTask,
+    SegmentTask,
+    engine_crashed,
+)
 
 if TYPE_CHECKING:
     from kolbo_demo.engine.render import RenderResult
     from kolbo_demo.engine.render_plan import RenderPlan, UnsyncedSpan
 
-TELL_SECONDS = 0.1
-"""Progress is told at most so often: who hears it takes its part of the same core."""
-HANDED_SECONDS = 0.02
-"""How often a child looks whether what others make for it is there."""
+PROGRESS_INTERVAL_SECONDS = 0.1
+"""The parent that reads progress shares the core."""
+SEGMENT_POLL_SECONDS = 0.02
+"""Polling interval of a join for announced segments."""
 MEMORY_BYTES = 4 * 1024**3
-"""Address space for a render, and for each of its workers. At 4096x2304 it takes half."""
+"""Address space of a render, and of each of its workers. 4096x2304 takes half of it."""
 CPU_SECONDS = 300.0
-"""Processor time for looking at the files, and for what a render takes however short it is."""
+"""Processor time for inspecting the files, and for the fixed part of a render."""
 CPU_SECONDS_A_SECOND = 200.0
-"""Processor time for each second of the voice: twice what 120 frames of 4096x2304 take."""
+"""Processor time per second of voice: twice that of 120 frames of 4096x2304."""
 _PR_SET_NAME = 15
-LOADS, WAITS, RENDERS = "kolbo loads", "kolbo waits", "kolbo renders"
-"""What is called who loads the engine and then forks, a child without a task, and one with a task;
-15 letters at most."""
+LOADING_NAME, IDLE_NAME, RENDERING_NAME = "kolbo loads", "kolbo waits", "kolbo renders"
+"""Process names of the fork server, of a child without a task, and of one with a task; at most 15
+characters."""
 
-Tell = Callable[..., None]
-"""Tells the parent `progress`: the frames that are done, and how many there are in all."""
+Send = Callable[..., None]
+"""Sends a message to the parent."""
 
 
 def main() -> None:
-    """Load the engine, then work or fork those that do, and those that look at files."""
+    """Load the engine, then fork children that render or inspect files."""
     lower_priority()
-    _be_called(LOADS)
+    _set_process_name(LOADING_NAME)
     gc.disable()  # what is loaded stays
     _load()
     gc.enable()
-    fork_server.serve(_work, **{sandbox.ENTRY_POINT: sandbox.main, PROBLEM: _tell_problem})
+    fork_server.serve(
+        _work, **{sandbox.ENTRY_POINT: sandbox.main, ENGINE_PROBLEM: _report_engine_problem}
+    )
 
 
 def _work() -> None:
-    """Read tasks from standard input, do them, tell the outcomes on standard output."""
+    """Read tasks from standard input, run them, write the outcomes to standard output."""
     longest = CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS
     limit_resources(CPU_SECONDS, MEMORY_BYTES, MAX_OUTPUT_BYTES, longest)
-    with parent_connection() as (requests, tell):
-        _be_called(WAITS)
+    with parent_connection() as (requests, send):
+        _set_process_name(IDLE_NAME)
         for request in requests:
-            _be_called(RENDERS)
-            kind, do = _WORK[request.pop("do")]
+            _set_process_name(RENDERING_NAME)
+            task_type, run = _TASKS[request.pop("do")]
             try:
-                with _told():  # here, not above: the parent needs no decoder and no engine
-                    result = do(kind(**request), tell)
+                with _as_job_errors():
+                    result = run(task_type(**request), send)
             except JobError as error:
-                tell(failure=error.failure)
+                send(failure=error.failure)
             else:
-                _be_called(WAITS)
-                tell(result=result)
+                _set_process_name(IDLE_NAME)
+                send(result=result)
 
 
-def _tell_problem() -> None:
-    """Answer the one request with what is wrong with the engine, if anything is."""
-    with parent_connection() as (requests, tell):
+def _report_engine_problem() -> None:
+    """Answer one request with `engine.unavailable_reason`."""
+    with parent_connection() as (requests, send):
         next(requests)
-        tell(problem=engine.unavailable_reason())
+        send(problem=engine.unavailable_reason())
 
 
-def _allow(seconds: float) -> None:
-    """Processor time for so much voice."""
-    allowed = CPU_SECONDS + CPU_SECONDS_A_SECOND * seconds
-    limit_resources(allowed, max_cpu_seconds=CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS)
+def _limit_cpu(seconds: float) -> None:
+    """Limit the processor time to that of a voice of so many seconds."""
+    limit = CPU_SECONDS + CPU_SECONDS_A_SECOND * seconds
+    limit_resources(limit, max_cpu_seconds=CPU_SECONDS + CPU_SECONDS_A_SECOND * MAX_SECONDS)
 
 
-def _be_called(name: str) -> None:
+def _set_process_name(name: str) -> None:
     """Set the process name that `ps` shows, on Linux."""
     if sys.platform == "linux":  # not by /proc, which is closed to it
         ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def _load() -> None:
-    """What every render needs. What is missing is told by the one that misses it."""
+    """Load what every render needs. A render reports what is missing."""
     with contextlib.suppress(Exception):
         engine.unavailable_reason()
-        # What libraries would load at their first use, in each child.
+        # Otherwise each child would load these at their first use.
         import numpy.fft
         import numpy.ma  # noqa: F401
         from PIL import Image
@@ -115,8 +123,8 @@ def _load() -> None:
         load_motion_model()
 
 
-def render(task: Task, tell: Tell) -> dict[str, Any]:
-    """Look at the files, render, make the thumbnail; or plan what is long. Raises JobError."""
+def render(task: RenderTask, send: Send) -> dict[str, Any]:
+    """Inspect the files, then render video and thumbnail, or plan a long video. Raises JobError."""
     from kolbo_demo.engine.prepare import prepare
     from kolbo_demo.engine.prompt import PromptStyle
     from kolbo_demo.engine.render import render as render_video
@@ -134,11 +142,11 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
             category="input",
             code="WRONG_MODEL_TYPE",
         )
-    _within("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
-    _within("video", source.duration, model.min_video_duration, model.max_video_duration)
-    _allow(audio.duration or 0)
+    _check_duration("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
+    _check_duration("video", source.duration, model.min_video_duration, model.max_video_duration)
+    _limit_cpu(audio.duration or 0)
     style = PromptStyle.parse(options.prompt, clip=source.kind == "video")
-    about = {
+    properties = {
         "model": model.identifier,
         "prompt_used": style.summary,
         "visible_mark": options.mark,
@@ -150,70 +158,70 @@ def render(task: Task, tell: Tell) -> dict[str, Any]:
             Path(task.plan),
             options.face,
             style,
-            on_progress=_frames(tell),
+            on_progress=_progress_sender(send),
             watermark=options.mark,
             insist=options.insist,
         )
-        return about | {
+        return properties | {
             "segments": len(plan.segments),
             "frames": plan.frames,
             "looks": plan.inspected_frames,
         }
-    made = render_video(
+    video = render_video(
         Path(task.source),
         Path(task.audio),
         Path(task.video),
         face=options.face,
         style=style,
-        on_progress=_frames(tell),
+        on_progress=_progress_sender(send),
         workers=task.workers,
         watermark=options.mark,
         insist=options.insist,
     )
     _save_first_frame(task)
-    return about | _measures(made, made.unsynced)
+    return properties | _measurements(video, video.unsynced)
 
 
-def _frames(tell: Tell) -> Callable[[int, int], None]:
+def _progress_sender(send: Send) -> Callable[[int, int], None]:
     due = 0.0
 
-    def told(done: int, total: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         nonlocal due
         if done == total or time.monotonic() >= due:
-            tell(progress=[done, total])
-            due = time.monotonic() + TELL_SECONDS
+            send(progress=[done, total])
+            due = time.monotonic() + PROGRESS_INTERVAL_SECONDS
 
-    return told
+    return on_progress
 
 
-def _segment(task: Segment, tell: Tell) -> dict[str, Any]:
+def _render_segment(task: SegmentTask, send: Send) -> dict[str, Any]:
     from kolbo_demo.engine.render_plan import SEGMENT_SECONDS, RenderPlan
     from kolbo_demo.engine.segment import render_segment
 
-    _allow(2 * SEGMENT_SECONDS)
+    _limit_cpu(2 * SEGMENT_SECONDS)
     unsynced = render_segment(
         RenderPlan.load(Path(task.plan)),
         Path(task.source),
         task.index,
         Path(task.video),
-        _frames(tell),
+        _progress_sender(send),
         threaded=False,
     )
     return {"unsynced": unsynced}
 
 
-def _join(task: Join, tell: Tell) -> dict[str, Any]:
+def _join(task: JoinTask, send: Send) -> dict[str, Any]:
     from kolbo_demo.engine.render_plan import RenderPlan, UnsyncedSpan, check_synced, merge_spans
     from kolbo_demo.engine.video_writer import join_segments
 
-    spans, waited = list[UnsyncedSpan](), _frames(tell)
+    spans, on_progress = list[UnsyncedSpan](), _progress_sender(send)
 
     def segments() -> Iterator[Path]:
-        for index, told in enumerate(map(Path, task.segments)):
-            while not told.exists():
-                waited(index, len(task.segments))  # others are slow, this process is not stuck
-                time.sleep(HANDED_SECONDS)
-            segment = json.loads(told.read_text())
+        for index, announcement in enumerate(map(Path, task.segments)):
+            while not announcement.exists():
+                on_progress(index, len(task.segments))  # shows that this process is not stalled
+                time.sleep(SEGMENT_POLL_SECONDS)
+            segment = json.loads(announcement.read_text())
             spans.extend(UnsyncedSpan(*span) for span in segment["unsynced"])
             yield Path(segment["video"])
 
@@ -222,39 +230,40 @@ def _join(task: Join, tell: Tell) -> dict[str, Any]:
     unsynced = merge_spans(spans)
     check_synced(unsynced, plan.frames)
     _save_first_frame(task)
-    return _measures(plan, unsynced)
+    return _measurements(plan, unsynced)
 
 
-_WORK: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
-    "Task": (Task, render),
-    "Segment": (Segment, _segment),
-    "Join": (Join, _join),
+_TASKS: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
+    "RenderTask": (RenderTask, render),
+    "SegmentTask": (SegmentTask, _render_segment),
+    "JoinTask": (JoinTask, _join),
 }
 
 
-def _save_first_frame(task: Task | Join) -> None:
+def _save_first_frame(task: RenderTask | JoinTask) -> None:
     from kolbo_demo.media import probe
 
     probe.frame_at(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
 
 
-def _measures(
-    made: "RenderResult | RenderPlan", unsynced: "Iterable[UnsyncedSpan]"
+def _measurements(
+    video: "RenderResult | RenderPlan", unsynced: "Iterable[UnsyncedSpan]"
 ) -> dict[str, Any]:
     return {
-        "duration": round(float(made.duration), 3),
-        "width": made.width,
-        "height": made.height,
-        "frames": made.frames,
-        "fps": round(float(made.fps), 3),
-        "unsynced": [span.in_seconds(float(made.fps)) for span in unsynced],
-        "notes": list(made.notes),
+        "duration": round(float(video.duration), 3),
+        "width": video.width,
+        "height": video.height,
+        "frames": video.frames,
+        "fps": round(float(video.fps), 3),
+        "unsynced": [span.in_seconds(float(video.fps)) for span in unsynced],
+        "notes": list(video.notes),
     }
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn what files and engine raise into JobError; the rest is a bug and ends the child."""
+def _as_job_errors() -> Iterator[None]:
+    """Raise errors of files and engine as JobError. Any other error is a bug and ends the child."""
+    # Not imported at the top: the parent imports this module's constants without the engine.
     from kolbo_demo.engine import EngineCrashError, EngineError
     from kolbo_demo.media.probe import MediaError
 
@@ -263,18 +272,21 @@ def _told() -> Iterator[None]:
     except MediaError as error:
         raise JobError(str(error), category="input", code="INVALID_MEDIA") from error
     except EngineCrashError as error:
-        raise broken(error.cause) from error
+        raise engine_crashed(error.cause) from error
     except EngineError as error:
         raise JobError(str(error), category="engine", code="ENGINE_ERROR") from error
     except MemoryError as error:
-        raise broken("ran out of memory") from error
+        raise engine_crashed("ran out of memory") from error
     except OSError as error:
         if failure := storage_failed(error):
             raise failure from error
-        raise broken(f"could not read or write a file ({error.strerror})") from error
+        raise engine_crashed(f"could not read or write a file ({error.strerror})") from error
 
 
-def _within(what: str, seconds: float | None, low: float | None, high: float | None) -> None:
+def _check_duration(
+    what: str, seconds: float | None, low: float | None, high: float | None
+) -> None:
+    """Raises JobError unless low <= seconds <= high; None is no bound."""
     if seconds is None:
         return
     if low is not None and seconds < low:

@@ -1,4 +1,4 @@
-"""Bodies of requests that are no uploads: read whole, within bounds."""
+"""Limits on request bodies that are no uploads."""
 
 import asyncio
 import contextlib
@@ -10,10 +10,10 @@ from kolbo_demo.json_bounds import check_json
 
 MAX_BODY_BYTES = 1024 * 1024
 """Of a request that is no upload."""
-_BODY_SECONDS = 30.0
+_BODY_TIMEOUT_SECONDS = 30.0
 """For the whole of such a body to arrive."""
-_DRAIN_BYTES = 32 * 1024 * 1024
-_DRAIN_SECONDS = 10.0
+_MAX_DRAIN_BYTES = 32 * 1024 * 1024
+_DRAIN_TIMEOUT_SECONDS = 10.0
 
 
 class BodyError(Exception):
@@ -25,11 +25,11 @@ class BodyError(Exception):
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The whole body. Raises BodyError where it is too long, too slow, or JSON out of bounds."""
+    """The whole body. Raises BodyError if it is too long, too slow, or JSON out of bounds."""
     body = bytearray()
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for chunk in chunks(receive):
+        async with asyncio.timeout(_BODY_TIMEOUT_SECONDS):
+            async for chunk in iter_chunks(receive):
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
                     raise BodyError(
@@ -47,8 +47,8 @@ async def read_body(receive: Receive) -> bytes:
     return bytes(body)
 
 
-async def chunks(receive: Receive) -> AsyncIterator[bytes]:
-    """The parts of a body as they arrive, until it ends or the caller leaves."""
+async def iter_chunks(receive: Receive) -> AsyncIterator[bytes]:
+    """Chunks of a body until it ends or the client disconnects."""
     more = True
     while more:
         message = await receive()
@@ -58,30 +58,31 @@ async def chunks(receive: Receive) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
 
 
-async def discard(body: AsyncIterator[bytes], most: int, seconds: float) -> None:
-    """Read on for a while: an answer to a caller who is still sending is lost to most clients."""
+async def discard(body: AsyncIterator[bytes], max_bytes: int, seconds: float) -> None:
+    """Read the rest of a body within limits: most clients lose a response that arrives while they
+    still send."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             async for chunk in body:
-                most -= len(chunk)
-                if most < 0:
+                max_bytes -= len(chunk)
+                if max_bytes < 0:
                     return
 
 
 async def drain(receive: Receive) -> None:
     """Discard the rest of a body that is no upload."""
-    await discard(chunks(receive), _DRAIN_BYTES, _DRAIN_SECONDS)
+    await discard(iter_chunks(receive), _MAX_DRAIN_BYTES, _DRAIN_TIMEOUT_SECONDS)
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body which was read before."""
-    given = False
+    """A `receive` that returns a body that was read before."""
+    replayed = False
 
-    async def again() -> Message:
-        nonlocal given
-        if given:
+    async def receive_replayed() -> Message:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        given = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return again
+    return receive_replayed

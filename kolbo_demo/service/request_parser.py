@@ -1,4 +1,4 @@
-"""A start request, JSON or form, to a checked job; files go straight to storage as they arrive."""
+"""Parses a start request, JSON or multipart, to a validated job; files are streamed to storage."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -9,21 +9,20 @@ from pydantic import ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from kolbo_demo.contract import LipsyncRequest, url_kind
+from kolbo_demo.contract import MAX_FILE_BYTES, LipsyncRequest, url_kind
 from kolbo_demo.json_bounds import check_json
 from kolbo_demo.media import sandbox, sniff
 from kolbo_demo.media.sniff import MediaError, MediaInfo
 from kolbo_demo.options import Options
 from kolbo_demo.service import fetch, models, thread_pool
-from kolbo_demo.service.errors import ApiError, JobError, bad_request
-from kolbo_demo.service.multipart import FILE_FIELDS, TEXT_FIELDS, Form
-from kolbo_demo.service.rate_limit import (
-    MAX_JSON_BYTES,
-    MAX_PROMPT_CHARACTERS,
-    MAX_UPLOAD_BYTES,
-    too_large,
-)
+from kolbo_demo.service.errors import ApiError, JobError, bad_request, too_large
+from kolbo_demo.service.models import MAX_PROMPT_CHARACTERS
+from kolbo_demo.service.multipart import FILE_FIELDS, TEXT_FIELDS, FormParser
 from kolbo_demo.service.storage.files import Storage, input_name
+
+MAX_JSON_BYTES = 1024 * 1024
+MAX_UPLOAD_BYTES = 2 * MAX_FILE_BYTES + MAX_JSON_BYTES
+"""Two files and the text fields."""
 
 
 async def read(
@@ -33,16 +32,16 @@ async def read(
     generation: str,
     policy: fetch.Policy,
 ) -> dict[str, Any]:
-    """The job that a request asks for, its files in storage. Raises ApiError.
+    """The job of a request, with its files in storage. Raises ApiError.
 
-    A refused request may leave files: the caller discards the generation's inputs.
+    A refused request may leave files, which the caller has to discard.
     """
     content_type, options = parse_options_header(request.headers.get("content-type"))
-    if length(request) > MAX_UPLOAD_BYTES:
+    if content_length(request) > MAX_UPLOAD_BYTES:
         raise too_large("request", MAX_UPLOAD_BYTES)
     files: dict[str, str] = {}
     if content_type == b"multipart/form-data":
-        form = Form(options.get(b"boundary", b""), storage, generation)
+        form = FormParser(options.get(b"boundary", b""), storage, generation)
         fields, files = await form.read(body)
     else:
         fields = await _read_json(content_type, body)
@@ -51,10 +50,10 @@ async def read(
     )
 
 
-def length(request: Request) -> int:
-    """Bytes of a request's body as it says, or as many as it may have."""
-    told = request.headers.get("content-length", "")
-    return int(told) if told.isdecimal() else MAX_UPLOAD_BYTES
+def content_length(request: Request) -> int:
+    """Declared bytes of a request's body, or the maximum if undeclared."""
+    header = request.headers.get("content-length", "")
+    return int(header) if header.isdecimal() else MAX_UPLOAD_BYTES
 
 
 async def _read_json(content_type: bytes, body: AsyncIterator[bytes]) -> dict[str, Any]:
@@ -81,7 +80,7 @@ async def _read_json(content_type: bytes, body: AsyncIterator[bytes]) -> dict[st
         raise bad_request("INVALID_JSON", "The body is not valid JSON.") from None
     if not isinstance(fields, dict):
         raise bad_request("INVALID_JSON", "The body must be a JSON object.")
-    # A null is as good as an absent field; so is an empty text.
+    # null and empty text count as absent.
     return {name: fields[name] for name in TEXT_FIELDS if fields.get(name) not in (None, "")}
 
 
@@ -92,42 +91,43 @@ def _job(
     generation: str,
     policy: fetch.Policy,
 ) -> dict[str, Any]:
-    asked = _validated(fields)
+    lipsync = _validated(fields)
     inputs: list[tuple[fetch.Field, str | None, str]] = [
-        ("source", asked.source_url, "source_url, an image file or a video file"),
-        ("audio", asked.audio_url, "audio_url or an audio file"),
+        ("source", lipsync.source_url, "source_url, an image file or a video file"),
+        ("audio", lipsync.audio_url, "audio_url or an audio file"),
     ]
-    for field, link, names in inputs:
+    for field, link, accepted in inputs:
         given = [f for f, target in FILE_FIELDS.items() if target == field and f in files]
         if len(given) + (link is not None) > 1:
             raise bad_request(
-                f"CONFLICTING_{field.upper()}", f"Give only one {field}: {names}, not two of them."
+                f"CONFLICTING_{field.upper()}",
+                f"Give only one {field}: {accepted}, not two of them.",
             )
         if not given and link is None:
-            raise bad_request("MISSING_FIELDS", f"The {field} is missing: give {names}.")
+            raise bad_request("MISSING_FIELDS", f"The {field} is missing: give {accepted}.")
         if link is not None:
             try:
                 fetch.check(link, field, policy)
             except JobError as error:
                 raise bad_request(error.code, str(error)) from error
-    if asked.prompt and len(asked.prompt) > MAX_PROMPT_CHARACTERS:
+    if lipsync.prompt and len(lipsync.prompt) > MAX_PROMPT_CHARACTERS:
         raise bad_request(
             "INVALID_PROMPT", f"The prompt is over {MAX_PROMPT_CHARACTERS} characters; shorten it."
         )
-    kind = url_kind(asked.source_url) if asked.source_url else None
+    kind = url_kind(lipsync.source_url) if lipsync.source_url else None
     for name in files:
         kind = _check_file(name, storage, generation) or kind
-    _check_model(asked.model, kind)
+    _check_model(lipsync.model, kind)
     return {
-        "source_url": asked.source_url,
-        "audio_url": asked.audio_url,
-        "options": Options.from_request(asked).to_json(),
+        "source_url": lipsync.source_url,
+        "audio_url": lipsync.audio_url,
+        "options": Options.from_request(lipsync).to_json(),
     }
 
 
 def _validated(fields: dict[str, Any]) -> LipsyncRequest:
     try:
-        asked = LipsyncRequest.model_validate(fields)
+        lipsync = LipsyncRequest.model_validate(fields)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         if name == "bounding_box_target":
@@ -139,11 +139,11 @@ def _validated(fields: dict[str, Any]) -> LipsyncRequest:
         if name in {"visible_mark", "occlusion_detection_enabled"}:
             raise bad_request(f"INVALID_{name.upper()}", f"{name} must be true or false.") from None
         raise bad_request(f"INVALID_{name.upper()}", f"{name} must be UTF-8 text.") from None
-    return asked.model_copy(update={"model": None}) if asked.model == "auto" else asked
+    return lipsync.model_copy(update={"model": None}) if lipsync.model == "auto" else lipsync
 
 
 def _check_file(name: str, storage: Storage, generation: str) -> str | None:
-    """Judge an uploaded file by its first bytes; the kind of a source, None for an audio."""
+    """Check an uploaded file. Returns the kind of a source, None for an audio. Raises ApiError."""
     field = FILE_FIELDS[name]
     path = storage.local(input_name(generation, field))
     if not path.stat().st_size:
@@ -152,22 +152,22 @@ def _check_file(name: str, storage: Storage, generation: str) -> str | None:
         )
     kind, format_name = sniff.sniff(path) or (None, "")
     if field == "audio":
-        # A video file will do: its sound is taken.
-        if (what := sniff.describe_non_media(path)) or kind == "image":
-            raise bad_request("INVALID_AUDIO", sniff.not_audio_message(what or "a picture"))
+        # A video file is accepted for its sound.
+        if (other := sniff.describe_non_media(path)) or kind == "image":
+            raise bad_request("INVALID_AUDIO", sniff.not_audio_message(other or "a picture"))
         if kind is None:
-            _look(sandbox.inspect_audio, path, "INVALID_AUDIO")
+            _inspect(sandbox.inspect_audio, path, "INVALID_AUDIO")
         return None
-    # An image sent as video, or the other way round, is taken for what it is.
+    # The field may be the wrong one: an image sent as video is an image.
     if kind not in ("image", "video"):
-        kind = _look(sandbox.inspect_source, path, "INVALID_SOURCE").kind
+        kind = _inspect(sandbox.inspect_source, path, "INVALID_SOURCE").kind
     if refused := sniff.UNSUPPORTED_PICTURES.get(format_name):
         raise bad_request("INVALID_SOURCE", refused)
     return kind
 
 
-def _look(inspect: Callable[[Path], MediaInfo], path: Path, code: str) -> MediaInfo:
-    """What decoders make of a file that its first bytes do not tell."""
+def _inspect(inspect: Callable[[Path], MediaInfo], path: Path, code: str) -> MediaInfo:
+    """Inspect a file that its first bytes do not identify. Raises ApiError."""
     try:
         return inspect(path)
     except MediaError as error:

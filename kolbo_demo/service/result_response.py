@@ -1,4 +1,4 @@
-"""A result file as it goes out, with threads of the service's own."""
+"""Response with a result file, read in the service's own threads."""
 
 import contextlib
 import os
@@ -15,59 +15,60 @@ from kolbo_demo.service import metrics, thread_pool
 from kolbo_demo.service.storage.files import Storage
 
 
-class Found(NamedTuple):
-    """A file on this machine."""
+class LocalFile(NamedTuple):
+    """A local file and its status."""
 
     path: Path
     stat: os.stat_result
 
 
-def find(storage: Storage, name: str) -> Found | None:
-    """A stored file, brought here where it lies elsewhere; None where there is none. Blocks.
+def find(storage: Storage, name: str) -> LocalFile | None:
+    """A stored file, downloaded from a remote backend; None if there is none. Blocks.
 
     Raises OSError.
     """
     if not storage.exists(name):
         return None
     path = storage.local(name)
-    return Found(path, path.stat())
+    return LocalFile(path, path.stat())
 
 
-class Sent(FileResponse):
-    """A result file that stays while it goes out; its bytes are counted."""
+class ResultResponse(FileResponse):
+    """Sends a result file and counts its bytes. Holds `retained`, so that it is not deleted
+    meanwhile."""
 
     def __init__(
-        self, keeping: AbstractContextManager[None], found: Found, media_type: str
+        self, retained: AbstractContextManager[None], file: LocalFile, media_type: str
     ) -> None:
         super().__init__(
-            found.path,
+            file.path,
             media_type=media_type,
             headers={"X-Content-Type-Options": "nosniff"},
-            stat_result=found.stat,
+            stat_result=file.stat,
         )
-        self._keeping = keeping
+        self._retained = retained
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def counted(message: Message) -> None:
             await send(message)
-            metrics.moved("sent", len(message.get("body", b"")))
+            metrics.count_bytes("sent", len(message.get("body", b"")))
 
-        with self._keeping:
+        with self._retained:
             await super().__call__(scope, receive, counted)
 
     @contextlib.asynccontextmanager
     async def _open_file(self) -> AsyncIterator[anyio.AsyncFile[bytes]]:
-        # Starlette's own reads with the framework's threads.
+        # Starlette's reads in the framework's threads.
         file = await thread_pool.run(thread_pool.DISK, Path(self.path).open, "rb")
         try:
-            yield _File(file)
+            yield _ThreadedFile(file)
         finally:
             with anyio.CancelScope(shield=True):
                 await thread_pool.run(thread_pool.DISK, file.close)
 
 
-class _File(anyio.AsyncFile[bytes]):
-    """A file that is read in the service's threads."""
+class _ThreadedFile(anyio.AsyncFile[bytes]):
+    """A file read in the service's threads."""
 
     async def read(self, size: int = -1) -> bytes:
         return await thread_pool.run(thread_pool.DISK, self.wrapped.read, size)

@@ -1,9 +1,9 @@
-"""How long results stay, and how much room all files may take.
+"""Retention of results, and the disk limit of all files.
 
-A result, its generation's row in the database with the prompt in it, and what a refused upload
-left, go after the hours that the owner set. Where the files take more room than he set, the oldest
-results go before their time, but none that its caller may not have fetched yet: then new work is
-refused until there is room. Nothing goes while it is being sent, or was a moment ago.
+A result, its generation's database row (which has the prompt) and inputs of refused uploads expire
+after the configured hours. Above the configured disk limit the oldest results are deleted early,
+except those younger than `FETCH_GRACE_SECONDS`: then new uploads are refused. A result is not
+deleted while it is sent, nor shortly after.
 """
 
 import contextlib
@@ -22,196 +22,196 @@ from kolbo_demo.clock import AgeTracker, monotonic
 from kolbo_demo.contract import FINAL_STATES
 from kolbo_demo.service import metrics
 from kolbo_demo.service.errors import ApiError
-from kolbo_demo.service.job_queue import Jobs
-from kolbo_demo.service.storage.backends import File
+from kolbo_demo.service.job_queue import JobQueue
+from kolbo_demo.service.storage.backends import StoredFile
 from kolbo_demo.service.storage.files import INPUTS, PARTS, RESULTS
 from kolbo_demo.service.workflows import context
 from kolbo_demo.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-SWEEP_SECONDS = 60.0
-"""What others did to the files is looked at about so often,"""
-LISTING_SHARE = 0.1
-"""and less often where looking takes long: at most this part of the time."""
-FETCH_SECONDS = 600.0
-"""A result stays at least so long after it was made, and after it was last sent."""
+SWEEP_INTERVAL_SECONDS = 60.0
+"""Interval of sweeps, and of listings of all files,"""
+MAX_LISTING_SHARE = 0.1
+"""unless listings take more than this share of the time."""
+FETCH_GRACE_SECONDS = 600.0
+"""Minimum time that a result is kept after its render, and after it was last sent."""
 ABANDONED_SECONDS = 3600.0
-"""No upload takes so long: inputs of no generation that are as old are left-overs."""
-STEP_BYTES = 1024**2
-"""Reserved at a time for an upload, and more as it grows:"""
-MAX_STEP_BYTES = 16 * STEP_BYTES
-"""as much as has arrived, up to so many bytes. Each look at the disk takes as long as 1 MB does."""
-SPARE_BYTES = 64 * 1024**2
-"""Of the disk, left to the database and to others."""
+"""No upload takes so long: older inputs without a generation are deleted."""
+MIN_RESERVE_BYTES = 1024**2
+"""Reserved at a time for an upload; more as it grows:"""
+MAX_RESERVE_BYTES = 16 * MIN_RESERVE_BYTES
+"""as much as has arrived, up to this. A check of the disk takes as long as receiving 1 MB."""
+FREE_DISK_BYTES = 64 * 1024**2
+"""Left free for the database and other programs."""
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
-_AGAIN_SECONDS = 60
+_RETRY_SECONDS = 60
 
 
 class Retention:
-    """Removes what is old or too much, in a thread of its own between `start` and `stop`."""
+    """Deletes expired and excess files, in a thread of its own between `start` and `stop`."""
 
-    def __init__(self, jobs: Jobs, settings: Settings) -> None:
+    def __init__(self, jobs: JobQueue, settings: Settings) -> None:
         self._jobs = jobs
         self.hours = settings.retention_hours
         self._seconds = settings.retention_hours * 3600
         self._limit = int(settings.max_disk_gb * 1e9)
         self._folder = settings.data_dir.expanduser().absolute()
         self._lock = threading.Lock()
-        self._making_room = threading.Lock()
-        """Held while results are removed, so that no two threads make the same room twice."""
-        self._coming = 0
-        """Bytes of uploads under way."""
+        self._freeing_space = threading.Lock()
+        """Held while results are deleted, so that no two threads free the same space."""
+        self._reserved = 0
+        """Bytes that running uploads will write."""
         self._sending: Counter[str] = Counter()
         self._sent: dict[str, float] = {}
-        """When each result was last sent, by `steady`."""
+        """Time when each result was last sent, by `monotonic`."""
         self._ages = AgeTracker()
         self._listing = threading.Lock()
-        self._list_again = 0.0
-        """When to look at the files again, by `time.monotonic`."""
-        self._ended = threading.Event()
+        self._next_listing = 0.0
+        """By `time.monotonic`."""
+        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Sweep from now on."""
-        self._ended.clear()
+        """Start the thread."""
+        self._stopped.clear()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Sweep no more. Blocks shortly."""
-        self._ended.set()
-        self._jobs.changed.set()
+        """Stop the thread. Blocks for up to a second."""
+        self._stopped.set()
+        self._jobs.workflow_ended.set()
         if self._thread:
             self._thread.join(1)
 
     @contextlib.contextmanager
-    def upload(self, length: int) -> Iterator["Room"]:
-        """Room for an upload of at most so many bytes, for as long as it lasts."""
-        room = Room(self, length)
+    def upload(self, length: int) -> Iterator["UploadReservation"]:
+        """Reserve disk space in the block for an upload of at most `length` bytes."""
+        reservation = UploadReservation(self, length)
         try:
-            yield room
+            yield reservation
         finally:
-            room.written(room.ahead)
+            reservation.written(reservation.unwritten)
 
-    def expect(self, size: int) -> None:
-        """So many bytes are coming; `release` all of them in the end."""
+    def reserve(self, size: int) -> None:
+        """Reserve so many bytes, to be released, and delete results for them. Raises ApiError, with
+        the bytes reserved, if there is no space. Blocks."""
         with self._lock:
-            self._coming += size
-
-    def check_room(self) -> None:
-        """Make room for what is coming. Raises ApiError where there is none. Blocks."""
-        if self._free() < 0:
-            self._make_room()
-            if self._free() < 0:
+            self._reserved += size
+        if self._free_bytes() < 0:
+            self._free_space()
+            if self._free_bytes() < 0:
                 raise ApiError(
                     503,
                     "STORAGE_FULL",
                     "The service has no room for more files now; try again later.",
-                    {"Retry-After": str(_AGAIN_SECONDS)},
+                    {"Retry-After": str(_RETRY_SECONDS)},
                 )
 
     def release(self, size: int) -> None:
-        """So many bytes are coming no more: they came, or will not."""
+        """Release so many reserved bytes, which were written or will not be."""
         with self._lock:
-            self._coming -= size
+            self._reserved -= size
 
     @contextlib.contextmanager
-    def sending(self, file: str) -> Iterator[None]:
-        """Keep a result, named by its stem, while it is sent."""
+    def sending(self, file_stem: str) -> Iterator[None]:
+        """Do not delete a result, named by its stem, in the block."""
         with self._lock:
-            self._sending[file] += 1
+            self._sending[file_stem] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._sending[file] -= 1
-                self._sending += Counter()  # drops what is at 0
-                self._sent[file] = monotonic()
+                self._sending[file_stem] -= 1
+                self._sending += Counter()  # drops zero counts
+                self._sent[file_stem] = monotonic()
 
     def sweep(self) -> None:
-        """Remove what is too old or too much, once."""
-        rows = self._forget()
+        """Delete expired and excess files once."""
+        rows = self._delete_expired_rows()
         self._list_if_due()
-        for file in self._jobs.storage.files(RESULTS):
+        for file in self._jobs.storage.list_files(RESULTS):
             if self._age(file) > self._seconds and not self._in_use(_stem(file)):
                 self._jobs.storage.delete(file.name)
-        self._abandoned()
-        self._make_room()
+        self._delete_abandoned()
+        self._free_space()
         folders = (INPUTS, PARTS, RESULTS)
-        files = {file.name for folder in folders for file in self._jobs.storage.files(folder)}
+        files = {file.name for folder in folders for file in self._jobs.storage.list_files(folder)}
         self._ages.retain(rows | files)
         now = monotonic()
         with self._lock:
-            self._sent = {f: t for f, t in self._sent.items() if t > now - FETCH_SECONDS}
+            self._sent = {f: t for f, t in self._sent.items() if t > now - FETCH_GRACE_SECONDS}
 
     def _run(self) -> None:
-        while not self._ended.is_set():
+        while not self._stopped.is_set():
             try:
                 self.sweep()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next sweep comes
+            except Exception as error:  # noqa: BLE001 - the next sweep follows in any case
                 logs.event(_log, "sweep failed", logging.INFO, error=type(error).__name__)
-            self._jobs.changed.wait(SWEEP_SECONDS)
-            self._jobs.changed.clear()
+            self._jobs.workflow_ended.wait(SWEEP_INTERVAL_SECONDS)
+            self._jobs.workflow_ended.clear()
 
     def _list_if_due(self) -> None:
         with self._listing:
             begun = time.monotonic()
-            if self._jobs.storage.listed and begun < self._list_again:
+            if self._jobs.storage.is_listed and begun < self._next_listing:
                 return
-            self._jobs.storage.relist()
+            self._jobs.storage.refresh()
             ended = time.monotonic()
-            self._list_again = ended + max(SWEEP_SECONDS, (ended - begun) / LISTING_SHARE)
+            self._next_listing = ended + max(
+                SWEEP_INTERVAL_SECONDS, (ended - begun) / MAX_LISTING_SHARE
+            )
 
-    def _forget(self) -> set[str]:
-        """Remove rows of generations past retention, with their files. Returns the candidates: rows
-        that are old by the wall clock, and rows of the future, left when it was set back."""
+    def _delete_expired_rows(self) -> set[str]:
+        """Delete rows of expired generations with their files. Returns the candidates: rows
+        that are old by the wall clock, and rows from the future, left when it was set back."""
         now = time.time()
         ended = partial(
-            self._jobs.rows.list_workflows,
+            self._jobs.workflows.list_workflows,
             name=context.GENERATIONS,
             status=_ENDED,
             load_input=False,
             load_output=False,
         )
-        suspects = {
+        candidates = {
             row.workflow_id: (row.completed_at or 0) / 1000
             for row in ended(completed_before=_iso(now - self._seconds))
-            + ended(completed_after=_iso(now + SWEEP_SECONDS))
+            + ended(completed_after=_iso(now + SWEEP_INTERVAL_SECONDS))
         }
-        old = [name for name, at in suspects.items() if self._ages.age(name, at) > self._seconds]
-        rows = self._jobs.rows.list_workflows(workflow_ids=old, load_output=False) if old else []
-        for row in rows:
+        old = [name for name, at in candidates.items() if self._ages.age(name, at) > self._seconds]
+        list_workflows = self._jobs.workflows.list_workflows
+        for row in list_workflows(workflow_ids=old, load_output=False) if old else []:
             job = row.input["args"][0] if row.input else {}
             stem = job.get("file", "")
             if not self._in_use(stem):
                 self._jobs.discard(row.workflow_id, stem or None)
-                self._jobs.forget(row.workflow_id)
-        return set(suspects)
+                self._jobs.delete(row.workflow_id)
+        return set(candidates)
 
-    def _abandoned(self) -> None:
-        """Remove inputs and parts that belong to no generation under way."""
-        youngest: dict[str, float] = {}
+    def _delete_abandoned(self) -> None:
+        """Delete inputs and parts without an unfinished generation."""
+        ages: dict[str, float] = {}
         storage = self._jobs.storage
-        for file in storage.files(INPUTS) + storage.files(PARTS):
+        for file in storage.list_files(INPUTS) + storage.list_files(PARTS):
             generation = file.name.split("/")[1]
-            youngest[generation] = min(youngest.get(generation, inf), self._age(file))
-        for generation, age in youngest.items():
+            ages[generation] = min(ages.get(generation, inf), self._age(file))
+        for generation, age in ages.items():
             if age > ABANDONED_SECONDS:
                 found = self._jobs.find(generation)
                 if found is None or found.state in FINAL_STATES:
                     self._jobs.discard(generation)
 
-    def _make_room(self) -> None:
-        """Remove the oldest results until all fits, as far as they may go."""
-        with self._making_room:
-            free = self._free()
+    def _free_space(self) -> None:
+        """Delete the oldest results until the rest fits the limits, if allowed."""
+        with self._freeing_space:
+            free = self._free_bytes()
             if free >= 0:
                 return
-            for file in sorted(self._jobs.storage.files(RESULTS), key=self._age, reverse=True):
+            for file in sorted(self._jobs.storage.list_files(RESULTS), key=self._age, reverse=True):
                 if free >= 0:
                     return
-                if self._age(file) > FETCH_SECONDS and not self._in_use(_stem(file)):
+                if self._age(file) > FETCH_GRACE_SECONDS and not self._in_use(_stem(file)):
                     self._jobs.storage.delete(file.name)
                     free += file.size
                     logs.event(_log, "result removed for want of room", bytes=file.size)
@@ -219,54 +219,53 @@ class Retention:
     def _in_use(self, stem: str) -> bool:
         with self._lock:
             return bool(self._sending[stem]) or self._sent.get(stem, -inf) > (
-                monotonic() - FETCH_SECONDS
+                monotonic() - FETCH_GRACE_SECONDS
             )
 
-    def _age(self, file: File) -> float:
+    def _age(self, file: StoredFile) -> float:
         return self._ages.age(file.name, file.modified)
 
-    def _free(self) -> int:
-        """Bytes left for more, below zero where there are too many; uploads under way count."""
-        if not self._jobs.storage.listed:
+    def _free_bytes(self) -> int:
+        """Bytes left by both limits, negative above one; reserved bytes count as used."""
+        if not self._jobs.storage.is_listed:
             self._list_if_due()
-        used = self._jobs.storage.used()
-        metrics.now("disk_bytes", used)
+        used = self._jobs.storage.used_bytes()
+        metrics.set_gauge("disk_bytes", used)
         with self._lock:
-            coming = self._coming
-        left = self._limit - used - coming
-        return min(left, shutil.disk_usage(self._folder).free - SPARE_BYTES - coming)
+            reserved = self._reserved
+        disk_free = shutil.disk_usage(self._folder).free - FREE_DISK_BYTES
+        return min(self._limit - used, disk_free) - reserved
 
 
-class Room:
-    """Disk space of one upload, reserved in steps as bytes arrive: an announced length alone
-    reserves nothing."""
+class UploadReservation:
+    """Disk space of one upload, reserved in steps as bytes arrive, so that an announced length
+    alone reserves nothing."""
 
     def __init__(self, retention: Retention, length: int) -> None:
         self._retention = retention
         self._length = length
-        self.ahead = 0
-        """Bytes reserved and not written yet."""
-        self._received = 0
+        self.unwritten = 0
+        """Bytes reserved and not yet written."""
+        self._written = 0
 
     def reserve(self, size: int) -> None:
-        """Have room for `size` bytes more. Raises ApiError where there is none. Blocks."""
-        step = max(STEP_BYTES, min(self._received, MAX_STEP_BYTES))
-        more = max(size, min(step, self._length - self._received - self.ahead))
-        self._retention.expect(more)
-        self.ahead += more
-        self._retention.check_room()
+        """Reserve at least `size` more bytes. Raises ApiError if there is no space. Blocks."""
+        step = max(MIN_RESERVE_BYTES, min(self._written, MAX_RESERVE_BYTES))
+        more = max(size, min(step, self._length - self._written - self.unwritten))
+        self.unwritten += more
+        self._retention.reserve(more)
 
     def written(self, size: int) -> None:
-        """So many bytes are on the disk now, and count there."""
-        self.ahead -= size
-        self._received += size
+        """Release so many bytes that are on the disk now."""
+        self.unwritten -= size
+        self._written += size
         self._retention.release(size)
 
 
 def _iso(seconds: float) -> str:
-    """A time by `time.time` as dbos reads it."""
+    """A `time.time` in the format of dbos."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
-def _stem(file: File) -> str:
+def _stem(file: StoredFile) -> str:
     return file.name.rpartition("/")[2].partition(".")[0]

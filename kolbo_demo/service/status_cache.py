@@ -1,9 +1,9 @@
-"""How generations stand, looked up once for the many who ask at the same time.
+"""Cache of generations' progress, which answers concurrent polls with few queries.
 
-A look takes a thread, and some milliseconds of the interpreter that a busy event loop grants it in
-slices: a hundred who wait for each look wait long. Progress is written twice a second at most, so
-what was seen a moment ago is as good as new. After that a look begins, and its result is returned
-if it comes at once; callers during a look get the last state, and the next look is for all of them.
+A query takes a thread and some milliseconds of the interpreter lock, so a hundred concurrent
+queries would each take long. Progress is written at most twice a second: a cached one is served
+while it is fresh. Then a query begins, whose result is returned if it is quick; calls during a
+query get the cached state, and the next query is for all of them.
 """
 
 import asyncio
@@ -11,76 +11,78 @@ import time
 from collections.abc import Callable, Collection
 
 from kolbo_demo.service import thread_pool
-from kolbo_demo.service.job_queue import Progress
+from kolbo_demo.service.progress import Progress
 
 FRESH_SECONDS = 0.19
-"""Less than the shortest pause between two polls of one client."""
-GOOD_SECONDS = 0.75
-"""What is older is not told any more."""
-PATIENCE_SECONDS = 0.02
-"""For a look that begins at once, before what is known is told: mostly it takes milliseconds."""
-_MOST = 10_000
-"""Generations that are remembered."""
-_AT_ONCE = 100
-"""Generations in one look."""
+"""Age up to which an entry is served without a query: less than the shortest polling interval."""
+MAX_AGE_SECONDS = 0.75
+"""Age up to which it is served while a query runs."""
+QUERY_TIMEOUT_SECONDS = 0.02
+"""For a query that begins, before the cached state is returned. Most take milliseconds."""
+_MAX_ENTRIES = 10_000
+_MAX_BATCH = 100
+"""Generations in one query."""
 
-Found = dict[str, Progress]
+ProgressById = dict[str, Progress]
 
 
-class Seen:
-    """Looks generations up by `find`, which blocks and leaves out what it does not know. For one
-    event loop."""
+class StatusCache:
+    """Caches `find`, which blocks and leaves out unknown ids. For one event loop."""
 
-    def __init__(self, find: Callable[[Collection[str]], Found]) -> None:
+    def __init__(self, find: Callable[[Collection[str]], ProgressById]) -> None:
         self._find = find
-        self._kept: dict[str, tuple[float, Progress | None]] = {}
-        self._wanted: dict[str, asyncio.Future[Progress | None]] = {}
-        self._asked: set[str] = set()
-        """What is being looked up, and has not changed since the look began."""
-        self._looking: asyncio.Task[None] | None = None
+        self._entries: dict[str, tuple[float, Progress | None]] = {}
+        """Time and result of the last query."""
+        self._requested: dict[str, asyncio.Future[Progress | None]] = {}
+        self._cacheable: set[str] = set()
+        """Ids in the running query that were not invalidated since it began."""
+        self._queries: asyncio.Task[None] | None = None
 
     async def get(self, generation: str) -> Progress | None:
-        """How it stands, or stood a moment ago; None where there is none of that id."""
-        at, progress = self._kept.get(generation, (float("-inf"), None))
+        """Progress of a generation, at most `MAX_AGE_SECONDS` old; None for an unknown id.
+
+        Raises what `find` raises.
+        """
+        at, progress = self._entries.get(generation, (float("-inf"), None))
         age = time.monotonic() - at
         if age < FRESH_SECONDS:
             return progress
-        coming = self._wanted.get(generation)
-        if coming is None:
-            coming = self._wanted[generation] = asyncio.get_running_loop().create_future()
-            coming.add_done_callback(asyncio.Future.exception)  # it may be that nobody waits
-        begins = self._looking is None
-        if self._looking is None:
-            self._looking = asyncio.ensure_future(self._look())
-        if age < GOOD_SECONDS:
+        future = self._requested.get(generation)
+        if future is None:
+            future = self._requested[generation] = asyncio.get_running_loop().create_future()
+            future.add_done_callback(asyncio.Future.exception)  # perhaps never awaited
+        begins = self._queries is None
+        if self._queries is None:
+            self._queries = asyncio.ensure_future(self._run_queries())
+        if age < MAX_AGE_SECONDS:
             if begins:
-                await asyncio.wait({coming}, timeout=PATIENCE_SECONDS)
-            if not coming.done():
+                await asyncio.wait({future}, timeout=QUERY_TIMEOUT_SECONDS)
+            if not future.done():
                 return progress
-        return await asyncio.shield(coming)  # one who hangs up does not end it for the others
+        return await asyncio.shield(future)  # others wait for it, too
 
-    def forget(self, generation: str) -> None:
-        """It has changed: what was seen, and what is being looked up, is old."""
-        self._kept.pop(generation, None)
-        self._asked.discard(generation)
+    def invalidate(self, generation: str) -> None:
+        """Drop an entry that has changed, and ignore the result of a running query for it."""
+        self._entries.pop(generation, None)
+        self._cacheable.discard(generation)
 
-    async def _look(self) -> None:
-        """Look until nothing is wanted any more."""
+    async def _run_queries(self) -> None:
+        """Query until nothing is requested any more."""
         try:
-            while names := list(self._wanted)[:_AT_ONCE]:
+            while ids := list(self._requested)[:_MAX_BATCH]:
                 begun = time.monotonic()
-                futures = {name: self._wanted.pop(name) for name in names}
-                self._asked = set(names)
+                futures = {id_: self._requested.pop(id_) for id_ in ids}
+                self._cacheable = set(ids)
                 try:
-                    found = await thread_pool.run(thread_pool.DATABASE, self._find, names)
-                except Exception as error:  # noqa: BLE001 - it is theirs who asked
+                    found = await thread_pool.run(thread_pool.DATABASE, self._find, ids)
+                except Exception as error:  # noqa: BLE001 - raised where it is awaited
                     for future in futures.values():
                         future.set_exception(error)
                     continue
-                if len(self._kept) > _MOST:
-                    self._kept.clear()
-                self._kept.update((name, (begun, found.get(name))) for name in self._asked)
-                for name, future in futures.items():
-                    future.set_result(found.get(name))
+                if len(self._entries) > _MAX_ENTRIES:
+                    self._entries.clear()
+                self._entries.update((id_, (begun, found.get(id_))) for id_ in self._cacheable)
+                for id_, future in futures.items():
+                    future.set_result(found.get(id_))
         finally:
-            self._looking = None
+            self._queries = None

@@ -24,7 +24,7 @@ from kolbo_demo.engine.tts import check_speed
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.safe_file import UnsafeFileError, resolve_regular_file
 from kolbo_demo.service.gate import caller_of
-from kolbo_demo.service.public_url import base_of
+from kolbo_demo.service.public_url import public_base_url
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.kept import RESULT, as_document
@@ -197,7 +197,7 @@ def lay_out(access: Access, runs: Runs) -> None:
 
 def _base(request: gr.Request) -> str:
     """This page's address, for its caller."""
-    return base_of(request.request) if request.request else ""
+    return public_base_url(request.request) if request.request else ""
 
 
 def _path(url: str, prefix: str) -> str:

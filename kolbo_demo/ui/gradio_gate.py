@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kolbo_demo.safe_file import UnsafeFileError, resolve_regular_file
 from kolbo_demo.service.gate import Caller, caller_of, refusal
 from kolbo_demo.service.public_url import route_of
-from kolbo_demo.service.rate_limit import TooManyError, Window
+from kolbo_demo.service.rate_limit import SlidingWindow, TooManyRequestsError
 from kolbo_demo.service.request_body import replay
 from kolbo_demo.ui.idle import QueuePolling
 from kolbo_demo.ui.sessions import Sessions
@@ -85,7 +85,7 @@ class GradioGate:
         self._blocks = blocks
         self._refusing = next(index for index, event in blocks.fns.items() if event.fn is _refuse)
         self._examples = frozenset(path.resolve() for path in examples)
-        self._events = Window(EVENTS_A_MINUTE)
+        self._events = SlidingWindow(EVENTS_A_MINUTE)
         self._sessions = Sessions(blocks)
         self._heard: dict[str, int] = {}
         """Number of streams that listen to a session."""
@@ -120,8 +120,8 @@ class GradioGate:
     def _takes_one(self, scope: Scope) -> bool:
         """Whether a visitor may ask after one more upload: Gradio keeps each id for good."""
         try:
-            self._events.take(scope["kolbo.caller"].visitor)
-        except TooManyError:
+            self._events.acquire(scope["kolbo.caller"].visitor)
+        except TooManyRequestsError:
             return False
         return True
 
@@ -263,8 +263,8 @@ class GradioGate:
         if self._owners.get(session, caller.visitor) != caller.visitor:
             raise HTTPException(404, "There is no such session; load the page again.")
         try:
-            self._events.take(caller.visitor)
-        except TooManyError as error:
+            self._events.acquire(caller.visitor)
+        except TooManyRequestsError as error:
             raise HTTPException(429, str(error), error.headers) from None
         if (
             len(groups) >= MOST_EVENTS

@@ -6,7 +6,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kolbo_demo.service.public_url import PUBLIC, own_base_of
+from kolbo_demo.service.public_url import PUBLIC, request_base_url
 from kolbo_demo.ui import texts
 
 _PLAIN, _WITHIN = "SameSite=Lax", "SameSite=None; Secure; Partitioned"
@@ -75,7 +75,7 @@ class InLanguage:
             headers = MutableHeaders(scope=start)
             whole = bytes(body)
             if headers.get("content-type", "").startswith("text/html"):
-                whole = _translated(whole, code, scope.get(PUBLIC), own_base_of(request))
+                whole = _translated(whole, code, scope.get(PUBLIC), request_base_url(request))
                 headers["content-length"] = str(len(whole))
                 headers["content-language"] = code
                 chosen = request.cookies.get(texts.COOKIE)

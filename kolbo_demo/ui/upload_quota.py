@@ -19,10 +19,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kolbo_demo.service.gate import TOO_MANY, Caller, caller_of
+from kolbo_demo.service.gate import TOO_MANY_MESSAGE, Caller, caller_of
 from kolbo_demo.service.public_url import route_of
-from kolbo_demo.service.rate_limit import TooManyError, UnderWay
-from kolbo_demo.service.request_body import chunks, discard
+from kolbo_demo.service.rate_limit import ConcurrencyLimit, TooManyRequestsError
+from kolbo_demo.service.request_body import discard, iter_chunks
 from kolbo_demo.ui.disk import remove
 from kolbo_demo.ui.gradio_gate import UPLOAD
 from kolbo_demo.ui.quota import Quota, QuotaError, Writing, counted
@@ -65,7 +65,7 @@ class UploadQuota:
         self._app = app
         self._quota = quota
         self._uploads = Uploads(folder, quota)
-        self._under_way = UnderWay(AT_ONCE, TOO_MANY)
+        self._under_way = ConcurrencyLimit(AT_ONCE, TOO_MANY_MESSAGE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or route_of(scope) != UPLOAD:
@@ -77,7 +77,7 @@ class UploadQuota:
                 await self._received(scope, receive, send, caller_of(request))
             except _RefusedError as refused:
                 if refused.more:
-                    await discard(chunks(receive), DRAIN_BYTES, DRAIN_SECONDS)
+                    await discard(iter_chunks(receive), DRAIN_BYTES, DRAIN_SECONDS)
                 answer = PlainTextResponse(str(refused), refused.status)
                 # Of a body that is not read to its end, the rest is no next request.
                 answer.headers["Connection"] = "close"
@@ -86,8 +86,8 @@ class UploadQuota:
     async def _received(self, scope: Scope, receive: Receive, send: Send, caller: Caller) -> None:
         visitor, counts_as = caller.visitor, counted(caller)
         try:
-            place = self._under_way.one(visitor)
-        except TooManyError as error:
+            place = self._under_way.acquire(visitor)
+        except TooManyRequestsError as error:
             raise _RefusedError(error.status, say("room.uploads", most=AT_ONCE)) from None
         with place, ExitStack() as stack:
             writing = await run_in_threadpool(self._begin, stack, counts_as)

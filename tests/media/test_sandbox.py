@@ -282,7 +282,7 @@ from kolbo_demo.media import sandbox
 from kolbo_demo.service import render_pool
 from tests.media.test_sandbox import children
 
-server = render_pool.renderers()
+server = render_pool.new_fork_server()
 server.preload()
 with sandbox.use_fork_server(server):
     print(sandbox.inspect_source(Path(sys.argv[1])).width)

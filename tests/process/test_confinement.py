@@ -364,15 +364,15 @@ class Watch:
     """Collects which processes have a file open, and whether one was not sealed then."""
 
     def __init__(self, *paths: Path) -> None:
-        self.paths, self.seen, self.open = [p.absolute() for p in paths], set[int](), set[int]()
+        self.paths, self.pids, self.open = [p.absolute() for p in paths], set[int](), set[int]()
 
     def __call__(self) -> bool:
         for pid in below(os.getpid()):
             if any(opened(pid, path) for path in self.paths):
-                self.seen.add(pid)
+                self.pids.add(pid)
                 if not sealed(pid) and tasks(pid):
                     self.open.add(pid)
-        return bool(self.seen)
+        return bool(self.pids)
 
 
 def watched(watch: Watch, work: Callable[[], object]) -> None:
@@ -388,7 +388,7 @@ def watched(watch: Watch, work: Callable[[], object]) -> None:
         watch()
         time.sleep(0.002)
     thread.join()
-    assert watch.seen
+    assert watch.pids
     assert watch.open == set()
 
 

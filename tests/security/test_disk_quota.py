@@ -144,12 +144,12 @@ def test_the_visitor_with_most_makes_room_for_others(tmp_path: Path) -> None:
 
 def test_with_nothing_to_take_an_upload_is_refused(tmp_path: Path) -> None:
     with page(tmp_path, visitor_disk_gb=0.05, page_disk_gb=0.02) as site:
-        kept = site.upload(9 * MB, ANNE)
+        upload = site.upload(9 * MB, ANNE)
         answer = site.upload(30 * MB, BEN)
         assert answer.status_code == 507
         assert "no room" in answer.text
-        assert kept.status_code == 200
-        assert Path(kept.json()[0]).exists()
+        assert upload.status_code == 200
+        assert Path(upload.json()[0]).exists()
         assert site.taken() <= 20 * MB
 
 
@@ -265,12 +265,12 @@ def test_a_restart_remembers_whose_is_what(tmp_path: Path) -> None:
     with page(tmp_path, visitor_disk_gb=0.03) as site:
         assert site.upload(20 * MB).status_code == 200
         [unit] = site.units()
-        kept = (site.uploads / unit / ".owner").read_text()
+        owner = (site.uploads / unit / ".owner").read_text()
     for bound, enough in ((0.03, False), (0.05, True)):
         anew = Quota(1e9, bound * 1e9, salt_in(tmp_path / "data"))
         store = Uploads(tmp_path / "gradio", anew)
         other = store.folder(store.make(ANNE))
-        assert (other / ".owner").read_text() == kept
+        assert (other / ".owner").read_text() == owner
         (tmp_path / "gradio" / unit / "again.bin").write_bytes(bytes(25 * MB))  # Gradio cleaned it
         anew.changed()
         if enough:

@@ -53,14 +53,14 @@ class Listener(threading.Thread):
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                listener.asked.append(self.path)
+                listener.requests.append(self.path)
                 self.send_response(200)
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
 
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/x.png"
 
@@ -76,7 +76,7 @@ class Listener(threading.Thread):
         self.server.server_close()
 
 
-def kept(site: Site) -> bytes:
+def stored_events(site: Site) -> bytes:
     """All that the page has written."""
     files = [path for path in site.home.rglob("*") if path.is_file() and not path.is_symlink()]
     return b"\n".join(path.read_bytes() for path in files)
@@ -126,7 +126,7 @@ def test_no_event_takes_a_file_that_was_not_uploaded(
                 assert str(secret) not in said
     said = "".join(outcome(site, session) for session in sessions)
     assert "data:image" not in said
-    assert MARK not in kept(site)
+    assert MARK not in stored_events(site)
 
 
 def source_event(config: dict[str, Any]) -> tuple[int, int]:
@@ -144,7 +144,7 @@ def tricks(site: Site, secret: Path, tmp_path: Path) -> Iterator[list[str]]:
     (folder / "linked.png").symlink_to(secret)
     (folder / "below").symlink_to(secret.parent)
     os.mkfifo(folder / "pipe.png")
-    with closing(socket.socket(socket.AF_UNIX)) as door, secret.open("rb") as held:
+    with closing(socket.socket(socket.AF_UNIX)) as door, secret.open("rb") as file:
         here = os.open(folder, os.O_RDONLY)  # a whole path is too long for a socket
         door.bind(f"/proc/self/fd/{here}/door.png")
         os.close(here)
@@ -152,7 +152,7 @@ def tricks(site: Site, secret: Path, tmp_path: Path) -> Iterator[list[str]]:
             str(secret), f"file://{secret}", f"{uploads}/../{secret.parent.name}/{secret.name}",
             f"{folder}/linked.png", f"{folder}/below/{secret.name}", f"{folder}/pipe.png",
             f"{folder}/door.png", str(folder), str(uploads), "/proc/self/environ",
-            f"/proc/{os.getpid()}/fd/{held.fileno()}", "/dev/zero", "/dev/stdin", "/etc/passwd",
+            f"/proc/{os.getpid()}/fd/{file.fileno()}", "/dev/zero", "/dev/stdin", "/etc/passwd",
             f"{folder}/linked.png\0.png", f"{uploads}//{os.path.relpath(secret, uploads)}",
             os.path.relpath(secret), "~/.bashrc", "secret.png", "." * 5000,
             f"{uploads}/{folder.name}/./linked.png", f"{uploads}\\..\\{secret.name}",
@@ -175,7 +175,7 @@ def test_detours_to_a_file(
             assert "data:image" not in said, path
             assert '"success":false' in said, path
             assert "upload it again" in said, path
-    assert MARK not in kept(site)
+    assert MARK not in stored_events(site)
     after = sum(path.stat().st_size for path in site.home.rglob("*") if path.is_file())
     assert after - before < 1_000_000
 
@@ -208,7 +208,7 @@ def test_no_event_has_an_address_fetched(site: Site, config: dict[str, Any]) -> 
             timeout=30,
         )
         assert answer.status_code == 400
-        assert listener.asked == []
+        assert listener.requests == []
 
 
 def test_the_file_route_gives_uploads_and_examples(
@@ -225,7 +225,7 @@ def test_the_file_route_gives_uploads_and_examples(
                 answer = requests.get(f"{site.url}/gradio_api/file={quoted}", timeout=10)
                 assert answer.status_code in (400, 403, 404), path
                 assert MARK not in answer.content
-        assert listener.asked == []
+        assert listener.requests == []
     example = requests.get(f"{site.url}/gradio_api/file={ROOT}/assets/portrait.jpg", timeout=10)
     assert example.headers["Content-Type"] == "image/jpeg"
 
@@ -234,14 +234,14 @@ def test_the_file_route_answers_ranges_and_repeats_no_header(site: Site) -> None
     portrait = (ROOT / "assets" / "portrait.jpg").read_bytes()
     path = f"{site.url}/gradio_api/file={ROOT}/assets/portrait.jpg"
     key = "kolbo_live_" + "4d" * 20
-    for told, status in (
+    for byte_range, status in (
         ("bytes=0-5", 206), ("bytes=5-", 206), ("bytes=-7", 206), ("bytes=0-0,5-9", 206),
         ("bytes=0-5-9", 400), ("bytes=a-b", 400), ("bytes=", 400), ("bytes=9-5", 400),
         (f"bytes={len(portrait)}-", 416), ("bytes=0-99999999999999999999", 206), ("lines=1-2", 400),
     ):  # fmt: skip
-        headers = {"Range": told, "X-API-Key": key, "Cookie": f"key={key}", "X-Odd": key}
+        headers = {"Range": byte_range, "X-API-Key": key, "Cookie": f"key={key}", "X-Odd": key}
         answer = requests.get(path, headers=headers, timeout=10)
-        assert answer.status_code == status, told
+        assert answer.status_code == status, byte_range
         assert key not in str(answer.headers)
     part = requests.get(path, headers={"Range": "bytes=5-14"}, timeout=10)
     assert part.content == portrait[5:15]
@@ -333,12 +333,12 @@ def test_calls_that_there_are_not(site: Site, config: dict[str, Any]) -> None:
 def test_a_session_is_its_visitor_s(tmp_path: Path, config: dict[str, Any]) -> None:
     index, count = source_event(config)
     with serve(tmp_path, KOLBO_TRUSTED_PROXIES="127.0.0.1") as behind:
-        mine, other = ({"X-Forwarded-For": told} for told in ("203.0.113.7", "198.51.100.20"))
+        mine, other = ({"X-Forwarded-For": address} for address in ("203.0.113.7", "198.51.100.20"))
         body = {"data": [None] * count, "fn_index": index, "session_hash": "mine"}
         joined = f"{behind.url}/gradio_api/queue/join"
         assert requests.post(joined, json=body, headers=mine, timeout=10).ok
         assert requests.post(joined, json=body, headers=other, timeout=10).status_code == 404
-        heard = f"{behind.url}/gradio_api/queue/data?session_hash=mine"
-        assert requests.get(heard, headers=other, timeout=10).status_code == 404
-        with requests.get(heard, headers=mine, stream=True, timeout=10) as stream:
+        stream_url = f"{behind.url}/gradio_api/queue/data?session_hash=mine"
+        assert requests.get(stream_url, headers=other, timeout=10).status_code == 404
+        with requests.get(stream_url, headers=mine, stream=True, timeout=10) as stream:
             assert stream.ok

@@ -99,12 +99,12 @@ def started(site: Site, visitor: str = OTHER) -> float:
     """Seconds until another visitor's generation is accepted and has begun."""
     page = Client(site.url, verbose=False, headers={"X-Forwarded-For": visitor})
     begun = time.monotonic()
-    told = page.predict(
+    reply = page.predict(
         handle_file(str(ROOT / "assets" / "portrait.jpg")),
         voice=handle_file(str(ROOT / "assets" / "speech.wav")),
         api_name="/lipsync",
     )
-    while site.status(told["generation_id"])["progress"] == 0:
+    while site.status(reply["generation_id"])["progress"] == 0:
         assert time.monotonic() - begun < 60
         time.sleep(0.05)
     return time.monotonic() - begun
@@ -129,11 +129,11 @@ def memory(site: Site) -> int:
 def test_many_small_events(site: Site, config: dict[str, Any], calm: Calm) -> None:
     listing = next(each for each in config["dependencies"] if each["api_name"] == "models")
     with watched(site) as took:
-        told = flood(lambda _: join(site, listing["id"], ["local"]).status_code, 345)
+        statuses = flood(lambda _: join(site, listing["id"], ["local"]).status_code, 345)
         seconds = started(site)
-    assert set(told) <= {200, 429}
-    assert told[429] > 100
-    assert told[200] <= gradio_gate.MOST_UNHEARD, "nobody listens to what they answer"
+    assert set(statuses) <= {200, 429}
+    assert statuses[429] > 100
+    assert statuses[200] <= gradio_gate.MOST_UNHEARD, "nobody listens to what they answer"
     calm.unmoved(took, seconds)
 
 
@@ -141,9 +141,9 @@ def test_many_words_to_be_heard(site: Site, config: dict[str, Any], calm: Calm) 
     listen = events.event_of(config, "listen", "click")
     words = "She sells sea shells by the sea shore. " * 20
     with watched(site) as took:
-        told = flood(lambda _: join(site, listen["id"], [words, 1.0]).status_code, 45)
+        statuses = flood(lambda _: join(site, listen["id"], [words, 1.0]).status_code, 45)
         seconds = started(site)
-    assert told[429] > 20
+    assert statuses[429] > 20
     calm.unmoved(took, seconds)
 
 
@@ -158,11 +158,11 @@ def test_many_files_to_be_looked_at(site: Site, config: dict[str, Any], calm: Ca
     clip = {"video": {"path": path, "meta": {"_type": "gradio.FileData"}}, "subtitles": None}
     look = events.event_of(config, "source-video", "change")
     with watched(site) as took:
-        told = flood(
+        statuses = flood(
             lambda _: join(site, look["id"], [None, clip["video"], "", None]).status_code, 60
         )
         seconds = started(site)
-    assert told[429] > 20
+    assert statuses[429] > 20
     calm.unmoved(took, seconds)
 
 
@@ -211,8 +211,8 @@ def test_a_body_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.Monke
     from tests.ui.serving import serving
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    monkeypatch.setattr(request_body, "_BODY_SECONDS", 0.5)
-    monkeypatch.setattr(request_body, "_DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr(request_body, "_BODY_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(request_body, "_DRAIN_TIMEOUT_SECONDS", 0.2)
 
     def drips() -> Iterator[bytes]:
         for _ in range(100):
@@ -254,12 +254,12 @@ def test_requests_of_one_visitor_under_way_are_bounded(site: Site) -> None:
 def test_sessions_to_which_nobody_listens_are_few(site: Site, config: dict[str, Any]) -> None:
     visitor = "203.0.113.99"
     listing = next(each for each in config["dependencies"] if each["api_name"] == "models")
-    told = Counter()
+    statuses = Counter()
     for _ in range(80):
-        told[join(site, listing["id"], ["local"], visitor).status_code] += 1
+        statuses[join(site, listing["id"], ["local"], visitor).status_code] += 1
         time.sleep(0.01)
-    assert 20 <= told[200] <= 45
-    assert told[429] >= 35
+    assert 20 <= statuses[200] <= 45
+    assert statuses[429] >= 35
 
 
 def test_events_that_fail_do_not_fill_the_log(tmp_path: Path) -> None:
@@ -296,14 +296,14 @@ def test_work_on_cards_leaves_threads_to_others(site: Site, tmp_path: Path) -> N
     """Routes answer in threads that all visitors share: of one visitor a bounded number."""
     with watched(site) as took:
         ticket = "A" * 22
-        told = flood(
+        statuses = flood(
             lambda _: post(site, f"/cards/{ticket}/beside", {}, ATTACKER).status_code, 200, 40
         )
-        told += flood(
+        statuses += flood(
             lambda _: post(site, "/cards", {"tickets": [ticket] * 100}, ATTACKER).status_code, 100
         )
-    assert told[429] > 50
-    assert set(told) <= {200, 429}
+    assert statuses[429] > 50
+    assert set(statuses) <= {200, 429}
     assert statistics.median(seconds for _, seconds in took) < ANSWER_SECONDS
     cards = post(site, "/cards", {"tickets": [ticket] * 100}, OTHER).json()
     assert cards == [{"ticket": ticket, "gone": True}], "each ticket once"
@@ -313,17 +313,17 @@ def test_a_visitor_takes_no_session_of_another(site: Site, config: dict[str, Any
     """Sessions hold what a page has chosen. Whoever begins many loses his own."""
     url_event = events.event_of(config, "source-url", "submit")
 
-    def told(session: str, seen: str, visitor: str) -> str:
+    def card_of(session: str, link: str, visitor: str) -> str:
         headers = {"X-Forwarded-For": visitor}
-        data = [None, None, seen, None]
+        data = [None, None, link, None]
         _, joined = events.join(site.url, url_event["id"], data, session=session, headers=headers)
         assert joined.ok, joined.text
         return str(events.outcome(site.url, session, headers))
 
     link = "http://files.example.com/a.jpg"
-    assert "files.example.com" in told("victim", link, OTHER)
+    assert "files.example.com" in card_of("victim", link, OTHER)
     for number in range(520):
         visitor = f"203.0.113.{40 + number % 2}"  # 600 events a minute each
-        told(f"many{number}", "", visitor)
+        card_of(f"many{number}", "", visitor)
     # What is shown is not shown again: only the state of the session knows it.
-    assert "files.example.com" not in told("victim", link, OTHER)
+    assert "files.example.com" not in card_of("victim", link, OTHER)

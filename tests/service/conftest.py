@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks.process_stats import process_tree
 from kolbo_demo.service.app import LocalService
-from kolbo_demo.service.render_worker import RENDERS
+from kolbo_demo.service.render_worker import RENDERING_NAME
 from tests.machines import s3_endpoint
 
 __all__ = ["s3_endpoint"]
@@ -158,12 +158,12 @@ class Web:
 
     def __init__(self) -> None:
         paths = self.paths = dict[str, Callable[[BaseHTTPRequestHandler], None]]()
-        self.seen: list[tuple[str, dict[str, str]]] = []
-        seen = self.seen
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        received = self.requests
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                seen.append((self.path, dict(self.headers)))
+                received.append((self.path, dict(self.headers)))
                 with contextlib.suppress(ConnectionError):
                     paths[self.path.split("?")[0]](self)
 
@@ -300,12 +300,12 @@ def renders() -> Callable[..., list[int]]:
     """The process ids of the renders that a process, or its fork server, has started and that run
     still, or of what another command line tells. One that waits for its task is none yet."""
 
-    def find(parent: int, told: bytes | None = None) -> list[int]:
+    def find(parent: int, text: bytes | None = None) -> list[int]:
         found = []
         for each in process_tree(parent)[1:]:
             with contextlib.suppress(OSError):
                 command = Path(f"/proc/{each}/cmdline").read_bytes()
-                if alive(each) and (told in command if told else called(each) == RENDERS):
+                if alive(each) and (text in command if text else called(each) == RENDERING_NAME):
                     found.append(each)
         return found
 

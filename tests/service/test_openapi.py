@@ -43,7 +43,9 @@ ENDPOINTS = [
 
 
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)
-def test_no_request_fails_it(method: str, path: str, api: Caller, described: Any) -> None:
+def test_no_request_causes_an_internal_error(
+    method: str, path: str, api: Caller, described: Any
+) -> None:
     @settings(
         max_examples=40,
         derandomize=True,
@@ -65,15 +67,15 @@ def test_no_request_fails_it(method: str, path: str, api: Caller, described: Any
 
 
 def test_every_endpoint_is_described_and_tried(described: Any) -> None:
-    told = {
+    described = {
         (method.upper(), path)
         for path, operations in described.raw_schema["paths"].items()
         for method in operations
     }
-    assert told == set(ENDPOINTS)
+    assert described == set(ENDPOINTS)
 
 
-def test_without_a_key_nothing_is_done(api: Caller, described: Any) -> None:
+def test_without_a_key_every_endpoint_refuses(api: Caller, described: Any) -> None:
     """Except to hand out a result to who knows its name."""
     for path, operations in described.raw_schema["paths"].items():
         for method in operations:

@@ -17,9 +17,9 @@ DAY = 86_400
 _QUICK = """
 import os
 from kolbo_demo.service import retention
-retention.SWEEP_SECONDS = 0.2
-retention.LISTING_SHARE = 1
-retention.FETCH_SECONDS = float(os.environ.get("FETCH_SECONDS", 2))
+retention.SWEEP_INTERVAL_SECONDS = 0.2
+retention.MAX_LISTING_SHARE = 1
+retention.FETCH_GRACE_SECONDS = float(os.environ.get("FETCH_SECONDS", 2))
 """
 
 
@@ -47,7 +47,7 @@ def age(folder, generation: str, url: str, seconds: float) -> None:
 
 
 @pytest.fixture
-def kept(other_process, tmp_path, monkeypatch):
+def sweeping(other_process, tmp_path, monkeypatch):
     """Start a service that sweeps all the time, with some variables."""
 
     def start(**environment: str):
@@ -64,8 +64,10 @@ def made(api, files, **changed) -> tuple[str, str]:
     return generation, url
 
 
-def test_inputs_go_when_a_job_ends_and_results_after_their_hours(kept, tmp_path, files, refused):
-    api = kept(KOLBO_RETENTION_HOURS="24")
+def test_inputs_are_deleted_with_the_job_and_results_after_retention(
+    sweeping, tmp_path, files, refused
+):
+    api = sweeping(KOLBO_RETENTION_HOURS="24")
     (old, old_url), (young, young_url) = made(api, files), made(api, files)
     assert not list((tmp_path / "inputs").iterdir())
     age(tmp_path, old, old_url, DAY + 60)
@@ -82,8 +84,8 @@ def test_inputs_go_when_a_job_ends_and_results_after_their_hours(kept, tmp_path,
     database.close()
 
 
-def test_a_running_generation_keeps_its_files_whatever_their_age(kept, tmp_path, files):
-    api = kept(KOLBO_RETENTION_HOURS="24")
+def test_a_running_generation_keeps_its_files_whatever_their_age(sweeping, tmp_path, files):
+    api = sweeping(KOLBO_RETENTION_HOURS="24")
     generation = api.start(files=files(20.0))
     [folder] = _wait(lambda: list((tmp_path / "inputs").iterdir()))
     for file in folder.iterdir():
@@ -93,8 +95,8 @@ def test_a_running_generation_keeps_its_files_whatever_their_age(kept, tmp_path,
     assert api.finish(generation)["state"] == "completed"
 
 
-def test_a_result_stays_while_it_is_sent_and_shortly_after(kept, tmp_path, files, speech):
-    api = kept(KOLBO_RETENTION_HOURS="24")
+def test_a_result_is_kept_while_it_is_sent_and_shortly_after(sweeping, tmp_path, files, speech):
+    api = sweeping(KOLBO_RETENTION_HOURS="24")
     # Larger than what sockets take at once, so that the download hangs while nobody reads.
     generation, url = made(api, files)
     path = tmp_path / "results" / url.rpartition("/")[2]
@@ -113,8 +115,8 @@ def test_a_result_stays_while_it_is_sent_and_shortly_after(kept, tmp_path, files
     _wait(lambda: not path.exists())
 
 
-def test_the_disk_is_bounded_by_its_owner(kept, tmp_path, files, refused, portrait):
-    api = kept(KOLBO_MAX_DISK_GB="0.03", FETCH_SECONDS="600")
+def test_disk_usage_is_limited(sweeping, tmp_path, files, refused, portrait):
+    api = sweeping(KOLBO_MAX_DISK_GB="0.03", FETCH_SECONDS="600")
     ids = [made(api, files) for _ in range(2)]
     # Each of these videos counts for 10 MB.
     for _, url in ids:
@@ -138,8 +140,8 @@ def test_the_disk_is_bounded_by_its_owner(kept, tmp_path, files, refused, portra
     assert total < 30_000_000
 
 
-def test_an_upload_takes_its_room_once(kept, tmp_path, files, portrait):
-    api = kept(KOLBO_MAX_DISK_GB="0.03", FETCH_SECONDS="600")
+def test_an_upload_is_counted_once(sweeping, tmp_path, files, portrait):
+    api = sweeping(KOLBO_MAX_DISK_GB="0.03", FETCH_SECONDS="600")
     generation, url = made(api, files)
     result = tmp_path / "results" / url.rpartition("/")[2]
     with result.open("ab") as file:
@@ -165,7 +167,7 @@ def test_an_upload_takes_its_room_once(kept, tmp_path, files, portrait):
     assert result.exists()
 
 
-def test_a_store_of_objects_is_not_asked_for_its_names_at_each_start(
+def test_an_object_store_is_not_listed_at_each_start(
     other_process, tmp_path, files, refused, portrait, s3_endpoint, monkeypatch, caplog
 ):
     bucket = f"room-{secrets.token_hex(4)}"
@@ -175,8 +177,10 @@ def test_a_store_of_objects_is_not_asked_for_its_names_at_each_start(
     caplog.set_level(logging.INFO, "werkzeug")
 
     def listings() -> list[str]:
-        asked = [record.getMessage() for record in caplog.records if record.name == "werkzeug"]
-        return [line for line in asked if "prefix=lipsync/results/&delimiter=&" in line]
+        requests_logged = [
+            record.getMessage() for record in caplog.records if record.name == "werkzeug"
+        ]
+        return [line for line in requests_logged if "prefix=lipsync/results/&delimiter=&" in line]
 
     api = other_process(tmp_path).caller()
     for _ in range(3):

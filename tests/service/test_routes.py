@@ -56,7 +56,7 @@ def test_credits_are_four_numbers(api):
     ],
 )
 @pytest.mark.parametrize("key", [None, "", "kolbo_live_wrong", "schlüssel"])
-def test_every_endpoint_wants_the_key(api, refused, method, path, key):
+def test_every_endpoint_requires_the_key(api, refused, method, path, key):
     headers = {} if key is None else {"X-API-Key": key.encode()}
     reply = requests.request(method, api.base + path, headers=headers, timeout=10)
     refused(reply, 401, "INVALID_API_KEY")
@@ -88,7 +88,7 @@ def test_an_unknown_generation_is_not_found(api, refused, generation):
         ("GET", "/v1/results/jobs.sqlite", 404, "RESULT_NOT_FOUND"),
     ],
 )
-def test_unknown_addresses_answer_with_the_envelope(api, refused, method, path, status, code):
+def test_unknown_paths_return_an_error_reply(api, refused, method, path, status, code):
     refused(requests.request(method, api.base + path, timeout=10), status, code)
 
 
@@ -136,7 +136,7 @@ def test_a_generation_from_upload_to_download(api, files):
 
 
 @pytest.mark.parametrize("field", ["video", "image"])
-def test_a_clip_is_taken_for_what_it_is(api, files, field):
+def test_a_clip_in_the_image_field_is_a_clip(api, files, field):
     clip = (ASSETS / "clip.mp4").read_bytes()
     generation = api.start(files=files(0.4, **{"image": None, field: clip}))
     status = api.finish(generation)
@@ -146,7 +146,7 @@ def test_a_clip_is_taken_for_what_it_is(api, files, field):
     assert status["result"]["duration"] == pytest.approx(0.4, abs=0.1)
 
 
-def test_a_range_that_is_none_gets_the_envelope(api, refused):
+def test_an_invalid_range_gets_an_error_reply(api, refused):
     url = f"{api.base}/v1/results/00000000000000000000000000000000.mp4"
     refused(requests.get(url, headers={"Range": "lines=1"}, timeout=10), 400, "INVALID_RANGE")
 

@@ -64,29 +64,29 @@ def written(storage: Storage, name: str, content: bytes) -> None:
         file.write(content)
 
 
-def test_a_file_is_seen_by_all_when_it_is_whole(storage: Storage, other: Storage):
+def test_a_file_is_visible_once_complete(storage: Storage, other: Storage):
     content = os.urandom(20 * 1024**2)  # several blocks
     with storage.create(NAME) as file:
         file.write(content)
         file.flush()
         assert not other.exists(NAME)
-        assert other.under("inputs") in ([], ["lip_0a1b"])
+        assert other.list_children("inputs") in ([], ["lip_0a1b"])
     assert other.exists(NAME)
     assert other.local(NAME).read_bytes() == content
     assert storage.local(NAME).read_bytes() == content
 
 
-def test_what_was_broken_off_is_not_there(storage: Storage, other: Storage):
+def test_an_aborted_file_does_not_exist(storage: Storage, other: Storage):
     with contextlib.suppress(ConnectionError), storage.create(NAME) as file:
         file.write(b"half")
         raise ConnectionError
     assert not other.exists(NAME)
-    assert other.under("inputs") == []
+    assert other.list_children("inputs") == []
     with pytest.raises(FileNotFoundError):
         other.local(NAME).read_bytes()
 
 
-def test_a_workspace_s_file_is_published_and_brought(storage: Storage, other: Storage):
+def test_a_file_is_published_and_checked_out(storage: Storage, other: Storage):
     with storage.workspace("lip_0a1b") as folder:
         made = folder / "video.mp4"
         made.write_bytes(b"pixels")
@@ -94,7 +94,7 @@ def test_a_workspace_s_file_is_published_and_brought(storage: Storage, other: St
         assert not made.exists()
     assert not folder.exists()
     with other.workspace("lip_0a1b") as folder:
-        assert other.bring("results/9f3c.mp4", folder).read_bytes() == b"pixels"
+        assert other.checkout("results/9f3c.mp4", folder).read_bytes() == b"pixels"
     assert other.local("results/9f3c.mp4").read_bytes() == b"pixels"
 
 
@@ -102,18 +102,18 @@ def test_names_are_listed_and_removed_for_all(storage: Storage, other: Storage):
     for name in ("inputs/lip_a/source", "inputs/lip_a/audio", "inputs/lip_b/source"):
         written(storage, name, b"x")
     assert other.local("inputs/lip_a/source").read_bytes() == b"x"
-    assert other.under("inputs") == ["lip_a", "lip_b"]
-    assert other.under("inputs/lip_a") == ["audio", "source"]
+    assert other.list_children("inputs") == ["lip_a", "lip_b"]
+    assert other.list_children("inputs/lip_a") == ["audio", "source"]
     storage.delete("inputs/lip_a")
     storage.delete("inputs/lip_nobody")
-    assert other.under("inputs") == ["lip_b"]
+    assert other.list_children("inputs") == ["lip_b"]
     assert not other.exists("inputs/lip_a/source")
     assert not storage.exists("inputs/lip_a/source")
     other.delete("inputs/lip_b/source")
     assert not storage.exists("inputs/lip_b/source")
 
 
-def test_an_empty_file_is_one(storage: Storage, other: Storage):
+def test_an_empty_file_is_stored(storage: Storage, other: Storage):
     written(storage, NAME, b"")
     assert other.exists(NAME)
     assert other.local(NAME).read_bytes() == b""
@@ -124,15 +124,15 @@ def test_an_empty_file_is_one(storage: Storage, other: Storage):
     ["../x", "results/../x", "/etc/passwd", "results//x", "", ".", "a/.", "a\\b", "x.mp4.", "a/*",
      "results/x?y", "ü", "a b", "a\n", "s3://b/x", "a" + chr(0)],
 )  # fmt: skip
-def test_no_name_from_outside_becomes_a_path(storage: Storage, name: str):
-    for act in (storage.local, storage.exists, storage.delete, storage.under):
+def test_invalid_names_are_refused(storage: Storage, name: str):
+    for act in (storage.local, storage.exists, storage.delete, storage.list_children):
         with pytest.raises(ValueError, match="not a storage name"):
             act(name)
     with pytest.raises(ValueError, match="not a storage name"), storage.create(name) as file:
         file.write(b"x")
 
 
-def test_copies_of_what_lies_elsewhere_do_not_fill_the_disk(
+def test_the_cache_of_remote_files_is_limited(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(backends, "CACHE_BYTES", 3000)
@@ -140,16 +140,16 @@ def test_copies_of_what_lies_elsewhere_do_not_fill_the_disk(
     storage.prepare()
     with storage.workspace("lip_1") as folder:
         written(storage, "results/0.mp4", b"0" * 1000)
-        kept = storage.bring("results/0.mp4", folder)
+        checked_out = storage.checkout("results/0.mp4", folder)
         for number in range(1, 8):
             written(storage, f"results/{number}.mp4", b"1" * 1000)
         copies = list((tmp_path / "work" / "cache").iterdir())
         assert sum(file.stat().st_size for file in copies) <= 3000
-        assert kept.read_bytes() == b"0" * 1000, "in use"
+        assert checked_out.read_bytes() == b"0" * 1000, "in use"
     assert storage.local("results/0.mp4").read_bytes() == b"0" * 1000
 
 
-def test_many_who_want_one_file_fetch_it_once(storage: Storage, other: Storage):
+def test_concurrent_reads_fetch_a_file_once(storage: Storage, other: Storage):
     content = os.urandom(10 * 1024**2)
     written(storage, NAME, content)
     got = []
@@ -168,7 +168,7 @@ def _nowhere() -> str:
 
 
 @pytest.mark.parametrize("url", ["nonsense://x", "s3://there-is-no-such-bucket", "s3://files"])
-def test_a_place_that_cannot_be_used_is_told_at_once(
+def test_an_unusable_storage_url_is_reported_at_start(
     bucket: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     if url == "s3://files":

@@ -1,7 +1,6 @@
-"""Where files may lie: a folder, or anything else that fsspec reaches by a URL.
+"""Storage backends: a folder, or any other file system of fsspec.
 
-Both show a file under its name whole or not at all, also to other machines. Names come checked
-from `storage`.
+Both write files atomically, also for other machines. `Storage` validates the names.
 """
 
 import contextlib
@@ -20,17 +19,17 @@ from typing import Any, Protocol
 from kolbo_demo.service.errors import ServiceError
 
 CACHE_BYTES = 2 * 1024**3
-"""Copies of files that lie elsewhere take at most about so much of this machine's disk."""
+"""Approximate limit of the local copies of remote files."""
 BLOCK_BYTES = 8 * 1024**2
-"""Held in memory of a file on its way."""
+"""Of a transfer, held in memory."""
 CACHE = "cache"
-"""Folder of the copies, in that of the work."""
+"""Folder of the local copies, in the work folder."""
 _INCOMING = "incoming"
 
 
 @dataclass(frozen=True)
-class File:
-    """A file as a listing tells it."""
+class StoredFile:
+    """A file in a listing."""
 
     name: str
     size: int
@@ -39,23 +38,23 @@ class File:
     """Seconds since the epoch."""
 
 
-class Place(Protocol):
-    """What a place can do. `OSError` tells that it cannot now."""
+class Backend(Protocol):
+    """Where files are stored. All methods raise OSError."""
 
     def prepare(self, folders: list[str]) -> None:
-        """Make the folders, where a place has such."""
+        """Create the folders, if the backend has folders."""
 
     def local(self, name: str) -> Path:
-        """A file on this machine with the content of `name`."""
+        """A local file with the content of `name`."""
         ...
 
-    def bring(self, name: str, folder: Path) -> Path:
-        """The same, for as long as `folder` lasts."""
+    def checkout(self, name: str, folder: Path) -> Path:
+        """The same, which exists as long as the workspace `folder`."""
         ...
 
-    def folder(self, name: str) -> Path | None:
-        """The folder of this machine that holds what `bring` gives of names that begin with
-        `name/`; None where that lies in the workspace."""
+    def local_folder(self, name: str) -> Path | None:
+        """The local folder of the files that `checkout` returns for names below `name/`; None if
+        they are in the workspace."""
         ...
 
     def exists(self, name: str) -> bool:
@@ -63,24 +62,24 @@ class Place(Protocol):
         ...
 
     def put(self, path: Path, name: str) -> None:
-        """Move a file of this machine to `name`."""
+        """Move a local file to `name`."""
 
     def delete(self, name: str) -> None:
-        """Remove a file, or a folder and what it holds; nothing there is fine."""
+        """Delete a file, or a folder with its content, if it exists."""
 
-    def under(self, folder: str) -> list[str]:
-        """What a folder holds, sorted."""
+    def list_children(self, folder: str) -> list[str]:
+        """Names of files and folders in a folder, sorted."""
         ...
 
-    def files(self, folder: str) -> list[File]:
-        """Every file in a folder and in those within it."""
+    def list_files(self, folder: str) -> list[StoredFile]:
+        """All files below a folder."""
         ...
 
 
-def place(url: str, work: Path) -> Place:
-    """The place that KOLBO_STORAGE_URL names, tried out. `work` is for copies of what is far away.
+def open_backend(url: str, work: Path) -> Backend:
+    """The backend of KOLBO_STORAGE_URL, checked. `work` is for copies of remote files.
 
-    Raises ServiceError, which does not show the URL: it may hold a password.
+    Raises ServiceError without the URL, which may hold a password.
     """
     import fsspec  # here, not above: most keep their files in the data folder
     from fsspec.implementations.local import LocalFileSystem
@@ -88,18 +87,18 @@ def place(url: str, work: Path) -> Place:
     try:
         system, root = fsspec.url_to_fs(url)
         if isinstance(system, LocalFileSystem):
-            return Folder(Path(root))
-        found = Elsewhere(system, root.rstrip("/"), work / CACHE)
-        found.try_out()
+            return FolderBackend(Path(root))
+        found = FsspecBackend(system, root.rstrip("/"), work / CACHE)
+        found.check_writable()
     except (ImportError, ValueError, OSError) as error:
         raise ServiceError(
-            f"The files' place cannot be used ({error}); check KOLBO_STORAGE_URL."
+            f"The file storage cannot be used ({error}); check KOLBO_STORAGE_URL."
         ) from error
     return found
 
 
-class Folder:
-    """A folder of this machine, or one that several machines mount."""
+class FolderBackend:
+    """A local or mounted folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -111,10 +110,10 @@ class Folder:
     def local(self, name: str) -> Path:
         return self._root / name
 
-    def bring(self, name: str, folder: Path) -> Path:  # noqa: ARG002 - nothing has to be brought
+    def checkout(self, name: str, folder: Path) -> Path:  # noqa: ARG002 - the file is local
         return self._root / name
 
-    def folder(self, name: str) -> Path | None:
+    def local_folder(self, name: str) -> Path | None:
         return self._root / name
 
     def exists(self, name: str) -> bool:
@@ -128,7 +127,7 @@ class Folder:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            # From another disk: copied beside it first, so that nobody sees half a file.
+            # From another disk: copied first, so that the name never has half a file.
             incoming = self._root / _INCOMING / secrets.token_hex(16)
             incoming.parent.mkdir(mode=0o700, exist_ok=True)
             try:
@@ -143,30 +142,30 @@ class Folder:
         shutil.rmtree(path, ignore_errors=True)
         path.unlink(missing_ok=True)
 
-    def under(self, folder: str) -> list[str]:
+    def list_children(self, folder: str) -> list[str]:
         path = self._root / folder
         return sorted(child.name for child in path.iterdir()) if path.is_dir() else []
 
-    def files(self, folder: str) -> list[File]:
+    def list_files(self, folder: str) -> list[StoredFile]:
         found = []
         for where, _, names in os.walk(self._root / folder):
             for name in names:
                 path = Path(where, name)
                 with contextlib.suppress(FileNotFoundError):  # gone since
                     stat = path.stat()
-                    told = path.relative_to(self._root).as_posix()
-                    found.append(File(told, stat.st_size, stat.st_mtime))
+                    relative = path.relative_to(self._root).as_posix()
+                    found.append(StoredFile(relative, stat.st_size, stat.st_mtime))
         return found
 
 
-class Elsewhere:
-    """A file system of fsspec's, with copies on this machine of what was used last."""
+class FsspecBackend:
+    """A file system of fsspec, with local copies of the files used last."""
 
     def __init__(self, system: Any, root: str, cache: Path) -> None:
         self._system, self._root, self._cache = system, root, cache
         self._fetching = [threading.Lock() for _ in range(16)]
 
-    def try_out(self) -> None:
+    def check_writable(self) -> None:
         """Raises OSError where nothing can be written."""
         self._cache.mkdir(mode=0o700, parents=True)
         probe = self._cache / secrets.token_hex(16)
@@ -179,29 +178,29 @@ class Elsewhere:
 
     def local(self, name: str) -> Path:
         copy = self._cache / name.replace("/", "+")
-        with self._fetching[hash(name) % len(self._fetching)]:  # once, for all who want it
+        with self._fetching[hash(name) % len(self._fetching)]:  # one fetch for concurrent calls
             if not copy.exists():
                 self._fetch(name, copy)
             os.utime(copy)
         return copy
 
-    def bring(self, name: str, folder: Path) -> Path:
+    def checkout(self, name: str, folder: Path) -> Path:
         copy = self.local(name)
         link = folder / secrets.token_hex(8)
-        os.link(copy, link)  # what is dropped from the cache stays here
+        os.link(copy, link)  # survives an eviction from the cache
         return link
 
-    def folder(self, name: str) -> Path | None:  # noqa: ARG002 - each file is linked
+    def local_folder(self, name: str) -> Path | None:  # noqa: ARG002 - each file is linked
         return None
 
     def exists(self, name: str) -> bool:
-        with _told():
-            self._system.invalidate_cache()  # others write as well
+        with _as_os_errors():
+            self._system.invalidate_cache()  # other processes write as well
             return self._system.isfile(self._path(name))
 
     def put(self, path: Path, name: str) -> None:
-        with _told(), path.open("rb") as file:
-            out = self._opened(self._path(name))
+        with _as_os_errors(), path.open("rb") as file:
+            out = self._create(self._path(name))
             try:
                 shutil.copyfileobj(file, out, BLOCK_BYTES)
                 out.close()
@@ -210,17 +209,17 @@ class Elsewhere:
                 with contextlib.suppress(Exception):
                     out.discard()
                 raise
-        self._keep(path, name)
+        self._add_to_cache(path, name)
 
     def delete(self, name: str) -> None:
         for copy in self._cache.glob(f"{name.replace('/', '+')}*"):
             copy.unlink(missing_ok=True)
-        with _told(), contextlib.suppress(FileNotFoundError):
+        with _as_os_errors(), contextlib.suppress(FileNotFoundError):
             self._system.invalidate_cache()
             self._system.rm(self._path(name), recursive=True)
 
-    def under(self, folder: str) -> list[str]:
-        with _told():
+    def list_children(self, folder: str) -> list[str]:
+        with _as_os_errors():
             self._system.invalidate_cache()
             try:
                 found = self._system.ls(self._path(folder), detail=False)
@@ -228,61 +227,61 @@ class Elsewhere:
                 return []
         return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
 
-    def files(self, folder: str) -> list[File]:
-        with _told():
+    def list_files(self, folder: str) -> list[StoredFile]:
+        with _as_os_errors():
             self._system.invalidate_cache()
             found = self._system.find(self._path(folder), detail=True)
         root = len(self._path("")) + 1
         return [
-            File(path[root:], int(told.get("size") or 0), _modified(told))
-            for path, told in found.items()
+            StoredFile(path[root:], int(info.get("size") or 0), _modified(info))
+            for path, info in found.items()
         ]
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}".rstrip("/")
 
-    def _opened(self, path: str) -> Any:
-        """A file that is seen once it is committed."""
-        how = {"mode": "wb", "block_size": BLOCK_BYTES, "autocommit": False}
+    def _create(self, path: str) -> Any:
+        """A new file, visible once it is committed."""
+        options = {"mode": "wb", "block_size": BLOCK_BYTES, "autocommit": False}
         try:
-            return self._system.open(path, **how)
-        except FileNotFoundError:  # where there are folders, they come first
+            return self._system.open(path, **options)
+        except FileNotFoundError:  # the file system has folders
             self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
-            return self._system.open(path, **how)
+            return self._system.open(path, **options)
 
     def _fetch(self, name: str, copy: Path) -> None:
         incoming = copy.with_name(f".{secrets.token_hex(16)}")
         try:
             path = self._path(name)
             with (
-                _told(),
+                _as_os_errors(),
                 self._system.open(path, "rb", block_size=BLOCK_BYTES) as file,
                 incoming.open("wb") as out,
             ):
                 shutil.copyfileobj(file, out, BLOCK_BYTES)
-            self._keep(incoming, name)
+            self._add_to_cache(incoming, name)
         finally:
             incoming.unlink(missing_ok=True)
 
-    def _keep(self, path: Path, name: str) -> None:
-        """Move a file to the cache, and drop from it what was not used for longest."""
+    def _add_to_cache(self, path: Path, name: str) -> None:
+        """Move a file to the cache, and evict the files used least recently."""
         copy = self._cache / name.replace("/", "+")
         path.replace(copy)
         copies = []
         for file in self._cache.iterdir():
-            with contextlib.suppress(OSError):  # dropped by another thread
+            with contextlib.suppress(OSError):  # evicted by another thread
                 copies.append((file.stat().st_mtime, file.stat().st_size, file))
-        left = CACHE_BYTES
+        free = CACHE_BYTES
         for _, size, file in sorted(copies, reverse=True):
-            left -= size
-            if left < 0 and file != copy:
+            free -= size
+            if free < 0 and file != copy:
                 file.unlink(missing_ok=True)
 
 
-def _modified(told: dict[str, Any]) -> float:
-    """When a file was written. Each library has its own word for it; now, where one has none."""
-    for word in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
-        when = told.get(word)
+def _modified(info: dict[str, Any]) -> float:
+    """Modification time, under the key of each library; now if there is none."""
+    for key in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
+        when = info.get(key)
         if isinstance(when, str):
             when = datetime.fromisoformat(when)
         if isinstance(when, datetime):
@@ -293,8 +292,8 @@ def _modified(told: dict[str, Any]) -> float:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn what the many libraries under fsspec raise into OSError."""
+def _as_os_errors() -> Iterator[None]:
+    """Raise the errors of fsspec's libraries as OSError."""
     try:
         yield
     except OSError:

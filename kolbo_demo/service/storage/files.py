@@ -1,7 +1,7 @@
-"""The service's files, by name. Outside this module and `places` nobody builds a path.
+"""The service's files, by name. Only this module and `backends` build paths.
 
-A name is made of parts joined by `/`, as in `inputs/lip_0a1b/source` or `results/9f3c.mp4`.
-The files lie in a folder, or wherever a URL that fsspec knows leads to, such as `s3://bucket`.
+A name has parts joined by `/`, as in `inputs/lip_0a1b/source` or `results/9f3c.mp4`. The files are
+in a folder or at a URL of fsspec, such as `s3://bucket`.
 """
 
 import contextlib
@@ -19,182 +19,194 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kolbo_demo.process.confinement import AllowedFiles
-from kolbo_demo.service.storage.backends import CACHE, File, Folder, Place, place
-from kolbo_demo.service.storage.usage import Tally
+from kolbo_demo.service.storage.backends import (
+    CACHE,
+    Backend,
+    FolderBackend,
+    StoredFile,
+    open_backend,
+)
+from kolbo_demo.service.storage.usage import DiskUsage
 
 INPUTS = "inputs"
 PARTS = "parts"
 RESULTS = "results"
 _ALL = (INPUTS, PARTS, RESULTS)
 _WORK = "work"
-_LEAST_BYTES = 4 * 1024**2
+_MIN_FREE_BYTES = 4 * 1024**2
 _PART = re.compile(r"[0-9A-Za-z_-]+(\.[0-9A-Za-z]+)?")
 
 
 class Storage:
-    """Files by name, and a folder on this machine's disk for those that are in the making."""
+    """AllowedFiles by name, and a local work folder for unfinished ones."""
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
-        """`folder` is this machine's own; what is done lies there too unless `url` says where.
-        Nothing is touched before `prepare`."""
+        """`folder` is local; it also holds the finished files, unless `url` says where they are.
+        Nothing is written before `prepare`."""
         self._work = folder / _WORK
         self._url = url
-        self._place: Place = Folder(folder)
-        self._tally = Tally()
+        self._backend: Backend = FolderBackend(folder)
+        self._usage = DiskUsage()
         self._lock = threading.Lock()
-        self._leaving: set[Path] = set()
-        """Files on their way out of the work folder, which the tally has already."""
-        self._rooms: Counter[str] = Counter()
+        self._publishing: set[Path] = set()
+        """AllowedFiles of the work folder that `_usage` counts already."""
+        self._workspace_counts: Counter[str] = Counter()
 
     def prepare(self) -> None:
-        """Make the folders and clear what an earlier run left half-made.
+        """Create the folders and delete unfinished files of an earlier run.
 
-        Raises OSError, or ServiceError where the URL cannot be used.
+        Raises OSError, or ServiceError if the URL cannot be used.
         """
         shutil.rmtree(self._work, ignore_errors=True)
-        # Other people's faces and voices: nobody else on this machine has to see them.
+        # Visitors' faces and voices are private from other users of the machine.
         self._work.mkdir(mode=0o700, parents=True)
         if self._url:
-            self._place = place(self._url, self._work)
-        self._place.prepare([INPUTS, RESULTS])
-        self._tally = Tally()
+            self._backend = open_backend(self._url, self._work)
+        self._backend.prepare([INPUTS, RESULTS])
+        self._usage = DiskUsage()
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
-        """A new file to be written. It takes its name, or another's, when the block ends well."""
-        made = self._work / secrets.token_hex(16)
+        """A new file to write. It is published under its name, replacing another, if the block does
+        not raise."""
+        path = self._work / secrets.token_hex(16)
         try:
-            with made.open("w+b") as file:
+            with path.open("w+b") as file:
                 yield file
-            self.publish(made, name)
+            self.publish(path, name)
         finally:
-            made.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def local(self, name: str) -> Path:
-        """A file on this machine with the content of `name`, to be read only. Raises OSError.
+        """A local, read-only file with the content of `name`. Raises OSError.
 
-        Opened at once it stays readable; one that is read later should be linked with `bring`.
+        It must be opened at once; `checkout` is for files that are read later.
         """
-        return self._place.local(_checked(name))
+        return self._backend.local(_validated(name))
 
-    def bring(self, name: str, folder: Path) -> Path:
-        """As `local`, for as long as the workspace `folder` lasts."""
-        return self._place.bring(_checked(name), folder)
+    def checkout(self, name: str, folder: Path) -> Path:
+        """As `local`; the file exists as long as the workspace `folder`."""
+        return self._backend.checkout(_validated(name), folder)
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file."""
-        return self._place.exists(_checked(name))
+        return self._backend.exists(_validated(name))
 
     def publish(self, path: Path, name: str) -> None:
-        """Move a finished file from a workspace to `name`, whole or not at all. Raises OSError."""
-        file = File(_checked(name), path.stat().st_size, time.time())
+        """Move a finished file from a workspace to `name`, atomically. Raises OSError."""
+        file = StoredFile(_validated(name), path.stat().st_size, time.time())
         with self._lock:
-            self._leaving.add(path)
-            self._tally.add(file)
+            self._publishing.add(path)
+            self._usage.add(file)
         try:
-            self._place.put(path, name)
+            self._backend.put(path, name)
         except BaseException:
-            self._tally.drop(name)
+            self._usage.drop(name)
             raise
         finally:
             with self._lock:
-                self._leaving.discard(path)
+                self._publishing.discard(path)
 
     def delete(self, name: str) -> None:
-        """Remove a file, or everything whose name begins with `name/`; nothing there is fine."""
+        """Delete a file, or all below `name/`, if it exists."""
         with contextlib.suppress(OSError):
-            self._place.delete(_checked(name))
-            self._tally.drop(name)
+            self._backend.delete(_validated(name))
+            self._usage.drop(name)
 
-    def under(self, folder: str) -> list[str]:
-        """The next part of every name that begins with `folder/`."""
-        return self._place.under(_checked(folder))
+    def list_children(self, folder: str) -> list[str]:
+        """The next part of every name below `folder/`."""
+        return self._backend.list_children(_validated(folder))
 
-    def try_out(self) -> None:
-        """Raises OSError where nothing can be made on this machine's disk now."""
+    def check_writable(self) -> None:
+        """Raises OSError if no file can be created on the local disk."""
         probe = self._work / secrets.token_hex(16)
         probe.touch()
         probe.unlink()
-        if shutil.disk_usage(self._work).free < _LEAST_BYTES:
+        if shutil.disk_usage(self._work).free < _MIN_FREE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     @property
-    def listed(self) -> bool:
-        """Whether `files` and `used` know what is there."""
-        return self._tally.listed
+    def is_listed(self) -> bool:
+        """Whether `refresh` was called, so that `list_files` and `used_bytes` are complete."""
+        return self._usage.is_listed
 
-    def relist(self) -> None:
-        """Look at all that is there. Raises OSError. Blocks, with a store of objects for long."""
-        self._tally.relist(lambda: [file for folder in _ALL for file in self._place.files(folder)])
+    def refresh(self) -> None:
+        """List all files. Raises OSError. Blocks, for long with an object store."""
+        self._usage.refresh(
+            lambda: [file for folder in _ALL for file in self._backend.list_files(folder)]
+        )
 
-    def files(self, folder: str) -> list[File]:
-        """Every file whose name begins with `folder/`, as last listed and as changed here since."""
-        return self._tally.files(_checked(folder))
+    def list_files(self, folder: str) -> list[StoredFile]:
+        """All files below `folder/`, as of the last `refresh` and the changes of this process."""
+        return self._usage.list_files(_validated(folder))
 
-    def used(self) -> int:
-        """Bytes of all files, as `files` knows them, and of those in the making here."""
+    def used_bytes(self) -> int:
+        """Bytes of all files of `list_files`, and of unfinished ones of this process."""
         with self._lock:
-            return self._tally.bytes + sum(self._in_the_making())
+            return self._usage.bytes + sum(self._workspace_sizes())
 
-    def _in_the_making(self) -> Iterator[int]:
+    def _workspace_sizes(self) -> Iterator[int]:
         for where, folders, names in os.walk(self._work):
             if CACHE in folders:
-                folders.remove(CACHE)  # copies have a bound of their own
+                folders.remove(CACHE)  # has a limit of its own
             for path in (Path(where, name) for name in names):
                 with contextlib.suppress(FileNotFoundError):  # gone since
                     stat = path.stat()
-                    # One with a second name is such a copy, in use.
-                    if stat.st_nlink == 1 and path not in self._leaving:
+                    # A file with a second link is checked out from the cache.
+                    if stat.st_nlink == 1 and path not in self._publishing:
                         yield stat.st_size
 
     @contextlib.contextmanager
     def workspace(self, name: str, generation: str | None = None) -> Iterator[Path]:
-        """An empty folder on this machine's disk, gone afterwards with all that is in it. It lies
-        in the room of `generation`, which is that of the same name unless told."""
-        with self.room(generation or name) as room:
-            path = Path(tempfile.mkdtemp(prefix=f"{_checked(name)}.", dir=room))
+        """An empty local folder, deleted after the block, in the folder of `generation`, which is
+        `name` by default."""
+        with self.generation_folder(generation or name) as parent:
+            path = Path(tempfile.mkdtemp(prefix=f"{_validated(name)}.", dir=parent))
             try:
                 yield path
             finally:
                 shutil.rmtree(path, ignore_errors=True)
 
     @contextlib.contextmanager
-    def room(self, generation: str) -> Iterator[Path]:
-        """The folder of all workspaces of a generation; it stays while somebody holds it."""
-        path = self._work / _checked(generation)
+    def generation_folder(self, generation: str) -> Iterator[Path]:
+        """The folder of all workspaces of a generation, deleted after the last concurrent block."""
+        path = self._work / _validated(generation)
         with self._lock:
-            self._rooms[generation] += 1
+            self._workspace_counts[generation] += 1
             path.mkdir(mode=0o700, exist_ok=True)
         try:
             yield path
         finally:
             with self._lock:
-                self._rooms[generation] -= 1
-                if not self._rooms[generation]:
-                    del self._rooms[generation]
+                self._workspace_counts[generation] -= 1
+                if not self._workspace_counts[generation]:
+                    del self._workspace_counts[generation]
                     shutil.rmtree(path, ignore_errors=True)
 
-    def open_to(self, generation: str) -> AllowedFiles:
-        """AllowedFiles of a process that works for a generation."""
-        folders = [self._place.folder(f"{name}/{_checked(generation)}") for name in (INPUTS, PARTS)]
-        read = tuple(str(folder.absolute()) for folder in folders if folder)
+    def allowed_files(self, generation: str, *, create_parts: bool = False) -> AllowedFiles:
+        """The files that a child process for a generation may open. `create_parts` creates the
+        folder of plan and segments, as a child can only be given folders that exist."""
+        names = [f"{name}/{_validated(generation)}" for name in (INPUTS, PARTS)]
+        inputs, parts = map(self._backend.local_folder, names)
+        if create_parts and parts:
+            parts.mkdir(mode=0o700, parents=True, exist_ok=True)
+        read = tuple(str(folder.absolute()) for folder in (inputs, parts) if folder)
         return AllowedFiles(read, (str((self._work / generation).absolute()),))
 
 
-def _checked(name: str) -> str:
+def _validated(name: str) -> str:
     if not all(_PART.fullmatch(part) for part in name.split("/")):
         raise ValueError(f"not a storage name: {name!r}")
     return name
 
 
-def video_name(file: str) -> str:
+def video_name(file_stem: str) -> str:
     """Storage name of a result's video."""
-    return f"{RESULTS}/{file}.mp4"
+    return f"{RESULTS}/{file_stem}.mp4"
 
 
-def thumbnail_name(file: str) -> str:
+def thumbnail_name(file_stem: str) -> str:
     """Storage name of a result's first frame."""
-    return f"{RESULTS}/{file}.jpg"
+    return f"{RESULTS}/{file_stem}.jpg"
 
 
 def input_name(generation: str, field: str) -> str:
@@ -208,5 +220,5 @@ def plan_name(generation: str) -> str:
 
 
 def segment_name(generation: str, index: int) -> str:
-    """Storage name of one of its segments."""
+    """Storage name of one segment of a long generation."""
     return f"{PARTS}/{generation}/{index}.mp4"

@@ -1,31 +1,31 @@
-"""Which files there are and what they weigh, known without asking for them each time.
+"""Names and sizes of stored files, without a listing for each query.
 
-A store of objects tells a thousand names a request, so it is asked seldom. In between, what this
-process does to the files is counted along; what others do is known with the next listing.
+An object store lists a thousand names per request, so listings are rare. Between them the changes
+of this process are tracked; those of other processes show in the next listing.
 """
 
 import threading
 from collections.abc import Callable
 
-from kolbo_demo.service.storage.backends import File
+from kolbo_demo.service.storage.backends import StoredFile
 
 
-class Tally:
-    """The files as last listed, and as changed here since."""
+class DiskUsage:
+    """The files of the last listing, with the changes of this process since."""
 
     def __init__(self) -> None:
-        self.listed = False
-        """Whether they ever were."""
+        self.is_listed = False
+        """Whether there was a listing."""
         self.bytes = 0
         self._lock = threading.Lock()
         self._listing = threading.Lock()
-        self._changes: list[tuple[str, File | None]] = []
-        """Since the listing under way began: it may or may not show them."""
-        self._groups: dict[str, dict[str, File]] = {}
-        """Files by the first two parts of their names, which is what is removed at once."""
+        self._changes: list[tuple[str, StoredFile | None]] = []
+        """Since the running listing began, which may or may not show them."""
+        self._groups: dict[str, dict[str, StoredFile]] = {}
+        """Files by the first two parts of their names: the unit of deletion."""
 
-    def relist(self, listing: Callable[[], list[File]]) -> None:
-        """Take what `listing` returns for what there is. Raises what it raises. Blocks."""
+    def refresh(self, listing: Callable[[], list[StoredFile]]) -> None:
+        """Replace all by the result of `listing`. Raises what it raises. Blocks."""
         with self._listing:
             with self._lock:
                 self._changes = []
@@ -33,35 +33,35 @@ class Tally:
             with self._lock:
                 self._groups, self.bytes = {}, 0
                 for file in files:
-                    self._note(file.name, file)
+                    self._apply(file.name, file)
                 for name, changed in self._changes:
-                    self._note(name, changed)
-                self._changes, self.listed = [], True
+                    self._apply(name, changed)
+                self._changes, self.is_listed = [], True
 
-    def add(self, file: File) -> None:
-        """A file takes its name, or another's."""
+    def add(self, file: StoredFile) -> None:
+        """Record a new or replaced file."""
         self._change(file.name, file)
 
     def drop(self, name: str) -> None:
-        """A file, or everything whose name begins with `name/`, is gone."""
+        """Record the deletion of a file, or of all below `name/`."""
         self._change(name, None)
 
-    def files(self, folder: str) -> list[File]:
-        """Every file whose name begins with `folder/`."""
+    def list_files(self, folder: str) -> list[StoredFile]:
+        """All files below `folder/`."""
         with self._lock:
             groups = [g for name, g in self._groups.items() if name.startswith(f"{folder}/")]
             return [file for group in groups for file in group.values()]
 
-    def _change(self, name: str, file: File | None) -> None:
+    def _change(self, name: str, file: StoredFile | None) -> None:
         with self._lock:
-            self._note(name, file)
+            self._apply(name, file)
             if self._listing.locked():
                 self._changes.append((name, file))
 
-    def _note(self, name: str, file: File | None) -> None:
+    def _apply(self, name: str, file: StoredFile | None) -> None:
         key = "/".join(name.split("/")[:2])
         group = self._groups.setdefault(key, {})
-        for known in [one for one in group if one == name or one.startswith(f"{name}/")]:
+        for known in [each for each in group if each == name or each.startswith(f"{name}/")]:
             self.bytes -= group.pop(known).size
         if file:
             group[name] = file

@@ -1,4 +1,4 @@
-"""What the workflows of this process share: files, render slots, and whether the process stops.
+"""What the workflows of this process share: storage, render slots, and the process's shutdown.
 
 dbos finds workflows by name, so they are functions; they reach the one context by `current`.
 """
@@ -21,10 +21,10 @@ from kolbo_demo.service.storage.files import INPUTS, PARTS, Storage, thumbnail_n
 from kolbo_demo.service.workflows.render_slots import RenderSlots
 
 GENERATIONS = "lipsync"
-"""The workflow that is a generation, and its queue."""
+"""Name of the workflow of a generation, and of its queue."""
 MAX_ATTEMPTS = 10
-"""A workflow that has taken the whole machine down so often is given up."""
-LOST = Failure(
+"""A workflow that has crashed its process so often fails."""
+GENERATION_FAILED = Failure(
     message="The service failed at this generation. Try it again.",
     category="engine",
     code="GENERATION_ERROR",
@@ -32,11 +32,11 @@ LOST = Failure(
 )
 
 SLOT_POLL_SECONDS = 0.5
-"""A generation that waits for a render slot checks so often whether it is still wanted."""
+"""Polling interval of `should_continue` while a generation waits for a render slot."""
 
 
-class StoppedError(BaseException):
-    """The process is going down: the workflow stays as it is, for another to finish.
+class ShutdownError(BaseException):
+    """The process stops: the workflow stays unfinished, for another process.
 
     Not an Exception, which dbos would record as the workflow's outcome.
     """
@@ -49,18 +49,18 @@ class WorkflowContext:
         self,
         storage: Storage,
         policy: fetch.Policy,
-        renderers: render_pool.Ready,
+        pool: render_pool.RenderPool,
         slots: RenderSlots,
         *,
         cores: int,
         shared: bool,
     ) -> None:
-        """`policy` says which links are followed, `cores` is the processes of one render, `shared`
-        whether other processes work on the same queue."""
-        self.storage, self.policy, self.renderers = storage, policy, renderers
+        """`policy` limits the links that are followed, `cores` is the processes of one render,
+        `shared`: other processes work on the same queue."""
+        self.storage, self.policy, self.render_pool = storage, policy, pool
         self.cores, self.shared = cores, shared
-        self.changed = threading.Event()
-        """Set when a workflow ends here."""
+        self.workflow_ended = threading.Event()
+        """Set when a workflow of this process ends."""
         self._slots = slots
         self._closing, self._stopping = threading.Event(), threading.Event()
         self._running: dict[str, threading.Event] = {}
@@ -72,14 +72,14 @@ class WorkflowContext:
 
     @property
     def closing(self) -> bool:
-        """Whether this process begins no more work."""
+        """Whether this process starts no more work."""
         return self._closing.is_set()
 
     @contextlib.contextmanager
-    def at_work(self, workflow: str) -> Iterator[None]:
-        """Mark work that `drain` waits for. Raises StoppedError if the process begins no more."""
+    def track(self, workflow: str) -> Iterator[None]:
+        """Have `drain` wait for the block. Raises ShutdownError if the process starts no more."""
         if self.closing:
-            raise StoppedError
+            raise ShutdownError
         ended = threading.Event()
         self._running[workflow] = ended
         try:
@@ -87,29 +87,29 @@ class WorkflowContext:
         finally:
             self._running.pop(workflow, None)
             ended.set()
-            self.changed.set()
+            self.workflow_ended.set()
 
-    def slot(
-        self, job: dict[str, Any], wanted: Callable[[], bool]
+    def render_slot(
+        self, job: dict[str, Any], should_continue: Callable[[], bool]
     ) -> contextlib.AbstractContextManager[None]:
-        """Hold a render slot. Enters the block without one when the job is no longer wanted."""
+        """Hold a render slot. Enters the block without one if the job is cancelled."""
 
-        def waits() -> bool:
+        def should_wait() -> bool:
             if self.closing:
-                raise StoppedError
-            return wanted()
+                raise ShutdownError
+            return should_continue()
 
         # Jobs of an older release have neither.
         caller, turn = job.get("caller", ""), job.get("turn", 0)
-        return self._slots.slot(caller, turn, SLOT_POLL_SECONDS, waits)
+        return self._slots.slot(caller, turn, SLOT_POLL_SECONDS, should_wait)
 
-    def check_stopping(self) -> None:
-        """Raises StoppedError when the process goes down."""
+    def check_shutdown(self) -> None:
+        """Raises ShutdownError once running work has to end."""
         if self._stopping.is_set():
-            raise StoppedError
+            raise ShutdownError
 
     def drain(self, finish_seconds: float, kill_seconds: float) -> None:
-        """Begin nothing more, let running work finish for a while, then end it. Blocks."""
+        """Start no more work, let running work finish for a while, then end it. Blocks."""
         self._closing.set()
         deadline = time.monotonic() + finish_seconds
         for ended in list(self._running.values()):
@@ -118,62 +118,61 @@ class WorkflowContext:
         for ended in list(self._running.values()):
             ended.wait(timeout=kill_seconds)
 
-    def discard(self, generation: str, file: str | None = None) -> None:
-        """Remove a generation's inputs, and its results if `file` names them."""
+    def discard(self, generation: str, file_stem: str | None = None) -> None:
+        """Delete a generation's inputs, and its results if `file_stem` names them."""
         self.storage.delete(f"{INPUTS}/{generation}")
         self.storage.delete(f"{PARTS}/{generation}")
-        if file:
-            self.storage.delete(video_name(file))
-            self.storage.delete(thumbnail_name(file))
+        if file_stem:
+            self.storage.delete(video_name(file_stem))
+            self.storage.delete(thumbnail_name(file_stem))
 
 
 _current: WorkflowContext | None = None
 
 
-def enter(context: WorkflowContext | None) -> None:
-    """Set the context of this process's workflows; None where none run."""
+def set_current(context: WorkflowContext | None) -> None:
+    """Set the context of this process's workflows; None when none run."""
     global _current  # noqa: PLW0603 - dbos runs functions, and exists once a process
     _current = context
 
 
 def current() -> WorkflowContext:
-    """The context of this process. Raises StoppedError where no workflows run."""
+    """The context of this process. Raises ShutdownError when no workflows run."""
     if _current is None:
-        raise StoppedError
+        raise ShutdownError
     return _current
 
 
-def cancelled(workflow: str) -> bool:
-    """Whether nobody wants a workflow any more. Raises StoppedError when the process goes down."""
-    current().check_stopping()
+def is_cancelled(workflow: str) -> bool:
+    """Whether a workflow is cancelled or deleted. Raises ShutdownError."""
+    current().check_shutdown()
     # Not as a step of the workflow, which dbos refuses to one that is cancelled or taken over.
     status = Context().run(DBOS.get_workflow_status, workflow)
     return status is None or status.status == "CANCELLED"
 
 
 def watch(workflow: str) -> Callable[[], bool]:
-    """A function that tells whether this execution of a workflow is to go on: nobody has cancelled
-    it, and no other execution has taken it over.
+    """Returns `should_continue` for this execution of a workflow, which is False once the workflow
+    is cancelled or taken over by another execution, and raises ShutdownError.
 
-    The function raises StoppedError when the process goes down. Raises JobError where the workflow
-    was taken over too often.
+    Raises JobError if the workflow was taken over too often.
     """
 
-    def held() -> WorkflowStatus | None:
-        current().check_stopping()
+    def own_status() -> WorkflowStatus | None:
+        current().check_shutdown()
         status = DBOS.get_workflow_status(workflow)
-        mine = status and (status.status, status.executor_id) == ("PENDING", DBOS.executor_id)
-        return status if mine else None
+        own = status and (status.status, status.executor_id) == ("PENDING", DBOS.executor_id)
+        return status if own else None
 
-    begun = held()
+    begun = own_status()
     if begun and (begun.attributes or {}).get(TAKEOVERS, 0) >= MAX_ATTEMPTS:
-        raise JobError.of(LOST)
+        raise JobError.from_failure(GENERATION_FAILED)
 
-    def wanted() -> bool:
+    def should_continue() -> bool:
         try:
-            now = held()
-        except SQLAlchemyError:  # nobody can have cancelled it then
+            now = own_status()
+        except SQLAlchemyError:  # nor can anybody have cancelled it
             return True
         return bool(begun and now and now.dequeued_at == begun.dequeued_at)
 
-    return wanted
+    return should_continue

@@ -1,11 +1,11 @@
-"""What one generation does: fetch what links lead to, render, keep the result.
+"""The workflow of one generation: fetch linked files, render, store the result.
 
-Each part is a step that dbos records, so that one which is done is not done again.
+dbos records each step, so that a resumed workflow does not repeat it.
 """
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
 from kolbo_demo.contract import COMPLETED, FAILED
-from kolbo_demo.service import fetch, metrics, render_pool
+from kolbo_demo.service import fetch, metrics, progress, render_pool
 from kolbo_demo.service.errors import JobError
 from kolbo_demo.service.storage.files import (
     Storage,
@@ -24,23 +24,41 @@ from kolbo_demo.service.storage.files import (
     video_name,
 )
 from kolbo_demo.service.workflows import context, segments
-from kolbo_demo.service.workflows.context import StoppedError
-from kolbo_demo.service.workflows.postpone import PostponedError, patient
+from kolbo_demo.service.workflows.context import ShutdownError
+from kolbo_demo.service.workflows.postpone import Postponed, postpone_on_storage_error
 
-PROGRESS_SECONDS = 0.5
-"""Progress is written at most so often."""
+PROGRESS_INTERVAL_SECONDS = 0.5
+
+Outcome = dict[str, Any]
+"""`made` (the properties of the video), `failure`, `parts` (of a plan), or nothing if cancelled."""
 
 
-class _UnwantedError(Exception):
-    """What was being made is not to be kept."""
+class _CancelledError(Exception):
+    """The generation was cancelled or taken over while a file was fetched."""
 
 
 @DBOS.workflow(name=context.GENERATIONS, max_recovery_attempts=context.MAX_ATTEMPTS)
-def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Carry a generation out. Returns `made` or `failure`."""
-    with logs.generation_context(str(DBOS.workflow_id)):
+def run(job: dict[str, Any]) -> Outcome:
+    """Run a generation. Returns `made` or `failure`; nothing if cancelled."""
+    ctx, generation = context.current(), str(DBOS.workflow_id)
+    with logs.generation_context(generation):
         metrics.begun(max(0.0, time.time() - job["created"]))
-        return _carried_out(job)
+        with (
+            _discard_on_error(generation, job),
+            ctx.track(generation),
+            postpone_on_storage_error(generation),
+        ):
+            outcome = _fetch(job)
+            if not outcome:
+                outcome = _render(job)
+            if "parts" in outcome:
+                segments.enqueue(generation, outcome["parts"])
+                outcome = _join(job, outcome["parts"])
+        ctx.discard(generation, None if "made" in outcome else job["file"])
+        if outcome:  # `cancel` counts cancelled ones
+            state = COMPLETED if "made" in outcome else FAILED
+            metrics.ended(generation, state, outcome.get("failure", {}).get("code"))
+        return outcome
 
 
 @DBOS.workflow(name="listen")
@@ -49,140 +67,132 @@ def _listen(_generation: str) -> bool:
     return False
 
 
-def percent(generation: str) -> int:
-    """How far a generation has come."""
-    return int(DBOS.get_all_events(generation).get("progress", 0))
-
-
-def _carried_out(job: dict[str, Any]) -> dict[str, Any]:
-    here, generation = context.current(), str(DBOS.workflow_id)
-    try:
-        with here.at_work(generation), patient(generation):
-            outcome = _fetch(job) or _render(job)
-            if "parts" in outcome:
-                segments.hand_out(generation, outcome["parts"])
-                outcome = _join(job, outcome["parts"])
-    except Exception:  # a bug: dbos records it as the outcome
-        here.discard(generation, job["file"])
-        metrics.ended(generation, FAILED, context.LOST.code)
-        raise
-    except PostponedError:
-        raise
-    except BaseException:  # cancelled or taken over, as dbos tells it, or the process goes down
-        with contextlib.suppress(StoppedError):
-            if context.cancelled(generation):
-                here.discard(generation, job["file"])
-        raise
-    here.discard(generation, None if "made" in outcome else job["file"])
-    if outcome:  # else it was cancelled, which is told where that was done
-        metrics.ended(
-            generation,
-            COMPLETED if "made" in outcome else FAILED,
-            outcome.get("failure", {}).get("code"),
-        )
-    return outcome
-
-
 @DBOS.step(name="fetch")
-def _fetch(job: dict[str, Any]) -> dict[str, Any]:
-    """Bring linked files here. Returns a failure, or nothing."""
+def _fetch(job: dict[str, Any]) -> Outcome:
+    """Store linked files as inputs. Returns `failure` or nothing."""
     generation = str(DBOS.workflow_id)
     for field in ("source", "audio"):
         if link := job.get(f"{field}_url"):
             try:
-                with patient(generation), metrics.stage("fetch"):
-                    _bring(link, field, generation)
+                with postpone_on_storage_error(generation), metrics.stage("fetch"):
+                    _fetch_link(link, field, generation)
             except JobError as error:
                 return {"failure": error.failure}
-            except _UnwantedError:
+            except _CancelledError:
                 break
     return {}
 
 
-def _bring(link: str, field: fetch.Field, generation: str) -> None:
-    here, wanted = context.current(), context.watch(generation)
-    with here.storage.create(input_name(generation, field)) as file:
-        fetch.fetch(link, field, file, here.policy, wanted)
-        if not wanted():
-            raise _UnwantedError
-        metrics.moved("fetched", file.tell())
-
-
 @DBOS.step(name="render")
-def _render(job: dict[str, Any]) -> dict[str, Any]:
-    """Make the video. Returns `made`, `failure`, `parts` where it only made the plan of a long one,
-    or nothing when it is not wanted any more."""
-    here, generation, file = context.current(), str(DBOS.workflow_id), job["file"]
-    storage = here.storage
+def _render(job: dict[str, Any]) -> Outcome:
+    """Render the video, or plan a long one for segments. Returns `made`, `parts`, `failure`, or
+    nothing if cancelled."""
+    ctx, generation = context.current(), str(DBOS.workflow_id)
+    storage = ctx.storage
     try:
-        wanted = context.watch(generation)
+        should_continue = context.watch(generation)
         with (
-            here.slot(job, wanted),
-            patient(generation),
+            ctx.render_slot(job, should_continue),
+            postpone_on_storage_error(generation),
             storage.workspace(generation) as folder,
         ):
             plan = folder / "plan.npz"
-            task = render_pool.Task(
-                source=str(storage.bring(input_name(generation, "source"), folder)),
-                audio=str(storage.bring(input_name(generation, "audio"), folder)),
+            task = render_pool.RenderTask(
+                source=str(storage.checkout(input_name(generation, "source"), folder)),
+                audio=str(storage.checkout(input_name(generation, "audio"), folder)),
                 video=str(folder / "video.mp4"),
                 thumbnail=str(folder / "thumbnail.jpg"),
                 options=job.get("options", job),  # an older release has them beside the rest
-                workers=here.cores,
-                plan=str(plan) if here.shared else None,
+                workers=ctx.cores,
+                plan=str(plan) if ctx.shared else None,
             )
             with metrics.stage("render"):
-                files = storage.open_to(generation)
-                made = render_pool.run(
-                    task, files, _teller(generation), wanted, here.renderers, generation=generation
+                rendered = ctx.render_pool.run(
+                    task,
+                    storage.allowed_files(generation, create_parts=ctx.shared),
+                    _progress_recorder(generation),
+                    should_continue,
+                    generation=generation,
                 )
-            if made is None or not wanted():
+            if rendered is None or not should_continue():
                 return {}
             if plan.exists():
                 storage.publish(plan, plan_name(generation))
-                return {"parts": made}
-            _keep(storage, folder, file)
+                return {"parts": rendered}
+            _store_result(storage, folder, job["file"])
     except JobError as error:
         return {"failure": error.failure}
-    return {"made": made}
+    return {"made": rendered}
 
 
 @DBOS.step(name="join")
-def _join(job: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-    """Make the video of segments. Returns `made`, `failure`, or nothing when it is not wanted."""
+def _join(job: dict[str, Any], parts: dict[str, Any]) -> Outcome:
+    """Join rendered segments. Returns `made`, `failure`, or nothing if cancelled."""
     generation = str(DBOS.workflow_id)
     storage = context.current().storage
     try:
-        wanted = context.watch(generation)
-        with patient(generation), storage.workspace(generation) as folder:
-            made = segments.join(generation, folder, parts, _teller(generation), wanted)
-            if made is None or not wanted():
+        should_continue = context.watch(generation)
+        with (
+            postpone_on_storage_error(generation),
+            storage.workspace(generation) as folder,
+        ):
+            on_progress = _progress_recorder(generation)
+            joined = segments.join(generation, folder, parts, on_progress, should_continue)
+            if joined is None or not should_continue():
                 return {}
-            _keep(storage, folder, job["file"])
+            _store_result(storage, folder, job["file"])
     except JobError as error:
         return {"failure": error.failure}
-    return {"made": made}
+    return {"made": joined}
 
 
-def _keep(storage: Storage, folder: Path, file: str) -> None:
-    """Publish the video and the thumbnail that a workspace holds as the result `file`."""
-    metrics.moved("made", (folder / "video.mp4").stat().st_size)
+@contextlib.contextmanager
+def _discard_on_error(generation: str, job: dict[str, Any]) -> Iterator[None]:
+    """Delete the files of a generation that fails by a bug or is cancelled in the block."""
+    ctx = context.current()
+    try:
+        yield
+    except Exception:  # a bug, which dbos records as the outcome
+        ctx.discard(generation, job["file"])
+        metrics.ended(generation, FAILED, context.GENERATION_FAILED.code)
+        raise
+    except Postponed:
+        raise
+    except BaseException:  # cancelled or taken over, as dbos reports it, or a shutdown
+        with contextlib.suppress(ShutdownError):
+            if context.is_cancelled(generation):
+                ctx.discard(generation, job["file"])
+        raise
+
+
+def _fetch_link(link: str, field: fetch.Field, generation: str) -> None:
+    ctx, should_continue = context.current(), context.watch(generation)
+    with ctx.storage.create(input_name(generation, field)) as file:
+        fetch.fetch(link, field, file, ctx.policy, should_continue)
+        if not should_continue():
+            raise _CancelledError
+        metrics.count_bytes("fetched", file.tell())
+
+
+def _store_result(storage: Storage, folder: Path, file_stem: str) -> None:
+    """Publish the video and the thumbnail in a workspace as the result `file_stem`."""
+    metrics.count_bytes("made", (folder / "video.mp4").stat().st_size)
     with metrics.stage("store"):
-        storage.publish(folder / "video.mp4", video_name(file))
-        storage.publish(folder / "thumbnail.jpg", thumbnail_name(file))
+        storage.publish(folder / "video.mp4", video_name(file_stem))
+        storage.publish(folder / "thumbnail.jpg", thumbnail_name(file_stem))
 
 
-def _teller(generation: str) -> Callable[[int, int], None]:
-    """A function that records progress, given what is done and what there is in all."""
-    told, due = percent(generation), 0.0
+def _progress_recorder(generation: str) -> Callable[[int, int], None]:
+    """An `on_progress` that records the generation's progress."""
+    recorded, due = progress.percent(generation), 0.0
 
-    def tell(done: int, total: int) -> None:
-        nonlocal told, due
-        now = min(99, 100 * done // max(1, total))
-        # After a restart the work begins again: what was told stays until it is passed.
-        if now > told and time.monotonic() >= due:
-            with contextlib.suppress(SQLAlchemyError):  # the render goes on untold
-                DBOS.set_event("progress", now)
-            told, due = now, time.monotonic() + PROGRESS_SECONDS
+    def on_progress(done: int, total: int) -> None:
+        nonlocal recorded, due
+        percent = min(99, 100 * done // max(1, total))
+        # A resumed render starts again: its progress must not fall.
+        if percent > recorded and time.monotonic() >= due:
+            with contextlib.suppress(SQLAlchemyError):  # no reason to end the render
+                progress.record_percent(percent)
+            recorded, due = percent, time.monotonic() + PROGRESS_INTERVAL_SECONDS
 
-    return tell
+    return on_progress

@@ -1,7 +1,7 @@
-"""What a generation does when the disk or the database fails it: it waits, and is tried again.
+"""Retry of generations after errors of the disk or the database.
 
-A step that raised here is not recorded by dbos, so the generation stays as it was; `guard` has it
-taken up again once files can be kept. One that meets the trouble every time fails in the end.
+dbos does not record a step that raises Postponed, so the generation stays unfinished until the
+supervisor resumes it. After `MAX_TRIES` such errors it fails.
 """
 
 import contextlib
@@ -16,33 +16,34 @@ from kolbo_demo.service.errors import STORAGE_FAILED, JobError
 
 _log = logging.getLogger(__name__)
 
-TRIES = 5
-_met: Counter[str] = Counter()
+MAX_TRIES = 5
+_errors: Counter[str] = Counter()
+"""By workflow."""
 
 
-class PostponedError(BaseException):
-    """The generation stays as it is, to be taken up again. Not an Exception, see above."""
+class Postponed(BaseException):
+    """The workflow stays unfinished, to be resumed. Not an Exception, which dbos would record."""
 
 
 @contextlib.contextmanager
-def patient(generation: str) -> Iterator[None]:
-    """Errors of the disk or the database within postpone the generation, until it is too much.
+def postpone_on_storage_error(workflow: str) -> Iterator[None]:
+    """Postpone the workflow on errors of the disk or the database within the block.
 
-    Raises PostponedError, or JobError after `TRIES`.
+    Raises Postponed, or JobError after `MAX_TRIES`.
     """
     try:
         yield
     except (OSError, SQLAlchemyError, JobError) as error:
-        if isinstance(error, FileNotFoundError):  # it does not come back by waiting
+        if isinstance(error, FileNotFoundError):  # a retry does not find it either
             raise
         failure = error if isinstance(error, JobError) else None
         if failure and failure.code != STORAGE_FAILED:
             raise
-        _met[generation] += 1
+        _errors[workflow] += 1
         logs.event(_log, "postponed", logging.WARNING, error=type(error).__name__)
-        if _met[generation] < TRIES:
-            raise PostponedError from error
-        del _met[generation]
+        if _errors[workflow] < MAX_TRIES:
+            raise Postponed from error
+        del _errors[workflow]
         raise failure or JobError(
             "The service could not keep its files. Try again later.",
             category="engine",

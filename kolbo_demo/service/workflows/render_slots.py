@@ -1,4 +1,4 @@
-"""Render slots of one process, handed to callers in rotation."""
+"""Render slots of one process, given to callers in rotation."""
 
 import threading
 from collections import Counter
@@ -10,7 +10,7 @@ from itertools import count
 
 @dataclass(frozen=True, order=True)
 class _Ticket:
-    """Position among the generations of this process that wait to render."""
+    """Position among the generations of this process that wait for a slot."""
 
     turn: int
     arrival: int
@@ -30,30 +30,32 @@ class RenderSlots:
 
     @contextmanager
     def slot(
-        self, caller: str, turn: int, seconds: float, wanted: Callable[[], bool]
+        self, caller: str, turn: int, poll_seconds: float, should_continue: Callable[[], bool]
     ) -> Iterator[None]:
-        """Hold a slot. Calls `wanted` every `seconds` while waiting, and enters the block without a
-        slot once it returns False."""
-        had = self._taken(caller, turn, seconds, wanted)
+        """Hold a slot. Polls `should_continue` while waiting, and enters the block without a slot
+        once it returns False."""
+        acquired = self._acquire(caller, turn, poll_seconds, should_continue)
         try:
             yield
         finally:
-            if had:
+            if acquired:
                 with self._changed:
                     self._rendering -= Counter([caller])
                     self._changed.notify_all()
 
-    def _taken(self, caller: str, turn: int, seconds: float, wanted: Callable[[], bool]) -> bool:
+    def _acquire(
+        self, caller: str, turn: int, poll_seconds: float, should_continue: Callable[[], bool]
+    ) -> bool:
         with self._changed:
             ticket = _Ticket(turn, next(self._arrivals), caller)
             self._waiting.append(ticket)
         try:
             while True:
                 with self._changed:
-                    if self._changed.wait_for(lambda: self._is_next(ticket), seconds):
+                    if self._changed.wait_for(lambda: self._is_next(ticket), poll_seconds):
                         self._rendering[caller] += 1
                         return True
-                if not wanted():
+                if not should_continue():
                     return False
         finally:
             with self._changed:
@@ -61,6 +63,6 @@ class RenderSlots:
                 self._changed.notify_all()
 
     def _is_next(self, ticket: _Ticket) -> bool:
-        best = min(self._waiting, key=lambda other: (self._rendering[other.caller], other))
-        room = self._ordinary + (0 if self._rendering[ticket.caller] else self._spare)
-        return ticket is best and self._rendering.total() < room
+        first = min(self._waiting, key=lambda other: (self._rendering[other.caller], other))
+        slots = self._ordinary + (0 if self._rendering[ticket.caller] else self._spare)
+        return ticket is first and self._rendering.total() < slots

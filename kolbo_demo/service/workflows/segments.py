@@ -1,7 +1,7 @@
-"""One long generation in segments, each a workflow of its own that any process may take.
+"""Segments of a long generation, each a workflow of its own that any process may run.
 
-The generation's workflow makes the plan, hands the segments out, and joins what comes back. Plan
-and segments travel through the storage; who makes which changes nothing in the video.
+The generation's workflow plans and enqueues the segments, and joins their videos. Plan and videos
+travel through the storage; which process renders a segment does not change the result.
 """
 
 import contextlib
@@ -21,114 +21,129 @@ from kolbo_demo.service import metrics, render_pool
 from kolbo_demo.service.errors import JobError
 from kolbo_demo.service.storage.files import input_name, plan_name, segment_name
 from kolbo_demo.service.workflows import context
-from kolbo_demo.service.workflows.postpone import patient
+from kolbo_demo.service.workflows.postpone import postpone_on_storage_error
 
-NAME = "segment"
+WORKFLOW = "segment"
 QUEUE = "segments"
-TELL_SECONDS = 2.0
-"""A segment tells its frames, and its generation asks for them, about so often."""
-LOOK_SECONDS = 0.25
-"""Who waits for work of others looks so often whether it is done."""
+PROGRESS_INTERVAL_SECONDS = 2.0
+"""Of a segment's progress, and of its generation's."""
+SEGMENT_POLL_SECONDS = 0.25
 _FRAMES = "frames"
-_PLANNED = ("model", "prompt_used", "visible_mark")
-"""What a plan tells of the result. One made by an older version knows less."""
+"""Attribute of a segment's workflow: the number of its rendered frames."""
+_RESULT_FIELDS = ("model", "prompt_used", "visible_mark")
+"""Properties of the result in a plan. One by an older release has fewer."""
 
 OnProgress = Callable[[int, int], None]
-Wanted = Callable[[], bool]
+ShouldContinue = Callable[[], bool]
 
 
-def hand_out(generation: str, parts: dict[str, Any]) -> None:
-    """Queue the segments of a plan. Called by the generation's workflow, which dbos makes their
-    parent: they are cancelled with it."""
+def enqueue(generation: str, parts: dict[str, Any]) -> None:
+    """Enqueue the segments of a plan. To be called in the generation's workflow, which dbos makes
+    their parent: they are cancelled with it."""
     for index in range(parts["segments"]):
-        # In turn with those of other generations.
+        # In rotation with those of other generations.
         turn = SetEnqueueOptions(priority=index + 1)
         with SetWorkflowID(_segment_id(generation, index)), turn:
             DBOS.enqueue_workflow(QUEUE, _segment, {"generation": generation, "index": index})
 
 
 def join(
-    generation: str, folder: Path, parts: dict[str, Any], on_progress: OnProgress, wanted: Wanted
+    generation: str,
+    folder: Path,
+    parts: dict[str, Any],
+    on_progress: OnProgress,
+    should_continue: ShouldContinue,
 ) -> dict[str, Any] | None:
-    """Have the segments, each as it comes, made `video.mp4` and `thumbnail.jpg` in the workspace.
+    """Wait for the segments and join them to `video.mp4` and `thumbnail.jpg` in `folder`.
 
-    Returns what the engine tells of it, or None when it is not wanted any more. Raises JobError.
+    Returns the properties of the video, or None if cancelled. Raises JobError.
     """
-    here = context.current()
-    storage = here.storage
-    told = [folder / f"{index}.json" for index in range(parts["segments"])]
-    task = render_pool.Join(
-        plan=str(storage.bring(plan_name(generation), folder)),
-        audio=str(storage.bring(input_name(generation, "audio"), folder)),
-        segments=[str(path) for path in told],
+    ctx = context.current()
+    storage = ctx.storage
+    announcements = [folder / f"{index}.json" for index in range(parts["segments"])]
+    task = render_pool.JoinTask(
+        plan=str(storage.checkout(plan_name(generation), folder)),
+        audio=str(storage.checkout(input_name(generation, "audio"), folder)),
+        segments=[str(path) for path in announcements],
         video=str(folder / "video.mp4"),
         thumbnail=str(folder / "thumbnail.jpg"),
     )
-    files, left, all_there = storage.open_to(generation), Event(), Event()
+    aborted, complete = Event(), Event()
 
-    def joined() -> bool:
-        return not left.is_set() and (not all_there.is_set() or wanted())
+    def should_join() -> bool:
+        return not aborted.is_set() and (not complete.is_set() or should_continue())
 
-    with ThreadPoolExecutor(1, "join") as pool:
-        # From now on: it encodes the voice, and takes each segment as it comes.
-        joining = pool.submit(render_pool.run, task, files, lambda *_: None, joined, here.renderers)
+    with ThreadPoolExecutor(1, "join") as executor:
+        # It starts at once: it encodes the voice, and takes each segment as it is announced.
+        joining = executor.submit(
+            ctx.render_pool.run,
+            task,
+            storage.allowed_files(generation),
+            lambda *_: None,
+            should_join,
+        )
         try:
-            if not _collected(generation, folder, told, parts, on_progress, wanted, joining):
+            if not _collect(
+                generation, folder, announcements, parts, on_progress, should_continue, joining
+            ):
                 return None
-            all_there.set()
+            complete.set()
             with metrics.stage("join"):
-                measures = joining.result()
+                video = joining.result()
         except JobError:
             _cancel_all(generation, parts["segments"])
             raise
         finally:
-            left.set()
-    if measures is None:
+            aborted.set()
+    if video is None:
         return None
-    return {name: parts[name] for name in _PLANNED if name in parts} | measures
+    return {name: parts[name] for name in _RESULT_FIELDS if name in parts} | video
 
 
-def _collected(
+def _collect(
     generation: str,
     folder: Path,
-    told: list[Path],
+    announcements: list[Path],
     parts: dict[str, Any],
     on_progress: OnProgress,
-    wanted: Wanted,
+    should_continue: ShouldContinue,
     joining: Future[dict[str, Any] | None],
 ) -> bool:
-    """Hand each segment over as soon as it is there. False when they are not wanted any more."""
+    """Announce each segment to the joining process once it is rendered. False if cancelled."""
     storage = context.current().storage
     missing = {_segment_id(generation, index): index for index in range(parts["segments"])}
-    done: dict[str, int] = {}
-    ask = 0.0
-    while wanted():
+    frames: dict[str, int] = {}
+    due = 0.0
+    while should_continue():
         if joining.done():
-            joining.result()  # it ends before its time with an error only
+            joining.result()  # ends early only with an error
         for status in DBOS.list_workflows(workflow_ids=list(missing), load_input=False):
             outcome = _outcome(status)
             if outcome is not None:
                 index = missing.pop(status.workflow_id)
-                path = storage.bring(segment_name(generation, index), folder)
-                render_pool.handed(told[index], video=str(path), unsynced=outcome["unsynced"])
-            done[status.workflow_id] = (status.attributes or {}).get(_FRAMES, 0)
+                path = storage.checkout(segment_name(generation, index), folder)
+                render_pool.announce_segment(
+                    announcements[index], video=str(path), unsynced=outcome["unsynced"]
+                )
+            frames[status.workflow_id] = (status.attributes or {}).get(_FRAMES, 0)
         if not missing:
             return True
-        if time.monotonic() >= ask:
-            on_progress(parts["looks"] + sum(done.values()), parts["looks"] + parts["frames"])
-            ask = time.monotonic() + TELL_SECONDS
-        time.sleep(LOOK_SECONDS)
+        if time.monotonic() >= due:
+            done = parts["looks"] + sum(frames.values())
+            on_progress(done, parts["looks"] + parts["frames"])
+            due = time.monotonic() + PROGRESS_INTERVAL_SECONDS
+        time.sleep(SEGMENT_POLL_SECONDS)
     return False
 
 
 def _outcome(status: WorkflowStatus) -> dict[str, Any] | None:
-    """What a segment has come to; None while it is in the making. Raises JobError."""
+    """Outcome of a segment; None while it is queued or rendered. Raises JobError."""
     if status.status in ("ENQUEUED", "PENDING", "CANCELLED"):
-        return None  # one is cancelled with its generation, which learns that by itself
+        return None  # a segment is cancelled with its generation, which notices by itself
     outcome = status.output if status.status == "SUCCESS" else None
     if not outcome or "unsynced" not in outcome:
-        failure = Failure.model_validate((outcome or {}).get("failure") or context.LOST)
-        raise JobError.of(failure)
+        failure = (outcome or {}).get("failure") or context.GENERATION_FAILED
+        raise JobError.from_failure(Failure.model_validate(failure))
     return outcome
 
 
@@ -140,48 +155,54 @@ def _segment_id(generation: str, index: int) -> str:
     return f"{generation}-{index}"
 
 
-@DBOS.workflow(name=NAME, max_recovery_attempts=context.MAX_ATTEMPTS)
+@DBOS.workflow(name=WORKFLOW, max_recovery_attempts=context.MAX_ATTEMPTS)
 def _segment(part: dict[str, Any]) -> dict[str, Any]:
     workflow = str(DBOS.workflow_id)
     with (
         logs.generation_context(part["generation"]),
-        context.current().at_work(workflow),
-        patient(workflow),
+        context.current().track(workflow),
+        postpone_on_storage_error(workflow),
     ):
-        return _rendered(part)
+        return _render(part)
 
 
 @DBOS.step(name="segment")
-def _rendered(part: dict[str, Any]) -> dict[str, Any]:
-    """Make one segment. Returns its `unsynced` spans, `failure`, or nothing when not wanted."""
-    here, workflow = context.current(), str(DBOS.workflow_id)
+def _render(part: dict[str, Any]) -> dict[str, Any]:
+    """Render one segment. Returns its `unsynced` spans, `failure`, or nothing if cancelled."""
+    ctx, workflow = context.current(), str(DBOS.workflow_id)
     generation, index = part["generation"], part["index"]
-    storage, due = here.storage, 0.0
+    storage, due = ctx.storage, 0.0
 
     def on_progress(done: int, total: int) -> None:
         nonlocal due
         if done == total or time.monotonic() >= due:
-            with contextlib.suppress(SQLAlchemyError):  # the render goes on untold
+            with contextlib.suppress(SQLAlchemyError):  # no reason to end the render
                 DBOS.update_workflow_attributes(workflow, {_FRAMES: done}, merge=True)
-            due = time.monotonic() + TELL_SECONDS
+            due = time.monotonic() + PROGRESS_INTERVAL_SECONDS
 
     try:
-        with patient(workflow), storage.workspace(workflow, generation) as folder:
-            wanted = context.watch(workflow)
-            task = render_pool.Segment(
-                plan=str(storage.bring(plan_name(generation), folder)),
-                source=str(storage.bring(input_name(generation, "source"), folder)),
+        with (
+            postpone_on_storage_error(workflow),
+            storage.workspace(workflow, generation) as folder,
+        ):
+            should_continue = context.watch(workflow)
+            task = render_pool.SegmentTask(
+                plan=str(storage.checkout(plan_name(generation), folder)),
+                source=str(storage.checkout(input_name(generation, "source"), folder)),
                 index=index,
                 video=str(folder / "segment.mp4"),
             )
             with metrics.stage("segment"):
-                files = storage.open_to(generation)
-                made = render_pool.run(
-                    task, files, on_progress, wanted, here.renderers, generation=generation
+                rendered = ctx.render_pool.run(
+                    task,
+                    storage.allowed_files(generation),
+                    on_progress,
+                    should_continue,
+                    generation=generation,
                 )
-            if made is None or not wanted():
+            if rendered is None or not should_continue():
                 return {}
             storage.publish(folder / "segment.mp4", segment_name(generation, index))
     except JobError as error:
         return {"failure": error.failure}
-    return made
+    return rendered

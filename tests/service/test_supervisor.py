@@ -18,7 +18,7 @@ import requests
 
 from tests.browser import site
 from tests.service.conftest import Caller
-from tests.service.served import ROOT, Served, decode, rows
+from tests.service.server_process import ROOT, ServerProcess, decode, rows
 
 DISK_MB = 300
 _MOUNT = f'mount -t tmpfs -o size={DISK_MB}m none "$0" && exec "$@"'
@@ -42,10 +42,10 @@ def _wait(done, seconds: float = 30.0):
 
 @pytest.fixture
 def serve(tmp_path):
-    lives: list[Served] = []
+    lives: list[ServerProcess] = []
 
-    def start(*prefix: str) -> Served:
-        lives.append(Served(tmp_path, prefix=prefix))
+    def start(*prefix: str) -> ServerProcess:
+        lives.append(ServerProcess(tmp_path, prefix=prefix))
         return lives[-1]
 
     yield start
@@ -176,7 +176,9 @@ def test_a_folder_that_becomes_read_only(serve, unprivileged, tmp_path, files, r
     assert api.finish(api.start(files=files()))["state"] == "completed"
 
 
-def test_results_that_can_never_be_kept_fail_their_generation(serve, unprivileged, tmp_path, files):
+def test_a_result_that_can_never_be_stored_fails_its_generation(
+    serve, unprivileged, tmp_path, files
+):
     """All else can be written, so that nothing but each attempt tells of the trouble."""
     api = serve(*unprivileged).caller()
     (tmp_path / "results").chmod(0o500)
@@ -248,25 +250,30 @@ def test_a_start_that_cannot_be_written_in_time_is_refused_and_undone(serve, tmp
     _wait(lambda: set(rows(tmp_path).values()) <= {"CANCELLED"}, 60)
 
 
-@pytest.mark.parametrize("left", ["nothing", "an empty file"])
-def test_a_deleted_database_is_written_back(serve, tmp_path, files, left):
-    api = serve().caller()
-    done, running = api.start(files=files()), api.start(files=files(8.0))
-    assert api.finish(done)["state"] == "completed"
+@pytest.mark.parametrize("remaining", ["nothing", "an empty file"])
+def test_a_deleted_database_is_replaced_by_an_empty_one(serve, tmp_path, files, refused, remaining):
+    life = serve()
+    api = life.caller()
+    completed, running = api.start(files=files()), api.start(files=files(8.0))
+    [url] = api.finish(completed)["result"]["urls"]
     for file in tmp_path.glob("jobs.sqlite*"):
         file.unlink()
     database = tmp_path / "jobs.sqlite"
-    if left == "an empty file":  # as a connection leaves it that was made just then
+    if remaining == "an empty file":  # as a new connection leaves it
         database.touch()
-    # How long it is not ready is its own affair: that may be over before anybody asks.
     _wait(lambda: database.exists() and database.stat().st_size and ready(api))
-    assert api.finish(done)["state"] == "completed"
-    assert api.finish(running)["state"] == "completed"
-    assert set(rows(tmp_path).values()) == {"SUCCESS"}
-    assert len(rows(tmp_path)) == 2
+    assert [line for line in life.lines if "was deleted; put it back" in line]
+    assert [line for line in life.lines if "starting with an empty one" in line]
+    for generation in (completed, running):
+        refused(api.get(f"/v1/generate/{generation}/status"), 404, "GENERATION_NOT_FOUND")
+    assert requests.get(url, timeout=10).content[4:8] == b"ftyp"
+    assert api.finish(api.start(files=files()))["state"] == "completed"
+    assert list(rows(tmp_path).values()) == ["SUCCESS"]
+    assert not list((tmp_path / "inputs").iterdir())
+    assert not list((tmp_path / "work").iterdir())
 
 
-def test_a_database_put_back_from_a_backup_is_gone_on_with(serve, tmp_path, files):
+def test_a_database_restored_from_a_backup_is_used(serve, tmp_path, files):
     api = serve().caller()
     known = api.start(files=files())
     assert api.finish(known)["state"] == "completed"
@@ -284,7 +291,7 @@ def test_a_database_put_back_from_a_backup_is_gone_on_with(serve, tmp_path, file
     assert api.finish(api.start(files=files()))["state"] == "completed"
 
 
-def test_an_error_of_the_database_that_nobody_foresaw(serve, tmp_path, files, refused):
+def test_an_unexpected_database_error(serve, tmp_path, files, refused):
     """A table is gone that only a look at progress needs, so nothing else notices."""
     life = serve()
     api = life.caller()
@@ -294,9 +301,9 @@ def test_an_error_of_the_database_that_nobody_foresaw(serve, tmp_path, files, re
     other = sqlite3.connect(tmp_path / "jobs.sqlite", isolation_level=None, timeout=10)
     other.execute("ALTER TABLE workflow_events RENAME TO elsewhere")
     try:
-        asked = f"/v1/generate/{running}/status"
-        _wait(lambda: api.get(asked).status_code != 200)  # not what was seen before the trouble
-        reply = api.get(asked)
+        path = f"/v1/generate/{running}/status"
+        _wait(lambda: api.get(path).status_code != 200)  # not a cached status
+        reply = api.get(path)
         said = refused(reply, 503, "DATABASE_UNAVAILABLE")
         assert "workflow" not in said
         assert int(reply.headers["Retry-After"]) > 0
@@ -308,7 +315,7 @@ def test_an_error_of_the_database_that_nobody_foresaw(serve, tmp_path, files, re
     assert "qzprompt" not in "".join(life.lines)
 
 
-def test_a_service_beside_a_page_tries_again_by_itself(tmp_path, files, refused):
+def test_a_service_beside_a_page_retries_its_start(tmp_path, files, refused):
     (tmp_path / "data").write_text("in the way")
     with site.serve(tmp_path, TMPDIR=str(tmp_path)) as found:
         api = Caller(f"{found.url}/api", site.KEY)

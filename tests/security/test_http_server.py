@@ -1,4 +1,4 @@
-"""Connections that are meant to exhaust the server, and requests that are meant to be misread."""
+"""Connections that try to exhaust the server, and requests with ambiguous framing."""
 
 import contextlib
 import re
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.security.connections import (
+from tests.security.raw_connections import (
     DESCRIPTORS,
     HALF,
     HEAD_SECONDS,
@@ -69,7 +69,7 @@ def drips(made: socket.socket, data: bytes, longest: float) -> float:
     return time.monotonic() - begun
 
 
-def test_half_heads_keep_nobody_out_and_are_closed(server: Attacked, opened) -> None:
+def test_incomplete_heads_block_no_other_and_are_closed(server: Attacked, opened) -> None:
     said = len(server.log())
     waited = []
     with descriptors(FLOOD + 200):
@@ -93,14 +93,14 @@ def test_a_head_has_a_time_limit_whatever_came_of_it(opened, data: bytes) -> Non
 
 
 @pytest.mark.parametrize("before", [b"", HEALTH])
-def test_a_head_that_drips_is_closed(server: Attacked, before: bytes) -> None:
+def test_a_slow_head_is_closed(server: Attacked, before: bytes) -> None:
     with server.connect(before) as made:
         if before:
             assert made.recv(4096)
         assert drips(made, b"G", HEAD_SECONDS + MARGIN) > HEAD_SECONDS / 2
 
 
-def test_one_address_has_a_bound_and_others_get_in(server: Attacked, opened) -> None:
+def test_connections_of_one_address_are_limited(server: Attacked, opened) -> None:
     """Requests whose bodies are incomplete, so none of them is a half-sent head."""
     body = START + b"Content-Length: 5000\r\n\r\n{"
     flood = opened(PER_ADDRESS + 30, body, "127.0.0.9")
@@ -108,13 +108,13 @@ def test_one_address_has_a_bound_and_others_get_in(server: Attacked, opened) -> 
     assert server.healthy_within() < 1.0
 
 
-def test_half_heads_of_one_address_have_a_bound(opened) -> None:
+def test_incomplete_heads_of_one_address_are_limited(opened) -> None:
     flood = opened(PENDING + 20, HALF)
     until(lambda: len(closed(flood)) >= 20, MARGIN)
     assert closed(flood)[:20] == flood[:20], "those that wait longest"
 
 
-def test_many_addresses_together_keep_nobody_out(server: Attacked, opened) -> None:
+def test_many_addresses_together_block_no_other(server: Attacked, opened) -> None:
     waited = []
     for address in range(20, 40):
         opened(PENDING - 1, HALF, f"127.0.0.{address}")
@@ -138,7 +138,7 @@ def test_bodies_that_never_come_give_way_behind_a_proxy_too(server: Attacked, op
     server.healthy_within()
 
 
-def test_a_body_that_drips_is_closed(server: Attacked) -> None:
+def test_a_slow_body_is_closed(server: Attacked) -> None:
     with server.connect(START + b"Content-Length: 100000\r\n\r\n") as made:
         assert drips(made, b"{", IDLE_SECONDS + MARGIN) > IDLE_SECONDS / 2
 
@@ -289,7 +289,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("data", HEADS.values(), ids=list(HEADS))
-def test_a_doubtful_head_is_refused_and_nothing_after_it_is_read(server, data: bytes) -> None:
+def test_an_ambiguous_head_is_refused_and_nothing_after_it_is_read(server, data: bytes) -> None:
     answer = server.ask(data + HEALTH)
     # Where more was sent than read, the system may drop the answer with the connection.
     assert answer.startswith(b"HTTP/1.1 400") or (not answer and len(data) > 10_000)
@@ -299,7 +299,7 @@ def test_a_doubtful_head_is_refused_and_nothing_after_it_is_read(server, data: b
 
 @pytest.mark.parametrize("head", [CHUNKED, HEAD + b"Transfer-Encoding: chunked\r\n"])
 @pytest.mark.parametrize("data", BODIES.values(), ids=list(BODIES))
-def test_nothing_is_read_after_a_doubtful_body(server, head: bytes, data: bytes) -> None:
+def test_nothing_is_read_after_an_ambiguous_body(server, head: bytes, data: bytes) -> None:
     """Whether the body is awaited or was answered before it came."""
     answer = server.ask(head + b"\r\n" + data + HEALTH)
     assert answer.count(b"HTTP/1.1 ") <= 1

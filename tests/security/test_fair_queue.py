@@ -33,9 +33,9 @@ LONG = 120.0
 _SETUP = """
 import os
 os.environ["KOLBO_LOCAL_API_KEY"] = "first-key,second-key,third-key"
-from kolbo_demo.service import app, jobs, limits, retention, routes
-jobs.default_concurrency = lambda: 1
-app.Limits = lambda: limits.Limits(generations=1000, polls=100000{limits})
+from kolbo_demo.service import app, job_queue, queues, rate_limit, retention, submission
+queues.default_concurrency = lambda: 1
+app.Limits = lambda: rate_limit.Limits(generations=1000, polls=100000{limits})
 {more}
 """
 
@@ -73,7 +73,7 @@ def started(folder: Path) -> list[str]:
     return [name for (name,) in rows]
 
 
-def test_ten_long_voices_of_one_caller_hold_nobody_up(
+def test_ten_long_voices_of_one_caller_delay_no_other(
     callers: Serving, tmp_path: Path, files: Files
 ):
     greedy, other, third = callers()
@@ -84,7 +84,7 @@ def test_ten_long_voices_of_one_caller_hold_nobody_up(
     assert {greedy.status(one)["state"] for one in crowd} == {"processing"}
 
 
-def test_callers_take_turns(callers: Serving, tmp_path: Path, files: Files):
+def test_callers_are_served_in_rotation(callers: Serving, tmp_path: Path, files: Files):
     first, second, third = callers()
     long = first.start(files=files(LONG))
     wait(lambda: started(tmp_path))
@@ -103,7 +103,9 @@ def test_a_turn_of_each_goes_before_the_second_of_any(
     callers: Serving, tmp_path: Path, files: Files
 ):
     """With no spare places: the order of the queue itself."""
-    first, second, third = callers(more="jobs.SPARE = 0; jobs.Jobs.bring_forward = lambda _: None")
+    first, second, third = callers(
+        more="job_queue.SPARE_SLOTS = 0; job_queue.JobQueue.fill_spare_slots = lambda _: None"
+    )
     long = first.start(files=files(LONG))
     wait(lambda: started(tmp_path))
     crowd = [first.start(files=files()) for _ in range(3)]
@@ -118,7 +120,7 @@ def test_a_turn_of_each_goes_before_the_second_of_any(
     assert set(order[2:5]) == {crowd[0], *later}
 
 
-def test_what_an_older_release_has_queued_is_done(
+def test_jobs_of_an_older_release_complete(
     other_process, tmp_path: Path, files: Files, web: Web, monkeypatch: pytest.MonkeyPatch
 ):
     """Without a turn, a caller or a partition, and with links in the queue of that time."""
@@ -157,20 +159,20 @@ def test_what_an_older_release_has_queued_is_done(
         assert api.finish(generation)["state"] == "completed"
 
 
-def test_links_that_drip_leave_fetches_to_others(callers: Serving, files: Files, web: Web):
+def test_slow_links_leave_fetches_to_other_callers(callers: Serving, files: Files, web: Web):
     greedy, other, _ = callers()
     slow, over = web.drip("/drip.jpg")
     crowd = [greedy.start(json={"source_url": slow, "audio_url": slow}) for _ in range(16)]
-    wait(lambda: len(web.seen) == 4)
+    wait(lambda: len(web.requests) == 4)
     source = web.serve("/face.jpg", files()["image"][1])
     audio = web.serve("/voice.wav", files()["audio"][1])
     fetched = other.start(json={"source_url": source, "audio_url": audio})
     assert other.finish(fetched)["state"] == "completed"
-    assert [path for path, _ in web.seen].count("/drip.jpg") == 4
+    assert [path for path, _ in web.requests].count("/drip.jpg") == 4
     # The rest of the same caller comes as its places become free.
     for one in crowd[:4]:
         greedy.cancel(one)
-    wait(lambda: [path for path, _ in web.seen].count("/drip.jpg") == 8)
+    wait(lambda: [path for path, _ in web.requests].count("/drip.jpg") == 8)
     for one in crowd:
         greedy.cancel(one)
     over.set()
@@ -227,7 +229,7 @@ def made_files(folder: Path) -> int:
     return sum(1 for file in (folder / "work").rglob("*") if file.is_file())
 
 
-def test_what_uploads_announce_takes_nobody_s_room(
+def test_an_announced_length_reserves_no_space(
     callers: Serving, tmp_path: Path, files: Files, uploads, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("KOLBO_MAX_DISK_GB", "0.2")
@@ -237,7 +239,7 @@ def test_what_uploads_announce_takes_nobody_s_room(
     assert other.finish(other.start(files=files()))["state"] == "completed"
 
 
-def test_an_upload_that_finds_no_room_midway_leaves_nothing(
+def test_an_upload_that_runs_out_of_space_leaves_nothing(
     callers: Serving, tmp_path: Path, files: Files, portrait: bytes, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("KOLBO_MAX_DISK_GB", "0.01")
@@ -250,8 +252,8 @@ def test_an_upload_that_finds_no_room_midway_leaves_nothing(
     assert other.finish(other.start(files=files()))["state"] == "completed"
 
 
-def test_an_upload_that_drips_is_ended(callers: Serving, tmp_path: Path, uploads):
-    api, *_ = callers(more="routes.UPLOAD_IDLE_SECONDS = 0.5")
+def test_a_stalled_upload_to_the_service_is_aborted(callers: Serving, tmp_path: Path, uploads):
+    api, *_ = callers(more="submission.UPLOAD_IDLE_TIMEOUT_SECONDS = 0.5")
     uploads.append(Upload(api, 1_000_000))
     wait(lambda: made_files(tmp_path) == 1)
     for _ in range(10):  # as long as it goes on coming it may be slow
@@ -289,7 +291,7 @@ app.create_app = create_app
 """
 
 
-def test_full_threads_of_the_page_hold_no_answer_back(callers: Serving, files: Files):
+def test_an_exhausted_thread_pool_of_the_page_delays_no_response(callers: Serving, files: Files):
     api, *_ = callers(more=_STUCK)
     generation = api.start(files=files())
     [url] = api.finish(generation)["result"]["urls"]
@@ -317,10 +319,10 @@ def test_full_threads_of_the_page_hold_no_answer_back(callers: Serving, files: F
 _SLOW_DATABASE = """
 import time
 from kolbo_demo.service import database
-load = jobs.Jobs.load
-jobs.Jobs.load = lambda self: (time.sleep(5), load(self))[1]
-problem = jobs.Jobs.problem
-jobs.Jobs.problem = lambda self: (time.sleep(5), problem(self))[1]
+load = job_queue.JobQueue.load
+job_queue.JobQueue.load = lambda self: (time.sleep(5), load(self))[1]
+problem = job_queue.JobQueue.engine_problem
+job_queue.JobQueue.engine_problem = lambda self: (time.sleep(5), problem(self))[1]
 """
 
 
@@ -346,7 +348,7 @@ def test_json_that_costs_much_is_refused(callers: Serving, hostile: bytes):
     refused(reply, 400, "INVALID_BOUNDING_BOX_TARGET")
 
 
-def test_workers_serve_callers_in_turn(site, files: Files):
+def test_workers_serve_callers_in_rotation(site, files: Files):
     keys = {"KOLBO_LOCAL_API_KEY": "test-key,other-key"}
     _, base = site.start_page(**keys)
     site.start_worker(2)

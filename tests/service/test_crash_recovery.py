@@ -8,7 +8,7 @@ import time
 import pytest
 import requests
 
-from tests.service.served import Served, decode, rows, strays
+from tests.service.server_process import ServerProcess, decode, rows, strays
 
 UP_SECONDS = 2.0
 """About what a start takes: blows fall before it is over, too."""
@@ -20,8 +20,8 @@ def serve(tmp_path):
     """Start lives of a service on one folder; none outlives the test."""
     lives = []
 
-    def start(**environment) -> Served:
-        lives.append(Served(tmp_path, **environment))
+    def start(**environment) -> ServerProcess:
+        lives.append(ServerProcess(tmp_path, **environment))
         return lives[-1]
 
     yield start
@@ -57,7 +57,7 @@ def _check_ended(folder, api, accepted: list[str]) -> None:
 def test_every_accepted_generation_ends_once(serve, tmp_path, files, blow, blows, generations):
     moments = random.Random(SEED)
     accepted: list[str] = []
-    told: dict[str, dict] = {}
+    results: dict[str, dict] = {}
     for number in range(1, blows + 1):
         life = serve()
         if blow == signal.SIGTERM:
@@ -74,10 +74,12 @@ def test_every_accepted_generation_ends_once(serve, tmp_path, files, blow, blows
                     for generation in accepted:
                         status = api.status(generation)
                         assert status["state"] in ("processing", "completed"), status
-                        if generation in told:
-                            assert status["result"]["created_at"] == told[generation]["created_at"]
+                        if generation in results:
+                            assert (
+                                status["result"]["created_at"] == results[generation]["created_at"]
+                            )
                         elif status["state"] == "completed":
-                            told[generation] = status["result"]
+                            results[generation] = status["result"]
                     time.sleep(0.2)
             except requests.RequestException:
                 pass
@@ -106,7 +108,7 @@ def test_a_stop_finishes_what_it_can_and_leaves_the_rest(serve, tmp_path, files)
     _check_ended(tmp_path, serve().caller(), [first, second])
 
 
-def test_a_stop_waits_no_longer_than_managers_of_processes_do(serve, tmp_path, files):
+def test_a_stop_takes_less_time_than_process_managers_grant(serve, tmp_path, files):
     life = serve(KOLBO_LOG="json")
     api = life.caller()
     long = api.start(files=files(200.0))

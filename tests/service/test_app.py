@@ -27,7 +27,7 @@ server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
 threading.Thread(target=server.run, args=([listener],)).start()
 while not server.started: pass
 url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-print(json.dumps([url, app.state.keys.first.get_secret_value()]), flush=True)
+print(json.dumps([url, app.state.keys.default.get_secret_value()]), flush=True)
 sys.stdin.read()
 server.should_exit = True
 """
@@ -52,7 +52,7 @@ def test_a_page_beside_the_service_keeps_its_own_ways(other_process, tmp_path, r
     assert other.stop()[0] == 0
 
 
-def test_a_second_service_on_the_same_folder_says_so(other_process, tmp_path):
+def test_a_second_service_on_the_same_folder_is_refused(other_process, tmp_path):
     first = other_process(tmp_path)
     first.caller()
     code, said = other_process(tmp_path).stop()
@@ -61,7 +61,7 @@ def test_a_second_service_on_the_same_folder_says_so(other_process, tmp_path):
     assert "KOLBO_DATA_DIR" in said
 
 
-def test_a_second_service_in_the_same_process_says_so(live_service, tmp_path):
+def test_a_second_service_in_the_same_process_is_refused(live_service, tmp_path):
     with (
         pytest.raises(ServiceError, match="in this process"),
         serving(Settings(data_dir=tmp_path)),
@@ -69,9 +69,11 @@ def test_a_second_service_in_the_same_process_says_so(live_service, tmp_path):
         pass
 
 
-def test_an_app_whose_work_cannot_begin_says_why_and_lists_models(live_service, tmp_path, refused):
+def test_an_app_whose_queue_cannot_start_reports_why_and_lists_models(
+    live_service, tmp_path, refused
+):
     app = create_app(Settings(data_dir=tmp_path))
-    headers = {"X-API-Key": app.state.keys.first.get_secret_value()}
+    headers = {"X-API-Key": app.state.keys.default.get_secret_value()}
     with TestClient(app, headers=headers) as client:
         said = refused(client.post("/api/v1/generate/lipsync"), 503, "SERVICE_UNAVAILABLE")
         assert "in this process" in said
@@ -81,7 +83,7 @@ def test_an_app_whose_work_cannot_begin_says_why_and_lists_models(live_service, 
         assert client.get("/api/v1/models").json()["count"] == 2
 
 
-def test_any_folder_name_will_do(other_process, tmp_path):
+def test_any_folder_name_is_accepted(other_process, tmp_path):
     folder = tmp_path / "a?b#c 50% ünï 😀 it's"
     other = other_process(folder)
     assert other.caller().get("/v1/models").status_code == 200
@@ -90,7 +92,7 @@ def test_any_folder_name_will_do(other_process, tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_taken_port_is_told(live_service, tmp_path):
+def test_a_taken_port_is_reported(live_service, tmp_path):
     port = int(live_service.base_url.rsplit(":", 1)[1].removesuffix("/api"))
     with (
         pytest.raises(ServiceError, match=f"port {port}"),
@@ -99,7 +101,7 @@ def test_a_taken_port_is_told(live_service, tmp_path):
         pass
 
 
-def test_a_folder_that_cannot_be_one_is_told(other_process, tmp_path):
+def test_an_unusable_folder_is_reported(other_process, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     code, said = other_process(tmp_path / "file").stop()
     assert code == 1
@@ -107,16 +109,16 @@ def test_a_folder_that_cannot_be_one_is_told(other_process, tmp_path):
     assert "Traceback" not in said
 
 
-def test_without_an_engine_the_rest_answers(live_service, api, refused, files, monkeypatch):
+def test_without_an_engine_other_endpoints_respond(live_service, api, refused, files, monkeypatch):
     problem = "The library libexample.so.1 is missing; install it."
     monkeypatch.setattr("kolbo_demo.engine.unavailable_reason", lambda: problem)
     assert refused(api.lipsync(files=files()), 503, "ENGINE_UNAVAILABLE") == problem
     assert api.get("/v1/models").status_code == 200
 
 
-def test_keys_are_as_given_or_random_and_never_shown(tmp_path):
+def test_keys_are_configured_or_random_and_never_logged(tmp_path):
     given = Settings(data_dir=tmp_path).model_copy(update={"local_api_key": None})
-    first, second = (create_app(given).state.keys.first for _ in range(2))
+    first, second = (create_app(given).state.keys.default for _ in range(2))
     assert first != second
     assert first.get_secret_value().startswith("kolbo_live_")
     assert len(first.get_secret_value()) == len("kolbo_live_") + 40

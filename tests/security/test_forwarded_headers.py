@@ -30,16 +30,16 @@ def answers(tmp_path: Path, trusted: str | None) -> list[int]:
         ]
 
 
-def test_an_invented_address_gains_no_polls_on_loopback(tmp_path: Path):
+def test_a_forged_address_gains_no_polls_on_loopback(tmp_path: Path):
     assert answers(tmp_path, None) == [200] * 5 + [429] * 5
 
 
-def test_a_proxy_that_was_named_is_believed(tmp_path: Path):
+def test_a_configured_proxy_is_trusted(tmp_path: Path):
     assert answers(tmp_path, "127.0.0.1") == [200] * 10
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "localhost"])
-def test_loopback_believes_nobody(host: str, monkeypatch: pytest.MonkeyPatch):
+def test_no_proxy_is_trusted_on_loopback(host: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("KOLBO_TRUSTED_PROXIES", raising=False)
     monkeypatch.delenv("SPACE_ID", raising=False)
     assert Settings().proxies_for(host) == ""
@@ -50,7 +50,9 @@ def test_loopback_believes_nobody(host: str, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.9", "kolbo.example"])
-def test_a_service_for_others_believes_this_machine(host: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_public_service_trusts_proxies_on_this_machine(
+    host: str, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.delenv("KOLBO_TRUSTED_PROXIES", raising=False)
     monkeypatch.delenv("SPACE_ID", raising=False)
     assert Settings().proxies_for(host) == "127.0.0.1,::1"

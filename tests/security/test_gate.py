@@ -85,16 +85,16 @@ def port(site: Site) -> int:
     ],
 )  # fmt: skip
 def test_a_name_that_is_not_served_is_refused_on_every_route(site: Site, host: str) -> None:
-    told = host.format(port=port(site), other=port(site) + 1)
+    value = host.format(port=port(site), other=port(site) + 1)
     for method, path in PATHS:
-        assert ask(site, method, path, {"Host": told}).status_code in (400, 403), (method, path)
+        assert ask(site, method, path, {"Host": value}).status_code in (400, 403), (method, path)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST:{port}"])
 def test_the_served_names_are_answered(site: Site, host: str) -> None:
-    told = host.format(port=port(site))
-    same = {"Host": told, "Origin": f"http://{told.lower()}"}
-    assert ask(site, "GET", "/", {"Host": told}).status_code == 200
+    value = host.format(port=port(site))
+    same = {"Host": value, "Origin": f"http://{value.lower()}"}
+    assert ask(site, "GET", "/", {"Host": value}).status_code == 200
     assert ask(site, "GET", "/api/v1/models", same).status_code == 200
     assert requests.post(f"{site.url}/cards", json={"tickets": []}, headers=same, timeout=10).ok
 
@@ -110,27 +110,27 @@ def test_the_served_names_are_answered(site: Site, host: str) -> None:
     ],
 )  # fmt: skip
 def test_another_origin_is_refused_on_every_route(site: Site, origin: str) -> None:
-    told = origin.format(port=port(site), other=port(site) + 1)
-    asked = {"Origin": told, "Access-Control-Request-Method": "POST"}
+    value = origin.format(port=port(site), other=port(site) + 1)
+    headers = {"Origin": value, "Access-Control-Request-Method": "POST"}
     for method, path in PATHS:
-        answer = ask(site, method, path, asked)
+        answer = ask(site, method, path, headers)
         assert answer.status_code == 403, (method, path)
         assert not [name for name in answer.headers if name.lower().startswith("access-control")]
 
 
-def test_a_browser_of_today_tells_who_loads_what(site: Site) -> None:
+def test_fetch_metadata_of_other_sites_is_refused(site: Site) -> None:
     """Without an Origin: pictures, scripts and forms of another site."""
     for whose in ("cross-site", "same-site"):
         for method, path in PATHS:
-            asked = {"Sec-Fetch-Site": whose, "Sec-Fetch-Mode": "no-cors"}
-            assert ask(site, method, path, asked).status_code == 403, (method, path)
+            headers = {"Sec-Fetch-Site": whose, "Sec-Fetch-Mode": "no-cors"}
+            assert ask(site, method, path, headers).status_code == 403, (method, path)
         link = {"Sec-Fetch-Site": whose, "Sec-Fetch-Mode": "navigate"}
         assert ask(site, "GET", "/?generation=lip_x", link).status_code == 200
         result = "/api/v1/results/0123.mp4"  # which its name opens for any website
         assert ask(site, "GET", result, {"Sec-Fetch-Site": whose}).status_code == 404
 
 
-def test_the_answers_say_who_may_frame_and_read_them(site: Site, space: Site) -> None:
+def test_responses_restrict_framing_and_reading(site: Site, space: Site) -> None:
     own = ask(site, "GET", "/").headers
     assert "frame-ancestors 'self';" in own["Content-Security-Policy"] + ";"
     assert own["Cross-Origin-Resource-Policy"] == "same-origin"
@@ -138,10 +138,10 @@ def test_the_answers_say_who_may_frame_and_read_them(site: Site, space: Site) ->
     assert policy.endswith("frame-ancestors 'self' https://huggingface.co")
 
 
-def test_a_space_answers_its_own_pages_alone(space: Site) -> None:
+def test_a_space_serves_its_own_pages_only(space: Site) -> None:
     host = "some-one-lip-sync.hf.space"
-    asked = {"Host": host, "Origin": f"https://{host}", "X-Forwarded-Proto": "https"}
-    answer = requests.post(f"{space.url}/cards", json={"tickets": []}, headers=asked, timeout=10)
+    headers = {"Host": host, "Origin": f"https://{host}", "X-Forwarded-Proto": "https"}
+    answer = requests.post(f"{space.url}/cards", json={"tickets": []}, headers=headers, timeout=10)
     assert answer.status_code == 200
     for name, origin in (
         (host, "https://huggingface.co"),
@@ -151,16 +151,18 @@ def test_a_space_answers_its_own_pages_alone(space: Site) -> None:
         ("evil.example", "https://evil.example"),
         ("other.hf.space", "https://other.hf.space"),
     ):
-        told = {"Host": name, "Origin": origin, "X-Forwarded-Proto": "https"}
-        answer = requests.post(f"{space.url}/cards", json={"tickets": []}, headers=told, timeout=10)
+        headers = {"Host": name, "Origin": origin, "X-Forwarded-Proto": "https"}
+        answer = requests.post(
+            f"{space.url}/cards", json={"tickets": []}, headers=headers, timeout=10
+        )
         assert answer.status_code == 403, (name, origin)
 
 
 def test_a_forwarded_host_does_not_become_the_page_s_address(site: Site) -> None:
     for header in ("X-Forwarded-Host", "X-Gradio-Server", "X-Original-Host", "Forwarded"):
-        for told in ("evil.example", "http://evil.example", "host=evil.example"):
+        for value in ("evil.example", "http://evil.example", "host=evil.example"):
             for path in ("/", "/config", "/gradio_api/mcp/", "/gradio_api/info"):
-                answer = ask(site, "GET", path, {header: told, "X-Forwarded-Proto": "https"})
+                answer = ask(site, "GET", path, {header: value, "X-Forwarded-Proto": "https"})
                 assert "evil.example" not in answer.text, (header, path)
 
 
@@ -172,15 +174,15 @@ def test_a_name_of_the_owner_s_choice_is_served(tmp_path: Path) -> None:
         for host in ("other.example", "www.lips.example.com", "lips.example.com.evil.org"):
             assert ask(site, "GET", "/", {"Host": host}).status_code == 403
         forwarded = {"X-Forwarded-Host": "lips.example.com"}
-        told = ask(site, "GET", "/config", forwarded).json()
-        assert told["root"] == "http://lips.example.com"
+        config = ask(site, "GET", "/config", forwarded).json()
+        assert config["root"] == "http://lips.example.com"
 
 
 ATTACK = """
 async (url) => {
-  const told = [];
+  const outcomes = [];
   const tried = async (name, work) => {
-    try { told.push([name, await work()]); } catch (error) { told.push([name, 'refused']); }
+    try { outcomes.push([name, await work()]); } catch (error) { outcomes.push([name, 'refused']); }
   };
   const body = JSON.stringify({ tickets: [] });
   const json = { 'Content-Type': 'application/json' };
@@ -209,7 +211,7 @@ async (url) => {
     events.onmessage = () => done('heard');
     events.onerror = lost;
   }));
-  return told;
+  return outcomes;
 }
 """
 
@@ -235,8 +237,12 @@ def test_a_page_of_another_origin_in_a_browser(
                 page = context.new_page()
                 page.goto(f"http://{there}:{server.server_port}/")
                 for name in ("127.0.0.1", "localhost", "x.localhost", "localhost."):
-                    told = page.evaluate(ATTACK, f"http://{name}:{port(site)}")
-                    assert {outcome for _, outcome in told} == {"refused"}, (there, name, told)
+                    outcomes = page.evaluate(ATTACK, f"http://{name}:{port(site)}")
+                    assert {outcome for _, outcome in outcomes} == {"refused"}, (
+                        there,
+                        name,
+                        outcomes,
+                    )
                     framed = {frame.url for frame in page.frames[1:]}
                     assert framed == {"chrome-error://chromewebdata/"}, (there, name)
         finally:

@@ -35,7 +35,7 @@ def stored(folder: Path, url: str) -> Path:
     return folder / "results" / url.rpartition("/")[2]
 
 
-def test_a_jump_of_a_week_deletes_no_young_result(jumping, tmp_path: Path, files):
+def test_a_clock_jump_of_a_week_deletes_no_young_result(jumping, tmp_path: Path, files):
     api = jumping("24")
     (young, young_url), (old, old_url) = made(api, files), made(api, files)
     (tmp_path / "jumped").touch()
@@ -54,7 +54,7 @@ def test_a_jump_of_a_week_deletes_no_young_result(jumping, tmp_path: Path, files
     assert {api.status(one)["state"] for one in (young, after)} == {"completed"}
 
 
-def test_what_was_stamped_a_week_ahead_goes_after_its_hours(jumping, tmp_path: Path, files):
+def test_a_result_from_the_future_is_deleted_after_retention(jumping, tmp_path: Path, files):
     api = jumping("0.001")
     generation, url = made(api, files)
     age(tmp_path, generation, url, -7 * DAY)
@@ -62,7 +62,7 @@ def test_what_was_stamped_a_week_ahead_goes_after_its_hours(jumping, tmp_path: P
     _wait(lambda: api.get(f"/v1/generate/{generation}/status").status_code == 404)
 
 
-def test_limits_by_the_minute_do_not_follow_the_wall_clock(jumping, tmp_path: Path):
+def test_rate_limits_do_not_follow_the_wall_clock(jumping, tmp_path: Path):
     api = jumping("24")
     assert {api.get("/v1/models").status_code for _ in range(300)} == {200}
     (tmp_path / "jumped").touch()

@@ -1,7 +1,7 @@
 """Links that are tricks: none reaches this machine or its network, and public ones pass.
 
 Nothing leaves the machine: names are resolved by a table, and connections that would go to a public
-address end at a server on loopback, which tells where they were meant for.
+address end at a server on loopback, which reports their target.
 """
 
 import io
@@ -130,7 +130,7 @@ class Net:
     def __init__(self) -> None:
         self.names: dict[str, list[list[str]]] = {"example.com": [[PUBLIC]]}
         """Each name's answers, one after another; the last one stays."""
-        self.asked: list[str] = []
+        self.lookups: list[str] = []
         self.connected: list[str] = []
 
 
@@ -144,11 +144,11 @@ def net(monkeypatch: pytest.MonkeyPatch, web) -> Net:
     def getaddrinfo(host, port, *args, **more):
         name = host.decode() if isinstance(host, bytes) else host
         if name in found.names:
-            found.asked.append(name)
+            found.lookups.append(name)
             answers = found.names[name]
             addresses = answers.pop(0) if len(answers) > 1 else answers[0]
             return [entry for a in addresses for entry in resolve(a, port, *args, **more)]
-        try:  # numbers in any spelling, as the system reads them; other names are not asked for
+        try:  # numbers in any spelling, as the system reads them; other names are not looked up
             socket.inet_aton(name)
         except OSError:
             if ":" not in name and not name.rstrip(".").lower().endswith(("localhost", "domain")):
@@ -179,21 +179,21 @@ def refused(link: str) -> str:
     return caught.value.code
 
 
-def test_the_table_is_long() -> None:
+def test_the_table_of_addresses_is_complete() -> None:
     assert len(set(TRICKS)) >= 90
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-def test_tricks_reach_nothing(trick: str, net: Net, web) -> None:
+def test_hostile_links_reach_nothing(trick: str, net: Net, web) -> None:
     assert refused(trick.replace("PORT", str(web.port))) in (
         "INVALID_SOURCE_URL",
         "LINK_UNREACHABLE",
     )
-    assert (net.connected, web.seen) == ([], [])
+    assert (net.connected, web.requests) == ([], [])
 
 
 @pytest.mark.parametrize("trick", TRICKS[::5])
-def test_redirects_to_tricks_reach_nothing(trick: str, net: Net, web) -> None:
+def test_redirects_to_hostile_links_reach_nothing(trick: str, net: Net, web) -> None:
     """From a public host. Some of them are relative paths then, and lead back to that host."""
     web.redirect("/start", trick.replace("PORT", str(web.port)))
     web.paths.pop("/")
@@ -218,7 +218,7 @@ def test_redirects_to_tricks_reach_nothing(trick: str, net: Net, web) -> None:
         "http://example.com/?next=http://127.0.0.1/",
     ],
 )
-def test_public_links_pass(link: str, net: Net) -> None:
+def test_public_links_are_fetched(link: str, net: Net) -> None:
     net.names |= {"example.com.": [[PUBLIC]], "exämple.com": [[PUBLIC]]}
     if link.startswith("https"):
         assert refused(link) in ("LINK_UNREACHABLE", "LINK_BROKEN"), "TLS meets none here"
@@ -228,10 +228,10 @@ def test_public_links_pass(link: str, net: Net) -> None:
     assert all(is_public(ipaddress.ip_address(address)) for address in net.connected)
 
 
-def test_a_name_that_answers_differently_the_second_time_gains_nothing(net: Net) -> None:
+def test_dns_rebinding_reaches_nothing(net: Net) -> None:
     net.names["rebind.example"] = [[PUBLIC], ["127.0.0.1"]]
     assert fetched("http://rebind.example/") == SECRET
-    assert net.asked == ["rebind.example"], "asked once, and the answer is what is connected to"
+    assert net.lookups == ["rebind.example"], "one lookup, whose result is connected to"
     assert net.connected == [PUBLIC]
     assert refused("http://rebind.example/") == "INVALID_SOURCE_URL"
     assert net.connected == [PUBLIC]
@@ -245,7 +245,7 @@ def test_of_many_addresses_only_public_ones_are_tried(net: Net) -> None:
     assert refused("http://none.example/") == "INVALID_SOURCE_URL"
 
 
-def test_a_redirect_is_resolved_and_judged_anew(net: Net, web) -> None:
+def test_a_redirect_is_resolved_and_checked_again(net: Net, web) -> None:
     net.names["turncoat.example"] = [[PUBLIC], ["192.168.1.1"]]
     web.redirect("/start", "http://turncoat.example/start")
     assert refused("http://turncoat.example/start") == "INVALID_SOURCE_URL"

@@ -27,7 +27,7 @@ def health(api) -> dict:
     return requests.get(f"{root(api)}/healthz", timeout=10).json()
 
 
-def test_healthz_tells_what_waits_and_what_runs(api, files):
+def test_healthz_counts_queued_and_running_generations(api, files):
     crowd = [api.start(files=files(30.0)) for _ in range(health(api)["workers"] + 2)]
     try:
         deadline = time.monotonic() + 30
@@ -35,9 +35,9 @@ def test_healthz_tells_what_waits_and_what_runs(api, files):
             assert time.monotonic() < deadline, found
             time.sleep(0.1)
         assert found["running"] == found["workers"] >= 1
-        seen = figures(api)
-        assert (seen["kolbo_ready"], seen["kolbo_queue"]) == (1, 2)
-        assert seen["kolbo_running"] == seen["kolbo_workers"] == found["workers"]
+        metrics = figures(api)
+        assert (metrics["kolbo_ready"], metrics["kolbo_queue"]) == (1, 2)
+        assert metrics["kolbo_running"] == metrics["kolbo_workers"] == found["workers"]
     finally:
         for generation in crowd:
             api.cancel(generation)
@@ -64,14 +64,14 @@ def test_metrics_count_states_seconds_and_bytes(api, files, refused):
     assert size < grown['kolbo_bytes_total{way="received"}']
 
 
-def test_every_figure_is_in_the_table_for_operators(api):
-    told = (ROOT / "docs" / "operations.md").read_text("utf-8")
+def test_every_metric_is_documented(api):
+    document = (ROOT / "docs" / "operations.md").read_text("utf-8")
     names = {name.partition("{")[0] for name in figures(api) if name.startswith("kolbo_")}
     histogram = re.compile("_(bucket|sum|count)$")
-    assert not [name for name in names if f"`{histogram.sub('', name)}" not in told]
+    assert not [name for name in names if f"`{histogram.sub('', name)}" not in document]
     stages = set(re.findall(r'kolbo_stage_seconds_count\{stage="(\w+)"', str(figures(api))))
     assert stages
-    assert not [stage for stage in stages if f"`{stage}`" not in told]
+    assert not [stage for stage in stages if f"`{stage}`" not in document]
 
 
 def _wait(done, seconds: float = 60.0):
@@ -125,7 +125,7 @@ def test_json_logs_carry_the_generation_and_nothing_of_visitors(other_process, t
         assert secret not in shown, secret
 
 
-def test_what_goes_wrong_inside_is_logged_without_its_words(other_process, tmp_path, files):
+def test_internal_errors_are_logged_without_their_messages(other_process, tmp_path, files):
     other = other_process(tmp_path, _with_log(_BROKEN))
     api = other.caller()
     generation = api.start(files=files(), data={"prompt": SECRET_PROMPT})
@@ -139,11 +139,11 @@ def test_what_goes_wrong_inside_is_logged_without_its_words(other_process, tmp_p
 
 
 _BROKEN = """
-from kolbo_demo.service import process, routes
-def broken(*_):
+from kolbo_demo.service import render_pool, routes
+def broken(*_, **__):
     raise ValueError("qz quotes what a visitor sent")
-process.run = broken
-routes.listed = broken
+render_pool.RenderPool.run = broken
+routes.list_models = broken
 """
 
 
@@ -151,7 +151,7 @@ def _with_log(more: str = "") -> str:
     return _JSON_LOG.format(more=more) + SERVE
 
 
-def test_a_log_for_machines_does_not_tell_a_key():
+def test_a_json_log_contains_no_key():
     run = subprocess.run(
         [sys.executable, "-m", "kolbo_demo", "serve", "--port", "0"],
         env={"KOLBO_LOG": "json", "PATH": ""},
@@ -166,17 +166,17 @@ def test_a_log_for_machines_does_not_tell_a_key():
 _OLDER_RELEASE = """
 import sys
 from dbos import DBOS
-from kolbo_demo.service import process
+from kolbo_demo.service import render_pool
 @DBOS.workflow(name="of-an-older-release")
 def _gone() -> None:
     pass
-def slow(*_):
+def slow(*_, **__):
     sys.stdin.read()
-process.run = slow
+render_pool.RenderPool.run = slow
 """
 
 
-def test_a_generation_accepted_before_an_upgrade_ends_after_it(other_process, tmp_path, files):
+def test_a_generation_accepted_before_an_upgrade_completes_after_it(other_process, tmp_path, files):
     """The older release has other workflows in its code, from which dbos would make a version."""
     older = other_process(tmp_path, _OLDER_RELEASE + SERVE)
     api = older.caller()

@@ -13,7 +13,7 @@ import requests
 from PIL import Image
 
 from benchmarks.process_stats import process_tree
-from kolbo_demo.service.render_worker import LOADS
+from kolbo_demo.service.render_worker import LOADING_NAME
 from kolbo_demo.service.storage.files import Storage
 from tests.hostile import bounds
 from tests.service.conftest import alive, called
@@ -36,12 +36,14 @@ def _nothing_else_renders(live_service, renders):
     _wait(lambda: not renders(os.getpid()))
 
 
-def test_progress_tells_frames_and_rises_to_its_end(api, files):
+def test_progress_counts_frames_and_rises_to_100(api, files):
     generation = api.start(files=files(30.0))
-    seen = set()
-    status = api.until(generation, lambda s: seen.add(s["progress"]) or s["state"] != "processing")
+    percentages = set()
+    status = api.until(
+        generation, lambda s: percentages.add(s["progress"]) or s["state"] != "processing"
+    )
     assert status["state"] == "completed", status
-    assert len(seen - {0, 100}) >= 2
+    assert len(percentages - {0, 100}) >= 2
 
 
 def test_generations_sent_at_once_each_get_their_own_video(api, files):
@@ -77,7 +79,7 @@ def test_cancelling_frees_the_processor_within_a_second(
     assert "render crashed" not in caplog.messages
 
 
-def test_a_render_and_its_workers_are_bounded(api, files, renders):
+def test_a_render_and_its_workers_have_resource_limits(api, files, renders):
     generation = api.start(files=files(LONG))
     [child] = _wait(lambda: renders(os.getpid()))
     for pid in (child, *_wait(lambda: renders(child, b"kolbo_demo.engine.segment_pool"))):
@@ -103,8 +105,8 @@ def test_the_workers_of_a_long_render_are_as_nice_and_end_with_it(api, files, re
     assert api.finish(generation)["state"] == ("cancelled" if end == "cancelled" else "failed")
 
 
-def test_a_cancelled_generation_s_video_does_not_stay(api, files, service_folder, monkeypatch):
-    """Not even where it is just being kept."""
+def test_the_video_of_a_cancelled_generation_is_deleted(api, files, service_folder, monkeypatch):
+    """Not even while it is being stored."""
     begun, cancelled = threading.Event(), threading.Event()
     publish = Storage.publish
 
@@ -158,7 +160,7 @@ def _noise(name: str, size: int) -> bytes:
     ],
     ids=["truncated-jpeg", "broken-mp4", "one-pixel", "no-face"],
 )
-def test_a_file_that_cannot_work_fails_with_a_sentence(api, files, service_folder, changed):
+def test_an_unusable_file_fails_with_a_message(api, files, service_folder, changed):
     generation = api.start(files=files(**changed))
     status = api.finish(generation)
     assert status["success"] is True
@@ -172,7 +174,7 @@ def test_a_file_that_cannot_work_fails_with_a_sentence(api, files, service_folde
 
 
 @pytest.mark.parametrize("seconds", [0.05, 601.0])
-def test_audio_outside_the_models_limits_fails_with_a_sentence(api, files, speech, seconds):
+def test_audio_outside_the_models_limits_fails_with_a_message(api, files, speech, seconds):
     status = api.finish(api.start(files=files(audio=speech(seconds))))
     assert status["state"] == "failed"
     assert "audio" in status["error"].lower()
@@ -182,9 +184,7 @@ def test_audio_outside_the_models_limits_fails_with_a_sentence(api, files, speec
 @pytest.mark.parametrize(
     ("blow", "word"), [(signal.SIGSEGV, "crashed"), (signal.SIGKILL, "memory")]
 )
-def test_a_crash_takes_one_generation_down_and_no_more(
-    api, files, renders, service_folder, caplog, blow, word
-):
+def test_a_crash_fails_one_generation_only(api, files, renders, service_folder, caplog, blow, word):
     generation = api.start(files=files(LONG))
     [child] = _wait(lambda: renders(os.getpid()))
     time.sleep(0.3)
@@ -199,13 +199,13 @@ def test_a_crash_takes_one_generation_down_and_no_more(
 
 
 @pytest.mark.parametrize("when", ["idle", "rendering"])
-def test_who_has_the_engine_loaded_may_die(api, files, renders, when):
+def test_the_fork_server_may_die(api, files, renders, when):
     """What runs goes on, and the next is begun as the first was."""
     assert api.finish(api.start(files=files()))["state"] == "completed"
     running = [api.start(files=files(12.0))] if when == "rendering" else []
     for _ in running:
         _wait(lambda: renders(os.getpid()))
-    [loaded] = [pid for pid in process_tree(os.getpid()) if called(pid) == LOADS]
+    [loaded] = [pid for pid in process_tree(os.getpid()) if called(pid) == LOADING_NAME]
     os.kill(loaded, signal.SIGKILL)
     for generation in (*running, *(api.start(files=files()) for _ in range(2))):
         status = api.finish(generation)
@@ -224,7 +224,7 @@ def test_the_service_answers_quickly_while_it_renders(api, files, renders):
     assert slowest < 1
 
 
-def test_generations_outlive_kill_9(other_process, tmp_path, files, renders):
+def test_generations_survive_kill_9(other_process, tmp_path, files, renders):
     first = other_process(tmp_path)
     api = first.caller()
     done = api.start(files=files())
@@ -261,7 +261,7 @@ def test_generations_outlive_kill_9(other_process, tmp_path, files, renders):
     assert len(list((tmp_path / "results").glob("*.mp4"))) == 3
 
 
-def test_generations_outlive_an_orderly_stop(other_process, tmp_path, files):
+def test_generations_survive_a_stop(other_process, tmp_path, files):
     first = other_process(tmp_path)
     api = first.caller()
     running = api.start(files=files(3.0))
@@ -274,10 +274,10 @@ def test_generations_outlive_an_orderly_stop(other_process, tmp_path, files):
     assert api.finish(running)["state"] == "completed"
 
 
-def test_a_link_that_drips_keeps_no_render_waiting(api, files, web):
+def test_a_slow_link_delays_no_render(api, files, web):
     link, over = web.drip("/drip.jpg")
     slow = [api.start(json={"source_url": link, "audio_url": link}) for _ in range(3)]
-    _wait(lambda: len(web.seen) == 3)
+    _wait(lambda: len(web.requests) == 3)
     assert api.finish(api.start(files=files()))["state"] == "completed"
     assert {api.status(generation)["state"] for generation in slow} == {"processing"}
     for generation in slow:

@@ -33,7 +33,7 @@ limits = ConnectionLimits(per_address={PER_ADDRESS}, pending={PENDING},
 SERVICE = f"""{_LIMITS}
 from kolbo_demo import logs
 from kolbo_demo.service.app import serving
-from kolbo_demo.service.limits import Limits
+from kolbo_demo.service.rate_limit import Limits
 from kolbo_demo.settings import Settings
 logs.configure("text")
 with serving(Settings(), limits=Limits(10_000, 1_000_000), connections=limits) as service:
@@ -53,7 +53,9 @@ class Attacked:
     """A server in a process, and what it wrote to its log."""
 
     def __init__(self, code: str, folder: Path, **environment: str) -> None:
-        kept = {name: text for name, text in os.environ.items() if not name.startswith("KOLBO_")}
+        inherited = {
+            name: text for name, text in os.environ.items() if not name.startswith("KOLBO_")
+        }
         self._log = folder / "log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -62,7 +64,7 @@ class Attacked:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env=kept
+                env=inherited
                 | {
                     "KOLBO_DATA_DIR": str(folder / "data"),
                     "KOLBO_LOCAL_API_KEY": KEY,
@@ -169,10 +171,10 @@ def until(done, seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def descriptors(wanted: int) -> Iterator[None]:
+def descriptors(limit: int) -> Iterator[None]:
     """This process may open so many files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(wanted, hard)), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(limit, hard)), hard))
     try:
         yield
     finally:

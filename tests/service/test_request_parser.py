@@ -34,7 +34,7 @@ MEGABYTE = 1024 * 1024
         ({"source_url": JPEG, "audio_url": MP3, "visible_mark": "much"}, "INVALID_VISIBLE_MARK"),
     ],
 )
-def test_json_that_cannot_work_is_refused(api, refused, body, code):
+def test_invalid_json_is_refused(api, refused, body, code):
     refused(api.lipsync(json=body), 400, code)
 
 
@@ -66,7 +66,7 @@ def test_a_model_for_the_other_kind_of_source_is_refused(api, refused, files):
         refused(api.lipsync(json=body), 400, "WRONG_MODEL_TYPE")
 
 
-def test_a_named_model_is_the_one_that_is_answered(api, files):
+def test_the_requested_model_is_in_the_reply(api, files):
     still = api.get("/v1/models?type=lipsync-image").json()["models"][0]["identifier"]
     reply = api.lipsync(files=files(), data={"model": still}).json()
     assert reply["model"] == still
@@ -90,13 +90,11 @@ def test_a_named_model_is_the_one_that_is_answered(api, files):
         ({}, {"prompt": b"\xff\xfe"}, "INVALID_PROMPT"),
     ],
 )
-def test_forms_that_cannot_work_are_refused(
-    api, refused, files, service_folder, changed, data, code
-):
+def test_invalid_forms_are_refused(api, refused, files, service_folder, changed, data, code):
     refused(api.lipsync(files=files(**changed), data=data), 400, code)
 
 
-def test_pictures_and_sounds_in_each_others_place_are_refused(api, refused, portrait, speech):
+def test_swapped_picture_and_sound_are_refused(api, refused, portrait, speech):
     swapped = {"image": ("a.jpg", speech(0.3)), "audio": ("a.wav", portrait)}
     refused(api.lipsync(files=swapped), 400, "INVALID_SOURCE")
     refused(
@@ -188,7 +186,7 @@ class Told(Sparse):
 
 
 @pytest.mark.parametrize("form", [Sparse, Told])
-def test_101_megabytes_are_too_many(api, refused, service_folder, form):
+def test_a_file_of_101_megabytes_is_refused(api, refused, service_folder, form):
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     said = refused(api.lipsync(data=form(101 * MEGABYTE), headers=headers), 413, "FILE_TOO_LARGE")
     assert "100 MB" in said
@@ -210,7 +208,7 @@ def test_a_body_of_endless_length_is_refused_by_its_header(api, refused):
         assert b" 200 " not in link.recv(1000)
 
 
-def test_a_wrong_key_is_told_to_who_still_sends(api, refused):
+def test_a_wrong_key_is_reported_during_the_upload(api, refused):
     headers = {"Content-Type": "multipart/form-data; boundary=b", "X-API-Key": "wrong"}
     reply = requests.post(
         f"{api.base}/v1/generate/lipsync", data=Told(20 * MEGABYTE), headers=headers, timeout=30
@@ -218,7 +216,7 @@ def test_a_wrong_key_is_told_to_who_still_sends(api, refused):
     refused(reply, 401, "INVALID_API_KEY")
 
 
-def test_nothing_of_a_refused_or_broken_off_request_stays(api, refused, files, service_folder):
+def test_a_refused_or_aborted_request_leaves_no_file(api, refused, files, service_folder):
     def there() -> set[Path]:
         return {file for part in ("inputs", "work") for file in (service_folder / part).iterdir()}
 

@@ -8,8 +8,8 @@ import requests
 
 from tests import hostile
 from tests.service.conftest import Caller
-from tests.service.served import decode, strays
-from tests.service.test_operations import figures, health
+from tests.service.server_process import decode, strays
+from tests.service.test_metrics_and_logs import figures, health
 
 IN_FLIGHT = 6
 SLOW_SECONDS = 60
@@ -18,7 +18,7 @@ SLOW_SECONDS = 60
 _SERVE = """
 import json, sys
 from kolbo_demo.service.app import serving
-from kolbo_demo.service.limits import Limits
+from kolbo_demo.service.rate_limit import Limits
 from kolbo_demo.settings import Settings
 with serving(Settings(), limits=Limits(10**6, 10**6)) as service:
     print(json.dumps([service.base_url, service.api_key.get_secret_value()]), flush=True)
@@ -51,7 +51,7 @@ def _ended(api: Caller, generation: str) -> str:
         ),
     ],
 )
-def test_damaged_files_end_one_generation_each_and_nothing_else(
+def test_a_damaged_file_fails_its_generation_only(
     count, seed, other_process, renders, tmp_path, files
 ):
     data, media = tmp_path / "data", tmp_path / "media"
@@ -90,10 +90,12 @@ def test_damaged_files_end_one_generation_each_and_nothing_else(
     ]
     assert not crashed, kinds
 
-    seen = figures(api)
-    rendered = seen['kolbo_stage_seconds_count{stage="render"}']
-    assert seen[f'kolbo_stage_seconds_bucket{{le="{SLOW_SECONDS}.0",stage="render"}}'] == rendered
-    assert rendered == sum(seen[f'kolbo_generations_ended_total{{state="{state}"}}']
+    metrics = figures(api)
+    rendered = metrics['kolbo_stage_seconds_count{stage="render"}']
+    assert (
+        metrics[f'kolbo_stage_seconds_bucket{{le="{SLOW_SECONDS}.0",stage="render"}}'] == rendered
+    )
+    assert rendered == sum(metrics[f'kolbo_generations_ended_total{{state="{state}"}}']
                            for state in ("completed", "failed"))  # fmt: skip
     assert other.process.poll() is None
     deadline = time.monotonic() + 10

@@ -18,19 +18,23 @@ ROOT = Path(__file__).parents[2]
 KEY = "kolbo_live_" + "7e" * 20
 
 
-class Served:
+class ServerProcess:
     """One life of the service on a data folder. `lines` is what it says."""
 
     def __init__(self, folder: Path, prefix: Sequence[str] = (), **environment: str) -> None:
         """`prefix` is what is put before the command."""
-        kept = {name: text for name, text in os.environ.items() if not name.startswith("KOLBO_")}
+        inherited = {
+            name: text for name, text in os.environ.items() if not name.startswith("KOLBO_")
+        }
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "kolbo_demo", "serve", "--port", "0"],
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env=kept | {"KOLBO_DATA_DIR": str(folder), "KOLBO_LOCAL_API_KEY": KEY} | environment,
+            env=inherited
+            | {"KOLBO_DATA_DIR": str(folder), "KOLBO_LOCAL_API_KEY": KEY}
+            | environment,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

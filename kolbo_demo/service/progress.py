@@ -1,0 +1,79 @@
+"""Id, state and progress of a generation, as its dbos workflow records them."""
+
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from dbos import DBOS, DBOSClient, WorkflowStatus
+
+from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, PROCESSING, Failure
+from kolbo_demo.service.workflows.context import GENERATION_FAILED
+
+_STATES = {
+    "SUCCESS": COMPLETED,
+    "CANCELLED": CANCELLED,
+    "ERROR": FAILED,
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": FAILED,
+}
+_EVENT = "progress"
+Workflows = type[DBOS] | DBOSClient
+"""Reads workflows: dbos, or a client of its database while dbos is stopped."""
+_ID = re.compile(r"lip_[0-9a-f]{20}")
+
+
+def new_id() -> str:
+    """An id for a generation: `lip_` and 20 hex digits."""
+    return "lip_" + secrets.token_hex(10)
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is such an id."""
+    return bool(_ID.fullmatch(text))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of a generation."""
+
+    id: str
+    state: str
+    percent: int
+    created: float
+    """Seconds since the epoch."""
+    file_stem: str | None = None
+    """Of the result's names in storage."""
+    result: dict[str, Any] | None = None
+    """Properties of a completed video."""
+    failure: Failure | None = None
+
+    @classmethod
+    def of(cls, status: WorkflowStatus, workflows: "Workflows") -> "Progress":
+        """Progress of a workflow. Raises SQLAlchemyError."""
+        job = status.input["args"][0] if status.input else {}
+        outcome = status.output if status.status == "SUCCESS" and status.output else {}
+        state, failure = _STATES.get(status.status, PROCESSING), None
+        if state == FAILED or (state == COMPLETED and "made" not in outcome):
+            state = FAILED
+            failure = Failure.model_validate(outcome.get("failure") or GENERATION_FAILED)
+        return cls(
+            id=status.workflow_id,
+            state=state,
+            percent=100 if state == COMPLETED else percent(status.workflow_id, workflows),
+            created=job.get("created", 0.0),
+            file_stem=job.get("file"),
+            result=outcome.get("made"),
+            failure=failure,
+        )
+
+
+def percent(generation: str, workflows: Workflows = DBOS) -> int:
+    """Recorded progress, 0 to 99. Raises SQLAlchemyError."""
+    if isinstance(workflows, DBOSClient):  # which cannot list events
+        return int(workflows.get_event(generation, _EVENT, timeout_seconds=0) or 0)
+    return int(workflows.get_all_events(generation).get(_EVENT, 0))
+
+
+def record_percent(value: int) -> None:
+    """Record the progress of the workflow that this thread runs. Raises SQLAlchemyError."""
+    DBOS.set_event(_EVENT, value)
