@@ -24,7 +24,8 @@ MOUTH_FIRST_FRAME = 100
 FPS = 25
 """Of a still's video."""
 ANIMATED_SECONDS = 5
-ANIMATED_SIZE = (384, 384)
+ANIMATED_BOX, ANIMATED_SIZE = (70, 0, 370, 300), (384, 384)
+"""The part of the portrait with its face, and its size in the picture."""
 JPEG_QUALITY = 82
 """Keeps each sheet under 400 kB."""
 
@@ -61,7 +62,9 @@ def measure() -> dict:
 def _animate(frames: list[Pixels], path: Path) -> int:
     """Write the first seconds as an animated WebP. Returns its size in kB."""
     shown = frames[: ANIMATED_SECONDS * FPS : 2]
-    first, *others = (Image.fromarray(frame).resize(ANIMATED_SIZE) for frame in shown)
+    first, *others = (
+        Image.fromarray(frame).resize(ANIMATED_SIZE, box=ANIMATED_BOX) for frame in shown
+    )
     duration = 2 * 1000 // FPS
     first.save(path, save_all=True, append_images=others, duration=duration, loop=0, quality=70)
     return round(path.stat().st_size / 1000)
