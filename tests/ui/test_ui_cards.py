@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from kolbo_demo.generation import GenerationRequest
-from kolbo_demo.options import Options
+from kolbo_demo.options import Options, Trim
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui import cards, folders
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
@@ -210,3 +210,22 @@ def test_what_a_visitor_has_under_way_is_bounded(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     runs.open("lip_1", LOCAL, None, caller)
+
+
+def test_a_record_of_an_older_release_has_its_options() -> None:
+    """They lay beside the rest."""
+    record = Record.model_validate_json(
+        '{"ticket": "t", "backend": "local", "created": 1.0, "words": "Hello", "prompt": "calm",'
+        ' "model": null, "face": [0.5, 0.25], "face_at": 1.5, "speed": 1.25, "mark": true,'
+        ' "edit": {"clip": [1.0, 2.0], "voice": null, "clip_seconds": 1.0, "mode": "loop"}}'
+    )
+    assert record.words == "Hello"
+    assert record.options == Options(
+        prompt="calm",
+        face=(0.5, 0.25),
+        face_at=1.5,
+        speed=1.25,
+        mark=True,
+        trim=Trim(clip=(1.0, 2.0), clip_seconds=1.0, mode="loop"),
+    )
+    assert Record.model_validate_json(record.model_dump_json()) == record
