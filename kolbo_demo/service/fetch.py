@@ -100,7 +100,7 @@ async def _get(url: "httpx.URL", field: Field, file: BinaryIO, policy: Policy) -
     # Not at the top: only links need httpx, and every command would load it.
     import httpx
 
-    from kolbo_demo.service.pinned import PinnedTransport
+    from kolbo_demo.service.pinned_transport import PinnedTransport
 
     addresses = await _addresses(url, field, policy)
     timeout = httpx.Timeout(policy.idle_seconds, connect=10)
