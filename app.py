@@ -64,7 +64,8 @@ def main() -> None:
     host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     port = _port()
     os.umask(private_folder.UMASK)
-    _create_folder(settings.data_dir.expanduser(), "KOLBO_DATA_DIR")
+    # Without it the page still starts, for Kolbo's cloud, and says why the service does not.
+    private_folder.try_create(settings.data_dir.expanduser())
     logs.configure(settings.log)
     site = Site.of(settings, host)
     private = site.only_loopback

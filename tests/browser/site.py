@@ -84,7 +84,8 @@ def serve(home: Path, **environment: str) -> Iterator[Site]:
         _await(found, process, log)
         yield found
     finally:
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal tells all that run in it
+        with contextlib.suppress(ProcessLookupError):  # it did not start, which is raised
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal tells all that run in it
         process.wait(STOP_SECONDS)
     said = log.read_text(errors="replace")
     if "Traceback" in said or re.search("^(ERROR|CRITICAL) ", said, re.MULTILINE):

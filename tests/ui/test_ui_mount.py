@@ -189,8 +189,7 @@ def test_uploads_that_a_killed_page_left_are_cleaned(tmp_path: Path, portrait: P
         assert given.is_relative_to(tmp_path / "data" / "gradio")
     assert fresh.exists()
     assert not given.exists()
-    # Else each start would leave something. What Gradio itself makes there it makes once.
-    assert [path.name for path in temporary.iterdir()] == ["gradio"]
+    assert not list(temporary.iterdir())  # else each start would leave something
 
 
 def test_no_two_listeners_keep_each_other_going(page_url: str) -> None:
