@@ -16,6 +16,8 @@ from typing import Any
 
 import psycopg
 
+from benchmarks.process_stats import bound_to_caller
+
 ROOT = Path(__file__).parents[1]
 START_TIMEOUT_SECONDS = 60
 
@@ -74,10 +76,10 @@ class Postgres:
             "shared_buffers": "16MB",
         }
         self._process = subprocess.Popen(
-            [
+            bound_to_caller(
                 *(self._bin / "postgres", "-D", self._folder / "data"),
                 *(f"--{name}={value}" for name, value in options.items()),
-            ],
+            ),
             stdout=self._log,
             stderr=self._log,
             cwd="/",
@@ -133,10 +135,10 @@ class Node:
         self._log = log
         self._out = log.open("wb")
         self.process = subprocess.Popen(
-            [
+            bound_to_caller(
                 *([] if core is None else ["taskset", "-c", str(core)]),
                 *(sys.executable, "-m", "kolbo_demo", *arguments),
-            ],
+            ),
             stdout=self._out,
             stderr=subprocess.STDOUT,
             cwd=ROOT,

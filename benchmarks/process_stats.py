@@ -1,8 +1,17 @@
-"""Memory and CPU time of process trees, from Linux's /proc. Also used by tests."""
+"""Process trees: memory and CPU time from Linux's /proc, and commands that end with their caller.
+Also used by tests."""
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
+
+
+def bound_to_caller(*command: str | Path) -> list[str | Path]:
+    """The command, with a prefix by which Linux sends it SIGTERM when the calling thread ends: a test
+    run that is killed leaves no server behind."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM", "--", *command] if setpriv else [*command]
 
 
 def process_tree(pid: int) -> list[int]:

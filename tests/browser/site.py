@@ -16,6 +16,8 @@ from pathlib import Path
 
 import requests
 
+from benchmarks.process_stats import bound_to_caller
+
 ROOT = Path(__file__).parents[2]
 KEY = "kolbo_live_" + "5a" * 20
 START_SECONDS = 60
@@ -73,7 +75,7 @@ def serve(home: Path, **environment: str) -> Iterator[Site]:
     }
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "app.py")],
+            bound_to_caller(sys.executable, ROOT / "app.py"),
             env=ours,
             cwd=home,
             stdout=out,
