@@ -38,10 +38,11 @@ TAKEOVER_SECONDS = 15.0
 
 @pytest.fixture(scope="module")
 def portrait() -> bytes:
-    """A JPEG with a face, small so that a segment takes a second or two."""
+    """A JPEG with a face, of a size at which a segment takes some seconds: several times as long as
+    a worker needs to notice one, so that two workers share."""
     with Image.open(Path(__file__).parents[2] / "assets" / "portrait.jpg") as image:
         out = io.BytesIO()
-        image.resize((128, 128)).save(out, "JPEG")
+        image.resize((320, 320)).save(out, "JPEG")
         return out.getvalue()
 
 
