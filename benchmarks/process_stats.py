@@ -8,8 +8,10 @@ from pathlib import Path
 
 
 def bound_to_caller(*command: str | Path) -> list[str | Path]:
-    """The command, with a prefix by which Linux ends it (SIGTERM) with the calling thread, so that a
-    test run that is killed leaves no server behind."""
+    """The command, with a prefix by which Linux ends it (SIGTERM) with the calling thread.
+
+    A test run that is killed leaves no server behind then.
+    """
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM", "--", *command] if setpriv else [*command]
 
