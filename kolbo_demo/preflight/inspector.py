@@ -21,7 +21,7 @@ INSPECT_TIMEOUT_SECONDS = 30.0
 """For one inspection, and for the wait before it."""
 EDIT_TIMEOUT_SECONDS = 600.0
 MEMORY_LIMIT_BYTES = 1536 * 1024**2
-"""What a child may allocate beyond its size at the start."""
+"""Limit on what a child allocates beyond its initial size."""
 MAX_IDLE_CHILDREN = 2
 """Children that are retained because their file may be inspected again."""
 CANCEL_POLL_SECONDS = 0.2

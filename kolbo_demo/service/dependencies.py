@@ -1,4 +1,4 @@
-"""What the API's routes depend on: the service's parts, the caller, and rate limits."""
+"""Dependencies of the API's routes: parts of the service, the caller, and rate limits."""
 
 from typing import Annotated, Any
 

@@ -146,7 +146,7 @@ class FacePicker:
     def _show(
         self, image: str | None, video: str | None, url: str | None, seen: Seen
     ) -> tuple[Any, ...]:
-        """What is given. A new source has no choices yet; one that is shown keeps its own."""
+        """The given source. A new one has no choices yet; a displayed one keeps its own."""
         given = image or video
         path = Path(given) if given else None
         link = "" if path else (url or "").strip()

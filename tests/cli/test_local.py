@@ -57,7 +57,7 @@ def test_a_portrait_speaks_words(tmp_path: Path, temporary: Path) -> None:
 
 
 def test_each_process_loads_only_what_it_needs(tmp_path: Path, temporary: Path) -> None:
-    """What is not needed takes most of the time that a short recording takes."""
+    """Modules that are not needed would take most of the time of a short render."""
     voice = samples.cut_wav(tmp_path / "voice.wav", SPEECH, 0.4)
     out = tmp_path / "out.mp4"
     words = ("generate", "--local", "--source", PORTRAIT, "--audio", voice, "--output", out)

@@ -192,17 +192,19 @@ def test_a_file_of_101_megabytes_is_refused(api, refused, service_folder, form):
     assert "100 MB" in said
 
 
+def upload_head(api, length: int) -> bytes:
+    """The head of a start request whose form has `length` bytes."""
+    return (
+        f"POST /api/v1/generate/lipsync HTTP/1.1\r\nHost: {urlsplit(api.base).netloc}\r\n"
+        f"X-API-Key: {api.key}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+    ).encode()
+
+
 def test_a_body_of_endless_length_is_refused_by_its_header(api, refused):
     split = urlsplit(api.base)
     with socket.create_connection((split.hostname, split.port), timeout=10) as link:
-        link.sendall(
-            b"POST /api/v1/generate/lipsync HTTP/1.1\r\nHost: "
-            + split.netloc.encode()
-            + b"\r\nX-API-Key: "
-            + api.key.encode()
-            + b"\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-            + b"Content-Length: 9999999999\r\n\r\n"
-        )
+        link.sendall(upload_head(api, 9_999_999_999))
         link.shutdown(socket.SHUT_WR)
         # The connection ended within the body, so whatever comes is a refusal or nothing.
         assert b" 200 " not in link.recv(1000)
@@ -225,16 +227,7 @@ def test_a_refused_or_aborted_request_leaves_no_file(api, refused, files, servic
     assert there() == before
     split = urlsplit(api.base)
     with socket.create_connection((split.hostname, split.port), timeout=10) as link:
-        link.sendall(
-            b"POST /api/v1/generate/lipsync HTTP/1.1\r\nHost: "
-            + split.netloc.encode()
-            + b"\r\nX-API-Key: "
-            + api.key.encode()
-            + b"\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-            + b"Content-Length: 1000000\r\n\r\n"
-            + Sparse.head
-            + b"\0" * 100_000
-        )
+        link.sendall(upload_head(api, 1_000_000) + Sparse.head + b"\0" * 100_000)
         _wait(lambda: there() - before)
     _wait(lambda: there() == before)
 

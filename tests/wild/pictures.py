@@ -153,7 +153,7 @@ UNTURNED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-"""What makes an upright picture one as it is stored, by EXIF's orientation."""
+"""Transformations from an upright picture to its stored form, by EXIF orientation."""
 
 
 def noisy(width: int, height: int) -> Image.Image:

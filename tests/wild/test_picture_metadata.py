@@ -1,4 +1,4 @@
-"""What programs and cameras write beside a picture costs the orientation at most."""
+"""Metadata of programs and cameras, if broken, costs at most the orientation."""
 
 import struct
 import zlib
@@ -182,7 +182,7 @@ def test_a_broken_tag_of_a_tiff_is_skipped(tmp_path: Path, harm: tuple[int, ...]
 @pytest.mark.parametrize("broken", [False, True], ids=["sound", "broken"])
 @pytest.mark.parametrize("told", [False, True], ids=["without EXIF", "with EXIF"])
 def test_exif_of_a_heic_does_not_count(tmp_path: Path, told: bool, broken: bool) -> None:
-    """Its turn is told elsewhere."""
+    """Its orientation is stored elsewhere."""
     path = tmp_path / "card.heic"
     body = exif_turned(1) + bytes(200)
     heif = pillow_heif.from_pillow(card(192, 144))

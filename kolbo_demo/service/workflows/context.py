@@ -1,4 +1,4 @@
-"""What the workflows of this process share: storage, render slots, and the process's shutdown.
+"""State that the workflows of a process share: storage, render slots, and the process's shutdown.
 
 dbos finds workflows by name, so they are functions; they reach the one context by `current`.
 """
@@ -43,7 +43,7 @@ class ShutdownError(BaseException):
 
 
 class WorkflowContext:
-    """What workflows use of the process that runs them."""
+    """State of the process that its workflows use."""
 
     def __init__(
         self,
