@@ -59,12 +59,22 @@ class Progress:
         return cls(
             id=status.workflow_id,
             state=state,
-            percent=100 if state == COMPLETED else percent(status.workflow_id, workflows),
+            percent=_percent(status, state, workflows),
             created=job.get("created", 0.0),
             file_stem=job.get("file"),
             result=outcome.get("made"),
             failure=failure,
         )
+
+
+def _percent(status: WorkflowStatus, state: str, workflows: Workflows) -> int:
+    if state == COMPLETED:
+        return 100
+    # A query for each of a hundred that wait would take most of the interpreter's time. One that
+    # was resumed waits too, and its row has been updated.
+    if status.status == "ENQUEUED" and status.updated_at == status.created_at:
+        return 0
+    return percent(status.workflow_id, workflows)
 
 
 def percent(generation: str, workflows: Workflows = DBOS) -> int:

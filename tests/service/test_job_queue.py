@@ -13,6 +13,7 @@ import requests
 from PIL import Image
 
 from benchmarks.process_stats import process_tree
+from kolbo_demo.service import progress
 from kolbo_demo.service.render_worker import LOADING_NAME
 from kolbo_demo.service.storage.files import Storage
 from tests.hostile import bounds
@@ -135,6 +136,24 @@ def test_a_waiting_generation_can_be_cancelled(api, files, service_folder):
         api.cancel(generation)
         assert api.status(generation)["state"] == "cancelled"
     assert api.status(waiting)["state"] == "cancelled"
+
+
+def test_polls_of_waiting_generations_read_no_progress(api, files, monkeypatch):
+    read = set()
+
+    def recorded(generation, *arguments):
+        read.add(generation)
+        return percent(generation, *arguments)
+
+    percent = progress.percent
+    monkeypatch.setattr(progress, "percent", recorded)
+    crowd = [api.start(files=files(LONG)) for _ in range(max(1, (os.cpu_count() or 2) // 2) + 2)]
+    assert [api.status(generation)["state"] for generation in crowd] == ["processing"] * len(crowd)
+    assert api.until(crowd[0], lambda status: status["progress"] > 0)
+    assert crowd[0] in read
+    assert crowd[-1] not in read
+    for generation in crowd:
+        api.cancel(generation)
 
 
 def test_a_finished_generation_cannot_be_cancelled(api, files, refused):
