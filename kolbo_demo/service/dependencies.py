@@ -1,5 +1,6 @@
 """Dependencies of the API's routes: parts of the service, the caller, and rate limits."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
@@ -41,7 +42,16 @@ class Api:
         return self.supervisor.problem
 
 
-# Dependencies are async, as FastAPI runs others in a thread each.
+@dataclass(frozen=True)
+class Call:
+    """A request with a valid API key."""
+
+    api: Api
+    caller: str
+
+
+# Dependencies are async, as FastAPI runs others in a thread each. There is one a route: FastAPI
+# resolves the dependencies of a dependency anew wherever it is named.
 async def _api(request: Request) -> Api:
     return request.app.state.api
 
@@ -49,22 +59,20 @@ async def _api(request: Request) -> Api:
 ApiDep = Annotated[Api, Depends(_api)]
 
 
-async def _caller(
-    api: ApiDep,
-    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
-) -> str:
-    return api.keys.authenticate(key)
-
-
-CallerDep = Annotated[str, Depends(_caller)]
-"""The caller name of the API key. Raises ApiError 401."""
-
-
 def poll_limit(kind: str) -> Any:
-    """A dependency that authenticates, and counts one poll of a kind of request."""
+    """A dependency that authenticates, and counts one poll of a kind of request: a `Call`.
 
-    async def check(api: ApiDep, caller: CallerDep, request: Request) -> None:
+    Raises ApiError 401 or 429.
+    """
+
+    async def check(
+        request: Request,
+        key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
+    ) -> Call:
+        api: Api = request.app.state.api
+        caller = api.keys.authenticate(key)
         api.polls.acquire(f"{kind} {rate_limit_name(caller, request)}")
+        return Call(api, caller)
 
     return Depends(check)
 

@@ -3,6 +3,7 @@
 import math
 import re
 from datetime import UTC, datetime
+from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
@@ -22,7 +23,7 @@ from kolbo_demo.contract import (
 )
 from kolbo_demo.service import result_response, submission, thread_pool
 from kolbo_demo.service.auth import VISITOR_PREFIX
-from kolbo_demo.service.dependencies import Api, ApiDep, CallerDep, poll_limit
+from kolbo_demo.service.dependencies import Api, ApiDep, Call, poll_limit
 from kolbo_demo.service.errors import ApiError
 from kolbo_demo.service.models import list_models
 from kolbo_demo.service.openapi import RESULT_RESPONSES, START_REQUEST, responses
@@ -71,28 +72,23 @@ async def credits() -> Response:  # noqa: A001 - in OpenAPI
     return json_reply(CreditsReply(credits=Credits(total=0)))
 
 
-@router.get(
-    "/generate/{generation}/status",
-    dependencies=[poll_limit("status")],
-    responses=responses(Status),
-)
-async def status(api: ApiDep, caller: CallerDep, generation: str, request: Request) -> Response:
+@router.get("/generate/{generation}/status", responses=responses(Status))
+async def status(
+    call: Annotated[Call, poll_limit("status")], generation: str, request: Request
+) -> Response:
     """`GET /v1/generate/{id}/status`."""
-    _check_readable(api)
-    progress = _found(await api.statuses.get(generation))
+    _check_readable(call.api)
+    progress = _found(await call.api.statuses.get(generation))
     # The page uses the address that it called: a proxy's may not be reachable from this machine.
-    from_page = caller.startswith(VISITOR_PREFIX)
+    from_page = call.caller.startswith(VISITOR_PREFIX)
     base = request_base_url(request) if from_page else public_base_url(request)
     return json_reply(_status(progress, base))
 
 
-@router.post(
-    "/generate/{generation}/cancel",
-    dependencies=[poll_limit("cancel")],
-    responses=responses(CancelReply),
-)
-async def cancel(api: ApiDep, generation: str) -> Response:
+@router.post("/generate/{generation}/cancel", responses=responses(CancelReply))
+async def cancel(call: Annotated[Call, poll_limit("cancel")], generation: str) -> Response:
     """`POST /v1/generate/{id}/cancel`."""
+    api = call.api
     _check_readable(api)
     before = _found(await thread_pool.run(thread_pool.DATABASE, api.jobs.find, generation))
     if before.state != PROCESSING:
