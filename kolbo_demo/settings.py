@@ -1,5 +1,6 @@
 """Settings from environment variables, read on construction, never at import."""
 
+import ipaddress
 import os
 import re
 from contextlib import suppress
@@ -172,6 +173,18 @@ class Settings(BaseSettings):
         """Path prefix at which a proxy serves the page, "" or "/lipsync": from `public_url`, else
         from `GRADIO_ROOT_PATH`."""
         return self._root_path
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: str) -> str:
+        for each in filter(None, (part.strip() for part in value.split(","))):
+            try:
+                ipaddress.ip_network("0.0.0.0/0" if each == "*" else each)
+            except ValueError:
+                raise ValueError(
+                    f"{each!r} is no IP address or network; write it as 10.0.0.5 or 10.0.0.0/8."
+                ) from None
+        return value
 
     @field_validator("frame_ancestors")
     @classmethod

@@ -369,6 +369,7 @@ def test_the_owner_s_cookie_keeps_to_the_page(tmp_path: Path) -> None:
         ("KOLBO_PUBLIC_URL", "https://lips.example.com/api"),
         ("GRADIO_ROOT_PATH", "/a b"),
         ("KOLBO_FRAME_ANCESTORS", "https://portal.example.com; script-src *"),
+        ("KOLBO_TRUSTED_PROXIES", "127.0.0.1, my-proxy"),
         ("KOLBO_RETENTION_HOURS", "a day"),
         ("KOLBO_DATA_DIR", "/dev/null"),
         ("GRADIO_TEMP_DIR", "/dev/null/uploads"),
