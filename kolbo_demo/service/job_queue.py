@@ -17,8 +17,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy import Engine
@@ -31,6 +31,7 @@ from kolbo_demo.process.fork_server import ForkServer
 from kolbo_demo.service import database, fair_queue, fetch, metrics, queues, render_pool
 from kolbo_demo.service.cluster.heartbeat import Heartbeat
 from kolbo_demo.service.errors import ServiceError
+from kolbo_demo.service.jobs import Job
 from kolbo_demo.service.progress import Progress, Workflows, is_id
 from kolbo_demo.service.storage.files import INPUTS, Storage
 from kolbo_demo.service.workflows import context, generation, segments
@@ -237,20 +238,20 @@ class JobQueue:
             if found.state in FINAL_STATES if found else not self.shared:
                 self.discard(generation_id)
 
-    def submit(self, generation_id: str, job: dict[str, Any], caller: str = "owner") -> None:
-        """Accept a generation: it is durable once this returns. `job` is plain JSON. Callers are
-        served in rotation. Raises SQLAlchemyError."""
+    def submit(self, generation_id: str, job: Job, caller: str = "owner") -> None:
+        """Accept a generation: it is durable once this returns. Callers are served in rotation.
+        Raises SQLAlchemyError."""
         assert self._database
-        has_links = job.get("source_url") or job.get("audio_url")
-        queue = queues.FETCHES if has_links else context.GENERATIONS
-        fields = {"file": secrets.token_hex(16), "created": time.time(), "caller": caller}
+        queue = queues.FETCHES if job.source_url or job.audio_url else context.GENERATIONS
+        accepted = {"file_stem": secrets.token_hex(16), "created": time.time(), "caller": caller}
         with self._running():  # one at a time, as no two generations of a caller share a turn
             turn = fair_queue.position(self._database, caller).turn
+            job = replace(job, **accepted, turn=turn)
             with (
                 SetWorkflowID(generation_id),
                 SetEnqueueOptions(priority=turn, queue_partition_key=caller),
             ):
-                DBOS.enqueue_workflow(queue, generation.run, job | fields | {"turn": turn})
+                DBOS.enqueue_workflow(queue, generation.run, job.to_json())
 
     def unfinished(self, caller: str) -> int:
         """Number of a caller's queued and running generations. Raises SQLAlchemyError."""
@@ -277,7 +278,7 @@ class JobQueue:
         found = self.find(generation_id)
         if found and found.state == CANCELLED:
             # A running one notices within seconds, and deletes its files once more.
-            self.discard(generation_id, found.file_stem)
+            self.discard(generation_id, found.job.file_stem)
             metrics.ended(generation_id, CANCELLED)
         return found
 
