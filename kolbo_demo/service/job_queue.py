@@ -15,7 +15,6 @@ import socket
 import sqlite3
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,14 +33,14 @@ from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.jobs import Job
 from kolbo_demo.service.progress import Progress, Workflows, is_id
 from kolbo_demo.service.storage.files import INPUTS, Storage
-from kolbo_demo.service.workflows import context, generation, segments
+from kolbo_demo.service.workflows import context, generation
 from kolbo_demo.service.workflows.context import WorkflowContext
 from kolbo_demo.service.workflows.render_slots import RenderSlots
+from kolbo_demo.service.workflows.resume import Resumer
 from kolbo_demo.settings import Settings
 
 SPARE_SLOTS = 2
 """Render slots beyond `default_concurrency`, each for a caller with no running render."""
-MISSED_CHECKS = 3
 DRAIN_TIMEOUT_SECONDS = 6.5
 """For running workflows to finish when the process stops."""
 KILL_TIMEOUT_SECONDS = 1.0
@@ -83,7 +82,7 @@ class JobQueue:
         """Whether dbos is stopped; see `pause`."""
         self.workflows: Workflows = DBOS
         """For reading workflows, even while dbos is stopped."""
-        self._missed: Counter[str] = Counter()
+        self._resumer = Resumer(self._executor)
         self._context = self._new_context()
         self._folder_lock: sqlite3.Connection | None = None
         self._heartbeat: Heartbeat | None = None
@@ -309,22 +308,8 @@ class JobQueue:
 
     def resume_postponed(self) -> None:
         """Resume workflows that this process holds and does not run. To be called periodically."""
-        pending = DBOS.list_workflows(
-            name=[context.GENERATIONS, segments.WORKFLOW],
-            status="PENDING",
-            executor_id=self._executor,
-            load_input=False,
-            load_output=False,
-        )
-        running = self._context.running
-        missed = [row.workflow_id for row in pending if row.workflow_id not in running]
-        # A workflow that starts, or whose outcome is being written, is missed by one check.
-        self._missed = Counter({name: self._missed[name] + 1 for name in missed})
-        for row in pending:
-            if self._missed[row.workflow_id] >= MISSED_CHECKS and not self._context.closing:
-                DBOS.resume_workflow(
-                    row.workflow_id, queue_name=row.queue_name or context.GENERATIONS
-                )
+        if not self._context.closing:
+            self._resumer.check(self._context.running)
 
     def discard(self, generation_id: str, file_stem: str | None = None) -> None:
         """Delete a generation's inputs, and its results if `file_stem` names them."""
