@@ -126,16 +126,20 @@ def _validated(fields: dict[str, Any]) -> LipsyncRequest:
     try:
         lipsync = LipsyncRequest.model_validate(fields)
     except ValidationError as error:
-        name = str(error.errors()[0]["loc"][0])
+        first = error.errors()[0]
+        name, kind = str(first["loc"][0]), first["type"]
         if name == "bounding_box_target":
-            raise bad_request(
-                "INVALID_BOUNDING_BOX_TARGET",
-                "bounding_box_target must be [x, y], each a number from 0 to 1: "
-                "where the face is in the upright picture.",
-            ) from None
-        if name in {"visible_mark", "occlusion_detection_enabled"}:
-            raise bad_request(f"INVALID_{name.upper()}", f"{name} must be true or false.") from None
-        raise bad_request(f"INVALID_{name.upper()}", f"{name} must be UTF-8 text.") from None
+            expected = (
+                "must be [x, y], each a number from 0 to 1: "
+                "where the face is in the upright picture."
+            )
+        elif kind.startswith("bool"):
+            expected = "must be true or false."
+        elif kind.startswith("string") or kind == "value_error":
+            expected = "must be UTF-8 text."
+        else:
+            expected = f"is invalid: {first['msg']}."
+        raise bad_request(f"INVALID_{name.upper()}", f"{name} {expected}") from None
     return lipsync.model_copy(update={"model": None}) if lipsync.model == "auto" else lipsync
 
 
