@@ -21,7 +21,9 @@ from benchmarks.endurance import ASSETS, make_voice
 from benchmarks.engine import make_clip
 from benchmarks.process_stats import cpu_seconds, memory_mb
 from kolbo_demo.client import Generation, KolboClient
+from kolbo_demo.options import Options
 from kolbo_demo.service.job_queue import JobQueue
+from kolbo_demo.service.jobs import Job
 from kolbo_demo.service.progress import new_id
 from kolbo_demo.service.storage.files import input_name
 from kolbo_demo.settings import Settings
@@ -227,7 +229,7 @@ def _measure_queue(postgres: Postgres, count: int) -> dict[str, float]:
                 for field, path in (("source", source), ("audio", voice)):
                     with jobs.storage.create(input_name(generation, field)) as file:
                         file.write(path.read_bytes())
-            accept = _median_ms(lambda name: jobs.submit(name, _empty_request()), ids)
+            accept = _median_ms(lambda name: jobs.submit(name, Job(Options())), ids)
             status = _median_ms(jobs.find, ids[-MEASURED_JOBS:])
             last = ids[:MEASURED_JOBS][-1]
             deadline = time.monotonic() + 120
@@ -269,10 +271,6 @@ def _median_ms(call: Any, names: list[str]) -> float:
         call(name)
         times.append((time.perf_counter() - start) * 1000)
     return median(times)
-
-
-def _empty_request() -> dict[str, Any]:
-    return dict.fromkeys(("source_url", "audio_url", "prompt", "model", "face"))
 
 
 def _short_inputs(folder: Path) -> tuple[Path, Path]:

@@ -5,8 +5,10 @@ as JSON with the job, and the engine renders by it. Without pydantic, which a re
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from kolbo_demo.json_codec import decode, encode
 
 if TYPE_CHECKING:
     from kolbo_demo.contract import LipsyncRequest
@@ -84,15 +86,9 @@ class Options:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON document, for `from_json`."""
-        return asdict(self)
+        return encode(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Options":
         """The options of a document. Unknown keys are ignored; absent ones have their defaults."""
-        known = {
-            field.name: document[field.name] for field in fields(cls) if field.name in document
-        }
-        if known.get("face"):
-            known["face"] = tuple(known["face"])
-        known["trim"] = Trim(**document.get("trim", {}))
-        return cls(**known)
+        return decode(cls, document)

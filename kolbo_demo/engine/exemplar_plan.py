@@ -19,7 +19,7 @@ from kolbo_demo.engine.mouth_exemplars import (
     skin_brightness,
 )
 from kolbo_demo.engine.mouth_shape import MouthShape, lip_points
-from kolbo_demo.engine.npz_codec import stored_as
+from kolbo_demo.json_codec import stored_as
 
 # Costs are in millimetres of lip warp.
 SMALLER_COST, CLOSED_COST = 3.0, 2.0

@@ -26,8 +26,8 @@ from kolbo_demo.engine.head_pose import (
 from kolbo_demo.engine.landmarks import FaceLandmarks
 from kolbo_demo.engine.mouth_curves import OPENING_CALIBRATION
 from kolbo_demo.engine.mouth_shape import LIPS
-from kolbo_demo.engine.npz_codec import stored_as
 from kolbo_demo.engine.thin_plate import Map, Pixels
+from kolbo_demo.json_codec import stored_as
 
 MAX_EXEMPLARS, MAX_EXEMPLAR_BYTES = 48, 16_000_000
 """Exemplars of a clip, and bytes of their pixels."""

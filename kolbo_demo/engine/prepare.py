@@ -18,7 +18,7 @@ from kolbo_demo.engine.mouth_curves import mouth_curves
 from kolbo_demo.engine.mouth_exemplars import ExemplarSet
 from kolbo_demo.engine.occlusion import NOT_VISIBLE, is_mouth_visible
 from kolbo_demo.engine.phoneme_model import SAMPLE_RATE
-from kolbo_demo.engine.prompt import DEFAULT_STYLE, PromptStyle
+from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.engine.render_plan import (
     OnProgress,
     RenderPlan,
@@ -28,7 +28,7 @@ from kolbo_demo.engine.render_plan import (
     segment_edges,
 )
 from kolbo_demo.engine.speaker import Speaker
-from kolbo_demo.engine.speaker_tracking import Point, learn_speaker
+from kolbo_demo.engine.speaker_tracking import learn_speaker
 from kolbo_demo.engine.speech_features import (
     AcousticFeatures,
     VoiceFeatures,
@@ -40,6 +40,7 @@ from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import frames_for
 from kolbo_demo.media.audio_track import find_voice_track
 from kolbo_demo.media.probe import MediaError, inspect_source
+from kolbo_demo.options import Options
 
 STILL_FPS = 25
 REFERENCE_FRAMES = 64
@@ -53,12 +54,10 @@ def prepare(
     source: Path,
     audio: Path,
     plan_path: Path,
-    face: Point | None = None,
-    style: PromptStyle = DEFAULT_STYLE,
+    options: Options = Options(),
+    *,
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
-    watermark: bool = False,
-    insist: bool = False,
 ) -> RenderPlan:
     """Plan a render and write the plan to `plan_path`.
 
@@ -85,23 +84,16 @@ def prepare(
         )
         try:
             if kind == "image":
-                plan = _plan_still(source, voice.duration, face, voice_features, style, insist)
+                plan = _plan_still(source, voice.duration, voice_features, options)
             else:
                 plan = _plan_clip(
-                    source,
-                    voice.duration,
-                    face,
-                    voice_features,
-                    style,
-                    on_progress,
-                    should_stop,
-                    insist,
+                    source, voice.duration, voice_features, options, on_progress, should_stop
                 )
         finally:
             source_done.set()
     check_not_stopped(should_stop)
     notes = (*plan.notes, *find_voice_track(audio).notes)
-    plan = replace(plan, watermark=watermark, notes=notes)
+    plan = replace(plan, watermark=options.mark, notes=notes)
     npz_codec.save(plan_path, plan)
     return plan
 
@@ -114,17 +106,16 @@ def read_features(audio: Path) -> AcousticFeatures:
 def _plan_still(
     source: Path,
     duration: float,
-    face: Point | None,
     voice_features: Future[VoiceFeatures],
-    style: PromptStyle,
-    insist: bool,
+    options: Options,
 ) -> RenderPlan:
+    style = PromptStyle.parse(options.prompt)
     fps = Fraction(STILL_FPS)
     frames = frames_for(duration, fps)
     picture, notes = load_still(source)
     finder = FaceLandmarker()
-    landmarks = detect_speaker(picture, finder, face)
-    if not insist and not is_mouth_visible(finder, picture, landmarks):
+    landmarks = detect_speaker(picture, finder, options.face)
+    if not options.insist and not is_mouth_visible(finder, picture, landmarks):
         raise MediaError(NOT_VISIBLE.format(what="picture"))
     height, width = picture.shape[:2]
     speaker = Speaker.from_pictures([(picture, landmarks)], style.relax)
@@ -152,13 +143,12 @@ def _plan_still(
 def _plan_clip(
     source: Path,
     duration: float,
-    face: Point | None,
     voice_features: Future[VoiceFeatures],
-    style: PromptStyle,
+    options: Options,
     on_progress: OnProgress | None,
     should_stop: ShouldStop | None,
-    insist: bool,
 ) -> RenderPlan:
+    style = PromptStyle.parse(options.prompt, clip=True)
     with Clip(source) as clip:
         frames = frames_for(duration, clip.fps)
         used = min(frames, clip.frame_count)
@@ -178,12 +168,12 @@ def _plan_clip(
             if on_progress is not None:
                 on_progress(done, len(inspected) + frames)
 
-        person, observations = learn_speaker(clip, inspected, reference, face, count_frame)
+        person, observations = learn_speaker(clip, inspected, reference, options.face, count_frame)
         learned = {number: each for number, each in observations.items() if each.crop}
         usable = {number: each for number, each in learned.items() if not each.reason} or learned
         pictures = [each.crop for each in usable.values() if each.crop]
         check_not_stopped(should_stop)
-        if not insist and not _any_mouth_visible(pictures):
+        if not options.insist and not _any_mouth_visible(pictures):
             raise MediaError(NOT_VISIBLE.format(what="clip"))
         speaker = Speaker.from_pictures(pictures, style.relax)
         exemplars = ExemplarSet.from_pictures(speaker.head, pictures, list(usable))

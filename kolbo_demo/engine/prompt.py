@@ -67,9 +67,6 @@ class PromptStyle:
         return f"{used or 'nothing of the prompt'} (not used: {', '.join(self.unused)})"
 
 
-DEFAULT_STYLE = PromptStyle()
-
-
 @dataclass(frozen=True)
 class _Rule:
     """One entry of the vocabulary: a pattern of phrases, and the fields that it sets."""

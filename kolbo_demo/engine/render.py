@@ -7,20 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kolbo_demo.engine.prepare import prepare
-from kolbo_demo.engine.prompt import DEFAULT_STYLE, PromptStyle
-from kolbo_demo.engine.render_plan import (
-    OnProgress,
-    ShouldStop,
-    UnsyncedSpan,
-    check_synced,
-    merge_spans,
-    segment_count,
-)
+from kolbo_demo.engine.render_plan import OnProgress, ShouldStop, segment_count
 from kolbo_demo.engine.segment import render_segment
 from kolbo_demo.engine.segment_pool import SegmentPool
 from kolbo_demo.engine.still_picture import MAX_STILL_PIXELS
+from kolbo_demo.engine.unsynced import UnsyncedSpan, check_synced, merge_spans
 from kolbo_demo.engine.video_writer import join_segments
 from kolbo_demo.media.probe import MediaError, inspect_audio, inspect_source
+from kolbo_demo.options import Options
 from kolbo_demo.process.child import cpu_count
 from kolbo_demo.process.free_memory import release_memory
 
@@ -52,22 +46,18 @@ def render(
     source: Path,
     audio: Path,
     output: Path,
-    face: tuple[float, float] | None = None,
-    style: PromptStyle = DEFAULT_STYLE,
+    options: Options = Options(),
+    *,
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
     workers: int | None = None,
-    watermark: bool = False,
-    insist: bool = False,
 ) -> RenderResult:
     """Make `source` (a picture or a clip) say `audio` and write it to `output` as MP4.
 
-    `face` is a point, x and y in 0-1 of the upright picture: the face nearest to it speaks, else
-    the largest. `style` is the manner of speaking. `on_progress` gets frames done and the total.
-    `should_stop` is called for every frame. `workers` is how many processes share a long render
-    (default: one a core); the video is the same for any number. `watermark` draws "AI-generated"
-    into every frame. `insist` renders a source whose mouth is not visible, too. The output is as
-    long as the voice.
+    Of the options, `prompt`, `face`, `mark` and `insist` apply. The face nearest to `face` speaks,
+    by default the largest. `on_progress` gets frames done and the total. `should_stop` is called
+    for every frame. `workers` is how many processes share a long render (default: one a core); the
+    video is the same for any number. The output is as long as the voice.
     Raises MediaError for unsuitable input, Cancelled, EngineError if this machine cannot render, or
     OSError; no file remains then.
     """
@@ -87,7 +77,7 @@ def render(
         pool = start_pool(expected, pixels) if expected > 1 else None
         plan_path = folder / "plan.npz"
         plan = prepare(
-            source, audio, plan_path, face, style, report, should_stop, watermark, insist
+            source, audio, plan_path, options, on_progress=report, should_stop=should_stop
         )
         if len(plan.segments) > 1:
             release_memory()

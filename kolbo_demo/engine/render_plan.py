@@ -6,12 +6,12 @@ their lengths are fixed, and the plan holds what a segment needs of those before
 was).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import cv2
 from av.video.reformatter import Colorspace
@@ -22,9 +22,8 @@ from kolbo_demo.engine.face_reid import Person
 from kolbo_demo.engine.head_pose import Array
 from kolbo_demo.engine.idle_motion import IdleMotion
 from kolbo_demo.engine.mouth_curves import MouthCurves
-from kolbo_demo.engine.npz_codec import stored_as
 from kolbo_demo.engine.speaker import Speaker
-from kolbo_demo.media.probe import MediaError
+from kolbo_demo.json_codec import stored_as
 
 SEGMENT_SECONDS = 10
 CANCELLED = "The generation was cancelled."
@@ -32,19 +31,6 @@ CANCELLED = "The generation was cancelled."
 OnProgress = Callable[[int, int], None]
 """Called with the frames done and the total."""
 ShouldStop = Callable[[], bool]
-
-
-class UnsyncedSpan(NamedTuple):
-    """Frames `first` to `end` - 1 of the result, whose lips are unchanged, and the reason."""
-
-    first: int
-    end: int
-    reason: str
-
-    def in_seconds(self, fps: float) -> dict[str, Any]:
-        """`start` and `end` in seconds of the result, and `reason`."""
-        start, end = (round(frame / fps, 3) for frame in (self.first, self.end))
-        return {"start": start, "end": end, "reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -101,27 +87,6 @@ def segment_edges(frames: int, fps: Fraction) -> list[int]:
     """The first frame of each segment, then the number of frames."""
     count = segment_count(frames / fps)
     return [frames * i // count for i in range(count + 1)]
-
-
-def merge_spans(spans: Iterable[UnsyncedSpan]) -> list[UnsyncedSpan]:
-    """Spans in order; adjacent ones with the same reason become one."""
-    merged: list[UnsyncedSpan] = []
-    for span in sorted(spans):
-        if merged and merged[-1].end == span.first and merged[-1].reason == span.reason:
-            merged[-1] = merged[-1]._replace(end=span.end)
-        else:
-            merged.append(span)
-    return merged
-
-
-def check_synced(unsynced: list[UnsyncedSpan], frames: int) -> None:
-    """Raise MediaError if no frame of a result is synced."""
-    if sum(span.end - span.first for span in unsynced) == frames:
-        longest = max(unsynced, key=lambda span: span.end - span.first)
-        raise MediaError(
-            f"No part of the clip could be synced: {longest.reason}. Use a clip in which the "
-            "speaker's mouth can be seen, or point at another face."
-        )
 
 
 def check_engine() -> None:

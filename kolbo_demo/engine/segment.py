@@ -14,13 +14,12 @@ from kolbo_demo.engine.render_plan import (
     OnProgress,
     RenderPlan,
     ShouldStop,
-    UnsyncedSpan,
     check_engine,
     check_not_stopped,
-    merge_spans,
 )
 from kolbo_demo.engine.still_picture import load_still
 from kolbo_demo.engine.thin_plate import Pixels
+from kolbo_demo.engine.unsynced import UnsyncedSpan, merge_spans
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import SegmentWriter
 from kolbo_demo.engine.watermark import Watermark

@@ -13,10 +13,10 @@ from kolbo_demo.engine.render_plan import (
     OnProgress,
     RenderPlan,
     ShouldStop,
-    UnsyncedSpan,
     check_not_stopped,
 )
 from kolbo_demo.engine.segment import render_segment
+from kolbo_demo.engine.unsynced import UnsyncedSpan
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.process.child import SINGLE_THREAD_ENV, Child, MessageQueue, parent_connection
 from kolbo_demo.process.confinement import AllowedFiles

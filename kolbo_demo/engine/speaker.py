@@ -9,8 +9,8 @@ from kolbo_demo.engine.head_pose import LOWER_INNER, UPPER_INNER, Array, Head, P
 from kolbo_demo.engine.landmarks import FaceLandmarks
 from kolbo_demo.engine.mouth_exemplars import ExemplarSet
 from kolbo_demo.engine.mouth_interior import Palette, Teeth
-from kolbo_demo.engine.npz_codec import stored_as
 from kolbo_demo.engine.thin_plate import Pixels
+from kolbo_demo.json_codec import stored_as
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from kolbo_demo.engine.prefetch import prefetch, prefetch_depth
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.media.demux import CODEC_THREADS
 from kolbo_demo.media.probe import MediaError
+from kolbo_demo.options import Point
 from kolbo_demo.process.child import cpu_count
 
 FACE_NOT_VISIBLE = "the face is not seen"
@@ -47,8 +48,6 @@ REDUNDANT_SIMILARITY = 0.95
 """A face of this similarity adds nothing to the person's descriptors."""
 LEARNING_BYTES = 100_000_000
 """Bound on the face crops in memory."""
-
-Point = tuple[float, float]
 
 
 class SpeakerFrame(NamedTuple):

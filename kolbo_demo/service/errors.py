@@ -8,10 +8,7 @@ JobError                                a generation fails: message, category, c
 
 import errno
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from kolbo_demo.contract import Failure
+from dataclasses import dataclass
 
 STORAGE_FAILED = "STORAGE_FAILED"
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
@@ -34,28 +31,36 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
 
+@dataclass(frozen=True)
+class JobFailure:
+    """Why a generation failed: the fields of a `contract.Failure`."""
+
+    message: str
+    category: str
+    """One of input, link, engine."""
+    code: str
+    retryable: bool = False
+
+
 class JobError(Exception):
-    """A generation fails. `category` is one of input, link, engine."""
+    """A generation fails."""
 
     def __init__(self, message: str, *, category: str, code: str, retryable: bool = False) -> None:
         super().__init__(message)
-        self.code = code
-        self.failure = {
-            "message": message,
-            "category": category,
-            "code": code,
-            "retryable": retryable,
-        }
-        """Fields of a `contract.Failure`, as a render does not load pydantic."""
+        self.failure = JobFailure(message, category, code, retryable)
+
+    @property
+    def code(self) -> str:
+        return self.failure.code
 
     @classmethod
-    def from_failure(cls, failure: "Failure") -> "JobError":
+    def from_failure(cls, failure: JobFailure) -> "JobError":
         """The error of a recorded failure."""
         return cls(
-            failure.message or "",
-            category=failure.category or "",
-            code=failure.code or "",
-            retryable=bool(failure.retryable),
+            failure.message,
+            category=failure.category,
+            code=failure.code,
+            retryable=failure.retryable,
         )
 
 

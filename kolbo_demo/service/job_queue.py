@@ -15,10 +15,9 @@ import socket
 import sqlite3
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy import Engine
@@ -31,16 +30,17 @@ from kolbo_demo.process.fork_server import ForkServer
 from kolbo_demo.service import database, fair_queue, fetch, metrics, queues, render_pool
 from kolbo_demo.service.cluster.heartbeat import Heartbeat
 from kolbo_demo.service.errors import ServiceError
+from kolbo_demo.service.jobs import Job
 from kolbo_demo.service.progress import Progress, Workflows, is_id
 from kolbo_demo.service.storage.files import INPUTS, Storage
-from kolbo_demo.service.workflows import context, generation, segments
+from kolbo_demo.service.workflows import context, generation
 from kolbo_demo.service.workflows.context import WorkflowContext
 from kolbo_demo.service.workflows.render_slots import RenderSlots
+from kolbo_demo.service.workflows.resume import Resumer
 from kolbo_demo.settings import Settings
 
 SPARE_SLOTS = 2
 """Render slots beyond `default_concurrency`, each for a caller with no running render."""
-MISSED_CHECKS = 3
 DRAIN_TIMEOUT_SECONDS = 6.5
 """For running workflows to finish when the process stops."""
 KILL_TIMEOUT_SECONDS = 1.0
@@ -82,7 +82,7 @@ class JobQueue:
         """Whether dbos is stopped; see `pause`."""
         self.workflows: Workflows = DBOS
         """For reading workflows, even while dbos is stopped."""
-        self._missed: Counter[str] = Counter()
+        self._resumer = Resumer(self._executor)
         self._context = self._new_context()
         self._folder_lock: sqlite3.Connection | None = None
         self._heartbeat: Heartbeat | None = None
@@ -237,20 +237,20 @@ class JobQueue:
             if found.state in FINAL_STATES if found else not self.shared:
                 self.discard(generation_id)
 
-    def submit(self, generation_id: str, job: dict[str, Any], caller: str = "owner") -> None:
-        """Accept a generation: it is durable once this returns. `job` is plain JSON. Callers are
-        served in rotation. Raises SQLAlchemyError."""
+    def submit(self, generation_id: str, job: Job, caller: str = "owner") -> None:
+        """Accept a generation: it is durable once this returns. Callers are served in rotation.
+        Raises SQLAlchemyError."""
         assert self._database
-        has_links = job.get("source_url") or job.get("audio_url")
-        queue = queues.FETCHES if has_links else context.GENERATIONS
-        fields = {"file": secrets.token_hex(16), "created": time.time(), "caller": caller}
+        queue = queues.FETCHES if job.source_url or job.audio_url else context.GENERATIONS
+        accepted = {"file_stem": secrets.token_hex(16), "created": time.time(), "caller": caller}
         with self._running():  # one at a time, as no two generations of a caller share a turn
             turn = fair_queue.position(self._database, caller).turn
+            job = replace(job, **accepted, turn=turn)
             with (
                 SetWorkflowID(generation_id),
                 SetEnqueueOptions(priority=turn, queue_partition_key=caller),
             ):
-                DBOS.enqueue_workflow(queue, generation.run, job | fields | {"turn": turn})
+                DBOS.enqueue_workflow(queue, generation.run, job.to_json())
 
     def unfinished(self, caller: str) -> int:
         """Number of a caller's queued and running generations. Raises SQLAlchemyError."""
@@ -277,7 +277,7 @@ class JobQueue:
         found = self.find(generation_id)
         if found and found.state == CANCELLED:
             # A running one notices within seconds, and deletes its files once more.
-            self.discard(generation_id, found.file_stem)
+            self.discard(generation_id, found.job.file_stem)
             metrics.ended(generation_id, CANCELLED)
         return found
 
@@ -308,22 +308,8 @@ class JobQueue:
 
     def resume_postponed(self) -> None:
         """Resume workflows that this process holds and does not run. To be called periodically."""
-        pending = DBOS.list_workflows(
-            name=[context.GENERATIONS, segments.WORKFLOW],
-            status="PENDING",
-            executor_id=self._executor,
-            load_input=False,
-            load_output=False,
-        )
-        running = self._context.running
-        missed = [row.workflow_id for row in pending if row.workflow_id not in running]
-        # A workflow that starts, or whose outcome is being written, is missed by one check.
-        self._missed = Counter({name: self._missed[name] + 1 for name in missed})
-        for row in pending:
-            if self._missed[row.workflow_id] >= MISSED_CHECKS and not self._context.closing:
-                DBOS.resume_workflow(
-                    row.workflow_id, queue_name=row.queue_name or context.GENERATIONS
-                )
+        if not self._context.closing:
+            self._resumer.check(self._context.running)
 
     def discard(self, generation_id: str, file_stem: str | None = None) -> None:
         """Delete a generation's inputs, and its results if `file_stem` names them."""

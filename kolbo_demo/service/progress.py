@@ -3,11 +3,12 @@
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Any
 
 from dbos import DBOS, DBOSClient, WorkflowStatus
 
-from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, PROCESSING, Failure
+from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, PROCESSING
+from kolbo_demo.service.errors import JobFailure
+from kolbo_demo.service.jobs import Job, Outcome, VideoProperties
 from kolbo_demo.service.workflows.context import GENERATION_FAILED
 
 _STATES = {
@@ -39,32 +40,30 @@ class Progress:
     id: str
     state: str
     percent: int
-    created: float
-    """Seconds since the epoch."""
-    file_stem: str | None = None
-    """Of the result's names in storage."""
-    result: dict[str, Any] | None = None
-    """Properties of a completed video."""
-    failure: Failure | None = None
+    job: Job
+    video: VideoProperties | None = None
+    failure: JobFailure | None = None
 
     @classmethod
     def of(cls, status: WorkflowStatus, workflows: "Workflows") -> "Progress":
         """Progress of a workflow. Raises SQLAlchemyError."""
-        job = status.input["args"][0] if status.input else {}
-        outcome = status.output if status.status == "SUCCESS" and status.output else {}
+        outcome = Outcome.from_json((status.status == "SUCCESS" and status.output) or {})
         state, failure = _STATES.get(status.status, PROCESSING), None
-        if state == FAILED or (state == COMPLETED and "made" not in outcome):
-            state = FAILED
-            failure = Failure.model_validate(outcome.get("failure") or GENERATION_FAILED)
+        if state == FAILED or (state == COMPLETED and not outcome.video):
+            state, failure = FAILED, outcome.failure or GENERATION_FAILED
         return cls(
             id=status.workflow_id,
             state=state,
             percent=_percent(status, state, workflows),
-            created=job.get("created", 0.0),
-            file_stem=job.get("file"),
-            result=outcome.get("made"),
+            job=job_of(status),
+            video=outcome.video,
             failure=failure,
         )
+
+
+def job_of(status: WorkflowStatus) -> Job:
+    """The job of a generation's workflow."""
+    return Job.from_json(status.input["args"][0] if status.input else {})
 
 
 def _percent(status: WorkflowStatus, state: str, workflows: Workflows) -> int:

@@ -15,15 +15,18 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kolbo_demo import engine, logs
+from kolbo_demo.engine.unsynced import UnsyncedSpan
+from kolbo_demo.json_codec import encode
+from kolbo_demo.options import Options
 from kolbo_demo.process import fork_server
 from kolbo_demo.process.child import Child, ChildFailedError, MessageQueue, call
 from kolbo_demo.process.confinement import AllowedFiles
 from kolbo_demo.service.errors import JobError
+from kolbo_demo.service.jobs import AppliedOptions, Outcome
 
 _log = logging.getLogger(__name__)
 
@@ -48,17 +51,16 @@ _CHILD = "kolbo_demo.service.render_worker"
 class RenderTask:
     """A video to render. All paths are absolute."""
 
-    source: str
-    audio: str
-    video: str
+    source: Path
+    audio: Path
+    video: Path
     """MP4 to write."""
-    thumbnail: str
+    thumbnail: Path
     """JPEG of the first frame to write."""
-    options: dict[str, Any]
-    """`Options` as JSON."""
+    options: Options
     workers: int | None = None
     """Processes that may share the render; None is one per core."""
-    plan: str | None = None
+    plan: Path | None = None
     """File for the plan of a long video, instead of rendering it; None renders any."""
 
 
@@ -66,10 +68,10 @@ class RenderTask:
 class SegmentTask:
     """One segment of a plan to render, on one core."""
 
-    plan: str
-    source: str
+    plan: Path
+    source: Path
     index: int
-    video: str
+    video: Path
     """MP4 without sound to write."""
 
 
@@ -78,18 +80,28 @@ class JoinTask:
     """Segments to join, which may still be rendered: each is waited for until `announce_segment`
     writes its file."""
 
-    plan: str
-    audio: str
-    segments: list[str]
-    """AllowedFiles that `announce_segment` writes, in order."""
-    video: str
-    thumbnail: str
+    plan: Path
+    applied: AppliedOptions
+    """Of the plan."""
+    audio: Path
+    segments: tuple[Path, ...]
+    """Files that `announce_segment` writes, in order."""
+    video: Path
+    thumbnail: Path
 
 
-def announce_segment(path: Path, *, video: str, unsynced: list[Any]) -> None:
+@dataclass(frozen=True)
+class RenderedSegment:
+    """A segment to join."""
+
+    video: Path
+    unsynced: tuple[UnsyncedSpan, ...]
+
+
+def announce_segment(path: Path, segment: RenderedSegment) -> None:
     """Tell the joining process that a segment is rendered, in a JSON file written atomically."""
     incoming = path.with_suffix(".new")
-    incoming.write_text(json.dumps({"video": video, "unsynced": unsynced}))
+    incoming.write_text(json.dumps(encode(segment)))
     incoming.replace(path)
 
 
@@ -156,12 +168,11 @@ class RenderPool:
         on_progress: Callable[[int, int], None],
         should_continue: Callable[[], bool],
         generation: str | None = None,
-    ) -> dict[str, Any] | None:
-        """Run a task in a child and return its result, or None once `should_continue` is False.
+    ) -> Outcome:
+        """Run a task in a child and return its outcome, an empty one once `should_continue` is
+        False.
 
-        `files` are all that the child can open, and the same for all tasks of a `generation`. The
-        result has `duration` (s), `width`, `height` (px)... of a video; of a plan `segments`,
-        `frames` to render and `looks` at the source; of a segment its `unsynced` spans.
+        `files` are all that the child can open, and the same for all tasks of a `generation`.
         `on_progress` gets the frames done and in all. Raises JobError. The child is killed, except
         after a part of a `generation`, when it is reserved for the next part.
         """
@@ -169,16 +180,15 @@ class RenderPool:
             child, messages = self._acquire(generation)
         except ChildProcessError as error:
             raise engine_crashed("could not be started") from error
-        crashed, result = False, None
+        crashed, outcome = False, Outcome()
         try:
-            child.send(files, do=type(task).__name__, **asdict(task))
-            result = _follow(child, messages, on_progress, should_continue)
+            child.send(files, do=type(task).__name__, task=encode(task))
+            outcome = _follow(child, messages, on_progress, should_continue)
         except JobError as error:
             crashed = error.code == _CRASHED
             raise
         finally:
-            whole = isinstance(task, RenderTask) and not (result and "segments" in result)
-            if generation and result is not None and not whole:
+            if generation and (outcome.plan or outcome.unsynced is not None):
                 self._reserve(generation, child, messages)
             else:
                 output = child.kill()
@@ -190,7 +200,7 @@ class RenderPool:
                         where=logs.traceback_locations(output),
                     )
                 self.refill()
-        return result
+        return outcome
 
     def refill(self) -> None:
         """Start an idle child if there is none."""
@@ -257,13 +267,13 @@ def _follow(
     messages: MessageQueue,
     on_progress: Callable[[int, int], None],
     should_continue: Callable[[], bool],
-) -> dict[str, Any] | None:
-    """Read a child's messages until its result, or None once `should_continue` is False."""
+) -> Outcome:
+    """Read a child's messages until its outcome, an empty one once `should_continue` is False."""
     last_message, poll_at = time.monotonic(), 0.0
     while True:
         if time.monotonic() >= poll_at:
             if not should_continue():
-                return None
+                return Outcome()
             poll_at = time.monotonic() + CANCEL_POLL_SECONDS
         try:
             _, message = messages.get(timeout=CANCEL_POLL_SECONDS)
@@ -276,12 +286,13 @@ def _follow(
             raise engine_crashed(str(child.exit_error()))
         if "progress" in message:
             on_progress(*message["progress"])
-        elif "failure" in message:
-            raise JobError(**message["failure"])
-        elif message["result"].get("segments", 1) > MAX_SEGMENTS:
+            continue
+        outcome = Outcome.from_json(message["outcome"])
+        if outcome.failure:
+            raise JobError.from_failure(outcome.failure)
+        if outcome.plan and outcome.plan.segments > MAX_SEGMENTS:
             raise engine_crashed("planned more segments than any voice has")
-        else:
-            return message["result"]
+        return outcome
 
 
 def engine_crashed(how: str) -> JobError:

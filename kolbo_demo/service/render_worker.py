@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolbo_demo import engine
+from kolbo_demo.json_codec import decode
 from kolbo_demo.media import sandbox
-from kolbo_demo.options import Options
 from kolbo_demo.process import fork_server
 from kolbo_demo.process.child import parent_connection
 from kolbo_demo.process.confinement import MAX_OUTPUT_BYTES, limit_resources, lower_priority
 from kolbo_demo.service import models
 from kolbo_demo.service.errors import JobError, storage_failed
+from kolbo_demo.service.jobs import AppliedOptions, Outcome, PlanProperties, VideoProperties
 from kolbo_demo.service.models import MAX_SECONDS
 from kolbo_demo.service.render_pool import (
     ENGINE_PROBLEM,
     JoinTask,
+    RenderedSegment,
     RenderTask,
     SegmentTask,
     engine_crashed,
@@ -33,7 +35,8 @@ from kolbo_demo.service.render_pool import (
 
 if TYPE_CHECKING:
     from kolbo_demo.engine.render import RenderResult
-    from kolbo_demo.engine.render_plan import RenderPlan, UnsyncedSpan
+    from kolbo_demo.engine.render_plan import RenderPlan
+    from kolbo_demo.engine.unsynced import UnsyncedSpan
 
 PROGRESS_INTERVAL_SECONDS = 0.1
 """The parent that reads progress shares the core."""
@@ -74,15 +77,15 @@ def _work() -> None:
         _set_process_name(IDLE_NAME)
         for request in requests:
             _set_process_name(RENDERING_NAME)
-            task_type, run = _TASKS[request.pop("do")]
+            task_type, run = _TASKS[request["do"]]
             try:
                 with _as_job_errors():
-                    result = run(task_type(**request), send)
+                    outcome = run(decode(task_type, request["task"]), send)
             except JobError as error:
-                send(failure=error.failure)
+                outcome = Outcome(failure=error.failure)
             else:
                 _set_process_name(IDLE_NAME)
-                send(result=result)
+            send(outcome=outcome.to_json())
 
 
 def _report_engine_problem() -> None:
@@ -123,7 +126,7 @@ def _load() -> None:
         load_motion_model()
 
 
-def render(task: RenderTask, send: Send) -> dict[str, Any]:
+def render(task: RenderTask, send: Send) -> Outcome:
     """Inspect the files, then render video and thumbnail, or plan a long video. Raises JobError."""
     from kolbo_demo.engine.prepare import prepare
     from kolbo_demo.engine.prompt import PromptStyle
@@ -131,9 +134,9 @@ def render(task: RenderTask, send: Send) -> dict[str, Any]:
     from kolbo_demo.engine.render_plan import segment_count
     from kolbo_demo.media import probe
 
-    source = probe.inspect_source(Path(task.source))
-    audio = probe.inspect_audio(Path(task.audio))
-    options = Options.from_json(task.options)
+    source = probe.inspect_source(task.source)
+    audio = probe.inspect_audio(task.audio)
+    options = task.options
     model = models.find(options.model or "") or models.smart_select(source.kind)
     if model.kind != source.kind:
         raise JobError(
@@ -145,41 +148,32 @@ def render(task: RenderTask, send: Send) -> dict[str, Any]:
     _check_duration("audio", audio.duration, model.min_audio_duration, model.max_audio_duration)
     _check_duration("video", source.duration, model.min_video_duration, model.max_video_duration)
     _limit_cpu(audio.duration or 0)
-    style = PromptStyle.parse(options.prompt, clip=source.kind == "video")
-    properties = {
-        "model": model.identifier,
-        "prompt_used": style.summary,
-        "visible_mark": options.mark,
-    }
+    applied = AppliedOptions(
+        model=model.identifier,
+        prompt_used=PromptStyle.parse(options.prompt, clip=source.kind == "video").summary,
+        visible_mark=options.mark,
+    )
+    on_progress = _progress_sender(send)
     if task.plan and segment_count(audio.duration or 0.0) > 1:
-        plan = prepare(
-            Path(task.source),
-            Path(task.audio),
-            Path(task.plan),
-            options.face,
-            style,
-            on_progress=_progress_sender(send),
-            watermark=options.mark,
-            insist=options.insist,
+        plan = prepare(task.source, task.audio, task.plan, options, on_progress=on_progress)
+        return Outcome(
+            plan=PlanProperties(
+                **vars(applied),
+                segments=len(plan.segments),
+                frames=plan.frames,
+                inspected_frames=plan.inspected_frames,
+            )
         )
-        return properties | {
-            "segments": len(plan.segments),
-            "frames": plan.frames,
-            "looks": plan.inspected_frames,
-        }
     video = render_video(
-        Path(task.source),
-        Path(task.audio),
-        Path(task.video),
-        face=options.face,
-        style=style,
-        on_progress=_progress_sender(send),
+        task.source,
+        task.audio,
+        task.video,
+        options,
+        on_progress=on_progress,
         workers=task.workers,
-        watermark=options.mark,
-        insist=options.insist,
     )
     _save_first_frame(task)
-    return properties | _measurements(video, video.unsynced)
+    return Outcome(video=_properties(applied, video, video.unsynced))
 
 
 def _progress_sender(send: Send) -> Callable[[int, int], None]:
@@ -194,46 +188,47 @@ def _progress_sender(send: Send) -> Callable[[int, int], None]:
     return on_progress
 
 
-def _render_segment(task: SegmentTask, send: Send) -> dict[str, Any]:
+def _render_segment(task: SegmentTask, send: Send) -> Outcome:
     from kolbo_demo.engine.render_plan import SEGMENT_SECONDS, RenderPlan
     from kolbo_demo.engine.segment import render_segment
 
     _limit_cpu(2 * SEGMENT_SECONDS)
     unsynced = render_segment(
-        RenderPlan.load(Path(task.plan)),
-        Path(task.source),
+        RenderPlan.load(task.plan),
+        task.source,
         task.index,
-        Path(task.video),
+        task.video,
         _progress_sender(send),
         threaded=False,
     )
-    return {"unsynced": unsynced}
+    return Outcome(unsynced=tuple(unsynced))
 
 
-def _join(task: JoinTask, send: Send) -> dict[str, Any]:
-    from kolbo_demo.engine.render_plan import RenderPlan, UnsyncedSpan, check_synced, merge_spans
+def _join(task: JoinTask, send: Send) -> Outcome:
+    from kolbo_demo.engine.render_plan import RenderPlan
+    from kolbo_demo.engine.unsynced import UnsyncedSpan, check_synced, merge_spans
     from kolbo_demo.engine.video_writer import join_segments
 
     spans, on_progress = list[UnsyncedSpan](), _progress_sender(send)
 
     def segments() -> Iterator[Path]:
-        for index, announcement in enumerate(map(Path, task.segments)):
+        for index, announcement in enumerate(task.segments):
             while not announcement.exists():
                 on_progress(index, len(task.segments))  # shows that this process is not stalled
                 time.sleep(SEGMENT_POLL_SECONDS)
-            segment = json.loads(announcement.read_text())
-            spans.extend(UnsyncedSpan(*span) for span in segment["unsynced"])
-            yield Path(segment["video"])
+            segment = decode(RenderedSegment, json.loads(announcement.read_text()))
+            spans.extend(segment.unsynced)
+            yield segment.video
 
-    plan = RenderPlan.load(Path(task.plan))
-    join_segments(segments(), Path(task.audio), Path(task.video), plan.fps, plan.frames)
+    plan = RenderPlan.load(task.plan)
+    join_segments(segments(), task.audio, task.video, plan.fps, plan.frames)
     unsynced = merge_spans(spans)
     check_synced(unsynced, plan.frames)
     _save_first_frame(task)
-    return _measurements(plan, unsynced)
+    return Outcome(video=_properties(task.applied, plan, unsynced))
 
 
-_TASKS: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
+_TASKS: dict[str, tuple[type[Any], Callable[..., Outcome]]] = {
     "RenderTask": (RenderTask, render),
     "SegmentTask": (SegmentTask, _render_segment),
     "JoinTask": (JoinTask, _join),
@@ -243,21 +238,22 @@ _TASKS: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
 def _save_first_frame(task: RenderTask | JoinTask) -> None:
     from kolbo_demo.media import probe
 
-    probe.frame_at(Path(task.video)).save(task.thumbnail, "JPEG", quality=85)
+    probe.frame_at(task.video).save(task.thumbnail, "JPEG", quality=85)
 
 
-def _measurements(
-    video: "RenderResult | RenderPlan", unsynced: "Iterable[UnsyncedSpan]"
-) -> dict[str, Any]:
-    return {
-        "duration": round(float(video.duration), 3),
-        "width": video.width,
-        "height": video.height,
-        "frames": video.frames,
-        "fps": round(float(video.fps), 3),
-        "unsynced": [span.in_seconds(float(video.fps)) for span in unsynced],
-        "notes": list(video.notes),
-    }
+def _properties(
+    applied: AppliedOptions, video: "RenderResult | RenderPlan", unsynced: "Iterable[UnsyncedSpan]"
+) -> VideoProperties:
+    return VideoProperties(
+        **vars(applied),
+        duration=round(float(video.duration), 3),
+        width=video.width,
+        height=video.height,
+        frames=video.frames,
+        fps=round(float(video.fps), 3),
+        unsynced=tuple(span.in_seconds(float(video.fps)) for span in unsynced),
+        notes=tuple(video.notes),
+    )
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from kolbo_demo.media.sniff import MediaError, MediaInfo
 from kolbo_demo.options import Options
 from kolbo_demo.service import fetch, models, thread_pool
 from kolbo_demo.service.errors import ApiError, JobError, bad_request, too_large
+from kolbo_demo.service.jobs import Job
 from kolbo_demo.service.models import MAX_PROMPT_CHARACTERS
 from kolbo_demo.service.multipart import FILE_FIELDS, TEXT_FIELDS, FormParser
 from kolbo_demo.service.storage.files import Storage, input_name
@@ -31,7 +32,7 @@ async def read(
     storage: Storage,
     generation: str,
     policy: fetch.Policy,
-) -> dict[str, Any]:
+) -> Job:
     """The job of a request, with its files in storage. Raises ApiError.
 
     A refused request may leave files, which the caller has to discard.
@@ -90,7 +91,7 @@ def _job(
     storage: Storage,
     generation: str,
     policy: fetch.Policy,
-) -> dict[str, Any]:
+) -> Job:
     lipsync = _validated(fields)
     inputs: list[tuple[fetch.Field, str | None, str]] = [
         ("source", lipsync.source_url, "source_url, an image file or a video file"),
@@ -118,27 +119,27 @@ def _job(
     for name in files:
         kind = _check_file(name, storage, generation) or kind
     _check_model(lipsync.model, kind)
-    return {
-        "source_url": lipsync.source_url,
-        "audio_url": lipsync.audio_url,
-        "options": Options.from_request(lipsync).to_json(),
-    }
+    return Job(Options.from_request(lipsync), lipsync.source_url, lipsync.audio_url)
 
 
 def _validated(fields: dict[str, Any]) -> LipsyncRequest:
     try:
         lipsync = LipsyncRequest.model_validate(fields)
     except ValidationError as error:
-        name = str(error.errors()[0]["loc"][0])
+        first = error.errors()[0]
+        name, kind = str(first["loc"][0]), first["type"]
         if name == "bounding_box_target":
-            raise bad_request(
-                "INVALID_BOUNDING_BOX_TARGET",
-                "bounding_box_target must be [x, y], each a number from 0 to 1: "
-                "where the face is in the upright picture.",
-            ) from None
-        if name in {"visible_mark", "occlusion_detection_enabled"}:
-            raise bad_request(f"INVALID_{name.upper()}", f"{name} must be true or false.") from None
-        raise bad_request(f"INVALID_{name.upper()}", f"{name} must be UTF-8 text.") from None
+            expected = (
+                "must be [x, y], each a number from 0 to 1: "
+                "where the face is in the upright picture."
+            )
+        elif kind.startswith("bool"):
+            expected = "must be true or false."
+        elif kind.startswith("string") or kind == "value_error":
+            expected = "must be UTF-8 text."
+        else:
+            expected = f"is invalid: {first['msg']}."
+        raise bad_request(f"INVALID_{name.upper()}", f"{name} {expected}") from None
     return lipsync.model_copy(update={"model": None}) if lipsync.model == "auto" else lipsync
 
 

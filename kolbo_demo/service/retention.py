@@ -23,6 +23,7 @@ from kolbo_demo.contract import FINAL_STATES
 from kolbo_demo.service import metrics
 from kolbo_demo.service.errors import ApiError
 from kolbo_demo.service.job_queue import JobQueue
+from kolbo_demo.service.progress import job_of
 from kolbo_demo.service.storage.backends import StoredFile
 from kolbo_demo.service.storage.files import INPUTS, PARTS, RESULTS
 from kolbo_demo.service.workflows import context
@@ -182,8 +183,7 @@ class Retention:
         old = [name for name, at in candidates.items() if self._ages.age(name, at) > self._seconds]
         list_workflows = self._jobs.workflows.list_workflows
         for row in list_workflows(workflow_ids=old, load_output=False) if old else []:
-            job = row.input["args"][0] if row.input else {}
-            stem = job.get("file", "")
+            stem = job_of(row).file_stem
             if not self._in_use(stem):
                 self._jobs.discard(row.workflow_id, stem or None)
                 self._jobs.delete(row.workflow_id)

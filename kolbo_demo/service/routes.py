@@ -11,16 +11,17 @@ from fastapi.responses import Response
 from kolbo_demo.contract import (
     API_PREFIX,
     CANCELLED,
-    COMPLETED,
     PROCESSING,
     CancelReply,
     Credits,
     CreditsReply,
+    Failure,
     ModelList,
     Result,
     StartReply,
     Status,
 )
+from kolbo_demo.json_codec import encode
 from kolbo_demo.service import result_response, submission, thread_pool
 from kolbo_demo.service.auth import VISITOR_PREFIX
 from kolbo_demo.service.dependencies import Api, ApiDep, Call, poll_limit
@@ -156,23 +157,16 @@ def _status(progress: Progress, base_url: str) -> Status:
     )
     if progress.failure:
         status.error = progress.failure.message
-        status.failure = progress.failure
-    if progress.state == COMPLETED and progress.result:
-        video = progress.result
-        base_url = f"{base_url}/api{API_PREFIX}/"
-        ratio = math.gcd(video["width"], video["height"])
-        created = datetime.fromtimestamp(progress.created, UTC)
+        status.failure = Failure.model_validate(encode(progress.failure))
+    if video := progress.video:
+        base_url, job = f"{base_url}/api{API_PREFIX}/", progress.job
+        ratio = math.gcd(video.width, video.height)
+        created = datetime.fromtimestamp(job.created, UTC)
         status.result = Result(
-            urls=[f"{base_url}{video_name(progress.file_stem or '')}"],
-            thumbnail_url=f"{base_url}{thumbnail_name(progress.file_stem or '')}",
-            duration=video["duration"],
-            aspect_ratio=f"{video['width'] // ratio}:{video['height'] // ratio}",
-            prompt_used=video.get("prompt_used", ""),
-            model=video["model"],
+            urls=[f"{base_url}{video_name(job.file_stem)}"],
+            thumbnail_url=f"{base_url}{thumbnail_name(job.file_stem)}",
+            aspect_ratio=f"{video.width // ratio}:{video.height // ratio}",
             created_at=created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            unsynced=video.get("unsynced", []),
-            notes=video.get("notes", []),
-            visible_mark=video.get("visible_mark", False),
-            **{name: video[name] for name in ("width", "height", "fps", "frames")},
+            **encode(video),
         )
     return status

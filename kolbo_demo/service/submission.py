@@ -114,7 +114,7 @@ async def _upload_and_enqueue(
     return json_reply(
         StartReply(
             generation_id=generation,
-            model=job["options"]["model"] or "auto",
+            model=job.options.model or "auto",
             credits_charged=0,
             poll_url=f"{request.scope['root_path']}{API_PREFIX}/generate/{generation}/status",
             # The page's visitors may share one client address, and so one rate limit of polls.

@@ -23,6 +23,7 @@ from kolbo_demo.engine.speaker_tracking import (
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.media.probe import MediaError
+from kolbo_demo.options import Options
 from tests import samples
 from tests.engine.synthetic_people import (
     HEAD,
@@ -51,12 +52,12 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def render_clip(
-    path: Path, pictures: list[Picture], voice: Path, **named
+    path: Path, pictures: list[Picture], voice: Path, options: Options = Options()
 ) -> tuple[RenderResult, list]:
     """Render pictures as a clip; returns the result, and pairs of frames before and after."""
     source = samples.video(path / "source.mp4", pictures=pictures, matrix=1)
     short = samples.cut_wav(path / "voice.wav", voice, len(pictures) / 25)
-    result = render(source, short, path / "out.mp4", **named)
+    result = render(source, short, path / "out.mp4", options)
     assert result.frames == len(pictures)
     with Clip(source) as before, Clip(path / "out.mp4") as after:
         pairs = list(zip(before.frames(), after.frames(), strict=True))
@@ -125,7 +126,9 @@ def test_chosen_person_is_tracked_through_a_crossing(tmp_path: Path, voice: Path
         two_people(shot, somebody_else(shot), (x, WIDE - x), first)
         for shot, x in zip(talking(FRAMES), np.linspace(80, WIDE - 80, FRAMES), strict=True)
     ]
-    result, pairs = render_clip(tmp_path, [one[0] for one in scenes], voice, face=(0.2, 0.5))
+    result, pairs = render_clip(
+        tmp_path, [one[0] for one in scenes], voice, Options(face=(0.2, 0.5))
+    )
     for index, (pair, (_, own, other)) in enumerate(zip(pairs, scenes, strict=True)):
         if abs(own[0] - other[0]) > 90:
             assert mouth_change(pair, other) < 2, f"the other's lips stay, frame {index}"

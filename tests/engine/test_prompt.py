@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from kolbo_demo.engine.landmarks import FaceLandmarker, track_face
-from kolbo_demo.engine.prompt import DEFAULT_STYLE, PromptStyle
+from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.options import Options
 from tests import samples
 
 PORTRAIT = samples.SPEECH.parent / "portrait.jpg"
@@ -68,8 +69,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rendered_landmarks(picture: Path, voice: Path, prompt: str | None, out: Path) -> np.ndarray:
     """Landmarks (frames, 478, 2) of a render with a prompt, in eye distances."""
-    style = PromptStyle.parse(prompt) if prompt else DEFAULT_STYLE
-    render(picture, voice, out, style=style)
+    render(picture, voice, out, Options(prompt=prompt))
     with Clip(out) as clip:
         faces = [face for _, face in track_face(clip.frames(), FaceLandmarker(), None)]
     points = np.array([face.points[:, :2] for face in faces if face])

@@ -21,6 +21,7 @@ from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import VideoWriter
 from kolbo_demo.media.probe import MediaError
+from kolbo_demo.options import Options
 from tests import samples
 from tests.engine.lip_measurements import LipMeasurements, measure_lips
 from tests.engine.videos import psnr
@@ -198,7 +199,7 @@ def test_the_face_nearest_the_point_speaks(tmp_path: Path, syllables: Path, suff
     source = two_faces(tmp_path / f"two.{suffix}", suffix)
     voice = tmp_path / "one.wav"
     cut_voice(syllables, voice, 0.2, 1.0)
-    render(source, voice, tmp_path / "out.mp4", face=point)
+    render(source, voice, tmp_path / "out.mp4", Options(face=point))
     moved = [
         np.ptp(measure_lips(tmp_path / "out.mp4", at).aperture)
         for at in ((0.25, 0.4), (0.78, 0.45))

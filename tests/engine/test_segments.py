@@ -18,11 +18,13 @@ from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError, render_p
 from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.prepare import prepare
 from kolbo_demo.engine.render import RenderResult, render
-from kolbo_demo.engine.render_plan import RenderPlan, UnsyncedSpan, merge_spans
+from kolbo_demo.engine.render_plan import RenderPlan
 from kolbo_demo.engine.segment import render_segment
+from kolbo_demo.engine.unsynced import UnsyncedSpan, merge_spans
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import SegmentWriter, VideoWriter, join_segments
 from kolbo_demo.media.probe import MediaError
+from kolbo_demo.options import Options
 from tests import samples
 from tests.engine.lip_measurements import measure_lips
 from tests.engine.videos import psnr
@@ -188,8 +190,8 @@ def test_result_does_not_depend_on_workers(tmp_path, clip, voice, kind):
     for workers in (1, 3):
         reports: list[tuple[int, int]] = []
         results.append(
-            render(source, voice, tmp_path / f"{workers}.mp4", workers=workers,
-                   on_progress=lambda *at, to=reports: to.append(at), watermark=kind == "still")
+            render(source, voice, tmp_path / f"{workers}.mp4", Options(mark=kind == "still"),
+                   workers=workers, on_progress=lambda *at, to=reports: to.append(at))
         )  # fmt: skip
         done, total = zip(*reports, strict=True)
         assert list(done) == list(range(1, total[0] + 1))

@@ -175,7 +175,7 @@ def fetched(link: str, policy: fetch.Policy | None = None) -> bytes:
 def refused(link: str) -> str:
     with pytest.raises(JobError) as caught:
         fetched(link)
-    assert caught.value.failure["category"] == "link"
+    assert caught.value.failure.category == "link"
     return caught.value.code
 
 

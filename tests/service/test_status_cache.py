@@ -4,14 +4,16 @@ import asyncio
 import threading
 
 from kolbo_demo.contract import COMPLETED, PROCESSING
+from kolbo_demo.options import Options
 from kolbo_demo.service import status_cache
+from kolbo_demo.service.jobs import Job
 from kolbo_demo.service.progress import Progress
 
 ID = "lip_" + "0" * 20
 
 
 def _progress(state: str) -> Progress:
-    return Progress(ID, state, 0, 0.0)
+    return Progress(ID, state, 0, Job(Options()))
 
 
 def _state(progress: Progress | None) -> str | None:

@@ -17,12 +17,12 @@ from kolbo_demo.engine.landmarks import FaceLandmarker, FaceLandmarks, detect_sp
 from kolbo_demo.engine.mouth_curves import mouth_curves
 from kolbo_demo.engine.occlusion import is_mouth_visible
 from kolbo_demo.engine.prepare import read_features
-from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.speaker import Speaker
 from kolbo_demo.engine.speech_features import extract_voice_features
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.media.probe import MediaError
+from kolbo_demo.options import Options
 from kolbo_demo.preflight import Inspector
 from tests import samples
 from tests.engine import synthetic_people as people
@@ -145,8 +145,8 @@ def test_a_face_is_found_in_its_own_rotation(degrees: int) -> None:
 def test_the_mouth_of_a_turned_picture_moves(degrees: int, tmp_path: Path) -> None:
     picture, matrix = rotated(portrait(), degrees)
     source, out = png(tmp_path / "turned.png", picture), tmp_path / "out.mp4"
-    calm = PromptStyle.parse("still head, no blinking")
-    render(source, voice(tmp_path), out, style=calm, workers=1)
+    calm = Options(prompt="still head, no blinking")
+    render(source, voice(tmp_path), out, calm, workers=1)
     mouth = (face().points[MOUTH, :2] @ matrix[:, :2].T + matrix[:, 2]).mean(0)
     # The chin moves along, the other way round it would be the forehead.
     assert np.linalg.norm(centre_of_motion(out) - mouth) < 0.3 * face().size

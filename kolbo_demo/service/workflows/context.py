@@ -8,15 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextvars import Context
-from typing import Any
 
 from dbos import DBOS, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
-from kolbo_demo.contract import Failure
 from kolbo_demo.service import fetch, render_pool
 from kolbo_demo.service.cluster.heartbeat import TAKEOVERS
-from kolbo_demo.service.errors import JobError
+from kolbo_demo.service.errors import JobError, JobFailure
+from kolbo_demo.service.jobs import Job
 from kolbo_demo.service.storage.files import INPUTS, PARTS, Storage, thumbnail_name, video_name
 from kolbo_demo.service.workflows.render_slots import RenderSlots
 
@@ -24,7 +23,7 @@ GENERATIONS = "lipsync"
 """Name of the workflow of a generation, and of its queue."""
 MAX_ATTEMPTS = 10
 """A workflow that has crashed its process so often fails."""
-GENERATION_FAILED = Failure(
+GENERATION_FAILED = JobFailure(
     message="The service failed at this generation. Try it again.",
     category="engine",
     code="GENERATION_ERROR",
@@ -90,7 +89,7 @@ class WorkflowContext:
             self.workflow_ended.set()
 
     def render_slot(
-        self, job: dict[str, Any], should_continue: Callable[[], bool]
+        self, job: Job, should_continue: Callable[[], bool]
     ) -> contextlib.AbstractContextManager[None]:
         """Hold a render slot. Enters the block without one if the job is cancelled."""
 
@@ -99,9 +98,7 @@ class WorkflowContext:
                 raise ShutdownError
             return should_continue()
 
-        # Jobs of an older release have neither.
-        caller, turn = job.get("caller", ""), job.get("turn", 0)
-        return self._slots.slot(caller, turn, SLOT_POLL_SECONDS, should_wait)
+        return self._slots.slot(job.caller, job.turn, SLOT_POLL_SECONDS, should_wait)
 
     def check_shutdown(self) -> None:
         """Raises ShutdownError once running work has to end."""

@@ -16,6 +16,7 @@ from kolbo_demo import logs
 from kolbo_demo.contract import COMPLETED, FAILED
 from kolbo_demo.service import fetch, metrics, progress, render_pool
 from kolbo_demo.service.errors import JobError
+from kolbo_demo.service.jobs import Job, Outcome, PlanProperties
 from kolbo_demo.service.storage.files import (
     Storage,
     input_name,
@@ -26,11 +27,9 @@ from kolbo_demo.service.storage.files import (
 from kolbo_demo.service.workflows import context, segments
 from kolbo_demo.service.workflows.context import ShutdownError
 from kolbo_demo.service.workflows.postpone import Postponed, postpone_on_storage_error
+from kolbo_demo.service.workflows.steps import step
 
 PROGRESS_INTERVAL_SECONDS = 0.5
-
-Outcome = dict[str, Any]
-"""`made` (the properties of the video), `failure`, `parts` (of a plan), or nothing if cancelled."""
 
 
 class _CancelledError(Exception):
@@ -38,26 +37,32 @@ class _CancelledError(Exception):
 
 
 @DBOS.workflow(name=context.GENERATIONS, max_recovery_attempts=context.MAX_ATTEMPTS)
-def run(job: dict[str, Any]) -> Outcome:
-    """Run a generation. Returns `made` or `failure`; nothing if cancelled."""
+def run(document: dict[str, Any]) -> dict[str, Any]:
+    """Run the generation of a `Job`. Returns an `Outcome`: video, failure, or neither if
+    cancelled."""
+    return _run(Job.from_json(document)).to_json()
+
+
+def _run(job: Job) -> Outcome:
     ctx, generation = context.current(), str(DBOS.workflow_id)
     with logs.generation_context(generation):
-        metrics.begun(max(0.0, time.time() - job["created"]))
+        metrics.begun(max(0.0, time.time() - job.created))
         with (
             _discard_on_error(generation, job),
             ctx.track(generation),
             postpone_on_storage_error(generation),
         ):
             outcome = _fetch(job)
-            if not outcome:
+            if not outcome.failure:
                 outcome = _render(job)
-            if "parts" in outcome:
-                segments.enqueue(generation, outcome["parts"])
-                outcome = _join(job, outcome["parts"])
-        ctx.discard(generation, None if "made" in outcome else job["file"])
-        if outcome:  # `cancel` counts cancelled ones
-            state = COMPLETED if "made" in outcome else FAILED
-            metrics.ended(generation, state, outcome.get("failure", {}).get("code"))
+            if outcome.plan:
+                segments.enqueue(generation, outcome.plan.segments)
+                outcome = _join(job, outcome.plan)
+        ctx.discard(generation, None if outcome.video else job.file_stem)
+        if outcome.video:
+            metrics.ended(generation, COMPLETED)
+        elif outcome.failure:  # `cancel` counts cancelled ones
+            metrics.ended(generation, FAILED, outcome.failure.code)
         return outcome
 
 
@@ -67,26 +72,27 @@ def _listen(_generation: str) -> bool:
     return False
 
 
-@DBOS.step(name="fetch")
-def _fetch(job: dict[str, Any]) -> Outcome:
-    """Store linked files as inputs. Returns `failure` or nothing."""
+@step("fetch")
+def _fetch(job: Job) -> Outcome:
+    """Store linked files as inputs. The outcome is a failure or empty."""
     generation = str(DBOS.workflow_id)
-    for field in ("source", "audio"):
-        if link := job.get(f"{field}_url"):
+    links: list[tuple[fetch.Field, str | None]]
+    links = [("source", job.source_url), ("audio", job.audio_url)]
+    for field, link in links:
+        if link:
             try:
                 with postpone_on_storage_error(generation), metrics.stage("fetch"):
                     _fetch_link(link, field, generation)
             except JobError as error:
-                return {"failure": error.failure}
+                return Outcome(failure=error.failure)
             except _CancelledError:
                 break
-    return {}
+    return Outcome()
 
 
-@DBOS.step(name="render")
-def _render(job: dict[str, Any]) -> Outcome:
-    """Render the video, or plan a long one for segments. Returns `made`, `parts`, `failure`, or
-    nothing if cancelled."""
+@step("render")
+def _render(job: Job) -> Outcome:
+    """Render the video, or plan a long one for segments."""
     ctx, generation = context.current(), str(DBOS.workflow_id)
     storage = ctx.storage
     try:
@@ -98,36 +104,36 @@ def _render(job: dict[str, Any]) -> Outcome:
         ):
             plan = folder / "plan.npz"
             task = render_pool.RenderTask(
-                source=str(storage.checkout(input_name(generation, "source"), folder)),
-                audio=str(storage.checkout(input_name(generation, "audio"), folder)),
-                video=str(folder / "video.mp4"),
-                thumbnail=str(folder / "thumbnail.jpg"),
-                options=job.get("options", job),  # an older release has them beside the rest
+                source=storage.checkout(input_name(generation, "source"), folder),
+                audio=storage.checkout(input_name(generation, "audio"), folder),
+                video=folder / "video.mp4",
+                thumbnail=folder / "thumbnail.jpg",
+                options=job.options,
                 workers=ctx.cores,
-                plan=str(plan) if ctx.shared else None,
+                plan=plan if ctx.shared else None,
             )
             with metrics.stage("render"):
-                rendered = ctx.render_pool.run(
+                outcome = ctx.render_pool.run(
                     task,
                     storage.allowed_files(generation, create_parts=ctx.shared),
                     _progress_recorder(generation),
                     should_continue,
                     generation=generation,
                 )
-            if rendered is None or not should_continue():
-                return {}
-            if plan.exists():
+            if outcome.empty or not should_continue():
+                return Outcome()
+            if outcome.plan:
                 storage.publish(plan, plan_name(generation))
-                return {"parts": rendered}
-            _store_result(storage, folder, job["file"])
+            else:
+                _store_result(storage, folder, job.file_stem)
     except JobError as error:
-        return {"failure": error.failure}
-    return {"made": rendered}
+        return Outcome(failure=error.failure)
+    return outcome
 
 
-@DBOS.step(name="join")
-def _join(job: dict[str, Any], parts: dict[str, Any]) -> Outcome:
-    """Join rendered segments. Returns `made`, `failure`, or nothing if cancelled."""
+@step("join")
+def _join(job: Job, plan: PlanProperties) -> Outcome:
+    """Join rendered segments."""
     generation = str(DBOS.workflow_id)
     storage = context.current().storage
     try:
@@ -137,23 +143,23 @@ def _join(job: dict[str, Any], parts: dict[str, Any]) -> Outcome:
             storage.workspace(generation) as folder,
         ):
             on_progress = _progress_recorder(generation)
-            joined = segments.join(generation, folder, parts, on_progress, should_continue)
-            if joined is None or not should_continue():
-                return {}
-            _store_result(storage, folder, job["file"])
+            outcome = segments.join(generation, folder, plan, on_progress, should_continue)
+            if outcome.empty or not should_continue():
+                return Outcome()
+            _store_result(storage, folder, job.file_stem)
     except JobError as error:
-        return {"failure": error.failure}
-    return {"made": joined}
+        return Outcome(failure=error.failure)
+    return outcome
 
 
 @contextlib.contextmanager
-def _discard_on_error(generation: str, job: dict[str, Any]) -> Iterator[None]:
+def _discard_on_error(generation: str, job: Job) -> Iterator[None]:
     """Delete the files of a generation that fails by a bug or is cancelled in the block."""
     ctx = context.current()
     try:
         yield
     except Exception:  # a bug, which dbos records as the outcome
-        ctx.discard(generation, job["file"])
+        ctx.discard(generation, job.file_stem)
         metrics.ended(generation, FAILED, context.GENERATION_FAILED.code)
         raise
     except Postponed:
@@ -161,7 +167,7 @@ def _discard_on_error(generation: str, job: dict[str, Any]) -> Iterator[None]:
     except BaseException:  # cancelled or taken over, as dbos reports it, or a shutdown
         with contextlib.suppress(ShutdownError):
             if context.is_cancelled(generation):
-                ctx.discard(generation, job["file"])
+                ctx.discard(generation, job.file_stem)
         raise
 
 

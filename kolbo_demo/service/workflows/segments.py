@@ -6,7 +6,7 @@ travel through the storage; which process renders a segment does not change the 
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -16,12 +16,14 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
-from kolbo_demo.contract import Failure
+from kolbo_demo.engine.unsynced import UnsyncedSpan
 from kolbo_demo.service import metrics, render_pool
 from kolbo_demo.service.errors import JobError
+from kolbo_demo.service.jobs import Outcome, PlanProperties, SegmentJob
 from kolbo_demo.service.storage.files import input_name, plan_name, segment_name
 from kolbo_demo.service.workflows import context
 from kolbo_demo.service.workflows.postpone import postpone_on_storage_error
+from kolbo_demo.service.workflows.steps import step
 
 WORKFLOW = "segment"
 QUEUE = "segments"
@@ -30,43 +32,42 @@ PROGRESS_INTERVAL_SECONDS = 2.0
 SEGMENT_POLL_SECONDS = 0.25
 _FRAMES = "frames"
 """Attribute of a segment's workflow: the number of its rendered frames."""
-_RESULT_FIELDS = ("model", "prompt_used", "visible_mark")
-"""Properties of the result in a plan. One by an older release has fewer."""
 
 OnProgress = Callable[[int, int], None]
 ShouldContinue = Callable[[], bool]
 
 
-def enqueue(generation: str, parts: dict[str, Any]) -> None:
+def enqueue(generation: str, count: int) -> None:
     """Enqueue the segments of a plan. To be called in the generation's workflow, which dbos makes
     their parent: they are cancelled with it."""
-    for index in range(parts["segments"]):
+    for index in range(count):
         # In rotation with those of other generations.
         turn = SetEnqueueOptions(priority=index + 1)
         with SetWorkflowID(_segment_id(generation, index)), turn:
-            DBOS.enqueue_workflow(QUEUE, _segment, {"generation": generation, "index": index})
+            DBOS.enqueue_workflow(QUEUE, _segment, SegmentJob(generation, index).to_json())
 
 
 def join(
     generation: str,
     folder: Path,
-    parts: dict[str, Any],
+    plan: PlanProperties,
     on_progress: OnProgress,
     should_continue: ShouldContinue,
-) -> dict[str, Any] | None:
+) -> Outcome:
     """Wait for the segments and join them to `video.mp4` and `thumbnail.jpg` in `folder`.
 
-    Returns the properties of the video, or None if cancelled. Raises JobError.
+    The outcome is the video, or empty if cancelled. Raises JobError.
     """
     ctx = context.current()
     storage = ctx.storage
-    announcements = [folder / f"{index}.json" for index in range(parts["segments"])]
+    announcements = tuple(folder / f"{index}.json" for index in range(plan.segments))
     task = render_pool.JoinTask(
-        plan=str(storage.checkout(plan_name(generation), folder)),
-        audio=str(storage.checkout(input_name(generation, "audio"), folder)),
-        segments=[str(path) for path in announcements],
-        video=str(folder / "video.mp4"),
-        thumbnail=str(folder / "thumbnail.jpg"),
+        plan=storage.checkout(plan_name(generation), folder),
+        applied=plan,
+        audio=storage.checkout(input_name(generation, "audio"), folder),
+        segments=announcements,
+        video=folder / "video.mp4",
+        thumbnail=folder / "thumbnail.jpg",
     )
     aborted, complete = Event(), Event()
 
@@ -84,67 +85,62 @@ def join(
         )
         try:
             if not _collect(
-                generation, folder, announcements, parts, on_progress, should_continue, joining
+                generation, folder, announcements, plan, on_progress, should_continue, joining
             ):
-                return None
+                return Outcome()
             complete.set()
             with metrics.stage("join"):
-                video = joining.result()
+                return joining.result()
         except JobError:
-            _cancel_all(generation, parts["segments"])
+            _cancel_all(generation, plan.segments)
             raise
         finally:
             aborted.set()
-    if video is None:
-        return None
-    return {name: parts[name] for name in _RESULT_FIELDS if name in parts} | video
 
 
 def _collect(
     generation: str,
     folder: Path,
-    announcements: list[Path],
-    parts: dict[str, Any],
+    announcements: Sequence[Path],
+    plan: PlanProperties,
     on_progress: OnProgress,
     should_continue: ShouldContinue,
-    joining: Future[dict[str, Any] | None],
+    joining: Future[Outcome],
 ) -> bool:
     """Announce each segment to the joining process once it is rendered. False if cancelled."""
     storage = context.current().storage
-    missing = {_segment_id(generation, index): index for index in range(parts["segments"])}
+    missing = {_segment_id(generation, index): index for index in range(plan.segments)}
     frames: dict[str, int] = {}
     due = 0.0
     while should_continue():
         if joining.done():
             joining.result()  # ends early only with an error
         for status in DBOS.list_workflows(workflow_ids=list(missing), load_input=False):
-            outcome = _outcome(status)
-            if outcome is not None:
+            unsynced = _unsynced(status)
+            if unsynced is not None:
                 index = missing.pop(status.workflow_id)
                 path = storage.checkout(segment_name(generation, index), folder)
-                render_pool.announce_segment(
-                    announcements[index], video=str(path), unsynced=outcome["unsynced"]
-                )
+                segment = render_pool.RenderedSegment(path, unsynced)
+                render_pool.announce_segment(announcements[index], segment)
             frames[status.workflow_id] = (status.attributes or {}).get(_FRAMES, 0)
         if not missing:
             return True
         if time.monotonic() >= due:
-            done = parts["looks"] + sum(frames.values())
-            on_progress(done, parts["looks"] + parts["frames"])
+            done = plan.inspected_frames + sum(frames.values())
+            on_progress(done, plan.inspected_frames + plan.frames)
             due = time.monotonic() + PROGRESS_INTERVAL_SECONDS
         time.sleep(SEGMENT_POLL_SECONDS)
     return False
 
 
-def _outcome(status: WorkflowStatus) -> dict[str, Any] | None:
-    """Outcome of a segment; None while it is queued or rendered. Raises JobError."""
+def _unsynced(status: WorkflowStatus) -> tuple[UnsyncedSpan, ...] | None:
+    """Unsynced spans of a segment; None while it is queued or rendered. Raises JobError."""
     if status.status in ("ENQUEUED", "PENDING", "CANCELLED"):
         return None  # a segment is cancelled with its generation, which notices by itself
-    outcome = status.output if status.status == "SUCCESS" else None
-    if not outcome or "unsynced" not in outcome:
-        failure = (outcome or {}).get("failure") or context.GENERATION_FAILED
-        raise JobError.from_failure(Failure.model_validate(failure))
-    return outcome
+    outcome = Outcome.from_json((status.status == "SUCCESS" and status.output) or {})
+    if outcome.unsynced is None:
+        raise JobError.from_failure(outcome.failure or context.GENERATION_FAILED)
+    return outcome.unsynced
 
 
 def _cancel_all(generation: str, count: int) -> None:
@@ -156,21 +152,22 @@ def _segment_id(generation: str, index: int) -> str:
 
 
 @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=context.MAX_ATTEMPTS)
-def _segment(part: dict[str, Any]) -> dict[str, Any]:
-    workflow = str(DBOS.workflow_id)
+def _segment(document: dict[str, Any]) -> dict[str, Any]:
+    """Run a `SegmentJob`. Returns an `Outcome`."""
+    job, workflow = SegmentJob.from_json(document), str(DBOS.workflow_id)
     with (
-        logs.generation_context(part["generation"]),
+        logs.generation_context(job.generation),
         context.current().track(workflow),
         postpone_on_storage_error(workflow),
     ):
-        return _render(part)
+        return _render(job).to_json()
 
 
-@DBOS.step(name="segment")
-def _render(part: dict[str, Any]) -> dict[str, Any]:
-    """Render one segment. Returns its `unsynced` spans, `failure`, or nothing if cancelled."""
+@step("segment")
+def _render(job: SegmentJob) -> Outcome:
+    """Render one segment. The outcome is its unsynced spans, a failure, or empty if cancelled."""
     ctx, workflow = context.current(), str(DBOS.workflow_id)
-    generation, index = part["generation"], part["index"]
+    generation, index = job.generation, job.index
     storage, due = ctx.storage, 0.0
 
     def on_progress(done: int, total: int) -> None:
@@ -187,22 +184,22 @@ def _render(part: dict[str, Any]) -> dict[str, Any]:
         ):
             should_continue = context.watch(workflow)
             task = render_pool.SegmentTask(
-                plan=str(storage.checkout(plan_name(generation), folder)),
-                source=str(storage.checkout(input_name(generation, "source"), folder)),
+                plan=storage.checkout(plan_name(generation), folder),
+                source=storage.checkout(input_name(generation, "source"), folder),
                 index=index,
-                video=str(folder / "segment.mp4"),
+                video=folder / "segment.mp4",
             )
             with metrics.stage("segment"):
-                rendered = ctx.render_pool.run(
+                outcome = ctx.render_pool.run(
                     task,
                     storage.allowed_files(generation),
                     on_progress,
                     should_continue,
                     generation=generation,
                 )
-            if rendered is None or not should_continue():
-                return {}
+            if outcome.empty or not should_continue():
+                return Outcome()
             storage.publish(folder / "segment.mp4", segment_name(generation, index))
     except JobError as error:
-        return {"failure": error.failure}
-    return rendered
+        return Outcome(failure=error.failure)
+    return outcome
