@@ -234,15 +234,7 @@ def _damage(data: bytes, other: bytes, chance: random.Random) -> bytes:
             del out[chance.randrange(1, end) :]
         case 3:  # lengths and counts that promise too much or less than nothing
             at = place()
-            out[at : at + 4] = chance.choice(
-                [
-                    b"\xff\xff\xff\xff",
-                    b"\x7f\xff\xff\xff",
-                    b"\0\0\0\0",
-                    b"\0\0\0\x01",
-                    b"\x80\0\0\0",
-                ]
-            )
+            out[at : at + 4] = chance.choice(_COUNTS)
         case 4:
             at, size = place(), chance.randrange(1, end)
             del out[at : at + size]

@@ -199,13 +199,6 @@ def palette_gif(path: Path) -> Path:
     return path
 
 
-def animated(path: Path) -> Path:
-    """Three cards, as GIF, WebP or PNG by the name."""
-    first, *others = [Image.fromarray(card(number)) for number in (5, 6, 7)]
-    first.save(path, save_all=True, append_images=others, duration=100, loop=0)
-    return path
-
-
 def exif_rotated(path: Path, orientation: int = 6) -> Path:
     """A card of 160x120 stored as a camera held that way stores it; shown upright it is a card."""
     stored = {

@@ -13,7 +13,7 @@ import pytest
 
 from kolbo_demo.media.probe import frame_at
 from tests.marked import is_marked
-from tests.scripted import KEY, VIDEO, Reply, Scripted
+from tests.scripted import KEY, VIDEO, Reply, Scripted, running
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 COMMAND = [sys.executable, "-m", "kolbo_demo"]
@@ -64,13 +64,9 @@ def test_an_invalid_setting_is_reported(
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
-def processing(progress: float) -> dict[str, object]:
-    return {"success": True, "state": "processing", "progress": progress}
-
-
 def test_generate(run: Run, server: Scripted, words: list[object], tmp_path: Path) -> None:
     server.starts()
-    server.on_status(processing(30), server.completed())
+    server.on_status(running(30), server.completed())
     done = run(*words, "--prompt", "smile", "--model", "a/b", "--face", "0.5,0.4")
     assert done.returncode == 0
     assert done.stdout == f"{tmp_path / 'out.mp4'}\n"
@@ -149,7 +145,7 @@ def test_a_progress_bar_on_a_terminal(
     server: Scripted, words: list[object], tmp_path: Path
 ) -> None:
     server.starts()
-    server.on_status(processing(30), processing(60), server.completed())
+    server.on_status(running(30), running(60), server.completed())
     ours, theirs = pty.openpty()
     env = {**os.environ, "KOLBO_API_URL": server.base_url, "KOLBO_API_KEY": KEY, "TERM": "xterm"}
     process = subprocess.Popen(
@@ -227,7 +223,7 @@ def test_an_interruption_cancels_the_generation(
     server: Scripted, words: list[object], tmp_path: Path, signal_: signal.Signals
 ) -> None:
     server.starts(hint=5)
-    server.on_status(processing(30))
+    server.on_status(running(30))
     server.on("POST /v1/generate/lip_1/cancel", Reply(json={"success": True, "state": "cancelled"}))
     env = {**os.environ, "KOLBO_API_URL": server.base_url, "KOLBO_API_KEY": KEY}
     with subprocess.Popen(

@@ -17,6 +17,7 @@ from kolbo_demo.media import sandbox
 from kolbo_demo.media.probe import MediaError, MediaInfo
 from tests import hostile, samples, scripted
 from tests.scripted import Scripted
+from tests.waiting import wait
 
 server = scripted.server  # a fixture
 
@@ -61,11 +62,7 @@ def fork_server() -> int:
 
 
 def running_child(server: int) -> int:
-    deadline = time.monotonic() + 20
-    while not (found := children(server)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return next(iter(found))
+    return next(iter(wait(lambda: children(server), interval=0.01)))
 
 
 @pytest.fixture(scope="module")
@@ -166,10 +163,7 @@ def test_a_killed_fork_server_is_replaced(slow):
         with pytest.raises(MediaError, match=r"cannot be read|too long"):
             inspection.result(SLOW_SECONDS)
     assert fork_server() != server
-    deadline = time.monotonic() + SLOW_SECONDS + 5  # its own deadline ends it
-    while Path(f"/proc/{child}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait(lambda: not Path(f"/proc/{child}").exists())  # its own deadline ends it
 
 
 def test_a_child_is_limited_and_has_no_other_file_open(slow):
@@ -231,10 +225,7 @@ time.sleep(60)
         [server] = children(process.pid)
         child = running_child(server)
         process.kill()
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in (server, child)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (server, child)))
 
 
 # Five hundred damaged files

@@ -10,6 +10,7 @@ import pytest
 
 from kolbo_demo.service import fetch
 from kolbo_demo.service.errors import JobError
+from tests.waiting import wait
 
 MEGABYTE = 1024 * 1024
 OPEN = fetch.Policy(allow_hosts=frozenset({"localhost"}))
@@ -249,10 +250,7 @@ def test_an_endless_link_can_be_cancelled(api, web, files, service_folder):
     while not web.requests:
         time.sleep(0.02)
     assert api.cancel(generation).status_code == 200
-    deadline = time.monotonic() + 3
-    while (service_folder / "inputs" / generation).exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait(lambda: not (service_folder / "inputs" / generation).exists())
 
 
 def test_proxies_of_the_environment_are_ignored(web, monkeypatch):

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cluster import Cluster, Node, Postgres
-from tests.machines import Cable, postgres, s3_endpoint, site, wait
+from tests.machines import Cable, postgres, s3_endpoint, site
 from tests.service.conftest import Caller, alive
+from tests.waiting import wait
 
 __all__ = ["postgres", "s3_endpoint", "site"]
 
