@@ -21,6 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from kolbo_demo.data_files import ASSETS
+
 ROUNDS = 7
 UPLOAD_BYTES = 100_000_000
 RESULT_BYTES = 20_000_000
@@ -30,7 +32,7 @@ MIN_SHARE_OF_CURL = 0.9
 MAX_MEMORY_ADDED_MB = 32
 """Over a small upload."""
 KEY = "kolbo_live_benchmark"
-PORTRAIT = Path(__file__).parents[1] / "assets" / "portrait.jpg"
+PORTRAIT = ASSETS / "portrait.jpg"
 
 _UPLOAD = """
 import re, sys, time

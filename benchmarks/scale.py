@@ -17,8 +17,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.cluster import Cluster, Postgres
-from benchmarks.endurance import ASSETS, make_voice
-from benchmarks.engine import make_clip
+from benchmarks.media import PORTRAIT, make_clip, make_voice
 from benchmarks.process_stats import cpu_seconds, memory_mb
 from kolbo_demo.client import Generation, KolboClient
 from kolbo_demo.service.job_queue import JobQueue
@@ -221,7 +220,7 @@ def _measure_queue(postgres: Postgres, count: int) -> dict[str, float]:
         jobs = JobQueue(settings, renders=False)
         jobs.start()
         try:
-            source, voice = _short_inputs(folder)
+            source, voice = PORTRAIT, make_voice(folder / "short.wav", 0.5)
             ids = [new_id() for _ in range(count)]
             for generation in ids[:MEASURED_JOBS]:
                 for field, path in (("source", source), ("audio", voice)):
@@ -273,11 +272,6 @@ def _median_ms(call: Any, names: list[str]) -> float:
 
 def _empty_request() -> dict[str, Any]:
     return dict.fromkeys(("source_url", "audio_url", "prompt", "model", "face"))
-
-
-def _short_inputs(folder: Path) -> tuple[Path, Path]:
-    """A portrait, and half a second of speech."""
-    return ASSETS / "portrait.jpg", make_voice(folder / "short.wav", 0.5)
 
 
 def _database_counters(site: Cluster) -> tuple[int, int]:
