@@ -146,6 +146,7 @@ def _measure_workers(
         _wait_for_all([KolboClient("test-key", base).lipsync(clip, spoken)])
         spent = _difference(before, _database_counters(site))
         [(accepted, begun, ended, cut, made_all, at_work)] = site.query(_TIMINGS_QUERY)
+        results = sum(file.stat().st_size for file in Path(site.storage, "results").iterdir())
         return {
             "seconds": round((ended - accepted) / 1000, 1),
             "until_begun": round((begun - accepted) / 1000, 1),
@@ -154,7 +155,7 @@ def _measure_workers(
             "at_work_on_segments": round(float(at_work) / 1000 / workers, 1),
             "joining": round((ended - made_all) / 1000, 1),
             "processor_seconds": round(sum(cpu_seconds(each.pid) for each in machines) - used, 1),
-            "result_megabytes": round(_folder_bytes(Path(site.storage) / "results") / 1e6, 1),
+            "result_megabytes": round(results / 1e6, 1),
         } | spent
 
 
@@ -226,7 +227,8 @@ def _measure_queue(postgres: Postgres, count: int) -> dict[str, float]:
                 for field, path in (("source", source), ("audio", voice)):
                     with jobs.storage.create(input_name(generation, field)) as file:
                         file.write(path.read_bytes())
-            accept = _median_ms(lambda name: jobs.submit(name, _empty_request()), ids)
+            empty = dict.fromkeys(("source_url", "audio_url", "prompt", "model", "face"))
+            accept = _median_ms(lambda name: jobs.submit(name, dict(empty)), ids)
             status = _median_ms(jobs.find, ids[-MEASURED_JOBS:])
             last = ids[:MEASURED_JOBS][-1]
             deadline = time.monotonic() + 120
@@ -270,10 +272,6 @@ def _median_ms(call: Any, names: list[str]) -> float:
     return median(times)
 
 
-def _empty_request() -> dict[str, Any]:
-    return dict.fromkeys(("source_url", "audio_url", "prompt", "model", "face"))
-
-
 def _database_counters(site: Cluster) -> tuple[int, int]:
     """Transactions and rows written so far."""
     time.sleep(1.1)  # backends report what they did once a second
@@ -288,7 +286,3 @@ def _database_counters(site: Cluster) -> tuple[int, int]:
 
 def _difference(before: tuple[int, int], after: tuple[int, int]) -> dict[str, int]:
     return {"transactions": after[0] - before[0], "rows_written": after[1] - before[1]}
-
-
-def _folder_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())

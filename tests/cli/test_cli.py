@@ -244,53 +244,40 @@ def test_an_interruption_cancels_the_generation(
 
 
 MISTAKES = {
-    "no source": (["--source"], "Missing option"),
-    "no voice": (["--audio"], "--audio or --say"),
-    "unknown option": ([], "No such option"),
-    "both voices": ([], "--audio or --say"),
-    "face of words": ([], "two numbers"),
-    "face outside": ([], "0 to 1"),
-    "no folder": (["--output"], "does not exist"),
-    "output is a folder": (["--output"], "is a folder"),
-    "output is the source": (["--output"], "one of the inputs"),
-    "output where nothing can be": (["--output"], "Nothing can be saved"),
-    "prompt of stray bytes": ([], "prompt holds characters"),
-    "model of stray bytes": ([], "model holds characters"),
-    "local with a key": ([], "drop one or the other"),
-    "no such file": (["--source"], "no such file"),
-    "text as a picture": (["--source"], "no picture or video that can be read"),
-    "bad base": ([], "base URL"),
+    "no source": (["--source"], [], "Missing option"),
+    "no voice": (["--audio"], [], "--audio or --say"),
+    "unknown option": ([], ["--colour", "red"], "No such option"),
+    "both voices": ([], ["--say", "Hello"], "--audio or --say"),
+    "face of words": ([], ["--face", "left"], "two numbers"),
+    "face outside": ([], ["--face", "0.5,1.5"], "0 to 1"),
+    "no folder": (["--output"], ["--output", "{folder}/missing/out.mp4"], "does not exist"),
+    "output is a folder": (["--output"], ["--output", "{folder}"], "is a folder"),
+    "output is the source": (["--output"], ["--output", "{portrait}"], "one of the inputs"),
+    "output nowhere": (["--output"], ["--output", "/proc/out.mp4"], "Nothing can be saved"),
+    "prompt of stray bytes": ([], ["--prompt", "\udcff"], "prompt holds characters"),
+    "model of stray bytes": ([], ["--model", "\udcff"], "model holds characters"),
+    "local with a key": ([], ["--local", "--api-key", "x"], "drop one or the other"),
+    "no such file": (["--source"], ["--source", "{folder}/nothing.png"], "no such file"),
+    "text as a picture": (
+        *(["--source"], ["--source", "{folder}/text.png"]),
+        "no picture or video that can be read",
+    ),
+    "bad base": ([], ["--base-url", "nonsense"], "base URL"),
 }
+"""Options that are left out, options that are added, and the message."""
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_unusable_input_is_refused(
     run: Run, server: Scripted, words: list[object], tmp_path: Path, portrait: Path, mistake: str
 ) -> None:
-    text = tmp_path / "text.png"
-    text.write_text("I am a picture.")
-    added = {
-        "unknown option": ["--colour", "red"],
-        "both voices": ["--say", "Hello"],
-        "face of words": ["--face", "left"],
-        "face outside": ["--face", "0.5,1.5"],
-        "no folder": ["--output", tmp_path / "missing" / "out.mp4"],
-        "output is a folder": ["--output", tmp_path],
-        "output is the source": ["--output", portrait],
-        "output where nothing can be": ["--output", "/proc/out.mp4"],
-        "prompt of stray bytes": ["--prompt", "\udcff"],
-        "model of stray bytes": ["--model", "\udcff"],
-        "local with a key": ["--local", "--api-key", "x"],
-        "no such file": ["--source", tmp_path / "nothing.png"],
-        "text as a picture": ["--source", text],
-        "bad base": ["--base-url", "nonsense"],
-    }
-    removed, message = MISTAKES[mistake]
+    (tmp_path / "text.png").write_text("I am a picture.")
+    removed, added, message = MISTAKES[mistake]
     for option in removed:
         at = words.index(option)
         del words[at : at + 2]
     before = sorted(tmp_path.iterdir())
-    done = run(*words, *added.get(mistake, []))
+    done = run(*words, *(word.format(folder=tmp_path, portrait=portrait) for word in added))
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert sorted(tmp_path.iterdir()) == before
@@ -343,19 +330,8 @@ def test_help_is_quick_and_warns_of_keys_on_command_lines(run: Run) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "[]\n"
     text = run("generate", "--help").stdout
-    options = [
-        "source",
-        "audio",
-        "say",
-        "output",
-        "prompt",
-        "model",
-        "face",
-        "speed",
-        "mark",
-        "local",
-    ]
-    for option in [*options, "api-key", "base-url", "json"]:
+    options = "source audio say output prompt model face speed mark local api-key base-url json"
+    for option in options.split():
         assert f"--{option} " in text
     assert "KOLBO_API_KEY" in text
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from benchmarks.process_stats import children, command_line
 from kolbo_demo.media import sandbox
 from kolbo_demo.media.probe import MediaError, MediaInfo
 from tests import hostile, samples, scripted
@@ -41,28 +42,16 @@ def refusal(path: Path) -> str:
     return " ".join(messages)
 
 
-def children(parent: int) -> dict[int, bytes]:
-    """Process ids and command lines of a process's running children."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, ppid = stat.read_text().rpartition(")")[2].split()[:2]
-            if int(ppid) == parent and state != "Z":
-                found[int(stat.parent.name)] = (stat.parent / "cmdline").read_bytes()
-    return found
-
-
 def fork_server() -> int:
     """Process id of this process's fork server."""
     sandbox.inspect_source(samples.PORTRAIT)
-    [pid] = [
-        pid for pid, line in children(os.getpid()).items() if b"kolbo_demo.media.sandbox" in line
-    ]
+    module = b"kolbo_demo.media.sandbox"
+    [pid] = [pid for pid in children(os.getpid()) if module in command_line(pid)]
     return pid
 
 
 def running_child(server: int) -> int:
-    return next(iter(wait(lambda: children(server), interval=0.01)))
+    return wait(lambda: children(server), interval=0.01)[0]
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +129,7 @@ def test_endless_decoding_times_out_and_delays_no_other_file(slow):
         with pytest.raises(MediaError, match="too long"):
             hanging.result(SLOW_SECONDS)
         assert 3 < time.monotonic() - begun < SLOW_SECONDS
-    assert children(fork_server()) == {}
+    assert children(fork_server()) == []
 
 
 def test_a_crash_makes_a_file_unreadable(slow):
@@ -261,25 +250,26 @@ def test_five_hundred_damaged_files(damaged, caplog):
     assert max(seconds for _, seconds in outcomes) < SLOW_SECONDS
     assert {result for result, _ in outcomes} == {"read", "refused"}, "some damage is harmless"
     assert fork_server() == server, "the fork server has survived"
-    assert children(server) == {}, "no child is left"
+    assert children(server) == [], "no child is left"
     assert "inspecting a file failed" not in caplog.text, "no unexpected exception"
 
 
 SHARED_SERVER = """
+import os
 import sys
 from pathlib import Path
 
 from kolbo_demo.media import sandbox
 from kolbo_demo.service import render_pool
-from tests.media.test_sandbox import children
+from benchmarks.process_stats import children, command_line
 
 server = render_pool.new_fork_server()
 server.preload()
 with sandbox.use_fork_server(server):
     print(sandbox.inspect_source(Path(sys.argv[1])).width)
     print(sandbox.preview(Path(sys.argv[2]), 80).size)
-    [line] = children(__import__("os").getpid()).values()
-    print(line.split(b"\\0")[3].decode())
+    [pid] = children(os.getpid())
+    print(command_line(pid).split(b"\\0")[3].decode())
     try:
         sandbox.inspect_audio(Path(sys.argv[1]))
     except sandbox.MediaError as error:

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from benchmarks.media import portrait_jpeg, speech_wav
-from benchmarks.process_stats import process_tree
+from benchmarks.process_stats import command_line, process_tree
 from kolbo_demo.service.app import LocalService
 from kolbo_demo.service.render_worker import RENDERING_NAME
 from tests.machines import s3_endpoint
@@ -285,12 +285,11 @@ def renders() -> Callable[..., list[int]]:
     still, or of what another command line tells. One that waits for its task is none yet."""
 
     def find(parent: int, text: bytes | None = None) -> list[int]:
-        found = []
-        for each in process_tree(parent)[1:]:
-            with contextlib.suppress(OSError):
-                command = Path(f"/proc/{each}/cmdline").read_bytes()
-                if alive(each) and (text in command if text else called(each) == RENDERING_NAME):
-                    found.append(each)
-        return found
+        return [
+            each
+            for each in process_tree(parent)[1:]
+            if alive(each)
+            and (text in command_line(each) if text else called(each) == RENDERING_NAME)
+        ]
 
     return find
