@@ -227,7 +227,9 @@ def _measure_queue(postgres: Postgres, count: int) -> dict[str, float]:
                 for field, path in (("source", source), ("audio", voice)):
                     with jobs.storage.create(input_name(generation, field)) as file:
                         file.write(path.read_bytes())
-            empty = dict.fromkeys(("source_url", "audio_url", "prompt", "model", "face"))
+            empty: dict[str, Any] = dict.fromkeys(
+                ("source_url", "audio_url", "prompt", "model", "face")
+            )
             accept = _median_ms(lambda name: jobs.submit(name, dict(empty)), ids)
             status = _median_ms(jobs.find, ids[-MEASURED_JOBS:])
             last = ids[:MEASURED_JOBS][-1]
