@@ -135,7 +135,6 @@ def measure() -> dict[str, Any]:
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
-    """Targets that were missed."""
     misses = []
     if figures["client_over_curl"] < MIN_SHARE_OF_CURL:
         misses.append(f"an upload at {figures['client_over_curl']} of curl's rate")

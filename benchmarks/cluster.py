@@ -225,7 +225,6 @@ class Cluster:
             return connection.execute(statement.encode()).fetchall()
 
     def close(self) -> None:
-        """End all nodes."""
         for node in self.nodes:
             if node.process.poll() is None:
                 node.process.send_signal(signal.SIGCONT)

@@ -56,7 +56,6 @@ def measure() -> dict:
 
 
 def missed(figures: dict) -> list[str]:
-    """Targets that were missed."""
     misses = []
     for name, row in figures["shipped"].items():
         checks = {

@@ -170,7 +170,6 @@ def table(rows: list[dict]) -> dict:
 
 
 def missed(figures: dict) -> list[str]:
-    """Targets that were missed."""
     rows = [(name, row) for name, row in figures["table"].items() if isinstance(row, dict)]
     return [
         f"{name}: {row['found']}, target {row['wanted']}"

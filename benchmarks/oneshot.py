@@ -46,7 +46,6 @@ def measure() -> Figures:
 
 
 def missed(figures: Figures) -> list[str]:
-    """Targets that were missed."""
     return [
         f"{seconds:g} s of speech take {took:.1f} s of {what}, the target is {most:g}"
         for seconds, targets in TARGETS.items()

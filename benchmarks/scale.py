@@ -52,7 +52,6 @@ WHERE whole.name = 'lipsync' AND part.name = 'segment'
 
 
 def measure() -> dict[str, Any]:
-    """All measurements, with targets."""
     postgres = Postgres()
     try:
         return {
@@ -77,7 +76,6 @@ def measure() -> dict[str, Any]:
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
-    """Targets that were missed."""
     misses = []
     for size, compared in figures["clip_60_s"]["a_core_each"].items():
         if (ratio := compared["times_as_fast"]) < MIN_SPEEDUP:
@@ -176,7 +174,6 @@ def _measure_independent(postgres: Postgres, size: tuple[int, int]) -> float:
 
 
 def _minute_inputs(folder: Path, size: tuple[int, int]) -> tuple[Path, Path]:
-    """A voice and a clip of that size."""
     return make_voice(folder / "voice.wav", 60), make_clip(folder, *size)
 
 

@@ -54,7 +54,6 @@ with serving(Settings(), limits=limits) as service:
 
 
 def measure() -> dict[str, object]:
-    """All measurements, with targets."""
     return {
         "cores": os.cpu_count(),
         "polls": measure_polls(),
@@ -64,7 +63,6 @@ def measure() -> dict[str, object]:
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
-    """Targets that were missed."""
     polled, sent, rush = (figures[name] for name in ("polls", "uploads", "submissions"))
     misses = [
         f"{row['polls_a_second']} polls a second, 99 % within {row['p99_ms']} ms"

@@ -262,9 +262,7 @@ def wav(path: Path, samples: np.ndarray, rate: int) -> Path:
     """16-bit WAV of float samples (channels, samples) in -1..1; layouts beyond stereo unnamed."""
     values = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")
     with wave.open(str(path), "wb") as file:
-        file.setnchannels(len(values))
-        file.setsampwidth(2)
-        file.setframerate(rate)
+        file.setparams((len(values), 2, rate, 0, "NONE", ""))
         file.writeframes(values.T.tobytes())
     return path
 
