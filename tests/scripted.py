@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,20 @@ def serving(scripted: Scripted) -> Iterator[Scripted]:
         yield scripted
         scripted.shutdown()
         thread.join()
+
+
+class _FolderHandler(SimpleHTTPRequestHandler):
+    log_message = _Handler.log_message
+
+
+@contextmanager
+def serving_folder(folder: Path) -> Iterator[int]:
+    """Serves the files of a folder on loopback until the block ends; the port."""
+    handler = partial(_FolderHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server.server_port
+        server.shutdown()
 
 
 @pytest.fixture

@@ -68,19 +68,11 @@ def test_retry_after_is_bounded(server: Scripted, quick: KolboClient) -> None:
     assert 0.3 <= at[2] - at[1] < 10
 
 
-@pytest.mark.parametrize(
-    ("reply", "kind"),
-    [
-        (Reply(401, {"success": False, "error": "No", "code": "INVALID_API_KEY"}), AuthError),
-        (Reply(403, {"success": False, "error": "Read only", "code": "X"}), AuthError),
-        (Reply(404, {"success": False, "error": "Gone", "code": "NOT_FOUND"}), NotFoundError),
-        (Reply(404, body=b"<html>"), NotFoundError),
-    ],
-)
+@pytest.mark.parametrize(("status", "kind"), [(401, AuthError), (404, NotFoundError)])
 def test_a_refusal_ends_polling(
-    server: Scripted, client: KolboClient, reply: Reply, kind: type[KolboError]
+    server: Scripted, client: KolboClient, status: int, kind: type[KolboError]
 ) -> None:
-    server.on_status(running(5), reply)
+    server.on_status(running(5), Reply(status, body=b"<html>"))
     with pytest.raises(kind):
         client.generation("lip_1", 0.2).wait(20)
     assert len(server.requests) == 2

@@ -137,17 +137,22 @@ def test_frames_from_any_position(tmp_path, monkeypatch, suffix):
             assert [samples.number_on(frame) for frame in clip.frames_at(some)] == some
 
 
-def test_distant_frames_are_reached_by_seeking(tmp_path, monkeypatch):
-    path = samples.video(tmp_path / "c.mp4", 200, options={"g": "10"})
-    decoded = []
+@pytest.fixture
+def decoded(monkeypatch) -> list[int | None]:
+    """The time stamps of all frames that are decoded."""
+    stamps: list[int | None] = []
 
     def counted(*arguments):
         for frame in demux.decode_video(*arguments):
-            decoded.append(frame.pts)
+            stamps.append(frame.pts)
             yield frame
 
-    with Clip(path) as clip:
-        monkeypatch.setattr(video_reader, "decode_video", counted)
+    monkeypatch.setattr(video_reader, "decode_video", counted)
+    return stamps
+
+
+def test_distant_frames_are_reached_by_seeking(tmp_path, decoded):
+    with Clip(samples.video(tmp_path / "c.mp4", 200, options={"g": "10"})) as clip:
         some = [5, 60, 61, 113, 199]
         assert [samples.number_on(frame) for frame in clip.frames_at(some)] == some
         assert len(decoded) < 60
@@ -156,20 +161,12 @@ def test_distant_frames_are_reached_by_seeking(tmp_path, monkeypatch):
         assert len(decoded) < 20
 
 
-def test_file_without_seeking_is_read_twice_at_most(tmp_path, monkeypatch):
+def test_file_without_seeking_is_read_twice_at_most(tmp_path, decoded):
     """Raw H.264 has no time stamps: frames are counted from the beginning."""
-    path = samples.video(tmp_path / "c.mp4", 90, options={"g": "10"})
-    with Clip(path) as clip:
+    with Clip(samples.video(tmp_path / "c.mp4", 90, options={"g": "10"})) as clip:
         clip._seekable = False
+        decoded.clear()
         some = list(range(0, 90, 7))
-        decoded = []
-
-        def counted(*arguments):
-            for frame in demux.decode_video(*arguments):
-                decoded.append(frame.pts)
-                yield frame
-
-        monkeypatch.setattr(video_reader, "decode_video", counted)
         assert [samples.number_on(frame) for frame in clip.frames_at(some)] == some
         assert len(decoded) <= 90
 
