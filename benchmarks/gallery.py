@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from kolbo_demo.data_files import ASSETS
 from kolbo_demo.engine.landmarks import FaceLandmarker, detect_speaker
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.thin_plate import Pixels
 from kolbo_demo.engine.video_reader import Clip
 
+ASSETS = Path(__file__).parents[1] / "assets"
 DOCS = Path(__file__).parents[1] / "docs"
 FRAMES, COLUMNS = 12, 4
 MOUTH_FIRST_FRAME = 100

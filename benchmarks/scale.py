@@ -218,16 +218,13 @@ def _measure_queue(postgres: Postgres, count: int) -> dict[str, float]:
         jobs = JobQueue(settings, renders=False)
         jobs.start()
         try:
-            source, voice = PORTRAIT, make_voice(folder / "short.wav", 0.5)
+            source, voice = _short_inputs(folder)
             ids = [new_id() for _ in range(count)]
             for generation in ids[:MEASURED_JOBS]:
                 for field, path in (("source", source), ("audio", voice)):
                     with jobs.storage.create(input_name(generation, field)) as file:
                         file.write(path.read_bytes())
-            empty: dict[str, Any] = dict.fromkeys(
-                ("source_url", "audio_url", "prompt", "model", "face")
-            )
-            accept = _median_ms(lambda name: jobs.submit(name, dict(empty)), ids)
+            accept = _median_ms(lambda name: jobs.submit(name, _empty_request()), ids)
             status = _median_ms(jobs.find, ids[-MEASURED_JOBS:])
             last = ids[:MEASURED_JOBS][-1]
             deadline = time.monotonic() + 120
@@ -269,6 +266,15 @@ def _median_ms(call: Any, names: list[str]) -> float:
         call(name)
         times.append((time.perf_counter() - start) * 1000)
     return median(times)
+
+
+def _empty_request() -> dict[str, Any]:
+    return dict.fromkeys(("source_url", "audio_url", "prompt", "model", "face"))
+
+
+def _short_inputs(folder: Path) -> tuple[Path, Path]:
+    """A portrait, and half a second of speech."""
+    return PORTRAIT, make_voice(folder / "short.wav", 0.5)
 
 
 def _database_counters(site: Cluster) -> tuple[int, int]:

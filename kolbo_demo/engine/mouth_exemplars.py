@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kolbo_demo.engine.head_pose import (
-    LIPS,
     LOWER_INNER,
     LOWER_OUTER,
     RIGID_LANDMARKS,
@@ -26,6 +25,7 @@ from kolbo_demo.engine.head_pose import (
 )
 from kolbo_demo.engine.landmarks import FaceLandmarks
 from kolbo_demo.engine.mouth_curves import OPENING_CALIBRATION
+from kolbo_demo.engine.mouth_shape import LIPS
 from kolbo_demo.engine.npz_codec import stored_as
 from kolbo_demo.engine.thin_plate import Map, Pixels
 
