@@ -1,4 +1,7 @@
-"""`python -m benchmarks NAME` prints measurements as JSON, or as a table with targets."""
+"""`python -m benchmarks NAME` prints measurements as JSON, or as a table with targets.
+
+`measure` of a module returns them, `missed` the targets that they miss.
+"""
 
 import argparse
 import json

@@ -6,9 +6,7 @@ processes of their own, alternately, so that other load affects both.
 
 import json
 import random
-import re
 import shutil
-import socket
 import statistics
 import struct
 import subprocess
@@ -17,9 +15,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from kolbo_demo.data_files import ASSETS
 
 ROUNDS = 7
 UPLOAD_BYTES = 100_000_000
@@ -30,7 +31,7 @@ MIN_SHARE_OF_CURL = 0.9
 MAX_MEMORY_ADDED_MB = 32
 """Over a small upload."""
 KEY = "kolbo_live_benchmark"
-PORTRAIT = Path(__file__).parents[1] / "assets" / "portrait.jpg"
+PORTRAIT = ASSETS / "portrait.jpg"
 
 _UPLOAD = """
 import re, sys, time
@@ -49,47 +50,21 @@ print(time.perf_counter() - sent[0], sent[0] - start, memory("VmHWM") - before)
 """
 
 
-class _Server:
+class _Server(ThreadingHTTPServer):
     """Enough of Kolbo's API to start a generation, poll it and download its result."""
 
+    daemon_threads = True
+    completes_at = 0.0
+    """`time.monotonic()` from which the generation is completed."""
+
     def __init__(self) -> None:
-        self.completes_at = 0.0
-        """`time.monotonic()` from which the generation is completed."""
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.base_url = f"http://127.0.0.1:{self.server_port}/api"
         box = struct.pack(">I4s4sI8sI4s", 24, b"ftyp", b"isom", 512, b"isomiso2", 0, b"mdat")
         self._video = box + bytes(RESULT_BYTES - len(box))
 
-    def serve(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                connection, _ = self._listener.accept()
-                threading.Thread(target=self._answer, args=[connection], daemon=True).start()
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _answer(self, connection: socket.socket) -> None:
-        buffer = memoryview(bytearray(1 << 20))
-        with connection, suppress(OSError):
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += connection.recv(65536)
-            head, _, body = head.partition(b"\r\n\r\n")
-            length = re.search(rb"(?i)^content-length: (\d+)", head, re.MULTILINE)
-            remaining = int(length[1]) - len(body) if length else 0
-            while remaining > 0 and (count := connection.recv_into(buffer)):
-                remaining -= count
-            content_type, content = self._response(head.split(b" ", 2)[1].decode())
-            connection.sendall(
-                f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nConnection: close\r\n"
-                f"Content-Length: {len(content)}\r\n\r\n".encode()
-            )
-            connection.sendall(content)
-
-    def _response(self, path: str) -> tuple[str, bytes]:
+    def response(self, path: str) -> tuple[str, bytes]:
+        """Content type and body for a path."""
         if path.endswith("result.mp4"):
             return "video/mp4", self._video
         document: dict[str, Any] = {"success": True, "generation_id": "lip_1", "progress": 50}
@@ -100,16 +75,32 @@ class _Server:
         return "application/json", json.dumps(document).encode()
 
 
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def _answer(self) -> None:
+        buffer = memoryview(bytearray(1 << 20))
+        remaining = int(self.headers.get("Content-Length", 0))
+        while remaining and (count := self.rfile.readinto(buffer[:remaining])):  # type: ignore[attr-defined]
+            remaining -= count
+        content_type, content = self.server.response(self.path)
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = _answer  # noqa: N815 - http.server's names
+
+    def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002 - its name
+
+
 @contextmanager
 def _running_server() -> Iterator[_Server]:
-    server = _Server()
-    thread = threading.Thread(target=server.serve, daemon=True)
-    thread.start()
-    try:
+    with _Server() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
-    finally:
-        server.close()
-        thread.join()
+        server.shutdown()
 
 
 def measure() -> dict[str, Any]:
@@ -144,7 +135,6 @@ def measure() -> dict[str, Any]:
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
-    """Targets that were missed."""
     misses = []
     if figures["client_over_curl"] < MIN_SHARE_OF_CURL:
         misses.append(f"an upload at {figures['client_over_curl']} of curl's rate")

@@ -35,13 +35,8 @@ class Postgres:
         if not installed:
             raise RuntimeError("PostgreSQL is missing; bash script/test installs it.")
         self._bin = installed[-1]
-        self._process_user: dict[str, Any] = {
-            "user": "postgres",
-            "group": "postgres",
-            "extra_groups": [],
-        }
-        if os.getuid() != 0:
-            self._process_user = {}
+        postgres: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        self._process_user = {} if os.getuid() else postgres
         self._folder = Path(tempfile.mkdtemp(prefix="kolbo-postgres-"))
         self._password = secrets.token_hex(16)
         secret = self._folder / "password"
@@ -230,7 +225,6 @@ class Cluster:
             return connection.execute(statement.encode()).fetchall()
 
     def close(self) -> None:
-        """End all nodes."""
         for node in self.nodes:
             if node.process.poll() is None:
                 node.process.send_signal(signal.SIGCONT)

@@ -9,25 +9,16 @@ import sys
 import tempfile
 import threading
 import time
-import wave
 from pathlib import Path
 
-import cv2
-import numpy as np
-from PIL import Image
-
+from benchmarks.media import PORTRAIT, SPEECH, make_clip, make_still, make_voice
 from benchmarks.process_stats import memory_mb
 from kolbo_demo.client.client import KolboClient
-from kolbo_demo.engine.audio_io import load_voice
-from kolbo_demo.engine.video_reader import Clip
-from kolbo_demo.engine.video_writer import VideoWriter
 from kolbo_demo.service.app import serving
 from kolbo_demo.settings import Settings
 
-ASSETS = Path(__file__).parents[1] / "assets"
 SIDE = 256
 """Pixels: small, to bound the time of ten minutes of speech."""
-SAMPLE_RATE = 16_000
 MEMORY_POLL_SECONDS = 0.05
 SUBMIT_INTERVAL_SECONDS = 2.0
 
@@ -50,7 +41,8 @@ def long_against_short(minutes: int = 10) -> list[dict]:
         folder = Path(name)
         voices = [make_voice(folder / f"{m}.wav", 60 * m) for m in (1, minutes)]
         rows = []
-        for kind, source in (("still", _make_still(folder)), ("clip", _make_clip(folder))):
+        for kind, make in (("still", make_still), ("clip", make_clip)):
+            source = make(folder, SIDE, SIDE)
             short, long = (_measure_render(source, voice, folder / "out.mp4") for voice in voices)
             rows.append(
                 {
@@ -83,7 +75,7 @@ def first_progress(rounds: int = 3) -> float:
 
 def _seconds_to_progress(client: KolboClient) -> float:
     start = time.perf_counter()
-    generation = client.lipsync(ASSETS / "portrait.jpg", ASSETS / "speech.wav")
+    generation = client.lipsync(PORTRAIT, SPEECH)
     while not generation.status().progress:
         time.sleep(0.03)
     seconds = time.perf_counter() - start
@@ -124,32 +116,3 @@ def _measure_render(source: Path, voice: Path, out: Path) -> dict[str, float]:
     if answer != ["done\n"]:
         raise RuntimeError("the render failed")
     return {"seconds": seconds, "idle": idle, "peak": peak}
-
-
-def make_voice(path: Path, seconds: float) -> Path:
-    """A WAV of the sample voice, repeated."""
-    once = (load_voice(ASSETS / "speech.wav", SAMPLE_RATE) * 32767).astype(np.int16)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(np.resize(once, round(seconds * SAMPLE_RATE)).tobytes())
-    return path
-
-
-def _make_still(folder: Path) -> Path:
-    picture = Image.open(ASSETS / "portrait.jpg")
-    side = min(picture.size)
-    path = folder / "still.png"
-    picture.crop((0, 0, side, side)).resize((SIDE, SIDE)).save(path)
-    return path
-
-
-def _make_clip(folder: Path) -> Path:
-    path, voice = folder / "clip.mp4", ASSETS / "speech.wav"
-    with Clip(ASSETS / "clip.mp4") as clip:
-        side = min(clip.width, clip.height)
-        with VideoWriter(path, SIDE, SIDE, clip.fps, voice, float(clip.duration)) as out:
-            for frame in clip.frames(out.frame_count):
-                out.write(np.asarray(cv2.resize(frame[:side, :side], (SIDE, SIDE)), np.uint8))
-    return path

@@ -12,11 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
-import cv2
-import numpy as np
-from PIL import Image
-
 from benchmarks.endurance import first_progress, long_against_short
+from benchmarks.media import SPEECH, make_clip, make_still
 from kolbo_demo.engine import compositor, prepare, segment
 from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.idle_motion import Eyelids, HeadMotion
@@ -27,7 +24,6 @@ from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import SegmentWriter, VideoWriter
 from kolbo_demo.media.probe import inspect_audio
 
-ASSETS = Path(__file__).parents[1] / "assets"
 CASES = (
     ("still", 512, 512),
     ("still", 1280, 720),
@@ -63,8 +59,7 @@ STAGES: dict[str, tuple[object, str]] = {
 
 def main(long: bool, strict: bool) -> int:
     """Measure and print a table; returns the exit code."""
-    voice = ASSETS / "speech.wav"
-    seconds = inspect_audio(voice).duration or 0.0
+    seconds = inspect_audio(SPEECH).duration or 0.0
     print(
         f"{os.cpu_count()} cores, a voice of {seconds:.1f} s, best of {ROUNDS}; in brackets at most"
     )
@@ -98,16 +93,15 @@ def _print_row(row: dict, targets: dict[str, float]) -> bool:
 
 def _rows(seconds: float) -> Iterator[dict]:
     """Real time, ratio to the floor and milliseconds a frame by stage, for each kind and size."""
-    voice = ASSETS / "speech.wav"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for kind, width, height in CASES:
             make, floor = (
-                (_make_still, _encoding_floor) if kind == "still" else (make_clip, _clip_floor)
+                (make_still, _encoding_floor) if kind == "still" else (make_clip, _clip_floor)
             )
             source = make(folder, width, height)
             yield _measure_case(
-                kind, (width, height), source, voice, folder / "out.mp4", floor, seconds
+                kind, (width, height), source, SPEECH, folder / "out.mp4", floor, seconds
             )
 
 
@@ -173,29 +167,6 @@ def _accumulate_time(
         return iterate(result) if isinstance(result, Iterator) else result
 
     return call
-
-
-def _make_still(folder: Path, width: int, height: int) -> Path:
-    """The portrait, cropped to the shape and scaled."""
-    picture = Image.open(ASSETS / "portrait.jpg")
-    high = round(picture.width * height / width)
-    path = folder / f"still-{width}.png"
-    picture.crop((0, 0, picture.width, high)).resize((width, height)).save(path)
-    return path
-
-
-def make_clip(folder: Path, width: int, height: int) -> Path:
-    """The sample clip, cropped to the shape and scaled, as long as the benchmark's voice."""
-    path = folder / f"clip-{width}.mp4"
-    voice = ASSETS / "speech.wav"
-    with Clip(ASSETS / "clip.mp4") as clip:
-        high = round(clip.width * height / width)
-        with VideoWriter(
-            path, width, height, clip.fps, voice, len(load_voice(voice)) / 16_000
-        ) as out:
-            for frame in clip.frames(out.frame_count):
-                out.write(np.asarray(cv2.resize(frame[:high], (width, height)), np.uint8))
-    return path
 
 
 def _encoding_floor(rendered: Path, voice: Path, out: Path) -> Callable[[], None]:

@@ -24,6 +24,7 @@ from fitting.judge import (
     load_tracks,
     make_trials,
 )
+from kolbo_demo.data_files import ASSETS
 from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.speech_features import HOP_SECONDS, SAMPLE_RATE
@@ -33,7 +34,6 @@ from kolbo_demo.engine.sync_eval.lip_motion import LipMotion, extract_lip_motion
 from kolbo_demo.engine.sync_eval.measures import Floats
 from kolbo_demo.engine.video_reader import Clip
 
-ASSETS = Path(__file__).parents[1] / "assets"
 SHIFT_FRAMES = 5
 FRAME_MS = 40
 """Largest error of an offset."""
@@ -56,7 +56,6 @@ def measure() -> dict:
 
 
 def missed(figures: dict) -> list[str]:
-    """Targets that were missed."""
     misses = []
     for name, row in figures["shipped"].items():
         checks = {

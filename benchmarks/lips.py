@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from kolbo_demo.data_files import ASSETS
 from kolbo_demo.engine.head_pose import EYE_CORNERS_MM, RIGID_LANDMARKS, Pose
 from kolbo_demo.engine.landmarks import FaceLandmarker, detect_speaker
 from kolbo_demo.engine.render import render
@@ -22,7 +23,6 @@ from kolbo_demo.engine.thin_plate import Pixels
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.media.probe import upright_image
 
-ASSETS = Path(__file__).parents[1] / "assets"
 VOICES_PER_PICTURE = 4
 SAMPLED_FRAMES = 12
 """Frames of a video to compare with its source."""
@@ -170,7 +170,6 @@ def table(rows: list[dict]) -> dict:
 
 
 def missed(figures: dict) -> list[str]:
-    """Targets that were missed."""
     rows = [(name, row) for name, row in figures["table"].items() if isinstance(row, dict)]
     return [
         f"{name}: {row['found']}, target {row['wanted']}"

@@ -10,14 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import wave
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.media import PORTRAIT, make_voice
 from kolbo_demo.engine.render import render
 
 ROOT = Path(__file__).parents[1]
-ASSETS = ROOT / "assets"
 SECONDS = (1.0, 8.0)
 ROUNDS = 3
 TARGETS = {1.0: {"wall": 2.5, "processor": 1.5}, 8.0: {"wall": 8.0}}
@@ -32,7 +31,7 @@ def measure() -> Figures:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for seconds in SECONDS:
-            voice = _make_voice(folder, seconds)
+            voice = make_voice(folder / f"{seconds:g}.wav", seconds)
             ours, floor = list[tuple[float, float]](), list[tuple[float, float]]()
             for _ in range(ROUNDS):
                 ours.append(_measure_seconds(lambda voice=voice: _run_command(voice, folder)))
@@ -47,7 +46,6 @@ def measure() -> Figures:
 
 
 def missed(figures: Figures) -> list[str]:
-    """Targets that were missed."""
     return [
         f"{seconds:g} s of speech take {took:.1f} s of {what}, the target is {most:g}"
         for seconds, targets in TARGETS.items()
@@ -69,7 +67,7 @@ def _cpu_seconds() -> float:
 
 
 def _run_command(voice: Path, folder: Path) -> None:
-    inputs = ("--source", str(ASSETS / "portrait.jpg"), "--audio", str(voice))
+    inputs = ("--source", str(PORTRAIT), "--audio", str(voice))
     subprocess.run(
         [
             *(sys.executable, "-m", "kolbo_demo", "generate", "--local", *inputs),
@@ -82,18 +80,4 @@ def _run_command(voice: Path, folder: Path) -> None:
 
 
 def _run_engine(voice: Path, folder: Path) -> None:
-    render(ASSETS / "portrait.jpg", voice, folder / "engine.mp4")
-
-
-def _make_voice(folder: Path, seconds: float) -> Path:
-    """A WAV of so many seconds of the sample's speech, repeated."""
-    path = folder / f"{seconds:g}.wav"
-    with wave.open(str(ASSETS / "speech.wav")) as source, wave.open(str(path), "wb") as target:
-        target.setparams(source.getparams())
-        remaining = round(seconds * source.getframerate())
-        while remaining > 0:
-            source.rewind()
-            taken = min(remaining, source.getnframes())
-            target.writeframes(source.readframes(taken))
-            remaining -= taken
-    return path
+    render(PORTRAIT, voice, folder / "engine.mp4")

@@ -69,7 +69,6 @@ _SHARED_ARGUMENTS = (
 
 
 def measure() -> dict[str, Any]:
-    """All measurements, with targets."""
     timings = {"page": [], "bare": []}
     start_seconds = {"page": [], "import gradio": []}
     with tempfile.TemporaryDirectory() as home:
@@ -107,7 +106,6 @@ def measure() -> dict[str, Any]:
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
-    """Targets that were missed."""
     misses = []
     if figures["ratio"] > MAX_RATIO:
         misses.append(f"usable after {figures['ratio']} times as long as the bare page")

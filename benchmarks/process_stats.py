@@ -16,14 +16,26 @@ def bound_to_caller(*command: str | Path) -> list[str | Path]:
     return [setpriv, "--pdeathsig", "TERM", "--", *command] if setpriv else [*command]
 
 
-def process_tree(pid: int) -> list[int]:
-    """Ids of a process and its living descendants."""
+def children(pid: int) -> list[int]:
+    """Ids of the processes that one has started; none once it has ended."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        children = " ".join((task / "children").read_text() for task in tasks).split()
-    except OSError:  # it has just ended
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:
         return []
-    return [pid, *(each for child in children for each in process_tree(int(child)))]
+
+
+def process_tree(pid: int) -> list[int]:
+    """Ids of a process and its descendants."""
+    return [pid, *(each for child in children(pid) for each in process_tree(child))]
+
+
+def command_line(pid: int) -> bytes:
+    """Words of the command, each ended by NUL; empty once it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def memory_mb(pid: int) -> float:

@@ -17,8 +17,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.cluster import Cluster, Postgres
-from benchmarks.endurance import ASSETS, make_voice
-from benchmarks.engine import make_clip
+from benchmarks.media import PORTRAIT, make_clip, make_voice
 from benchmarks.process_stats import cpu_seconds, memory_mb
 from kolbo_demo.client import Generation, KolboClient
 from kolbo_demo.options import Options
@@ -55,7 +54,6 @@ WHERE whole.name = 'lipsync' AND part.name = 'segment'
 
 
 def measure() -> dict[str, Any]:
-    """All measurements, with targets."""
     postgres = Postgres()
     try:
         return {
@@ -80,7 +78,6 @@ def measure() -> dict[str, Any]:
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
-    """Targets that were missed."""
     misses = []
     for size, compared in figures["clip_60_s"]["a_core_each"].items():
         if (ratio := compared["times_as_fast"]) < MIN_SPEEDUP:
@@ -149,6 +146,7 @@ def _measure_workers(
         _wait_for_all([KolboClient("test-key", base).lipsync(clip, spoken)])
         spent = _difference(before, _database_counters(site))
         [(accepted, begun, ended, cut, made_all, at_work)] = site.query(_TIMINGS_QUERY)
+        results = sum(file.stat().st_size for file in Path(site.storage, "results").iterdir())
         return {
             "seconds": round((ended - accepted) / 1000, 1),
             "until_begun": round((begun - accepted) / 1000, 1),
@@ -157,7 +155,7 @@ def _measure_workers(
             "at_work_on_segments": round(float(at_work) / 1000 / workers, 1),
             "joining": round((ended - made_all) / 1000, 1),
             "processor_seconds": round(sum(cpu_seconds(each.pid) for each in machines) - used, 1),
-            "result_megabytes": round(_folder_bytes(Path(site.storage) / "results") / 1e6, 1),
+            "result_megabytes": round(results / 1e6, 1),
         } | spent
 
 
@@ -178,7 +176,6 @@ def _measure_independent(postgres: Postgres, size: tuple[int, int]) -> float:
 
 
 def _minute_inputs(folder: Path, size: tuple[int, int]) -> tuple[Path, Path]:
-    """A voice and a clip of that size."""
     return make_voice(folder / "voice.wav", 60), make_clip(folder, *size)
 
 
@@ -275,7 +272,7 @@ def _median_ms(call: Any, names: list[str]) -> float:
 
 def _short_inputs(folder: Path) -> tuple[Path, Path]:
     """A portrait, and half a second of speech."""
-    return ASSETS / "portrait.jpg", make_voice(folder / "short.wav", 0.5)
+    return PORTRAIT, make_voice(folder / "short.wav", 0.5)
 
 
 def _database_counters(site: Cluster) -> tuple[int, int]:
@@ -292,7 +289,3 @@ def _database_counters(site: Cluster) -> tuple[int, int]:
 
 def _difference(before: tuple[int, int], after: tuple[int, int]) -> dict[str, int]:
     return {"transactions": after[0] - before[0], "rows_written": after[1] - before[1]}
-
-
-def _folder_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())

@@ -4,17 +4,13 @@ The service runs in a process of its own on loopback, callers in this one.
 """
 
 import asyncio
-import http.client
-import io
 import json
 import os
-import secrets
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import wave
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,8 +18,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests
+from urllib3 import encode_multipart_formdata
+
+from benchmarks.media import portrait_jpeg, speech_wav
+from kolbo_demo.client import KolboClient
+
 ROOT = Path(__file__).parents[1]
-ASSETS = ROOT / "assets"
 CLIENTS = 100
 ROUNDS = 5
 ROUND_SECONDS = 8.0
@@ -38,7 +39,8 @@ UPLOAD_BYTES = 100 * 1024**2
 KEYS = [f"kolbo_live_{number:040x}" for number in range(1, 7)]
 STARTS_PER_MINUTE = 10
 """Per key."""
-BOUNDARY = secrets.token_hex(16)
+Form = tuple[bytes, str]
+"""A multipart body and its content type."""
 _SERVE = """
 import json, sys
 from kolbo_demo.service.app import serving
@@ -52,7 +54,6 @@ with serving(Settings(), limits=limits) as service:
 
 
 def measure() -> dict[str, object]:
-    """All measurements, with targets."""
     return {
         "cores": os.cpu_count(),
         "polls": measure_polls(),
@@ -62,7 +63,6 @@ def measure() -> dict[str, object]:
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
-    """Targets that were missed."""
     polled, sent, rush = (figures[name] for name in ("polls", "uploads", "submissions"))
     misses = [
         f"{row['polls_a_second']} polls a second, 99 % within {row['p99_ms']} ms"
@@ -82,20 +82,18 @@ def missed(figures: dict[str, Any]) -> list[str]:
 def measure_polls() -> dict[str, object]:
     """100 clients poll, each for its own generation, while the first of these renders: about three
     times a second each in several rounds, since machines are noisy, then as fast as possible."""
-    with _run_service() as (host, port, _):
-        portrait = _portrait_bytes()
-        ids = [_submit(host, port, KEYS[0], _form_body(portrait, _speech_bytes(600)))]
-        _wait_until(host, port, ids[0], "progress")
-        waiting = _form_body(portrait, _speech_bytes(30))
-        ids += [_submit(host, port, KEYS[0], waiting) for _ in range(1, CLIENTS)]
+    with _run_service() as (url, _):
+        portrait = portrait_jpeg()
+        ids = [_submit(url, KEYS[0], _form(portrait, speech_wav(600)))]
+        _wait_until(url, ids[0], "progress")
+        waiting = _form(portrait, speech_wav(30))
+        ids += [_submit(url, KEYS[0], waiting) for _ in range(1, CLIENTS)]
         paced = [
-            _percentiles(
-                asyncio.run(_poll_all(host, port, ids, CLIENTS / OFFERED_POLLS_PER_SECOND))
-            )
+            _percentiles(asyncio.run(_poll_all(url, ids, CLIENTS / OFFERED_POLLS_PER_SECOND)))
             for _ in range(ROUNDS)
         ]
-        unpaced = _percentiles(asyncio.run(_poll_all(host, port, ids)))
-        last = _get(host, port, f"/api/v1/generate/{ids[-1]}/status")["state"]
+        unpaced = _percentiles(asyncio.run(_poll_all(url, ids)))
+        last = _status(url, ids[-1])["state"]
         assert last == "processing", "the renders ended before the polls did"
     return {
         "clients": CLIENTS,
@@ -107,11 +105,11 @@ def measure_polls() -> dict[str, object]:
 
 def measure_uploads() -> dict[str, object]:
     """20 concurrent uploads of 100 MB: growth of the service's memory, and accepted uploads."""
-    with _run_service() as (host, port, pid):
-        picture = _portrait_bytes()
+    with _run_service() as (url, pid):
+        picture = portrait_jpeg()
         picture += b"\0" * (UPLOAD_BYTES - len(picture))
-        form = _form_body(picture, _speech_bytes(1))
-        _get(host, port, "/api/v1/models")
+        form = _form(picture, speech_wav(1))
+        KolboClient(KEYS[0], url).models()
         before = _resident_mb(pid)
         peak = [before]
         finished = threading.Event()
@@ -124,12 +122,12 @@ def measure_uploads() -> dict[str, object]:
         sampler.start()
         start = time.perf_counter()
         with ThreadPoolExecutor(UPLOADS) as pool:
-            ids = list(pool.map(lambda n: _submit(host, port, KEYS[n % 6], form), range(UPLOADS)))
+            ids = list(pool.map(lambda n: _submit(url, KEYS[n % 6], form), range(UPLOADS)))
         seconds = time.perf_counter() - start
         finished.set()
         sampler.join()
         for generation in ids:
-            _post(host, port, f"/api/v1/generate/{generation}/cancel", KEYS[0], b"{}")
+            KolboClient(KEYS[0], url).generation(generation).cancel()
     return {
         "uploads": UPLOADS,
         "accepted": len(set(ids)),
@@ -143,14 +141,14 @@ def measure_uploads() -> dict[str, object]:
 
 def measure_submissions() -> dict[str, object]:
     """A burst from 6 keys, each at twice its limit: accepted, refused and lost generations."""
-    form = _form_body(_portrait_bytes(160), _speech_bytes(0.3))
-    with _run_service(STARTS_PER_MINUTE) as (host, port, _):
+    form = _form(portrait_jpeg(160), speech_wav(0.3))
+    with _run_service(STARTS_PER_MINUTE) as (url, _):
         start = time.perf_counter()
 
         def attempt(number: int) -> tuple[str, int, str]:
             key = KEYS[number % len(KEYS)]
-            status, body = _post(host, port, "/api/v1/generate/lipsync", key, form, _form_type())
-            return key, status, json.loads(body).get("generation_id", "")
+            answer = _start(url, key, form)
+            return key, answer.status_code, answer.json().get("generation_id", "")
 
         with ThreadPoolExecutor(24) as pool:
             answers = list(pool.map(attempt, range(2 * STARTS_PER_MINUTE * len(KEYS))))
@@ -159,7 +157,7 @@ def measure_submissions() -> dict[str, object]:
         ids = [generation for _, status, generation in answers if status == 200]
         accepted = Counter(key for key, status, _ in answers if status == 200)
         refused = Counter(status for _, status, _ in answers if status != 200)
-        states = Counter(_wait_until(host, port, generation, "end")["state"] for generation in ids)
+        states = Counter(_wait_until(url, generation, "end")["state"] for generation in ids)
     return {
         "attempts": len(answers),
         "seconds": round(seconds, 1),
@@ -174,7 +172,7 @@ def measure_submissions() -> dict[str, object]:
 
 @contextmanager
 def _run_service(generations: int = 10_000):
-    """Host, port and process id of a service with its own data folder."""
+    """API base and process id of a service with its own data folder."""
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
             [sys.executable, "-c", _SERVE, str(generations)],
@@ -186,24 +184,24 @@ def _run_service(generations: int = 10_000):
         )
         assert process.stdout
         try:
-            url = urlsplit(json.loads(process.stdout.readline()))
-            yield url.hostname, url.port, process.pid
+            yield json.loads(process.stdout.readline()), process.pid
         finally:
             process.kill()
             process.communicate()
 
 
-async def _poll_all(host: str, port: int, ids: list[str], pause: float = 0.0) -> list[float]:
+async def _poll_all(url: str, ids: list[str], pause: float = 0.0) -> list[float]:
     """Poll each id by its own client every `pause` seconds; returns sorted durations in seconds."""
     durations: list[float] = []
+    base = urlsplit(url)
     end = time.perf_counter() + ROUND_SECONDS
 
     async def client(number: int) -> None:
         request = (
-            f"GET /api/v1/generate/{ids[number]}/status HTTP/1.1\r\nHost: {host}:{port}\r\n"
+            f"GET {base.path}/v1/generate/{ids[number]}/status HTTP/1.1\r\nHost: {base.netloc}\r\n"
             f"X-API-Key: {KEYS[0]}\r\n\r\n"
         ).encode()
-        reader, writer = await asyncio.open_connection(host, port)
+        reader, writer = await asyncio.open_connection(base.hostname, base.port)
         await asyncio.sleep(pause * number / len(ids))
         due = time.perf_counter()
         while time.perf_counter() < end:
@@ -235,76 +233,37 @@ def _percentiles(durations: list[float]) -> dict[str, object]:
     }
 
 
-def _wait_until(host: str, port: int, generation: str, what: str) -> dict:
+def _wait_until(url: str, generation: str, what: str) -> dict:
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
-        status = _get(host, port, f"/api/v1/generate/{generation}/status")
+        status = _status(url, generation)
         if status["state"] != "processing" or (what == "progress" and status["progress"]):
             return status
         time.sleep(0.1)
     raise TimeoutError(generation)
 
 
-def _submit(host: str, port: int, key: str, form: bytes) -> str:
-    status, body = _post(host, port, "/api/v1/generate/lipsync", key, form, _form_type())
-    assert status == 200, body
-    return json.loads(body)["generation_id"]
+def _status(url: str, generation: str) -> dict:
+    headers = {"X-API-Key": KEYS[0]}
+    return requests.get(
+        f"{url}/v1/generate/{generation}/status", headers=headers, timeout=60
+    ).json()
 
 
-def _post(
-    host: str, port: int, path: str, key: str, body: bytes, kind: str = "application/json"
-) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(host, port, timeout=120)
-    try:
-        connection.request("POST", path, body, {"X-API-Key": key, "Content-Type": kind})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
+def _submit(url: str, key: str, form: Form) -> str:
+    answer = _start(url, key, form)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["generation_id"]
 
 
-def _get(host: str, port: int, path: str) -> dict:
-    connection = http.client.HTTPConnection(host, port, timeout=60)
-    try:
-        connection.request("GET", path, headers={"X-API-Key": KEYS[0]})
-        return json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
+def _start(url: str, key: str, form: Form) -> requests.Response:
+    body, kind = form
+    headers = {"X-API-Key": key, "Content-Type": kind}
+    return requests.post(f"{url}/v1/generate/lipsync", body, headers=headers, timeout=120)
 
 
-def _form_type() -> str:
-    return f"multipart/form-data; boundary={BOUNDARY}"
-
-
-def _form_body(picture: bytes, sound: bytes) -> bytes:
-    parts = b"".join(
-        f"--{BOUNDARY}\r\nContent-Disposition: form-data; ".encode()
-        + f'name="{name}"; filename="a"\r\n\r\n'.encode()
-        + data
-        + b"\r\n"
-        for name, data in (("image", picture), ("audio", sound))
-    )
-    return parts + f"--{BOUNDARY}--\r\n".encode()
-
-
-def _portrait_bytes(side: int | None = None) -> bytes:
-    from PIL import Image
-
-    with Image.open(ASSETS / "portrait.jpg") as picture:
-        out = io.BytesIO()
-        (picture.resize((side, side)) if side else picture).save(out, "JPEG")
-        return out.getvalue()
-
-
-def _speech_bytes(seconds: float) -> bytes:
-    """A WAV of the sample voice, repeated."""
-    out = io.BytesIO()
-    with wave.open(str(ASSETS / "speech.wav")) as source, wave.open(out, "wb") as target:
-        params, once = source.getparams(), source.readframes(source.getnframes())
-        size = int(seconds * params.framerate) * params.sampwidth * params.nchannels
-        target.setparams(params)
-        target.writeframes((once * (size // len(once) + 1))[:size])
-    return out.getvalue()
+def _form(picture: bytes, sound: bytes) -> Form:
+    return encode_multipart_formdata({"image": ("a", picture), "audio": ("a", sound)})
 
 
 def _resident_mb(pid: int) -> float:

@@ -247,7 +247,6 @@ def discrimination(trials: list[Trial], seconds: int) -> dict:
 
 
 def main() -> int:
-    """Fit, print the figures, write the model."""
     parser = argparse.ArgumentParser(prog="python -m fitting.judge", description=__doc__)
     parser.add_argument("--tracks", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=MODEL_PATH)

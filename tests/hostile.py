@@ -3,12 +3,12 @@
 import random
 import re
 import struct
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
+from benchmarks.media import make_voice
 from tests import samples
 
 INSIDE = re.compile(
@@ -191,13 +191,7 @@ def _whole(folder: Path) -> list[Path]:
         path = folder / f"whole.{name}"
         found.append(samples.video(path, 6, width=64, height=64, codec=codec, pix_fmt=pix_fmt,
                                    sound=sound))  # fmt: skip
-    with (
-        wave.open(str(samples.SPEECH)) as source,
-        wave.open(str(folder / "whole.wav"), "wb") as cut,
-    ):
-        cut.setparams(source.getparams())
-        cut.writeframes(source.readframes(source.getframerate() // 5))
-    found.append(folder / "whole.wav")
+    found.append(make_voice(folder / "whole.wav", 0.2))
     for suffix in ("mp3", "ogg", "flac", "m4a"):
         found.append(samples.recording(folder / f"whole.{suffix}", 0.3, 16_000))
     return found
@@ -234,15 +228,7 @@ def _damage(data: bytes, other: bytes, chance: random.Random) -> bytes:
             del out[chance.randrange(1, end) :]
         case 3:  # lengths and counts that promise too much or less than nothing
             at = place()
-            out[at : at + 4] = chance.choice(
-                [
-                    b"\xff\xff\xff\xff",
-                    b"\x7f\xff\xff\xff",
-                    b"\0\0\0\0",
-                    b"\0\0\0\x01",
-                    b"\x80\0\0\0",
-                ]
-            )
+            out[at : at + 4] = chance.choice(_COUNTS)
         case 4:
             at, size = place(), chance.randrange(1, end)
             del out[at : at + size]

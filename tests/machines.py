@@ -6,16 +6,15 @@ import os
 import select
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
 from moto.server import ThreadedMotoServer
 
 from benchmarks.cluster import Cluster, Postgres
+from tests.waiting import wait
 
 CUT_SECONDS = 20.0
 
@@ -77,10 +76,7 @@ class Cable:
         """Cut off the next transaction with such a statement in it, just before it is committed:
         the server has it still open. Returns when that is done."""
         self._fatal = statement
-        deadline = time.monotonic() + CUT_SECONDS
-        while self._whole.is_set():
-            assert time.monotonic() < deadline, "no such transaction"
-            time.sleep(0.02)
+        wait(lambda: not self._whole.is_set(), CUT_SECONDS)
 
     def mend(self) -> None:
         """Bring over again what comes from now on. What was open is lost."""
@@ -121,15 +117,6 @@ class Cable:
                             self.cut()
                     if self._whole.is_set():
                         (far if end is near else near).sendall(said)
-
-
-def wait(done: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """What `done` returns once it is something."""
-    deadline = time.monotonic() + seconds
-    while not (found := done()):
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.05)
-    return found
 
 
 def segments(site: Cluster, generation: str) -> dict[str, tuple[str, str]]:

@@ -199,13 +199,6 @@ def palette_gif(path: Path) -> Path:
     return path
 
 
-def animated(path: Path) -> Path:
-    """Three cards, as GIF, WebP or PNG by the name."""
-    first, *others = [Image.fromarray(card(number)) for number in (5, 6, 7)]
-    first.save(path, save_all=True, append_images=others, duration=100, loop=0)
-    return path
-
-
 def exif_rotated(path: Path, orientation: int = 6) -> Path:
     """A card of 160x120 stored as a camera held that way stores it; shown upright it is a card."""
     stored = {
@@ -269,9 +262,7 @@ def wav(path: Path, samples: np.ndarray, rate: int) -> Path:
     """16-bit WAV of float samples (channels, samples) in -1..1; layouts beyond stereo unnamed."""
     values = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")
     with wave.open(str(path), "wb") as file:
-        file.setnchannels(len(values))
-        file.setsampwidth(2)
-        file.setframerate(rate)
+        file.setparams((len(values), 2, rate, 0, "NONE", ""))
         file.writeframes(values.T.tobytes())
     return path
 

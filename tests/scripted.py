@@ -1,27 +1,26 @@
 """A real HTTP server on loopback that answers by script, and small media files to send to it."""
 
 import json
-import math
 import socket
 import ssl
 import struct
 import threading
 import time
-import wave
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from kolbo_demo.client import KolboClient, Retry, Timeouts
+from tests import samples
 
 KEY = "kolbo_live_0123456789abcdef0123456789abcdef01234567"
 _FRAMES = bytes(range(256)) * 400
@@ -58,8 +57,30 @@ class Reply:
     """Say no length: the body ends where the connection does, as in HTTP/1.0."""
 
 
+def running(progress: Any = None, **more: Any) -> dict[str, Any]:
+    """The status of a generation that is not finished."""
+    return {"success": True, "state": "processing", "progress": progress, **more}
+
+
 HTML = Reply(body=b"<html><h1>Just a moment...</h1></html>", headers={"Content-Type": "text/html"})
 BROKEN_JSON = Reply(body=b'{"success": true, "state": "proc')
+GATEWAY = Reply(502, body=b"<html>502 Bad Gateway</html>", headers={"Content-Type": "text/html"})
+TEMPORARY = {
+    "reset": Reply(drop=True),
+    "silent": Reply(hang=1),
+    "cut short": Reply(json=running(5), cut=9),
+    "reset half-way": Reply(json=running(5), cut=9, drop=True),
+    "HTML": HTML,
+    "truncated JSON": BROKEN_JSON,
+    "a list": Reply(json=[]),
+    "empty": Reply(body=b""),
+    "gateway": GATEWAY,
+    **{
+        str(status): Reply(status, {"success": False, "error": "Later", "code": "X"})
+        for status in (408, 425, 429, 500, 502, 503, 504, 522, 524)
+    },
+}
+"""Faults after which a request is repeated, by name."""
 
 
 @dataclass
@@ -257,6 +278,20 @@ def serving(scripted: Scripted) -> Iterator[Scripted]:
         thread.join()
 
 
+class _FolderHandler(SimpleHTTPRequestHandler):
+    log_message = _Handler.log_message
+
+
+@contextmanager
+def serving_folder(folder: Path) -> Iterator[int]:
+    """Serves the files of a folder on loopback until the block ends; the port."""
+    handler = partial(_FolderHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
 @pytest.fixture
 def server() -> Iterator[Scripted]:
     """A scripted server, up for one test."""
@@ -293,31 +328,11 @@ def media_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     across = np.tile(np.linspace(0, 255, 128, dtype=np.uint8), (128, 1))
     picture = np.dstack([across, across.T, np.full_like(across, 9)])
     Image.fromarray(picture).save(folder / "portrait.png")
-    with wave.open(str(folder / "speech.wav"), "wb") as file:
-        file.setparams((1, 2, 16000, 0, "NONE", ""))
-        tone = (int(9000 * math.sin(i / 12)) for i in range(16000))
-        file.writeframes(b"".join(struct.pack("<h", value) for value in tone))
-    for name, sound in (("clip.mp4", False), ("talking.mp4", True)):
-        _write_clip(folder / name, picture, sound)
+    tone = 0.27 * np.sin(np.arange(16000, dtype=np.float32) / 12)
+    samples.wav(folder / "speech.wav", tone[None], 16000)
+    for name, sound in (("clip.mp4", 0.0), ("talking.mp4", 0.4)):
+        samples.video(folder / name, pictures=[picture] * 10, sound=sound)
     return folder
-
-
-def _write_clip(path: Path, picture: np.ndarray, sound: bool) -> None:
-    """0.4 s of one picture, with a hum where `sound`."""
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=25)
-        video.width = video.height = 128
-        video.pix_fmt = "yuv420p"
-        audio = container.add_stream("aac", rate=16000, layout="mono") if sound else None
-        for _ in range(10):
-            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(video.encode())
-        if audio:
-            hum = np.sin(np.arange(6400, dtype=np.float32) / 12)[None] / 4
-            frame = av.AudioFrame.from_ndarray(hum, format="fltp", layout="mono")
-            frame.sample_rate = 16000
-            container.mux(audio.encode(frame))
-            container.mux(audio.encode())
 
 
 @pytest.fixture(autouse=True)

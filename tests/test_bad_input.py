@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from kolbo_demo.service.app import LocalService
 from tests import samples, scripted
 from tests.engine.lip_measurements import measure_lips
 from tests.scripted import HTML, Reply, Scripted
+from tests.waiting import wait
 
 no_settings, server = scripted.no_settings, scripted.server  # fixtures
 Make = Callable[[Path], Path]
@@ -95,12 +95,12 @@ class Doors:
             assert body["error"] == body["message"]
             return body["code"], body["error"]
         status_url = f"{api}/{body['generation_id']}/status"
-        deadline = time.monotonic() + 60
-        while (status := requests.get(status_url, headers=headers, timeout=30).json())[
-            "state"
-        ] == PROCESSING:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+
+        def ended() -> dict[str, Any] | None:
+            status = requests.get(status_url, headers=headers, timeout=30).json()
+            return None if status["state"] == PROCESSING else status
+
+        status = wait(ended, interval=0.1)
         assert (status["success"], status["state"]) == (True, "failed")
         assert isinstance(status["error"], str)
         return status["failure"]["code"], status["error"]
@@ -130,10 +130,7 @@ def doors(live_service: LocalService, service_folder: Path) -> Iterator[Doors]:
     doors = Doors(live_service, service_folder)
     before = doors.left()
     yield doors
-    deadline = time.monotonic() + 5
-    while left := doors.left() - before:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    wait(lambda: doors.left() <= before)
 
 
 @pytest.fixture

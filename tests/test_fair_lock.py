@@ -1,17 +1,9 @@
 """Turns by caller."""
 
 import threading
-import time
-from collections.abc import Callable
 
 from kolbo_demo.fair_lock import CURRENT_CALLER, FairSemaphore
-
-
-def until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+from tests.waiting import wait
 
 
 def test_a_caller_waits_for_one_turn_of_every_other():
@@ -29,7 +21,7 @@ def test_a_caller_waits_for_one_turn_of_every_other():
     for position, caller in enumerate("aaaabbc"):
         threads.append(threading.Thread(target=work, args=(caller,)))
         threads[-1].start()
-        until(lambda n=position: bool(order) and sum(map(len, rotation._waiting.values())) == n)
+        wait(lambda n=position: bool(order) and sum(map(len, rotation._waiting.values())) == n)
     go.set()
     for thread in threads:
         thread.join(10)

@@ -3,9 +3,9 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
+
+from tests.waiting import wait
 
 ROOT = Path(__file__).parents[1]
 RUN = """
@@ -31,10 +31,3 @@ def test_a_server_ends_with_a_run_that_is_killed() -> None:
     run.kill()
     run.communicate()
     wait(lambda: not Path(f"/proc/{server}/exe").exists())  # a zombie has none
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

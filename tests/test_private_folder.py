@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import requests
 
 from kolbo_demo.private_folder import try_create
 from tests.service.conftest import files, portrait, speech
+from tests.waiting import wait
 
 __all__ = ["files", "portrait", "speech"]
 
@@ -74,11 +74,8 @@ def test_another_user_sees_nothing(command: str, existing: bool, place: Path, fi
                 timeout=30,
             )
             assert reply.status_code == 200
-        deadline = time.monotonic() + 60
-        while not (folder / "results").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait(lambda: (folder / "results").exists() or process.poll() is not None)
+        assert process.poll() is None
         paths = [folder, *folder.rglob("*")]
         assert len(paths) > 3
         # Gradio copies examples with the mode that they have here, into folders nobody can enter.

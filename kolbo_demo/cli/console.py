@@ -7,7 +7,6 @@ from typing import Any
 
 
 def message(text: str) -> None:
-    """Print one message."""
     print(text, file=sys.stderr, flush=True)
 
 

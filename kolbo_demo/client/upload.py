@@ -162,7 +162,6 @@ class _MultipartStream:
         self._bytes(b"\r\n")
 
     def close(self) -> None:
-        """Append the closing boundary."""
         self._bytes(f"--{self.boundary}--\r\n".encode())
 
     def read(self, size: int = -1, /) -> bytes:

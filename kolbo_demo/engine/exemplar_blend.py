@@ -7,7 +7,7 @@ import numpy as np
 
 from kolbo_demo.engine import motion_blur
 from kolbo_demo.engine.exemplar_plan import Mix
-from kolbo_demo.engine.head_pose import LOWER_OUTER, UPPER_OUTER, Array, smoothstep
+from kolbo_demo.engine.head_pose import LIPS, LOWER_OUTER, UPPER_OUTER, Array, smoothstep
 from kolbo_demo.engine.mouth_exemplars import (
     BLEND_MARGIN_MM,
     SKIN_SITES,
@@ -15,7 +15,6 @@ from kolbo_demo.engine.mouth_exemplars import (
     MouthExemplar,
     lip_gap,
 )
-from kolbo_demo.engine.mouth_shape import LIPS
 from kolbo_demo.engine.mouth_warp import LOWER_LAYER, UPPER_LAYER, Layers
 from kolbo_demo.engine.thin_plate import Box, Grid, Map, Pixels, ThinPlateSpline, resample
 

@@ -8,10 +8,8 @@ import numpy as np
 
 from kolbo_demo.engine.head_pose import (
     CHIN,
-    LOWER_INNER,
+    LIPS,
     LOWER_OUTER,
-    UPPER_INNER,
-    UPPER_OUTER,
     Array,
     Head,
     smoothstep,
@@ -25,7 +23,6 @@ SKIN_BELOW = (
     204, 424, 194, 418,
 )  # fmt: skip
 """Landmarks between lower lip and chin."""
-LIPS = [*UPPER_OUTER, *LOWER_OUTER, *UPPER_INNER, *LOWER_INNER]
 _LAST_OCCURRENCE = [len(LIPS) - 1 - LIPS[::-1].index(i) for i in LIPS]
 """Mouth corners are in two rings; their position in the lower ring counts."""
 

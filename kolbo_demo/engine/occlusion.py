@@ -6,15 +6,7 @@ of eyes, nose and visible mouths stay in place.
 
 import numpy as np
 
-from kolbo_demo.engine.head_pose import (
-    LOWER_INNER,
-    LOWER_OUTER,
-    RIGID_LANDMARKS,
-    UPPER_INNER,
-    UPPER_OUTER,
-    Array,
-    Pose,
-)
+from kolbo_demo.engine.head_pose import LIPS, RIGID_LANDMARKS, Array, Pose
 from kolbo_demo.engine.landmarks import FaceLandmarker, FaceLandmarks, Pixels
 
 NOT_VISIBLE = (
@@ -38,14 +30,13 @@ _CROPS = (
 )  # fmt: skip
 """Arguments of `FaceLandmarker.refit`: right, down, scale, turn."""
 _QUICK_CROPS = 5
-_LIPS = [*UPPER_OUTER, *LOWER_OUTER, *UPPER_INNER, *LOWER_INNER]
 _REFERENCE = [33, 133, 362, 263, 168, 6, 1, 4, 159, 386, 70, 300]
 """Eyes, nose and brows."""
 
 
 def is_mouth_visible(landmarker: FaceLandmarker, rgb: Pixels, face: FaceLandmarks) -> bool:
     """Whether the lips are inside the picture and not covered."""
-    lips = face.points[_LIPS, :2]
+    lips = face.points[LIPS, :2]
     if lips.min() < 0 or (lips >= rgb.shape[1::-1]).any():
         return False
     forward = Pose.from_landmarks(face.points).matrix[:, 2]
@@ -60,7 +51,7 @@ def is_mouth_visible(landmarker: FaceLandmarker, rgb: Pixels, face: FaceLandmark
         if len(fits) < 3:
             return False
         motion = np.hypot(*np.std(fits, axis=0).T)
-        lip_motion, reference_motion = motion[_LIPS].mean(), motion[_REFERENCE].mean()
+        lip_motion, reference_motion = motion[LIPS].mean(), motion[_REFERENCE].mean()
         if lip_motion < CLEAR_MOTION_RATIO * reference_motion:
             return True
     eye_distance = np.linalg.norm(face.points[33] - face.points[263])

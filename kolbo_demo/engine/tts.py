@@ -59,9 +59,7 @@ def speak(text: str, output: Path, speed: float = 1.0) -> None:
     part = output.with_name(f".{uuid4().hex}.part")
     try:
         with wave.open(str(part), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(SAMPLE_RATE)
+            file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
             file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
         part.replace(output)
     finally:

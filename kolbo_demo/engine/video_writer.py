@@ -6,12 +6,11 @@ adds the voice as AAC.
 """
 
 import math
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from uuid import uuid4
 
 import av
@@ -135,14 +134,9 @@ class SegmentWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *raised: Any) -> None:
+        if raised[0] is not None:
+            self._stack.__exit__(*raised)
             return
         with self._stack:
             self._finish()
@@ -198,9 +192,10 @@ def join_segments(
     OSError if the file cannot be written.
     """
     rate, layout = aac_format(audio)
+    encoded = _encode_aac(audio, rate, layout, round(frame_count / fps * rate))
     with (
         _atomic_mp4(Path(path)) as out,
-        closing(_prefetch_aac(audio, rate, layout, frame_count / fps)) as audio_packets,
+        closing(prefetch(encoded, AUDIO_PREFETCH_PACKETS)) as audio_packets,
     ):
         out.metadata["comment"] = AI_COMMENT
         next_audio = next(
@@ -272,13 +267,6 @@ def _bit_rate(rate: int, channels: int) -> int:
     return channels * min(160_000, 5 * rate)
 
 
-def _prefetch_aac(
-    audio: Path, rate: int, layout: str, seconds: Fraction
-) -> Generator[Packet, None, None]:
-    """The first seconds of a recording as AAC packets, encoded ahead in a thread."""
-    return prefetch(_encode_aac(audio, rate, layout, round(seconds * rate)), AUDIO_PREFETCH_PACKETS)
-
-
 def _encode_aac(audio: Path, rate: int, layout: str, end: int) -> Iterator[Packet]:
     """Yield AAC packets of a recording up to sample `end`, with time stamps in samples."""
     encoder = AudioCodecContext.create("aac", "w")
@@ -330,14 +318,9 @@ class VideoWriter:
             raise ValueError(f"{self.frame_count} frames cover the duration: one too many")
         self._segment.write(frame)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self._segment.__exit__(kind, error, trace)
+    def __exit__(self, *raised: Any) -> None:
+        if raised[0] is not None:
+            self._segment.__exit__(*raised)
             return
         with self._segment:
             while self._segment.frames_written < self.frame_count:

@@ -263,7 +263,7 @@ def _speech_score(sound: NDArray[np.float32]) -> _SpeechScore:
     window = np.hanning(_FRAME_SAMPLES).astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(sound, _FRAME_SAMPLES)[::_HOP_SAMPLES]
     level, pitch, powers = [], [], []
-    whole = _autocorrelation(window)[0]
+    whole = np.fft.irfft(np.abs(np.fft.rfft(window, 1024)) ** 2)
     for start in range(0, len(frames), 1000):
         power, other, correlation = _spectrum_and_pitch(frames[start : start + 1000] * window)
         powers.append((power.sum(), other.sum()))
@@ -280,10 +280,6 @@ def _speech_score(sound: NDArray[np.float32]) -> _SpeechScore:
     active = decibels > loud - 25
     modulation = (envelope - slow)[active].std()
     return _SpeechScore(loud, out_of_band, float(modulation * pitched[active].mean()))
-
-
-def _autocorrelation(frames: NDArray[np.float32]) -> NDArray[np.floating]:
-    return np.fft.irfft(np.abs(np.fft.rfft(np.atleast_2d(frames), 1024)) ** 2)
 
 
 def _spectrum_and_pitch(

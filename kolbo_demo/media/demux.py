@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import av
 import numpy as np
@@ -128,15 +128,14 @@ def open_media(path: Path, **options: str) -> InputContainer:
         try:
             return _open(f"file:{path.absolute()}", options)
         except FFmpegError:  # without a name, libavformat probes the content alone
-            with path.open("rb") as file:
-                return _open("fd:", {**options, "protocol_whitelist": "fd"}, file.fileno())
+            with path.open("rb") as file:  # FFmpeg duplicates the descriptor
+                by_descriptor = {"protocol_whitelist": "fd", "fd": str(file.fileno())}
+                return _open("fd:", options | by_descriptor)
     except (FFmpegError, ValueError, OSError) as error:
         raise MediaError(UNREADABLE) from error
 
 
-def _open(url: str, options: dict[str, str], descriptor: int | None = None) -> InputContainer:
-    if descriptor is not None:
-        options = {**options, "fd": str(descriptor)}  # FFmpeg duplicates it
+def _open(url: str, options: dict[str, str]) -> InputContainer:
     container = av.open(url, "r", options=options, metadata_errors="replace")
     for stream in container.streams.audio:
         _replace_custom_layout(stream.codec_context)
@@ -222,9 +221,6 @@ def _tag(context: CodecContext) -> str:
         return context.codec_tag
     except UnicodeDecodeError:  # raised by PyAV for numeric tags
         return ""
-
-
-FrameT = TypeVar("FrameT", VideoFrame, AudioFrame)
 
 
 def decode_video(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:

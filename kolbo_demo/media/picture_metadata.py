@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from typing import BinaryIO
 
@@ -66,8 +67,8 @@ def read_picture(file: BinaryIO, name: str) -> PictureFile:
         "jpeg": _jpeg,
         "png": _png,
         "tiff": _tiff,
-        "avif": _avif,
-        "heic": _heic,
+        "avif": _heif,
+        "heic": partial(_heif, orientation=1),
     }
     return readers.get(name, PictureFile)(file)
 
@@ -172,15 +173,10 @@ def _inflate_profile(chunk: bytes) -> bytes | None:
     return profile if profile[36:40] == b"acsp" else None
 
 
-def _avif(file: BinaryIO) -> PictureFile:
+def _heif(file: BinaryIO, orientation: int | None = None) -> PictureFile:
+    """The pictures of a HEIC or AVIF. libheif rotates a HEIC, whose EXIF orientation is ignored."""
     data = _without_metadata(file.read())
-    return PictureFile(BytesIO(data), cicp=_read_cicp(data))
-
-
-def _heic(file: BinaryIO) -> PictureFile:
-    """libheif rotates the picture; EXIF orientation is ignored."""
-    data = _without_metadata(file.read())
-    return PictureFile(BytesIO(data), 1, cicp=_read_cicp(data))
+    return PictureFile(BytesIO(data), orientation, cicp=_read_cicp(data))
 
 
 def _without_metadata(data: bytes) -> bytes:

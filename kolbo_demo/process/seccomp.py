@@ -80,7 +80,6 @@ _Instruction = tuple[int, int, int, int]
 
 @cache
 def libc() -> ctypes.CDLL:
-    """The C library of this process."""
     return ctypes.CDLL(None, use_errno=True)
 
 

@@ -78,7 +78,6 @@ class Site:
 
     @property
     def origin(self) -> str | None:
-        """The origin of the public URL."""
         return self.public.removesuffix(self.prefix) if self.public else None
 
     @property

@@ -259,7 +259,6 @@ class _Protocol(H11Protocol):
         return (1, self._received_since) if self._awaits_body() else (2, -self._since)
 
     def is_overdue(self, now: float, limits: ConnectionLimits) -> bool:
-        """Whether a deadline has passed."""
         state = self.phase, self.cycle
         if state != self._last_state:
             self._last_state, self._since = state, now

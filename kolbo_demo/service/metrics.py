@@ -74,7 +74,6 @@ for _stage in ("queue", "fetch", "render", "store"):
 
 
 def accepted(generation: str) -> None:
-    """Record an accepted generation."""
     _accepted.inc()
     with logs.generation_context(generation):
         logs.event(_log, "accepted")
@@ -114,7 +113,6 @@ def ended(generation: str, state: str, code: str | None = None) -> None:
 
 
 def set_gauge(name: str, value: float) -> None:
-    """Set a gauge to its present value."""
     _gauges[name].set(value)
 
 

@@ -101,7 +101,6 @@ def _wire_model(model: LocalModel) -> "Model":
 
 
 def find(identifier: str) -> LocalModel | None:
-    """The model with an identifier."""
     return next((model for model in _MODELS if model.identifier == identifier), None)
 
 

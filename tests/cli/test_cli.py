@@ -13,7 +13,7 @@ import pytest
 
 from kolbo_demo.media.probe import frame_at
 from tests.marked import is_marked
-from tests.scripted import KEY, VIDEO, Reply, Scripted
+from tests.scripted import KEY, VIDEO, Reply, Scripted, running
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 COMMAND = [sys.executable, "-m", "kolbo_demo"]
@@ -64,13 +64,9 @@ def test_an_invalid_setting_is_reported(
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
-def processing(progress: float) -> dict[str, object]:
-    return {"success": True, "state": "processing", "progress": progress}
-
-
 def test_generate(run: Run, server: Scripted, words: list[object], tmp_path: Path) -> None:
     server.starts()
-    server.on_status(processing(30), server.completed())
+    server.on_status(running(30), server.completed())
     done = run(*words, "--prompt", "smile", "--model", "a/b", "--face", "0.5,0.4")
     assert done.returncode == 0
     assert done.stdout == f"{tmp_path / 'out.mp4'}\n"
@@ -149,7 +145,7 @@ def test_a_progress_bar_on_a_terminal(
     server: Scripted, words: list[object], tmp_path: Path
 ) -> None:
     server.starts()
-    server.on_status(processing(30), processing(60), server.completed())
+    server.on_status(running(30), running(60), server.completed())
     ours, theirs = pty.openpty()
     env = {**os.environ, "KOLBO_API_URL": server.base_url, "KOLBO_API_KEY": KEY, "TERM": "xterm"}
     process = subprocess.Popen(
@@ -227,7 +223,7 @@ def test_an_interruption_cancels_the_generation(
     server: Scripted, words: list[object], tmp_path: Path, signal_: signal.Signals
 ) -> None:
     server.starts(hint=5)
-    server.on_status(processing(30))
+    server.on_status(running(30))
     server.on("POST /v1/generate/lip_1/cancel", Reply(json={"success": True, "state": "cancelled"}))
     env = {**os.environ, "KOLBO_API_URL": server.base_url, "KOLBO_API_KEY": KEY}
     with subprocess.Popen(
@@ -248,53 +244,40 @@ def test_an_interruption_cancels_the_generation(
 
 
 MISTAKES = {
-    "no source": (["--source"], "Missing option"),
-    "no voice": (["--audio"], "--audio or --say"),
-    "unknown option": ([], "No such option"),
-    "both voices": ([], "--audio or --say"),
-    "face of words": ([], "two numbers"),
-    "face outside": ([], "0 to 1"),
-    "no folder": (["--output"], "does not exist"),
-    "output is a folder": (["--output"], "is a folder"),
-    "output is the source": (["--output"], "one of the inputs"),
-    "output where nothing can be": (["--output"], "Nothing can be saved"),
-    "prompt of stray bytes": ([], "prompt holds characters"),
-    "model of stray bytes": ([], "model holds characters"),
-    "local with a key": ([], "drop one or the other"),
-    "no such file": (["--source"], "no such file"),
-    "text as a picture": (["--source"], "no picture or video that can be read"),
-    "bad base": ([], "base URL"),
+    "no source": (["--source"], [], "Missing option"),
+    "no voice": (["--audio"], [], "--audio or --say"),
+    "unknown option": ([], ["--colour", "red"], "No such option"),
+    "both voices": ([], ["--say", "Hello"], "--audio or --say"),
+    "face of words": ([], ["--face", "left"], "two numbers"),
+    "face outside": ([], ["--face", "0.5,1.5"], "0 to 1"),
+    "no folder": (["--output"], ["--output", "{folder}/missing/out.mp4"], "does not exist"),
+    "output is a folder": (["--output"], ["--output", "{folder}"], "is a folder"),
+    "output is the source": (["--output"], ["--output", "{portrait}"], "one of the inputs"),
+    "output nowhere": (["--output"], ["--output", "/proc/out.mp4"], "Nothing can be saved"),
+    "prompt of stray bytes": ([], ["--prompt", "\udcff"], "prompt holds characters"),
+    "model of stray bytes": ([], ["--model", "\udcff"], "model holds characters"),
+    "local with a key": ([], ["--local", "--api-key", "x"], "drop one or the other"),
+    "no such file": (["--source"], ["--source", "{folder}/nothing.png"], "no such file"),
+    "text as a picture": (
+        *(["--source"], ["--source", "{folder}/text.png"]),
+        "no picture or video that can be read",
+    ),
+    "bad base": ([], ["--base-url", "nonsense"], "base URL"),
 }
+"""Options that are left out, options that are added, and the message."""
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_unusable_input_is_refused(
     run: Run, server: Scripted, words: list[object], tmp_path: Path, portrait: Path, mistake: str
 ) -> None:
-    text = tmp_path / "text.png"
-    text.write_text("I am a picture.")
-    added = {
-        "unknown option": ["--colour", "red"],
-        "both voices": ["--say", "Hello"],
-        "face of words": ["--face", "left"],
-        "face outside": ["--face", "0.5,1.5"],
-        "no folder": ["--output", tmp_path / "missing" / "out.mp4"],
-        "output is a folder": ["--output", tmp_path],
-        "output is the source": ["--output", portrait],
-        "output where nothing can be": ["--output", "/proc/out.mp4"],
-        "prompt of stray bytes": ["--prompt", "\udcff"],
-        "model of stray bytes": ["--model", "\udcff"],
-        "local with a key": ["--local", "--api-key", "x"],
-        "no such file": ["--source", tmp_path / "nothing.png"],
-        "text as a picture": ["--source", text],
-        "bad base": ["--base-url", "nonsense"],
-    }
-    removed, message = MISTAKES[mistake]
+    (tmp_path / "text.png").write_text("I am a picture.")
+    removed, added, message = MISTAKES[mistake]
     for option in removed:
         at = words.index(option)
         del words[at : at + 2]
     before = sorted(tmp_path.iterdir())
-    done = run(*words, *added.get(mistake, []))
+    done = run(*words, *(word.format(folder=tmp_path, portrait=portrait) for word in added))
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert sorted(tmp_path.iterdir()) == before
@@ -347,19 +330,8 @@ def test_help_is_quick_and_warns_of_keys_on_command_lines(run: Run) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "[]\n"
     text = run("generate", "--help").stdout
-    options = [
-        "source",
-        "audio",
-        "say",
-        "output",
-        "prompt",
-        "model",
-        "face",
-        "speed",
-        "mark",
-        "local",
-    ]
-    for option in [*options, "api-key", "base-url", "json"]:
+    options = "source audio say output prompt model face speed mark local api-key base-url json"
+    for option in options.split():
         assert f"--{option} " in text
     assert "KOLBO_API_KEY" in text
 

@@ -185,24 +185,6 @@ def test_an_unusable_source_is_refused_before_sending(
     assert server.requests == []
 
 
-BAD_VOICES = {
-    "none": lambda tmp: None,
-    "empty": lambda tmp: _write(tmp / "empty.mp3", b""),
-    "text": lambda tmp: _write(tmp / "text.mp3", b"la la la " * 99),
-    "over 100 MB": lambda tmp: sparse_wav(tmp / "long.wav", 101),
-}
-
-
-@pytest.mark.parametrize("bad", BAD_VOICES)
-def test_an_unusable_voice_is_refused_before_sending(
-    server: Scripted, client: KolboClient, tmp_path: Path, portrait: Path, bad: str
-) -> None:
-    with pytest.raises(InputError) as caught:
-        client.lipsync(portrait, BAD_VOICES[bad](tmp_path))  # type: ignore[arg-type]
-    assert _is_a_sentence(caught.value)
-    assert server.requests == []
-
-
 def test_a_picture_is_no_voice(client: KolboClient, portrait: Path) -> None:
     with pytest.raises(InputError):
         client.lipsync(portrait, portrait)

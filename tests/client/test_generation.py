@@ -16,11 +16,7 @@ from kolbo_demo.client import (
     NotFoundError,
     StillRunningError,
 )
-from tests.scripted import HTML, VIDEO, Reply, Scripted
-
-
-def running(progress: Any = None, **more: Any) -> dict[str, Any]:
-    return {"success": True, "state": "processing", "progress": progress, **more}
+from tests.scripted import HTML, VIDEO, Reply, Scripted, running
 
 
 def test_from_start_to_file(

@@ -21,29 +21,29 @@ from kolbo_demo.client import (
     RateLimitError,
     UnreachableError,
 )
-from tests.scripted import BROKEN_JSON, HTML, KEY, Reply, Scripted, serving, sparse_wav
+from tests.scripted import (
+    BROKEN_JSON,
+    GATEWAY,
+    HTML,
+    KEY,
+    TEMPORARY,
+    Reply,
+    Scripted,
+    serving,
+    sparse_wav,
+)
 
 LINK, VOICE = "https://example.com/portrait.jpg", "https://example.com/speech.mp3"
 MODELS = Reply(json={"success": True, "models": [{"identifier": "m"}]})
-GATEWAY = Reply(502, body=b"<html>502 Bad Gateway</html>", headers={"Content-Type": "text/html"})
-PASSING = {
-    "reset": Reply(drop=True),
-    "cut short": Reply(json={"models": []}, cut=5),
-    "cut JSON": BROKEN_JSON,
-    "HTML": HTML,
-    "a list": Reply(json=[]),
-    **{
-        str(status): Reply(status, {"success": False, "error": "Later", "code": "X"})
-        for status in (408, 425, 429, 500, 502, 503, 504, 522, 524)
-    },
-    "gateway": GATEWAY,
-}
 
 
-@pytest.mark.parametrize("fault", PASSING)
-def test_a_get_is_retried(server: Scripted, quick: KolboClient, fault: str) -> None:
-    server.on("GET /v1/models", PASSING[fault], MODELS)
-    assert [model.identifier for model in quick.models()] == ["m"]
+@pytest.mark.parametrize("fault", TEMPORARY)
+def test_a_get_is_retried(
+    server: Scripted, quick: KolboClient, impatient: KolboClient, fault: str
+) -> None:
+    server.on("GET /v1/models", TEMPORARY[fault], MODELS)
+    client = impatient if TEMPORARY[fault].hang else quick
+    assert [model.identifier for model in client.models()] == ["m"]
     assert len(server.requests) == 2
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.process_stats import children, command_line
 from kolbo_demo.engine import Cancelled, EngineCrashError, EngineError, render_plan
 from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.prepare import prepare
@@ -258,18 +259,8 @@ def test_merge_spans():
 
 def worker_pids() -> list[int]:
     """Process ids of the pool's workers."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if parent == os.getpid() and b"kolbo_demo.engine.segment_pool" in command:
-            found.append(int(entry.name))
-    return found
+    module = b"kolbo_demo.engine.segment_pool"
+    return [pid for pid in children(os.getpid()) if module in command_line(pid)]
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")

@@ -7,7 +7,6 @@ from fractions import Fraction
 from itertools import product
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -138,17 +137,22 @@ def test_frames_from_any_position(tmp_path, monkeypatch, suffix):
             assert [samples.number_on(frame) for frame in clip.frames_at(some)] == some
 
 
-def test_distant_frames_are_reached_by_seeking(tmp_path, monkeypatch):
-    path = samples.video(tmp_path / "c.mp4", 200, options={"g": "10"})
-    decoded = []
+@pytest.fixture
+def decoded(monkeypatch) -> list[int | None]:
+    """The time stamps of all frames that are decoded."""
+    stamps: list[int | None] = []
 
     def counted(*arguments):
         for frame in demux.decode_video(*arguments):
-            decoded.append(frame.pts)
+            stamps.append(frame.pts)
             yield frame
 
-    with Clip(path) as clip:
-        monkeypatch.setattr(video_reader, "decode_video", counted)
+    monkeypatch.setattr(video_reader, "decode_video", counted)
+    return stamps
+
+
+def test_distant_frames_are_reached_by_seeking(tmp_path, decoded):
+    with Clip(samples.video(tmp_path / "c.mp4", 200, options={"g": "10"})) as clip:
         some = [5, 60, 61, 113, 199]
         assert [samples.number_on(frame) for frame in clip.frames_at(some)] == some
         assert len(decoded) < 60
@@ -157,20 +161,12 @@ def test_distant_frames_are_reached_by_seeking(tmp_path, monkeypatch):
         assert len(decoded) < 20
 
 
-def test_file_without_seeking_is_read_twice_at_most(tmp_path, monkeypatch):
+def test_file_without_seeking_is_read_twice_at_most(tmp_path, decoded):
     """Raw H.264 has no time stamps: frames are counted from the beginning."""
-    path = samples.video(tmp_path / "c.mp4", 90, options={"g": "10"})
-    with Clip(path) as clip:
+    with Clip(samples.video(tmp_path / "c.mp4", 90, options={"g": "10"})) as clip:
         clip._seekable = False
+        decoded.clear()
         some = list(range(0, 90, 7))
-        decoded = []
-
-        def counted(*arguments):
-            for frame in demux.decode_video(*arguments):
-                decoded.append(frame.pts)
-                yield frame
-
-        monkeypatch.setattr(video_reader, "decode_video", counted)
         assert [samples.number_on(frame) for frame in clip.frames_at(some)] == some
         assert len(decoded) <= 90
 
@@ -301,33 +297,6 @@ def test_odd_sizes_lose_their_last_row_and_column(tmp_path):
 # Clips: colour
 
 
-@pytest.mark.parametrize("matrix", [1, 6, None])
-@pytest.mark.parametrize("size", [(320, 240), (1280, 720)])
-def test_colours_of_matrices(tmp_path, matrix, size):
-    """BT.709 and BT.601 as tagged; untagged clips are BT.709 from 720 rows on."""
-    meant = matrix or (1 if size[1] >= 720 else 6)
-    picture = samples.card(0, *size)
-    path = samples.video(tmp_path / "c.mp4", 1, pictures=[picture], matrix=meant)
-    if matrix is None:
-        source, path = path, tmp_path / "untagged.mkv"
-        with av.open(str(source)) as tagged, av.open(str(path), "w") as out:
-            frames = list(tagged.decode(video=0))
-            stream = out.add_stream("ffv1", rate=25)
-            assert isinstance(stream, av.VideoStream)
-            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-            frames[0].colorspace = 2
-            out.mux(stream.encode(frames[0]))
-            out.mux(stream.encode(None))
-    with Clip(path) as clip:
-        frame = next(clip.frames())
-    height, width = frame.shape[:2]
-    y, x = height // 10, width // 10
-    for seen, colour in zip(
-        [frame[y, x], frame[y, -x], frame[-y, x], frame[-y, -x]], samples.UPRIGHT, strict=True
-    ):
-        assert np.abs(seen.astype(int) - colour).max() <= 4
-
-
 @pytest.mark.parametrize("matrix", [1, 6])
 def test_unchanged_frames_survive_encoding(tmp_path, matrix):
     face = Image.open(samples.PORTRAIT)
@@ -345,87 +314,6 @@ def test_unchanged_frames_survive_encoding(tmp_path, matrix):
     assert min(quality) > 38.5
     for old, new in zip(before, after, strict=True):
         assert np.abs(old.mean((0, 1)) - new.mean((0, 1))).max() < 1  # no tint creeps in
-
-
-def test_hdr_is_tone_mapped(tmp_path):
-    """PQ: diffuse white (203 cd/m2 by ITU-R BT.2408) is white, black is black, greys between."""
-
-    def level(nits: float) -> int:
-        y = (nits / 10000) ** (2610 / 16384)
-        return round(64 + 876 * ((3424 + 2413 * 32 * y) / (4096 + 2392 * 32 * y)) ** (2523 / 32))
-
-    frame = av.VideoFrame(128, 64, "yuv420p10le")
-    luma = np.repeat([level(nits) for nits in (0, 20, 203, 1000)], 32).astype("<u2")
-    stride = frame.planes[0].line_size // 2
-    rows = np.zeros((64, stride), "<u2")
-    rows[:, :128] = luma
-    frame.planes[0].update(rows.tobytes())
-    for plane in frame.planes[1:]:
-        plane.update(np.full(plane.buffer_size // 2, 512, "<u2").tobytes())
-    frame.colorspace, frame.color_range, frame.color_trc, frame.color_primaries = 9, 1, 16, 9
-    path = tmp_path / "c.mkv"
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("ffv1", rate=25)
-        assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p10le"
-        context = stream.codec_context
-        context.colorspace, context.color_trc, context.color_primaries = 9, 16, 9
-        context.color_range = 1
-        out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    with Clip(path) as clip:
-        row = next(clip.frames())[32, 16::32].astype(int)
-    assert np.ptp(row, axis=1).max() <= 3  # grey stays grey
-    black, grey, white, highlight = row.mean(1)
-    assert black <= 2
-    assert 70 < grey < 130
-    assert white >= 245
-    assert highlight >= white
-
-
-P3, BT2020 = 12, 9
-TO_BT709 = {
-    P3: [[1.2249, -0.2247, 0], [-0.0420, 1.0419, 0], [-0.0197, -0.0786, 1.0979]],
-    BT2020: [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
-}
-"""Linear light of SMPTE EG 432-1 and ITU-R BT.2087 in that of BT.709."""
-COLOURS = (
-    (170, 110, 100),
-    (110, 150, 115),
-    (100, 115, 160),
-    (224, 172, 140),
-    (90, 60, 45),
-    (128,) * 3,
-)
-
-
-@pytest.mark.parametrize("primaries", [P3, BT2020])
-def test_wide_gamut_matches_a_browser(primaries: int, tmp_path):
-    """With half the colours' resolution, as every phone has them; skin among them. What BT.709
-    cannot show is left out: swscale maps it, where a browser may clip."""
-    patches = np.repeat(np.array(COLOURS, np.uint8)[None], 64, 0).repeat(32, 1)
-    frame = av.VideoFrame.from_ndarray(patches, "rgb24").reformat(
-        format="yuv420p", dst_colorspace=1, dst_color_range=1
-    )
-    frame.color_primaries, frame.color_trc = primaries, 1
-    path = tmp_path / "c.mkv"
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("ffv1", rate=25)
-        assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
-        context = stream.codec_context
-        context.colorspace, context.color_trc, context.color_primaries = 1, 1, primaries
-        context.color_range = 1
-        out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    light = np.array(COLOURS) / 255
-    light = np.where(light < 0.081, light / 4.5, ((light + 0.099) / 1.099) ** (1 / 0.45))
-    light = np.clip(light @ np.array(TO_BT709[primaries]).T, 0, 1)
-    expected = 255 * np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
-    with Clip(path) as clip:
-        shown = next(clip.frames())[32, 16::32].astype(float)
-    assert np.abs(shown - expected).mean() < 3
-    assert np.abs(shown - expected).max() < 10
 
 
 def test_ten_bits_without_hdr(tmp_path):

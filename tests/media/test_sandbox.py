@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from benchmarks.process_stats import children, command_line
 from kolbo_demo.media import sandbox
 from kolbo_demo.media.probe import MediaError, MediaInfo
 from tests import hostile, samples, scripted
 from tests.scripted import Scripted
+from tests.waiting import wait
 
 server = scripted.server  # a fixture
 
@@ -40,32 +42,16 @@ def refusal(path: Path) -> str:
     return " ".join(messages)
 
 
-def children(parent: int) -> dict[int, bytes]:
-    """Process ids and command lines of a process's running children."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, ppid = stat.read_text().rpartition(")")[2].split()[:2]
-            if int(ppid) == parent and state != "Z":
-                found[int(stat.parent.name)] = (stat.parent / "cmdline").read_bytes()
-    return found
-
-
 def fork_server() -> int:
     """Process id of this process's fork server."""
     sandbox.inspect_source(samples.PORTRAIT)
-    [pid] = [
-        pid for pid, line in children(os.getpid()).items() if b"kolbo_demo.media.sandbox" in line
-    ]
+    module = b"kolbo_demo.media.sandbox"
+    [pid] = [pid for pid in children(os.getpid()) if module in command_line(pid)]
     return pid
 
 
 def running_child(server: int) -> int:
-    deadline = time.monotonic() + 20
-    while not (found := children(server)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return next(iter(found))
+    return wait(lambda: children(server), interval=0.01)[0]
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +129,7 @@ def test_endless_decoding_times_out_and_delays_no_other_file(slow):
         with pytest.raises(MediaError, match="too long"):
             hanging.result(SLOW_SECONDS)
         assert 3 < time.monotonic() - begun < SLOW_SECONDS
-    assert children(fork_server()) == {}
+    assert children(fork_server()) == []
 
 
 def test_a_crash_makes_a_file_unreadable(slow):
@@ -166,10 +152,7 @@ def test_a_killed_fork_server_is_replaced(slow):
         with pytest.raises(MediaError, match=r"cannot be read|too long"):
             inspection.result(SLOW_SECONDS)
     assert fork_server() != server
-    deadline = time.monotonic() + SLOW_SECONDS + 5  # its own deadline ends it
-    while Path(f"/proc/{child}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait(lambda: not Path(f"/proc/{child}").exists())  # its own deadline ends it
 
 
 def test_a_child_is_limited_and_has_no_other_file_open(slow):
@@ -231,10 +214,7 @@ time.sleep(60)
         [server] = children(process.pid)
         child = running_child(server)
         process.kill()
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in (server, child)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (server, child)))
 
 
 # Five hundred damaged files
@@ -270,25 +250,26 @@ def test_five_hundred_damaged_files(damaged, caplog):
     assert max(seconds for _, seconds in outcomes) < SLOW_SECONDS
     assert {result for result, _ in outcomes} == {"read", "refused"}, "some damage is harmless"
     assert fork_server() == server, "the fork server has survived"
-    assert children(server) == {}, "no child is left"
+    assert children(server) == [], "no child is left"
     assert "inspecting a file failed" not in caplog.text, "no unexpected exception"
 
 
 SHARED_SERVER = """
+import os
 import sys
 from pathlib import Path
 
 from kolbo_demo.media import sandbox
 from kolbo_demo.service import render_pool
-from tests.media.test_sandbox import children
+from benchmarks.process_stats import children, command_line
 
 server = render_pool.new_fork_server()
 server.preload()
 with sandbox.use_fork_server(server):
     print(sandbox.inspect_source(Path(sys.argv[1])).width)
     print(sandbox.preview(Path(sys.argv[2]), 80).size)
-    [line] = children(__import__("os").getpid()).values()
-    print(line.split(b"\\0")[3].decode())
+    [pid] = children(os.getpid())
+    print(command_line(pid).split(b"\\0")[3].decode())
     try:
         sandbox.inspect_audio(Path(sys.argv[1]))
     except sandbox.MediaError as error:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.process_stats import process_tree
+from benchmarks.process_stats import command_line, process_tree
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import CancelledError, Inspector
 from tests import samples
@@ -140,8 +140,8 @@ def test_the_child_has_resource_limits(inspector: Inspector, tmp_path: Path) -> 
 
     def look() -> bool:
         for pid in process_tree(os.getpid()):
-            with contextlib.suppress(OSError):
-                if b"kolbo_demo.preflight" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"kolbo_demo.preflight" in command_line(pid):
+                with contextlib.suppress(OSError):  # it has just ended
                     seen.append(bounds(pid))
         return not any(found["Max address space"].isdecimal() for found in seen)
 

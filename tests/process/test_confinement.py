@@ -22,6 +22,7 @@ import pytest
 import requests
 from PIL import Image
 
+from benchmarks.process_stats import command_line, process_tree
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.sync_eval.process import judge_in_process
 from kolbo_demo.media import picture, sandbox
@@ -341,19 +342,6 @@ def sealed(pid: int) -> bool:
     )
 
 
-def below(process: int) -> set[int]:
-    """The processes that one has started, and those that they have, as long as they run."""
-    parents = dict[int, int]()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    found, new = set[int](), {process}
-    while new:
-        new = {pid for pid, parent in parents.items() if parent in new} - found
-        found |= new
-    return found
-
-
 def opened(pid: int, path: Path) -> bool:
     with contextlib.suppress(OSError):
         return any(link.readlink() == path for link in Path(f"/proc/{pid}/fd").iterdir())
@@ -367,7 +355,7 @@ class Watch:
         self.paths, self.pids, self.open = [p.absolute() for p in paths], set[int](), set[int]()
 
     def __call__(self) -> bool:
-        for pid in below(os.getpid()):
+        for pid in process_tree(os.getpid())[1:]:
             if any(opened(pid, path) for path in self.paths):
                 self.pids.add(pid)
                 if not sealed(pid) and tasks(pid):
@@ -428,13 +416,12 @@ def test_a_render_and_its_workers_are_sealed(live_service: LocalService, tmp_pat
     workers, unsealed = set[int](), set[int]()
     deadline = time.monotonic() + SECONDS
     while not workers and time.monotonic() < deadline:
-        for pid in below(os.getpid()):
-            with contextlib.suppress(OSError):
-                words = Path(f"/proc/{pid}/cmdline").read_bytes()
-                if b"kolbo_demo.engine.segment_pool" in words:  # from its first moment: it inherits
-                    workers.add(pid)
-                    if tasks(pid) and not sealed(pid):
-                        unsealed.add(pid)
+        for pid in process_tree(os.getpid()):
+            # From its first moment: it inherits.
+            if b"kolbo_demo.engine.segment_pool" in command_line(pid):
+                workers.add(pid)
+                if tasks(pid) and not sealed(pid):
+                    unsealed.add(pid)
         time.sleep(0.01)
     caller.post(f"{url}/{answer['generation_id']}/cancel", timeout=30)
     assert workers, answer

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tests.waiting import wait
+
 ROOT = Path(__file__).parents[2]
 KEY = "kolbo_live_" + "5a" * 20
 DESCRIPTORS = 512
@@ -75,10 +77,10 @@ class Attacked:
                     **environment,
                 },
             )
-        until(lambda: self._port() or self.process.poll() is not None, 60)
+        wait(lambda: self._port() or self.process.poll() is not None, 60)
         self.port = self._port()
         assert self.port, self.log()
-        until(self._answers, 60)
+        wait(self._answers, 60)
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
@@ -161,13 +163,6 @@ def closed(made: Iterable[socket.socket]) -> list[socket.socket]:
     for number in by_number:
         poll.register(number, select.POLLRDHUP)
     return [by_number[number] for number, _ in poll.poll(0)]
-
-
-def until(done, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import threading
 import time
 import tracemalloc
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from kolbo_demo.ui.quota import Quota, QuotaError, salt_in
 from kolbo_demo.ui.uploads import Uploads
 from tests.scripted import media_dir, no_settings, portrait, speech  # noqa: F401 - fixtures
 from tests.ui.serving import serving
+from tests.waiting import wait
 
 MB = 10**6
 ANNE, BEN, CARL = "198.51.100.1", "198.51.100.2", "2001:db8:1:2::7"
@@ -87,13 +88,6 @@ def page(home: Path, *, private: bool = False, **settings: object) -> Iterator[P
             yield Page(url, home)
 
 
-def wait_for(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
 def test_uploads_end_at_a_visitor_s_bound(tmp_path: Path) -> None:
     with page(tmp_path, visitor_disk_gb=0.05) as site:
         answers = [site.upload(20 * MB) for _ in range(4)]
@@ -120,7 +114,7 @@ def test_many_small_uploads_meet_the_bound_too(tmp_path: Path) -> None:
         # Nor do parts without a file pile up.
         assert site.upload(64, BEN, field="other").status_code == 200
         assert site.upload(64, BEN, name=None).status_code == 400
-        wait_for(lambda: len(site.units()) == len(statuses) - 1)  # removed after Gradio's answer
+        wait(lambda: len(site.units()) == len(statuses) - 1)  # removed after Gradio's answer
         assert all(path.suffix == ".bin" for path in site.files())
 
 
@@ -157,9 +151,9 @@ def test_a_broken_upload_leaves_nothing(tmp_path: Path) -> None:
     with page(tmp_path) as site:
         for _ in range(3):
             connection = site.open()
-            wait_for(site.files)
+            wait(site.files)
             connection.close()
-            wait_for(lambda: not site.units())
+            wait(lambda: not site.units())
         assert site.files() == []
 
 
@@ -179,7 +173,7 @@ def test_a_stalled_upload_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     with page(tmp_path) as site:
         answer = site.open().getresponse()
         assert answer.status == 408
-        wait_for(lambda: not site.units())
+        wait(lambda: not site.units())
         assert site.files() == []
 
 
@@ -187,11 +181,11 @@ def test_so_many_uploads_at_once(tmp_path: Path) -> None:
     with page(tmp_path) as site, ExitStack() as stack:
         for _ in range(upload_quota.AT_ONCE):
             stack.callback(site.open().close)
-        wait_for(lambda: len(site.files()) == upload_quota.AT_ONCE)
+        wait(lambda: len(site.files()) == upload_quota.AT_ONCE)
         assert site.upload(1000).status_code == 429
         assert site.upload(1000, BEN).status_code == 200
         stack.close()
-        wait_for(lambda: len(site.units()) == 1)
+        wait(lambda: len(site.units()) == 1)
         assert site.upload(1000).status_code == 200
 
 
@@ -199,7 +193,7 @@ def test_what_is_under_way_counts(tmp_path: Path) -> None:
     with page(tmp_path, visitor_disk_gb=0.03) as site, ExitStack() as stack:
         for _ in range(3):  # of a few MB each
             stack.callback(site.open().close)
-        wait_for(lambda: len(site.files()) == 3)
+        wait(lambda: len(site.files()) == 3)
         assert site.upload(27 * MB).status_code == 413
 
 
@@ -221,10 +215,10 @@ def test_an_upload_of_many_files_holds_few_open(tmp_path: Path) -> None:
         connection = site.open(length=200 * MB)
         before = len(list(Path("/proc/self/fd").iterdir()))
         connection.send(b"\r\n" + body)
-        wait_for(lambda: len(site.files()) >= 895)
-        wait_for(lambda: len(list(Path("/proc/self/fd").iterdir())) < before + 100)
+        wait(lambda: len(site.files()) >= 895)
+        wait(lambda: len(list(Path("/proc/self/fd").iterdir())) < before + 100)
         connection.close()
-        wait_for(lambda: not site.units())
+        wait(lambda: not site.units())
 
 
 def test_the_owner_at_a_private_page_is_bound_in_all_only(tmp_path: Path) -> None:

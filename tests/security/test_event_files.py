@@ -1,11 +1,9 @@
 """Files and addresses that an event names: nothing but uploads of this page reaches Python."""
 
-import http.server
 import json
 import os
 import secrets
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +16,7 @@ from PIL import Image
 
 from tests import events
 from tests.browser.site import ROOT, Site, serve
+from tests.scripted import Scripted, serving
 
 COLOUR = (13, 201, 77)
 """Of the secret picture, which no other has."""
@@ -42,38 +41,6 @@ def secret(tmp_path: Path) -> Path:
     Image.new("RGB", (64, 64), COLOUR).save(path)
     path.write_bytes(path.read_bytes() + MARK)
     return path
-
-
-class Listener(threading.Thread):
-    """A web server that must not be asked."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        listener = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                listener.requests.append(self.path)
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                pass
-
-        self.requests: list[str] = []
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/x.png"
-
-    def run(self) -> None:
-        self.server.serve_forever()
-
-    def __enter__(self) -> "Listener":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
 
 def stored_events(site: Site) -> bytes:
@@ -182,9 +149,9 @@ def test_detours_to_a_file(
 
 def test_no_event_has_an_address_fetched(site: Site, config: dict[str, Any]) -> None:
     index, count = source_event(config)
-    with Listener() as listener:
+    with serving(Scripted()) as listener:
         for scheme in ("http:", "HTTP:", " http:", "https:", "//", "ftp:", "data:", "http:/"):
-            address = listener.url.replace("http:", scheme)
+            address = f"{listener.url}/x.png".replace("http:", scheme)
             for form in forms(address)[: None if scheme == "http:" else 2]:
                 for data, event_data in (([form, *[None] * (count - 1)], None),
                                          ([None] * count, form)):  # fmt: skip
@@ -192,14 +159,14 @@ def test_no_event_has_an_address_fetched(site: Site, config: dict[str, Any]) -> 
                     assert answer.ok, answer.text
                     said = outcome(site, session)
                     assert "upload it again" in said, form
-        body = {"data": [{"path": listener.url, "meta": {"_type": "gradio.FileData"}}]}
+        body = {"data": [{"path": f"{listener.url}/x.png", "meta": {"_type": "gradio.FileData"}}]}
         for name in ("lipsync", "v2/lipsync", "sync_report"):
             url = f"{site.url}/gradio_api/call/{name}"
             assert requests.post(url, json=body, timeout=10).status_code == 400
         call = {
             "jsonrpc": "2.0", "id": 1, "method": "tools/call",
             "params": {"name": "Kolbo_Lipsync_sync_report",
-                       "arguments": {"video": {"path": listener.url}}},
+                       "arguments": {"video": {"path": f"{listener.url}/x.png"}}},
         }  # fmt: skip
         answer = requests.post(
             f"{site.url}/gradio_api/mcp/",
@@ -214,9 +181,9 @@ def test_no_event_has_an_address_fetched(site: Site, config: dict[str, Any]) -> 
 def test_the_file_route_gives_uploads_and_examples(
     site: Site, secret: Path, tricks: list[str]
 ) -> None:
-    with Listener() as listener:
+    with serving(Scripted()) as listener:
         tricks += [
-            listener.url, "http://100.64.0.1/", "http:/100.64.0.1/", "//127.0.0.1/x",
+            f"{listener.url}/x.png", "http://100.64.0.1/", "http:/100.64.0.1/", "//127.0.0.1/x",
             "https://127.0.0.1:1/", str(ROOT / "app.py"), str(ROOT / "assets" / "CREDITS.md"),
             str(site.home / "data" / "jobs.sqlite"), str(site.home / "app.log"),
         ]  # fmt: skip

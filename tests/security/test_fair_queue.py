@@ -23,6 +23,7 @@ from tests.service.conftest import (
     speech,
     web,
 )
+from tests.waiting import wait
 
 __all__ = ["files", "other_process", "portrait", "postgres", "site", "speech", "web"]
 
@@ -38,14 +39,6 @@ queues.default_concurrency = lambda: 1
 app.Limits = lambda: rate_limit.Limits(generations=1000, polls=100000{limits})
 {more}
 """
-
-
-def wait(done: Callable[[], Any], seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := done()):
-        assert time.monotonic() < deadline
-        time.sleep(0.25)  # a service with default limits takes 300 polls a minute
-    return found
 
 
 @pytest.fixture
@@ -275,7 +268,7 @@ def test_uploads_of_one_caller_are_bounded(callers: Serving, tmp_path: Path, fil
     assert int(reply.headers["Retry-After"]) >= 1
     assert other.finish(other.start(files=files()))["state"] == "completed"
     uploads.pop().close()
-    wait(lambda: greedy.lipsync(files=files()).status_code == 200)
+    wait(lambda: greedy.lipsync(files=files()).status_code == 200, interval=0.25)
 
 
 _STUCK = """

@@ -1,8 +1,6 @@
 """Other names and other websites, which a visitor's browser would lend its place to."""
 
-import functools
-import http.server
-import threading
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +11,7 @@ import requests
 from tests import events
 from tests.browser.conftest import browser  # noqa: F401 - a fixture
 from tests.browser.site import KEY, Site, serve
+from tests.scripted import serving_folder
 
 PATHS = (
     ("GET", "/"),
@@ -216,11 +215,6 @@ async (url) => {
 """
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        pass
-
-
 def test_a_page_of_another_origin_in_a_browser(
     browser,  # noqa: F811 - the fixture
     site: Site,
@@ -228,26 +222,16 @@ def test_a_page_of_another_origin_in_a_browser(
 ) -> None:
     """It runs on this machine, too: a browser counts another port as the same site."""
     (tmp_path / "index.html").write_text("<title>Another site</title><body>")
-    handler = functools.partial(_Quiet, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        context = browser.new_context()
-        try:
-            for there in ("127.0.0.1", "localhost"):
-                page = context.new_page()
-                page.goto(f"http://{there}:{server.server_port}/")
-                for name in ("127.0.0.1", "localhost", "x.localhost", "localhost."):
-                    outcomes = page.evaluate(ATTACK, f"http://{name}:{port(site)}")
-                    assert {outcome for _, outcome in outcomes} == {"refused"}, (
-                        there,
-                        name,
-                        outcomes,
-                    )
-                    framed = {frame.url for frame in page.frames[1:]}
-                    assert framed == {"chrome-error://chromewebdata/"}, (there, name)
-        finally:
-            context.close()
-            server.shutdown()
+    with serving_folder(tmp_path) as other, contextlib.closing(browser.new_context()) as context:
+        for there in ("127.0.0.1", "localhost"):
+            page = context.new_page()
+            page.goto(f"http://{there}:{other}/")
+            for name in ("127.0.0.1", "localhost", "x.localhost", "localhost."):
+                outcomes = page.evaluate(ATTACK, f"http://{name}:{port(site)}")
+                refused = {outcome for _, outcome in outcomes}
+                assert refused == {"refused"}, (there, name, outcomes)
+                framed = {frame.url for frame in page.frames[1:]}
+                assert framed == {"chrome-error://chromewebdata/"}, (there, name)
 
 
 def owner_is(site: Site, **headers: str) -> bool:

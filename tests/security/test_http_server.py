@@ -26,8 +26,8 @@ from tests.security.raw_connections import (
     descriptors,
     free_port,
     read,
-    until,
 )
+from tests.waiting import wait
 
 FLOOD = 1100
 MARGIN = 3.0
@@ -78,7 +78,7 @@ def test_incomplete_heads_block_no_other_and_are_closed(server: Attacked, opened
         for _ in range(FLOOD // 100):
             flood += opened(100, HALF)
             waited.append(server.healthy_within())
-        until(lambda: len(closed(flood)) == FLOOD, HEAD_SECONDS + MARGIN)
+        wait(lambda: len(closed(flood)) == FLOOD, HEAD_SECONDS + MARGIN)
         assert time.monotonic() - begun < 2 * (HEAD_SECONDS + MARGIN)
     assert max(waited) < 1.0, waited
     assert len(server.log()) - said < 5000
@@ -104,13 +104,13 @@ def test_connections_of_one_address_are_limited(server: Attacked, opened) -> Non
     """Requests whose bodies are incomplete, so none of them is a half-sent head."""
     body = START + b"Content-Length: 5000\r\n\r\n{"
     flood = opened(PER_ADDRESS + 30, body, "127.0.0.9")
-    until(lambda: len(closed(flood)) >= 30, IDLE_SECONDS)
+    wait(lambda: len(closed(flood)) >= 30, IDLE_SECONDS)
     assert server.healthy_within() < 1.0
 
 
 def test_incomplete_heads_of_one_address_are_limited(opened) -> None:
     flood = opened(PENDING + 20, HALF)
-    until(lambda: len(closed(flood)) >= 20, MARGIN)
+    wait(lambda: len(closed(flood)) >= 20, MARGIN)
     assert closed(flood)[:20] == flood[:20], "those that wait longest"
 
 
@@ -186,7 +186,7 @@ def metrics(server: Attacked, number: int) -> socket.socket:
 
 def test_a_response_that_is_not_read_is_closed(server: Attacked) -> None:
     with metrics(server, 1000) as made:
-        until(lambda: closed([made]), IDLE_SECONDS + 4 * MARGIN)
+        wait(lambda: closed([made]), IDLE_SECONDS + 4 * MARGIN)
         assert read(made).count(b"HTTP/1.1 200") < 1000
 
 

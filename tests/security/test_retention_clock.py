@@ -6,7 +6,8 @@ import pytest
 import requests
 
 from tests.service.conftest import _SERVE, files, other_process, portrait, refused, speech
-from tests.service.test_retention import _QUICK, DAY, _wait, age, made
+from tests.service.test_retention import _QUICK, DAY, age, made
+from tests.waiting import wait
 
 __all__ = ["files", "other_process", "portrait", "speech"]
 
@@ -41,8 +42,8 @@ def test_a_clock_jump_of_a_week_deletes_no_young_result(jumping, tmp_path: Path,
     (tmp_path / "jumped").touch()
     # This one has its day behind it by any clock, so its going shows that the sweeps go on.
     age(tmp_path, old, old_url, DAY + 60)
-    _wait(lambda: api.get(f"/v1/generate/{old}/status").status_code == 404)
-    _wait(lambda: not stored(tmp_path, old_url).exists())
+    wait(lambda: api.get(f"/v1/generate/{old}/status").status_code == 404)
+    wait(lambda: not stored(tmp_path, old_url).exists())
     assert api.status(young)["state"] == "completed"
     assert requests.get(young_url, timeout=10).status_code == 200
     # So does the work go on, and the clock that is set back again.
@@ -50,7 +51,7 @@ def test_a_clock_jump_of_a_week_deletes_no_young_result(jumping, tmp_path: Path,
     (tmp_path / "jumped").unlink()
     late, late_url = made(api, files)
     age(tmp_path, late, late_url, DAY + 60)
-    _wait(lambda: not stored(tmp_path, late_url).exists())
+    wait(lambda: not stored(tmp_path, late_url).exists())
     assert {api.status(one)["state"] for one in (young, after)} == {"completed"}
 
 
@@ -58,8 +59,8 @@ def test_a_result_from_the_future_is_deleted_after_retention(jumping, tmp_path: 
     api = jumping("0.001")
     generation, url = made(api, files)
     age(tmp_path, generation, url, -7 * DAY)
-    _wait(lambda: not stored(tmp_path, url).exists())
-    _wait(lambda: api.get(f"/v1/generate/{generation}/status").status_code == 404)
+    wait(lambda: not stored(tmp_path, url).exists())
+    wait(lambda: api.get(f"/v1/generate/{generation}/status").status_code == 404)
 
 
 def test_rate_limits_do_not_follow_the_wall_clock(jumping, tmp_path: Path):

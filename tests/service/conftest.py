@@ -1,14 +1,12 @@
 """A caller of the service, small real files, a web server, and services in other processes."""
 
 import contextlib
-import io
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
-import wave
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,9 +14,9 @@ from typing import Any
 
 import pytest
 import requests
-from PIL import Image
 
-from benchmarks.process_stats import process_tree
+from benchmarks.media import portrait_jpeg, speech_wav
+from benchmarks.process_stats import command_line, process_tree
 from kolbo_demo.service.app import LocalService
 from kolbo_demo.service.render_worker import RENDERING_NAME
 from tests.machines import s3_endpoint
@@ -119,27 +117,13 @@ def _refused() -> Callable[[requests.Response, int, str], str]:
 @pytest.fixture(scope="session")
 def portrait() -> bytes:
     """A small JPEG with a face."""
-    with Image.open(ASSETS / "portrait.jpg") as image:
-        out = io.BytesIO()
-        image.resize((160, 160)).save(out, "JPEG")
-        return out.getvalue()
+    return portrait_jpeg(160)
 
 
 @pytest.fixture(scope="session")
 def speech() -> Callable[[float], bytes]:
     """Make a WAV of real speech, so many seconds long, repeating where needed."""
-
-    def make(seconds: float) -> bytes:
-        with wave.open(str(ASSETS / "speech.wav")) as source:
-            params, frames = source.getparams(), source.readframes(source.getnframes())
-        size = int(seconds * params.framerate) * params.sampwidth * params.nchannels
-        out = io.BytesIO()
-        with wave.open(out, "wb") as target:
-            target.setparams(params)
-            target.writeframes((frames * (size // len(frames) + 1))[:size])
-        return out.getvalue()
-
-    return make
+    return speech_wav
 
 
 @pytest.fixture
@@ -301,12 +285,11 @@ def renders() -> Callable[..., list[int]]:
     still, or of what another command line tells. One that waits for its task is none yet."""
 
     def find(parent: int, text: bytes | None = None) -> list[int]:
-        found = []
-        for each in process_tree(parent)[1:]:
-            with contextlib.suppress(OSError):
-                command = Path(f"/proc/{each}/cmdline").read_bytes()
-                if alive(each) and (text in command if text else called(each) == RENDERING_NAME):
-                    found.append(each)
-        return found
+        return [
+            each
+            for each in process_tree(parent)[1:]
+            if alive(each)
+            and (text in command_line(each) if text else called(each) == RENDERING_NAME)
+        ]
 
     return find

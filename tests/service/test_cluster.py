@@ -24,8 +24,9 @@ from benchmarks.process_stats import cpu_seconds
 from kolbo_demo.engine import render_plan as engine_segments
 from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.render import render
-from tests.machines import Cable, files_of, pid_of, postgres, s3_endpoint, segments, site, wait
+from tests.machines import Cable, files_of, pid_of, postgres, s3_endpoint, segments, site
 from tests.service.conftest import Caller, alive, root
+from tests.waiting import wait
 
 __all__ = ["postgres", "s3_endpoint", "site"]
 

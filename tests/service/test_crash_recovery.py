@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from tests.service.server_process import ServerProcess, decode, rows, strays
+from tests.waiting import wait
 
 UP_SECONDS = 2.0
 """About what a start takes: blows fall before it is over, too."""
@@ -35,10 +36,7 @@ def _check_ended(folder, api, accepted: list[str]) -> None:
     done = [api.finish(generation) for generation in accepted]
     assert {status["state"] for status in done} == {"completed"}, done
     # A start whose answer was cut off may have been accepted: it ends like any other.
-    deadline = time.monotonic() + 60
-    while set(rows(folder).values()) != {"SUCCESS"}:
-        assert time.monotonic() < deadline, rows(folder)
-        time.sleep(0.2)
+    wait(lambda: set(rows(folder).values()) == {"SUCCESS"})
     assert set(accepted) <= set(rows(folder))
     assert len({status["result"]["urls"][0] for status in done}) == len(accepted)
     for status in done:

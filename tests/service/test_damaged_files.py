@@ -1,6 +1,5 @@
 """Damaged files sent to a running service: each generation ends with a video or a sentence."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from tests import hostile
 from tests.service.conftest import Caller
 from tests.service.server_process import decode, strays
 from tests.service.test_metrics_and_logs import figures, health
+from tests.waiting import wait
 
 IN_FLIGHT = 6
 SLOW_SECONDS = 60
@@ -98,10 +98,8 @@ def test_a_damaged_file_fails_its_generation_only(
     assert rendered == sum(metrics[f'kolbo_generations_ended_total{{state="{state}"}}']
                            for state in ("completed", "failed"))  # fmt: skip
     assert other.process.poll() is None
-    deadline = time.monotonic() + 10
-    while (found := health(api)) != found | {"ready": True, "queue": 0, "running": 0}:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
+    idle = {"ready": True, "queue": 0, "running": 0}
+    wait(lambda: health(api).items() >= idle.items())
     assert renders(other.process.pid) == []
     assert strays(data, kinds["completed"]) == []
     for video in (data / "results").glob("*.mp4"):

@@ -18,23 +18,16 @@ from kolbo_demo.service.render_worker import LOADING_NAME
 from kolbo_demo.service.storage.files import Storage
 from tests.hostile import bounds
 from tests.service.conftest import alive, called
+from tests.waiting import wait
 
 LONG = 30.0
 """Seconds of speech: enough to be caught rendering."""
 
 
-def _wait(done, seconds: float = 30.0):
-    deadline = time.monotonic() + seconds
-    while not (found := done()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
-
-
 @pytest.fixture(autouse=True)
 def _nothing_else_renders(live_service, renders):
     """What an earlier test has cancelled dies a moment later."""
-    _wait(lambda: not renders(os.getpid()))
+    wait(lambda: not renders(os.getpid()))
 
 
 def test_progress_counts_frames_and_rises_to_100(api, files):
@@ -61,7 +54,7 @@ def test_cancelling_frees_the_processor_within_a_second(
     api, files, refused, renders, service_folder, caplog
 ):
     generation = api.start(files=files(LONG))
-    [child] = _wait(lambda: renders(os.getpid()))
+    [child] = wait(lambda: renders(os.getpid()))
     time.sleep(0.5)
     reply = api.cancel(generation)
     cancelled = time.monotonic()
@@ -71,19 +64,19 @@ def test_cancelling_frees_the_processor_within_a_second(
         "state": "cancelled",
         "credits_refunded": 0,
     }
-    _wait(lambda: child not in renders(os.getpid()), seconds=1)
+    wait(lambda: child not in renders(os.getpid()), seconds=1)
     assert time.monotonic() - cancelled < 1
     assert api.status(generation)["state"] == "cancelled"
     refused(api.cancel(generation), 409, "GENERATION_ENDED")
-    _wait(lambda: not (service_folder / "inputs" / generation).exists())
-    _wait(lambda: not list((service_folder / "work").glob(f"{generation}.*")))
+    wait(lambda: not (service_folder / "inputs" / generation).exists())
+    wait(lambda: not list((service_folder / "work").glob(f"{generation}.*")))
     assert "render crashed" not in caplog.messages
 
 
 def test_a_render_and_its_workers_have_resource_limits(api, files, renders):
     generation = api.start(files=files(LONG))
-    [child] = _wait(lambda: renders(os.getpid()))
-    for pid in (child, *_wait(lambda: renders(child, b"kolbo_demo.engine.segment_pool"))):
+    [child] = wait(lambda: renders(os.getpid()))
+    for pid in (child, *wait(lambda: renders(child, b"kolbo_demo.engine.segment_pool"))):
         found = bounds(pid)
         assert int(found["Max address space"]) < 12 * 1024**3
         assert int(found["Max cpu time"]) < 300 + 300 * LONG
@@ -94,15 +87,15 @@ def test_a_render_and_its_workers_have_resource_limits(api, files, renders):
 @pytest.mark.parametrize("end", ["cancelled", "killed"])
 def test_the_workers_of_a_long_render_are_as_nice_and_end_with_it(api, files, renders, end):
     generation = api.start(files=files(LONG))
-    [child] = _wait(lambda: renders(os.getpid()))
-    workers = _wait(lambda: renders(child, b"kolbo_demo.engine.segment_pool"))
+    [child] = wait(lambda: renders(os.getpid()))
+    workers = wait(lambda: renders(child, b"kolbo_demo.engine.segment_pool"))
     assert os.getpriority(os.PRIO_PROCESS, workers[0]) > os.getpriority(os.PRIO_PROCESS, 0)
     assert os.getsid(child) == os.getsid(0), "in a session of its own it would be nice to nobody"
     if end == "cancelled":
         api.cancel(generation)
     else:
         os.kill(child, signal.SIGKILL)
-    _wait(lambda: not any(alive(worker) for worker in workers), seconds=2)
+    wait(lambda: not any(alive(worker) for worker in workers), seconds=2)
     assert api.finish(generation)["state"] == ("cancelled" if end == "cancelled" else "failed")
 
 
@@ -123,8 +116,8 @@ def test_the_video_of_a_cancelled_generation_is_deleted(api, files, service_fold
     assert begun.wait(30)
     assert api.cancel(generation).json()["state"] == "cancelled"
     cancelled.set()
-    _wait(lambda: list((service_folder / "work").iterdir()) == [])
-    _wait(lambda: {file.name for file in (service_folder / "results").iterdir()} == before, 3)
+    wait(lambda: list((service_folder / "work").iterdir()) == [])
+    wait(lambda: {file.name for file in (service_folder / "results").iterdir()} == before, 3)
 
 
 def test_a_waiting_generation_can_be_cancelled(api, files, service_folder):
@@ -205,7 +198,7 @@ def test_audio_outside_the_models_limits_fails_with_a_message(api, files, speech
 )
 def test_a_crash_fails_one_generation_only(api, files, renders, service_folder, caplog, blow, word):
     generation = api.start(files=files(LONG))
-    [child] = _wait(lambda: renders(os.getpid()))
+    [child] = wait(lambda: renders(os.getpid()))
     time.sleep(0.3)
     os.kill(child, blow)
     status = api.finish(generation)
@@ -223,7 +216,7 @@ def test_the_fork_server_may_die(api, files, renders, when):
     assert api.finish(api.start(files=files()))["state"] == "completed"
     running = [api.start(files=files(12.0))] if when == "rendering" else []
     for _ in running:
-        _wait(lambda: renders(os.getpid()))
+        wait(lambda: renders(os.getpid()))
     [loaded] = [pid for pid in process_tree(os.getpid()) if called(pid) == LOADING_NAME]
     os.kill(loaded, signal.SIGKILL)
     for generation in (*running, *(api.start(files=files()) for _ in range(2))):
@@ -233,7 +226,7 @@ def test_the_fork_server_may_die(api, files, renders, when):
 
 def test_the_service_answers_quickly_while_it_renders(api, files, renders):
     generation = api.start(files=files(LONG))
-    _wait(lambda: renders(os.getpid()))
+    wait(lambda: renders(os.getpid()))
     slowest = 0.0
     for _ in range(20):
         begun = time.monotonic()
@@ -260,7 +253,7 @@ def test_generations_survive_kill_9(other_process, tmp_path, files, renders):
         assert b"test-key" not in Path(f"/proc/{child}/environ").read_bytes()
     first.process.kill()
     first.process.wait()
-    _wait(lambda: not any(alive(child) for child in children), seconds=2)
+    wait(lambda: not any(alive(child) for child in children), seconds=2)
 
     (tmp_path / "inputs" / "lip_never_accepted").mkdir()
     (tmp_path / "inputs" / "lip_never_accepted" / "source").write_bytes(b"half an upload")
@@ -296,7 +289,7 @@ def test_generations_survive_a_stop(other_process, tmp_path, files):
 def test_a_slow_link_delays_no_render(api, files, web):
     link, over = web.drip("/drip.jpg")
     slow = [api.start(json={"source_url": link, "audio_url": link}) for _ in range(3)]
-    _wait(lambda: len(web.requests) == 3)
+    wait(lambda: len(web.requests) == 3)
     assert api.finish(api.start(files=files()))["state"] == "completed"
     assert {api.status(generation)["state"] for generation in slow} == {"processing"}
     for generation in slow:

@@ -4,12 +4,12 @@ import json
 import re
 import subprocess
 import sys
-import time
 
 import requests
 
 from tests.service.conftest import _SERVE as SERVE
 from tests.service.conftest import ROOT, figures, root
+from tests.waiting import wait
 
 SECRET_PROMPT = "subtle, qzprompt"
 SECRET_NAME = "qzfilename.png"
@@ -30,10 +30,8 @@ def health(api) -> dict:
 def test_healthz_counts_queued_and_running_generations(api, files):
     crowd = [api.start(files=files(30.0)) for _ in range(health(api)["workers"] + 2)]
     try:
-        deadline = time.monotonic() + 30
-        while (found := health(api)) != found | {"ready": True, "queue": 2}:
-            assert time.monotonic() < deadline, found
-            time.sleep(0.1)
+        wait(lambda: health(api).items() >= {"ready": True, "queue": 2}.items())
+        found = health(api)
         assert found["running"] == found["workers"] >= 1
         metrics = figures(api)
         assert (metrics["kolbo_ready"], metrics["kolbo_queue"]) == (1, 2)
@@ -72,14 +70,6 @@ def test_every_metric_is_documented(api):
     stages = set(re.findall(r'kolbo_stage_seconds_count\{stage="(\w+)"', str(figures(api))))
     assert stages
     assert not [stage for stage in stages if f"`{stage}`" not in document]
-
-
-def _wait(done, seconds: float = 60.0):
-    deadline = time.monotonic() + seconds
-    while not (found := done()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def test_json_logs_carry_the_generation_and_nothing_of_visitors(other_process, tmp_path, files):
@@ -181,7 +171,7 @@ def test_a_generation_accepted_before_an_upgrade_completes_after_it(other_proces
     older = other_process(tmp_path, _OLDER_RELEASE + SERVE)
     api = older.caller()
     running, waiting = api.start(files=files()), api.start(files=files())
-    _wait(lambda: health(api)["running"] == 1)
+    wait(lambda: health(api)["running"] == 1)
     older.process.kill()
     older.process.wait()
     api = other_process(tmp_path).caller()

@@ -2,8 +2,7 @@
 
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from kolbo_demo.service import retention, supervisor
 from kolbo_demo.service.app import serving
 from kolbo_demo.settings import Settings
 from tests.service.conftest import Caller
+from tests.waiting import wait
 
 SECOND = 1 / 3600
 """In hours."""
@@ -30,13 +30,6 @@ def paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Caller]:
 def polls() -> bool:
     """Whether dbos polls the database."""
     return any(thread.name.startswith("queue-worker-") for thread in threading.enumerate())
-
-
-def wait(done: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_nothing_is_polled_until_a_generation_comes(paused, files, refused):

@@ -2,12 +2,13 @@
 
 import json
 import socket
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import requests
+
+from tests.waiting import wait
 
 PUBLIC = "http://files.example.invalid"
 JPEG = f"{PUBLIC}/portrait.jpg"
@@ -228,12 +229,5 @@ def test_a_refused_or_aborted_request_leaves_no_file(api, refused, files, servic
     split = urlsplit(api.base)
     with socket.create_connection((split.hostname, split.port), timeout=10) as link:
         link.sendall(upload_head(api, 1_000_000) + Sparse.head + b"\0" * 100_000)
-        _wait(lambda: there() - before)
-    _wait(lambda: there() == before)
-
-
-def _wait(done) -> None:
-    deadline = time.monotonic() + 10
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        wait(lambda: there() - before)
+    wait(lambda: there() == before)

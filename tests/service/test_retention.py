@@ -12,6 +12,7 @@ import requests
 
 from tests.service.conftest import _SERVE as SERVE
 from tests.service.conftest import figures
+from tests.waiting import wait
 
 DAY = 86_400
 _QUICK = """
@@ -21,14 +22,6 @@ retention.SWEEP_INTERVAL_SECONDS = 0.2
 retention.MAX_LISTING_SHARE = 1
 retention.FETCH_GRACE_SECONDS = float(os.environ.get("FETCH_SECONDS", 2))
 """
-
-
-def _wait(done, seconds: float = 20.0):
-    deadline = time.monotonic() + seconds
-    while not (found := done()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def age(folder, generation: str, url: str, seconds: float) -> None:
@@ -72,7 +65,7 @@ def test_inputs_are_deleted_with_the_job_and_results_after_retention(
     assert not list((tmp_path / "inputs").iterdir())
     age(tmp_path, old, old_url, DAY + 60)
     age(tmp_path, young, young_url, DAY - 60)
-    _wait(lambda: api.get(f"/v1/generate/{old}/status").status_code == 404)
+    wait(lambda: api.get(f"/v1/generate/{old}/status").status_code == 404)
     said = refused(requests.get(old_url, timeout=10), 404, "RESULT_NOT_FOUND")
     assert "24 hours" in said
     assert api.status(young)["state"] == "completed"
@@ -87,7 +80,7 @@ def test_inputs_are_deleted_with_the_job_and_results_after_retention(
 def test_a_running_generation_keeps_its_files_whatever_their_age(sweeping, tmp_path, files):
     api = sweeping(KOLBO_RETENTION_HOURS="24")
     generation = api.start(files=files(20.0))
-    [folder] = _wait(lambda: list((tmp_path / "inputs").iterdir()))
+    [folder] = wait(lambda: list((tmp_path / "inputs").iterdir()))
     for file in folder.iterdir():
         os.utime(file, (time.time() - 3 * DAY, time.time() - 3 * DAY))
     time.sleep(1)
@@ -112,7 +105,7 @@ def test_a_result_is_kept_while_it_is_sent_and_shortly_after(sweeping, tmp_path,
         assert len(first) + sum(len(chunk) for chunk in chunks) == size
     resumed = requests.get(url, headers={"Range": "bytes=10-"}, timeout=30)
     assert len(resumed.content) == size - 10
-    _wait(lambda: not path.exists())
+    wait(lambda: not path.exists())
 
 
 def test_disk_usage_is_limited(sweeping, tmp_path, files, refused, portrait):
@@ -122,7 +115,7 @@ def test_disk_usage_is_limited(sweeping, tmp_path, files, refused, portrait):
     for _, url in ids:
         with (tmp_path / "results" / url.rpartition("/")[2]).open("ab") as file:
             file.write(b"\0" * 10_000_000)
-    _wait(lambda: figures(api)["kolbo_disk_bytes"] > 20_000_000)
+    wait(lambda: figures(api)["kolbo_disk_bytes"] > 20_000_000)
     crowd = files(image=portrait + b"\0" * 15_000_000)
     said = refused(api.lipsync(files=crowd), 503, "STORAGE_FULL")
     assert "no room" in said
@@ -132,7 +125,7 @@ def test_disk_usage_is_limited(sweeping, tmp_path, files, refused, portrait):
     assert all(path.exists() for path in paths)
     for number, (generation, url) in enumerate(ids):
         age(tmp_path, generation, url, 7200 - number)
-    third = _wait(lambda: api.lipsync(files=crowd).json().get("generation_id"))
+    third = wait(lambda: api.lipsync(files=crowd).json().get("generation_id"))
     assert api.finish(third)["state"] == "completed"
     assert not paths[0].exists()
     assert paths[1].exists()
@@ -190,5 +183,5 @@ def test_an_object_store_is_not_listed_at_each_start(
     long = api.start(files=crowd)
     refused(api.lipsync(files=crowd), 503, "STORAGE_FULL")
     api.cancel(long)
-    assert _wait(lambda: api.lipsync(files=crowd).json().get("generation_id"))
+    assert wait(lambda: api.lipsync(files=crowd).json().get("generation_id"))
     assert len(listings()) == 1

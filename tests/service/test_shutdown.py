@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cluster import Cluster, Node, Postgres
-from tests.machines import Cable, postgres, s3_endpoint, site, wait
+from benchmarks.process_stats import process_tree
+from tests.machines import Cable, postgres, s3_endpoint, site
 from tests.service.conftest import Caller, alive
+from tests.waiting import wait
 
 __all__ = ["postgres", "s3_endpoint", "site"]
 
@@ -40,23 +42,9 @@ def behind(site: Cluster, postgres: Postgres, port: int) -> dict[str, str]:
     return {"KOLBO_DATABASE_URL": site.url.replace(f":{postgres.port}/", f":{port}/")}
 
 
-def family(pid: int) -> set[int]:
-    """A process and all that descend from it."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(stat.parent.name))
-    found, new = set[int](), [pid]
-    while new:
-        found.update(new)
-        new = [child for each in new for child in children.get(each, [])]
-    return found
-
-
 def ends(machine: Node) -> None:
     """Told to stop, it does within END_SECONDS, as if nothing was wrong, with all that it began."""
-    started = family(machine.pid)
+    started = process_tree(machine.pid)
     machine.process.send_signal(signal.SIGTERM)
     assert machine.process.wait(END_SECONDS) == 0
     assert "Traceback" not in machine.output()

@@ -19,6 +19,7 @@ import requests
 from tests.browser import site
 from tests.service.conftest import Caller
 from tests.service.server_process import ROOT, ServerProcess, decode, rows
+from tests.waiting import wait
 
 DISK_MB = 300
 _MOUNT = f'mount -t tmpfs -o size={DISK_MB}m none "$0" && exec "$@"'
@@ -30,14 +31,6 @@ def _works(*command: str) -> bool:
         bool(shutil.which(command[0]))
         and not subprocess.run(command, capture_output=True, check=False).returncode
     )
-
-
-def _wait(done, seconds: float = 30.0):
-    deadline = time.monotonic() + seconds
-    while not (found := done()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return found
 
 
 @pytest.fixture
@@ -97,13 +90,13 @@ def test_a_full_disk(small_disk, files, refused):
     assert reply.json()["code"] in ("STORAGE_FULL", "SERVICE_UNAVAILABLE")
     assert "try again later" in refused(reply, 503, reply.json()["code"])
     assert int(reply.headers["Retry-After"]) > 0
-    _wait(lambda: not ready(api))
+    wait(lambda: not ready(api))
     assert "No space left" in health(api)[1]["problem"]
-    _wait(lambda: not list((disk / "work").iterdir()))
+    wait(lambda: not list((disk / "work").iterdir()))
     assert api.status(running)["state"] == "processing"
     assert not list((disk / "results").iterdir())
     filler.unlink()
-    _wait(lambda: ready(api))
+    wait(lambda: ready(api))
     for generation in (running, api.start(files=files())):
         status = api.finish(generation)
         assert status["state"] == "completed", status
@@ -126,7 +119,7 @@ def test_a_disk_that_fills_up_during_an_upload(small_disk, files, refused):
 
     def body():
         yield parts[0][:-2]
-        _wait(lambda: list((disk / "work").iterdir()))
+        wait(lambda: list((disk / "work").iterdir()))
         filler = fill(disk, 100_000)
         yield b"\0" * 1_000_000
         yield b"\r\n" + parts[1] + f"--{boundary}--\r\n".encode()
@@ -140,7 +133,7 @@ def test_a_disk_that_fills_up_during_an_upload(small_disk, files, refused):
     assert not list((disk / "inputs").iterdir())
     assert not list((disk / "work").iterdir())
     fillers[0].unlink()
-    _wait(lambda: ready(api))
+    wait(lambda: ready(api))
     assert api.finish(api.start(files=files()))["state"] == "completed"
 
 
@@ -165,14 +158,14 @@ def test_a_folder_that_becomes_read_only(serve, unprivileged, tmp_path, files, r
     assert api.finish(before)["state"] == "completed"
     _set_mode(tmp_path, 0o500)
     try:
-        _wait(lambda: not ready(api))
+        wait(lambda: not ready(api))
         said = refused(api.lipsync(files=files()), 503, "SERVICE_UNAVAILABLE")
         assert "Permission denied" in said
         assert api.status(before)["state"] == "completed"
         assert requests.get(api.status(before)["result"]["urls"][0], timeout=10).ok
     finally:
         _set_mode(tmp_path, 0o700)
-    _wait(lambda: ready(api))
+    wait(lambda: ready(api))
     assert api.finish(api.start(files=files()))["state"] == "completed"
 
 
@@ -220,13 +213,13 @@ def test_a_locked_database(serve, tmp_path, files, refused):
     running = api.start(files=files())
     other = sqlite3.connect(tmp_path / "jobs.sqlite", isolation_level=None, timeout=10)
     other.execute("BEGIN IMMEDIATE")
-    _wait(lambda: not ready(api))
+    wait(lambda: not ready(api))
     said = refused(api.lipsync(files=files()), 503, "SERVICE_UNAVAILABLE")
     assert "locked" in said
     assert api.status(running)["state"] == "processing"  # reading goes on
     other.execute("ROLLBACK")
     other.close()
-    _wait(lambda: ready(api))
+    wait(lambda: ready(api))
     assert api.finish(running)["state"] == "completed"
     assert api.finish(api.start(files=files()))["state"] == "completed"
     assert set(rows(tmp_path).values()) == {"SUCCESS"}
@@ -244,10 +237,10 @@ def test_a_start_that_cannot_be_written_in_time_is_refused_and_undone(serve, tmp
     assert time.monotonic() - begun < 25
     other.execute("ROLLBACK")
     other.close()
-    _wait(lambda: ready(api), 60)
-    _wait(lambda: not list((tmp_path / "inputs").iterdir()), 60)
+    wait(lambda: ready(api), 60)
+    wait(lambda: not list((tmp_path / "inputs").iterdir()), 60)
     # One that is written after all is withdrawn a moment later.
-    _wait(lambda: set(rows(tmp_path).values()) <= {"CANCELLED"}, 60)
+    wait(lambda: set(rows(tmp_path).values()) <= {"CANCELLED"}, 60)
 
 
 @pytest.mark.parametrize("remaining", ["nothing", "an empty file"])
@@ -261,7 +254,7 @@ def test_a_deleted_database_is_replaced_by_an_empty_one(serve, tmp_path, files, 
     database = tmp_path / "jobs.sqlite"
     if remaining == "an empty file":  # as a new connection leaves it
         database.touch()
-    _wait(lambda: database.exists() and database.stat().st_size and ready(api))
+    wait(lambda: database.exists() and database.stat().st_size and ready(api))
     assert [line for line in life.lines if "was deleted; put it back" in line]
     assert [line for line in life.lines if "starting with an empty one" in line]
     for generation in (completed, running):
@@ -285,9 +278,9 @@ def test_a_database_restored_from_a_backup_is_used(serve, tmp_path, files):
     for ending in ("-wal", "-shm"):
         (tmp_path / f"jobs.sqlite{ending}").unlink(missing_ok=True)
     backup.replace(tmp_path / "jobs.sqlite")
-    _wait(lambda: api.get(f"/v1/generate/{later}/status").status_code == 404)
+    wait(lambda: api.get(f"/v1/generate/{later}/status").status_code == 404)
     assert api.status(known)["state"] == "completed"
-    _wait(lambda: ready(api))
+    wait(lambda: ready(api))
     assert api.finish(api.start(files=files()))["state"] == "completed"
 
 
@@ -302,7 +295,7 @@ def test_an_unexpected_database_error(serve, tmp_path, files, refused):
     other.execute("ALTER TABLE workflow_events RENAME TO elsewhere")
     try:
         path = f"/v1/generate/{running}/status"
-        reply = _wait(lambda: not (found := api.get(path)).ok and [found])[0]  # not a cached status
+        reply = wait(lambda: not (found := api.get(path)).ok and [found])[0]  # not a cached status
         said = refused(reply, 503, "DATABASE_UNAVAILABLE")
         assert "workflow" not in said
         assert int(reply.headers["Retry-After"]) > 0
@@ -323,5 +316,5 @@ def test_a_service_beside_a_page_retries_its_start(tmp_path, files, refused):
         assert "KOLBO_DATA_DIR" in said["problem"]
         assert "KOLBO_DATA_DIR" in refused(api.lipsync(files=files()), 503, "SERVICE_UNAVAILABLE")
         (tmp_path / "data").unlink()
-        _wait(lambda: ready(api))
+        wait(lambda: ready(api))
         assert api.finish(api.start(files=files()))["state"] == "completed"

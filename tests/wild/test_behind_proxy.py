@@ -1,13 +1,9 @@
 """The page under a path of another host: proxies as operators set them up, and frames."""
 
-import functools
-import http.server
 import os
 import socket
 import subprocess
 import sys
-import threading
-import wave
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +16,10 @@ import urllib3
 from playwright.sync_api import Browser, BrowserContext, Frame, Page, expect
 
 from benchmarks.browser import chromium
+from benchmarks.media import make_voice
 from tests.browser.desk import Desk
 from tests.browser.site import FLAGS, KEY, ROOT, Site, _free_port, serve
+from tests.scripted import serving_folder
 from tests.wild.proxies import NAME, documented, nginx_with, proxied
 
 TRUSTED = {"KOLBO_TRUSTED_PROXIES": "127.0.0.1,::1"}
@@ -82,11 +80,7 @@ def portrait() -> Path:
 @pytest.fixture
 def speech(tmp_path: Path) -> Path:
     """1.2 seconds of speech."""
-    path = tmp_path / "speech.wav"
-    with wave.open(str(ROOT / "assets" / "speech.wav")) as whole, wave.open(str(path), "wb") as cut:
-        cut.setparams(whole.getparams())
-        cut.writeframes(whole.readframes(int(1.2 * whole.getframerate())))
-    return path
+    return make_voice(tmp_path / "speech.wav", 1.2)
 
 
 def origin(url: str) -> str:
@@ -254,22 +248,14 @@ def test_ipv6(context: BrowserContext, portrait: Path, tmp_path: Path) -> None:
         page.close()
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        pass
-
-
 @pytest.fixture
 def portal(nginx: Public, tmp_path: Path) -> Iterator[int]:
     """The port of pages that frame the page."""
     frame = f'<iframe src="{nginx.url}/" width="1200" height="800"></iframe>'
     (tmp_path / "index.html").write_text(f"<!doctype html><title>Portal</title>{frame}")
     (tmp_path / "favicon.ico").write_bytes(b"")
-    handler = functools.partial(_Quiet, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_port
-        server.shutdown()
+    with serving_folder(tmp_path) as port:
+        yield port
 
 
 def test_in_a_frame(browser: Browser, nginx: Public, portal: int, portrait: Path) -> None:

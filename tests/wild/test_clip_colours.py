@@ -25,10 +25,13 @@ from tests.wild.clips import (
     DERIVED,
     HLG,
     ICTCP,
+    P3,
     PQ,
+    TO_P3,
     WEIGHTS,
     WIDER,
     YCGCO,
+    bt709,
     clip,
     constant,
     hlg,
@@ -103,6 +106,20 @@ def test_matrices(matrix, tmp_path):
     path = clip(tmp_path / "c.mp4", planes, matrix, codec="libx264", pix_fmt="yuv420p")
     assert np.abs(shown(path) - COLOURS).mean() < 4
     assert inspect_source(path).kind == "video"
+
+
+@pytest.mark.parametrize(("scale", "weights"), [(1, WEIGHTS[5]), (12, WEIGHTS[1])])
+def test_untagged_clips_are_bt709_from_720_rows_on(scale, weights, tmp_path):
+    planes = mixed(patches(COLOURS).repeat(scale, 0) / 255, *weights)
+    path = clip(tmp_path / "c.mkv", planes, 2, 2, 2, pix_fmt="yuv420p")
+    assert np.abs(shown(path) - COLOURS).mean() < 4
+
+
+@pytest.mark.parametrize(("primaries", "wide"), [(P3, TO_P3), (BT2020, WIDER)])
+def test_wide_gamuts(primaries, wide, tmp_path):
+    planes = mixed(bt709(scene_of(patches(COLOURS)) @ wide.T), *WEIGHTS[1])
+    path = clip(tmp_path / "c.mkv", planes, 1, 1, primaries, pix_fmt="yuv420p")
+    assert np.abs(shown(path) - COLOURS).mean() < 3
 
 
 def test_constant_luminance(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.media import probe, sandbox
 from kolbo_demo.media.sniff import MediaError
-from tests.wild.pictures import assert_a_card, card, corners
+from tests.wild.pictures import card, corners
 from tests.wild.sounds import ffmpeg
 
 STILL = ("-loop", 1, "-framerate", 25, "-t", 0.2, "-i")
@@ -104,11 +104,3 @@ def test_what_is_no_clip_that_is_taken_is_named(
     ffmpeg(*STILL, picture, *words, path)
     with pytest.raises(MediaError, match=told):
         sandbox.inspect_source(path)
-
-
-@pytest.mark.parametrize("suffix", ["png", "webp", "gif", "avif", "tiff"])
-def test_the_first_picture_of_several_is_used(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"moving.{suffix}"
-    others = [card().rotate(180), card().rotate(180)]
-    card().save(path, save_all=True, append_images=others, duration=100)
-    assert_a_card(path)

@@ -118,10 +118,8 @@ class SyncReport:
         return curves | {"closure_met": [bool(met) for met in self.closure_met]}
 
 
-def judge(
-    video: Path, point: tuple[float, float] | None = None, audio: Path | None = None
-) -> SyncReport:
-    """Evaluate a video's lips against its own sound, or against `audio` that starts with it.
+def judge(video: Path, point: tuple[float, float] | None = None) -> SyncReport:
+    """Evaluate a video's lips against its own sound.
 
     `point` (0-1, upright) selects the nearest face, else the largest is used. Frames are streamed;
     audio and measurements take about 0.3 MB a second. Raises MediaError for an unreadable picture.
@@ -129,11 +127,10 @@ def judge(
     cv2.setNumThreads(1)  # oversubscribed cores cost far more than threads gain
     motion = extract_lip_motion(video, point)
     try:
-        wave = load_voice(video, SAMPLE_RATE) if audio is None else load_voice(audio, SAMPLE_RATE)
+        wave = load_voice(video, SAMPLE_RATE)
     except MediaError:
         return judge_features(motion, None, LipModel.load())
-    if audio is None:
-        wave = wave[round(SAMPLE_RATE * _audio_lead(video)) :]
+    wave = wave[round(SAMPLE_RATE * _audio_lead(video)) :]
     return judge_features(motion, extract_sound_features(wave), LipModel.load())
 
 
