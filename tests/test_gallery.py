@@ -70,5 +70,7 @@ def test_the_result_says_the_voice(item: GalleryItem, inspector: Inspector):
     assert result.has_audio
     assert result.duration == pytest.approx(voice.duration, abs=0.1)
     assert len(preview.faces or []) == 1
+    video = item.result.read_bytes()
+    assert video.index(b"moov") < video.index(b"mdat"), "plays before it is loaded"
     with Image.open(item.poster) as poster:
         assert poster.size == (result.width, result.height)
