@@ -39,6 +39,11 @@ class GalleryItem:
         """The first frame of the video: WebP."""
         return GALLERY / f"{self.id}-poster.webp"
 
+    @property
+    def files(self) -> tuple[Path, Path, Path, Path]:
+        """Source, voice, result and poster."""
+        return self.source, self.voice, self.result, self.poster
+
 
 @cache
 def items() -> tuple[GalleryItem, ...]:

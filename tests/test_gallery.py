@@ -1,7 +1,6 @@
 """The finished results of the page's gallery, their inputs and their credits."""
 
 import hashlib
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -22,10 +21,6 @@ def inspector():
     inspector.close()
 
 
-def _files(item: GalleryItem) -> set[Path]:
-    return {item.source, item.voice, item.result, item.poster}
-
-
 def test_items_differ_in_kind_and_language():
     assert len({item.kind for item in items()}) >= 6
     assert len({item.language for item in items()}) >= 3
@@ -36,7 +31,7 @@ def test_each_file_belongs_to_an_item_and_all_are_small():
     files = set(GALLERY.iterdir())
     drawn = {path for path in files if path.suffix == ".svg"}
     assert {path.with_suffix(".jpg") for path in drawn} <= {item.source for item in items()}
-    assert files - drawn - {MANIFEST} == set().union(*map(_files, items()))
+    assert files - drawn - {MANIFEST} == {path for item in items() for path in item.files}
     assert sum(path.stat().st_size for path in files) < MAX_BYTES
 
 
