@@ -1,7 +1,7 @@
-"""Pictures of renders of the shipped samples, for README and `docs/gallery.md`.
+"""Pictures of renders of the gallery's sources, for README and `docs/gallery.md`.
 
-`talking.webp` is the beginning of the portrait's video. The contact sheets have twelve frames of
-the face at twice its size, and twelve consecutive ones of the mouth at four times, from the words
+`talking.webp` is the beginning of the painting's result. The contact sheets have twelve frames of
+the face, and twelve consecutive ones of the mouth at twice its size, from the words
 "every pop of both lips".
 """
 
@@ -16,16 +16,17 @@ from kolbo_demo.engine.landmarks import FaceLandmarker, detect_speaker
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.thin_plate import Pixels
 from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.gallery import GALLERY
 
-ASSETS = Path(__file__).parents[1] / "assets"
+SPEECH = Path(__file__).parents[1] / "assets" / "speech.wav"
 DOCS = Path(__file__).parents[1] / "docs"
 FRAMES, COLUMNS = 12, 4
 MOUTH_FIRST_FRAME = 100
 FPS = 25
 """Of a still's video."""
 ANIMATED_SECONDS = 5
-ANIMATED_BOX, ANIMATED_SIZE = (70, 0, 370, 300), (384, 384)
-"""The part of the portrait with its face, and its size in the picture."""
+ANIMATED_BOX, ANIMATED_SIZE = (32, 16, 352, 336), (384, 384)
+"""The part of the result with its face, and its size in the picture."""
 JPEG_QUALITY = 82
 """Keeps each sheet under 400 kB."""
 
@@ -34,18 +35,18 @@ def measure() -> dict:
     """Write the sheets to `docs/`; returns their sizes in kB by name."""
     sizes = {}
     with tempfile.TemporaryDirectory() as folder:
-        for kind, source in (("still", "portrait.jpg"), ("clip", "clip.mp4")):
+        with Clip(GALLERY / "mona-lisa-result.mp4") as clip:
+            sizes["talking.webp"] = _animate(list(clip.frames()), DOCS / "talking.webp")
+        for kind, source in (("still", "hopper.jpg"), ("clip", "man.mp4")):
             out = Path(folder) / "out.mp4"
-            render(ASSETS / source, ASSETS / "speech.wav", out)
+            render(GALLERY / source, SPEECH, out)
             with Clip(out) as clip:
                 frames = list(clip.frames())
-            if kind == "still":
-                sizes["talking.webp"] = _animate(frames, DOCS / "talking.webp")
             face_frames = np.linspace(0, len(frames) - 1, FRAMES).astype(int)
             mouth_frames = range(MOUTH_FIRST_FRAME, MOUTH_FIRST_FRAME + FRAMES)
             for part, chosen, above, below, aside, zoom in (
-                ("face", face_frames, 1.35, 1.55, 1.25, 2),
-                ("mouth", mouth_frames, 0.42, 0.5, 0.6, 4),
+                ("face", face_frames, 1.35, 1.55, 1.25, 1),
+                ("mouth", mouth_frames, 0.42, 0.5, 0.6, 2),
             ):
                 face = detect_speaker(frames[0], FaceLandmarker(), None)
                 eyes = float(np.linalg.norm(face.points[33, :2] - face.points[263, :2]))

@@ -5,27 +5,21 @@ from typing import Any
 
 import gradio as gr
 
-from kolbo_demo.data_files import ASSETS
+from kolbo_demo.gallery import items
 
-PORTRAIT = ASSETS / "portrait.jpg"
-SPEECH = ASSETS / "speech.wav"
-CLIP = ASSETS / "clip.mp4"
-FILES = (PORTRAIT, SPEECH, CLIP)
+_ITEMS = {item.id: item for item in items()}
+PORTRAIT, CLIP = _ITEMS["hopper"], _ITEMS["man"]
+FILES: tuple[Path, ...] = tuple(path for item in items() for path in item.files)
 WORDS = "Good morning! This mouth moves to words that nobody here ever said."
 
 
 def portrait() -> tuple[Any, ...]:
-    """What the fields hold then: image, video, link; audio, link, words; and the open tabs."""
+    """Values of the fields: image, video, link; audio, link, words; and the open tabs."""
     tabs = gr.Tabs(selected="image"), gr.Tabs(selected="audio")
-    return str(PORTRAIT), None, "", str(SPEECH), "", "", *tabs
+    return str(PORTRAIT.source), None, "", str(PORTRAIT.voice), "", "", *tabs
 
 
 def clip() -> tuple[Any, ...]:
     """The same, for a clip and words."""
     tabs = gr.Tabs(selected="video"), gr.Tabs(selected="words")
-    return None, str(CLIP), "", None, "", WORDS, *tabs
-
-
-def thumbnail(sample: Path) -> Path:
-    """A small square picture of a sample, for its button."""
-    return sample.with_name(f"{sample.stem}-thumbnail.jpg")
+    return None, str(CLIP.source), "", None, "", WORDS, *tabs

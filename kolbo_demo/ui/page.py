@@ -14,6 +14,7 @@ from gradio.data_classes import FileData, ImageData
 from gradio.i18n import I18nData
 
 from kolbo_demo.client import KolboError
+from kolbo_demo.gallery import GalleryItem
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.preflight.trim import result_seconds
 from kolbo_demo.service.fetch import Policy
@@ -216,9 +217,10 @@ class _Page:
                 self.still = self._example("image", shown("examples.image"), examples.PORTRAIT)
                 self.clip = self._example("video", shown("examples.video"), examples.CLIP)
 
-    def _example(self, name: str, text: I18nData, sample: Path) -> gr.Button:
-        icon = examples.thumbnail(sample)
-        return gr.Button(text, icon=icon, size="md", min_width=200, elem_id=f"example-{name}")
+    def _example(self, name: str, text: I18nData, item: GalleryItem) -> gr.Button:
+        return gr.Button(
+            text, icon=item.poster, size="md", min_width=200, elem_id=f"example-{name}"
+        )
 
     def _wire(self, page: gr.Blocks) -> None:
         # No event of this page is for other programs: they have `endpoints.py` and the API. None

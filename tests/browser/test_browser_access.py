@@ -173,7 +173,7 @@ def test_pictures_of_a_result(desk: Desk, site: Site) -> None:
     page = desk.page
     turn(page, *VIEWS[0])
     page.click("#example-image")
-    desk.click_face(0.44, 0.24)
+    desk.click_face(0.52, 0.39)
     desk.await_video()
     page.locator("#report .verdict").wait_for(timeout=MADE_MS)
     desk.play()

@@ -193,13 +193,14 @@ def test_the_file_route_gives_uploads_and_examples(
                 assert answer.status_code in (400, 403, 404), path
                 assert MARK not in answer.content
         assert listener.requests == []
-    example = requests.get(f"{site.url}/gradio_api/file={ROOT}/assets/portrait.jpg", timeout=10)
+    path = f"{ROOT}/assets/gallery/hopper.jpg"
+    example = requests.get(f"{site.url}/gradio_api/file={path}", timeout=10)
     assert example.headers["Content-Type"] == "image/jpeg"
 
 
 def test_the_file_route_answers_ranges_and_repeats_no_header(site: Site) -> None:
-    portrait = (ROOT / "assets" / "portrait.jpg").read_bytes()
-    path = f"{site.url}/gradio_api/file={ROOT}/assets/portrait.jpg"
+    portrait = (ROOT / "assets/gallery/hopper.jpg").read_bytes()
+    path = f"{site.url}/gradio_api/file={ROOT}/assets/gallery/hopper.jpg"
     key = "kolbo_live_" + "4d" * 20
     for byte_range, status in (
         ("bytes=0-5", 206), ("bytes=5-", 206), ("bytes=-7", 206), ("bytes=0-0,5-9", 206),
