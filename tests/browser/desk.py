@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 MADE_MS = 90_000
 """Long enough for any render in these tests on a busy machine."""
@@ -96,9 +96,25 @@ class Desk:
         return reason.inner_text()
 
     def cancel(self) -> None:
-        """Answers the one question, too."""
+        """Answers the question, too."""
         self.page.click("#cancel")
-        self.page.get_by_role("dialog").get_by_role("button", name="Stop it").click()
+        self.page.locator("#ask-stop").get_by_role("button", name="Stop it").click()
+
+    def delete(self) -> None:
+        """Deletes the generation in the result panel, and answers the question."""
+        self.page.click("#delete")
+        self.page.locator("#ask-delete").get_by_role("button", name="Delete").click()
+
+    def unfold(self, fold: str) -> None:
+        self.page.locator(f"#{fold} > button").click()
+
+    @property
+    def rows(self) -> Locator:
+        """Rows of the history, the newest first."""
+        return self.page.locator("#history-list .virtual-body [role=row]")
+
+    def bring_to_front(self, row: int) -> None:
+        self.rows.nth(row).locator("[role=gridcell]").nth(1).click()
 
     @property
     def generation_id(self) -> str:
