@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class Browser:
         for name, value in values.items():
             self.values[self.part(name.replace("_", "-"))] = value
 
-    def send(self, target: str, kind: str, event_data: Any = None) -> Iterator[dict[int, Any]]:
+    def send(self, target: str, kind: str, event_data: Any = None) -> Generator[dict[int, Any]]:
         """Sends an event. Yields the updates of each message by component, as the page shows
         them."""
         event = events.event_of(self.config, target, kind)

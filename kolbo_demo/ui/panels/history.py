@@ -28,7 +28,8 @@ _STATES = {
     "failed": "batch.state_failed",
     "cancelled": "status.cancelled",
 }
-_COLUMNS = ("source", "name", "state", "model", "time")
+_COLUMNS = {"preflight.source": "72px", "batch.name": "55%", "batch.state": "27%"}
+"""Keys of the headings, and widths."""
 
 Row = tuple[Any, ...]
 
@@ -44,9 +45,9 @@ class HistoryPanel:
             self._none = gr.HTML(shown(lambda: views.note(say("cards.history_none"))))
             self.table = gr.Dataframe(
                 headers=[""] * len(_COLUMNS),
-                datatype=["html", "str", "str", "str", "str"],
+                datatype=["html", "html", "str"],
                 column_count=len(_COLUMNS),
-                column_widths=[f"{THUMBNAIL_PIXELS + 24}px", "34%", "22%", "22%", "22%"],
+                column_widths=list(_COLUMNS.values()),
                 show_label=False,
                 interactive=False,
                 wrap=True,
@@ -101,7 +102,7 @@ class HistoryPanel:
             if entry.id is None or entry.backend != CLOUD:
                 tab.remove(entry.ticket)
                 return None, True
-            return ("", entry.id, "", "", ""), True  # it can be opened with a key
+            return ("", f"<code>{escape(entry.id)}</code>", ""), True  # a key can open it
         record, run = found
         entry.id, entry.backend = record.generation_id or entry.id, record.backend
         there = record.end == "done" and self._runs.kept.file(record.ticket, RESULT) is not None
@@ -109,10 +110,9 @@ class HistoryPanel:
         started = datetime.fromtimestamp(record.created, tab.zone)
         cells = (
             self._thumbnail(record),
-            title(record),
+            f"{escape(title(record))}<br><small>{escape(models.name(record))} · "
+            f"{started:%Y-%m-%d %H:%M}</small>",
             state(record, run, measuring),
-            models.name(record),
-            f"{started:%Y-%m-%d %H:%M}",
         )
         settled = (record.end is not None or run is None) and not measuring
         return cells, settled and record.end is not None
@@ -127,8 +127,7 @@ class HistoryPanel:
 
 
 def _headers() -> list[str]:
-    texts = ("preflight.source", "batch.name", "batch.state", "versus.model", "result.created_at")
-    return [say(text) for text in texts]
+    return [say(text) for text in _COLUMNS]
 
 
 def state(record: Record, run: Run | None, measuring: bool) -> str:
