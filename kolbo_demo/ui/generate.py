@@ -41,7 +41,7 @@ from kolbo_demo.ui.tab import Entry, Tab
 from kolbo_demo.ui.texts import say
 
 LOOK_SECONDS = 0.5
-LOST_SECONDS = 4.0
+LOST_SECONDS = 10.0
 """A view that has not looked for so long has lost its connection."""
 WORK: dict[str, Any] = QUIET | {"concurrency_id": "side-by-side", "concurrency_limit": 2}
 

@@ -8,6 +8,13 @@ from playwright.sync_api import Locator, Page, expect
 
 MADE_MS = 90_000
 """Long enough for any render in these tests on a busy machine."""
+_MARK_OLD = """() => {
+  for (const state of document.querySelectorAll('#status .state, #problem .state')) {
+    state.dataset.old = '';
+  }
+}"""
+_NEW = ":not([data-old])"
+"""Of a state that is shown since Generate was last pressed."""
 _SLOW_LINE = """() => {
   const quick = window.fetch;
   window.fetch = async (...what) => {
@@ -81,16 +88,17 @@ class Desk:
         )
 
     def generate(self) -> None:
+        self.page.evaluate(_MARK_OLD)
         self.page.click("#generate")
 
     def await_video(self) -> None:
-        state = self.page.locator("#status .done, #status .failed")
+        state = self.page.locator(f"#status :is(.done, .failed){_NEW}")
         state.wait_for(timeout=MADE_MS)
         expect(self.page.locator("#status .done")).to_be_visible()
         expect(self.page.locator("#result video")).to_be_visible()
 
     def await_error(self) -> str:
-        reason = self.page.locator("#problem .reason, #status .failed .reason").first
+        reason = self.page.locator(f"#problem .state{_NEW} .reason, #status .failed{_NEW} .reason").first
         reason.wait_for(timeout=MADE_MS)
         expect(self.page.locator("#generate")).to_be_enabled()
         return reason.inner_text()
