@@ -30,9 +30,9 @@ from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.ui.archives import Room, take
 from kolbo_demo.ui.folders import Folders
-from kolbo_demo.ui.generate import Spending
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.quota import Quota, QuotaError
+from kolbo_demo.ui.run import Spending
 from kolbo_demo.ui.texts import say
 
 PRIVATE_AT_ONCE, PUBLIC_AT_ONCE = 4, 1

@@ -17,7 +17,7 @@ from kolbo_demo.preflight import Inspector
 from kolbo_demo.ui import views
 from kolbo_demo.ui.access import CLOUD, Access
 from kolbo_demo.ui.events import LATEST, changes
-from kolbo_demo.ui.fields import Fields, read
+from kolbo_demo.ui.form import Fields, Form
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.snippets import LANGUAGES, Call
 from kolbo_demo.ui.texts import say, shown
@@ -45,15 +45,14 @@ class CodePanel:
             written=None,
         )
 
-    def follow(self, backend: gr.Radio, given: list[Any]) -> None:
-        """`given` are the components that `fields.read` takes, in its order."""
-        gr.on(
-            changes([backend, *given]),
-            self._write,
-            [backend, *given],
-            self._panel,
-            **LATEST,
-        )
+    def follow(self, backend: gr.Radio, form: Form) -> None:
+        """Writes the programs again whenever the form or the backend changes."""
+
+        def write(values: dict[Any, Any]) -> Any:
+            return self._write(values[backend], form.read(values))
+
+        inputs = {backend, *form.components}
+        gr.on(changes(inputs), write, inputs, self._panel, **LATEST)
 
     def _html(self) -> str:
         tabs = "".join(
@@ -79,8 +78,7 @@ class CodePanel:
     def _programs(self, call: Call) -> dict[str, str]:
         return {name: write(call, self._access.cloud_url) for name, write in LANGUAGES.items()}
 
-    def _write(self, backend: str, *given: Any) -> Any:
-        fields = read(*given)
+    def _write(self, backend: str, fields: Fields) -> Any:
         notes = []
         call = call_of(backend, fields)
         try:

@@ -1,246 +1,418 @@
-"""One generation, from what was filled in to the finished video."""
+"""Generate: a generator that starts a generation and shows it until it has ended.
 
-import contextvars
-import logging
-import threading
+The generation itself runs in the background (`runs.py`) and depends on no browser. The generator is
+a view of it: it looks at the state, yields what changed in the result panel, and ends with the
+video. If the browser leaves, only the view ends. A page that is loaded, a link and a row of the
+history take up a generation with the same generator.
+"""
+
+import asyncio
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
-from kolbo_demo.client import Generation, GenerationCancelledError, KolboClient, KolboError
-from kolbo_demo.contract import CANCELLED, PENDING, Status
-from kolbo_demo.engine import EngineError
-from kolbo_demo.fair_lock import CURRENT_CALLER
-from kolbo_demo.generation import SPEECH_FILE, GenerationFlow, GenerationRequest, Step
+import gradio as gr
+from gradio.blocks import Block
+
+from kolbo_demo.client import KolboError
+from kolbo_demo.fair_lock import CURRENT_CALLER, FairSemaphore
 from kolbo_demo.media.probe import MediaError
-from kolbo_demo.preflight import CancelledError, Inspector
-from kolbo_demo.ui import subtitles
+from kolbo_demo.media.side_by_side import write_side_by_side
+from kolbo_demo.preflight.trim import result_seconds
+from kolbo_demo.service.gate import Caller, caller_of
+from kolbo_demo.ui import pace, views
+from kolbo_demo.ui.access import Access
+from kolbo_demo.ui.events import EACH, QUIET
+from kolbo_demo.ui.form import Form
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.kept import RESULT, SUBTITLES
+from kolbo_demo.ui.kept import RESULT, SIDE_BY_SIDE, Record
+from kolbo_demo.ui.panels import history, models
+from kolbo_demo.ui.panels.history import HistoryPanel
+from kolbo_demo.ui.panels.models import ComparisonPanel, ModelComparison
+from kolbo_demo.ui.panels.result import ResultPanel, Updates, title
+from kolbo_demo.ui.quota import counted
+from kolbo_demo.ui.runs import Runs, open_by_id
+from kolbo_demo.ui.sync_report import Reports
+from kolbo_demo.ui.tab import Entry, Tab
 from kolbo_demo.ui.texts import say
 
-Spending = Callable[[Path | str], AbstractContextManager[object]]
+LOOK_SECONDS = 0.5
+LOST_SECONDS = 10.0
+"""A view that has not looked for so long has lost its connection."""
+WORK: dict[str, Any] = QUIET | {"concurrency_id": "side-by-side", "concurrency_limit": 2}
 
-FOLLOW_SECONDS = 24 * 3600.0
-"""How long a generation is followed: no wait here ends one that is healthy."""
-LEAST_MOVED = 3.0
-"""Percent that tell the pace."""
+_MAKING = FairSemaphore()
+"""Putting videos together occupies a core: one at a time."""
+_LOAD = """(...values) => {
+  let old = [];
+  try { old = JSON.parse(localStorage.getItem('kolbo-generations')) || []; } catch {}
+  return [...values.slice(0, -1), { old, zone: new Date().getTimezoneOffset() }];
+}"""
+"""Hands over the list that an older release stored, and the time zone."""
+_SAVE = "() => setTimeout(() => document.querySelector('#beside-file')?.click(), 300)"
 
-_log = logging.getLogger(__name__)
+Values = dict[Any, Any]
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Where a run stands."""
+class Generate:
+    """Handlers of the events around the result panel."""
 
-    headline: str
-    percent: float | None = None
-    """0-100 of the generation, never of anything else; None where it is not known."""
-    generation_id: str | None = None
-    status: Status | None = None
-    """The last one seen."""
-    video: Path | None = None
-    error: str | None = None
-    cancelled: bool = False
-    first: tuple[float, float] | None = None
-    """`time.monotonic()` and percent when progress was first told."""
-    spoken: str | None = None
-    """What a screen reader is told, where the headline changes too often to be heard out."""
+    access: Access
+    runs: Runs
+    reports: Reports
+    form: Form
+    backend: gr.Radio
+    key: gr.Textbox
+    offers: gr.State
+    versus: ModelComparison
+    result: ResultPanel
+    history: HistoryPanel
+    comparison: ComparisonPanel
 
-    @property
-    def final(self) -> bool:
-        """Whether nothing more will change."""
-        return self.cancelled or self.error is not None or self.video is not None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At the pace so far; None before there is one."""
-        if self.first is None or self.percent is None:
-            return None
-        since, percent = self.first
-        moved = self.percent - percent
-        if moved < LEAST_MOVED:
-            return None
-        return (100 - self.percent) * (time.monotonic() - since) / moved
-
-
-class Run:
-    """One generation, worked on in a thread of its own.
-
-    A visitor who leaves does not stop it: only `cancel` does.
-    """
-
-    def __init__(
-        self,
-        client: KolboClient,
-        work: GenerationRequest | Generation,
-        folder: Path,
-        on_change: Callable[[Stage], None] = lambda _: None,
-        spending: Spending | None = None,
-        inspector: Inspector | None = None,
-        mark: bool = False,
-        stamp: bool = False,
-        visitor: str = "",
-        local: bool = True,
-    ) -> None:
-        """`work` is what to ask for, or a generation to take up again. The video is put into
-        `folder`. `on_change` hears of every new stage, on whichever thread it comes about.
-        `spending` goes around the start: it may refuse it, and counts what was started. `inspector`
-        cuts files. `mark` has the picture say that it is AI-generated: where the API does not see
-        to it, the result is marked here. `stamp` writes that into the metadata of a result. Where
-        work waits for turns, it waits for those of `visitor`. `local` is that of
-        `GenerationFlow`."""
-        self._client = client
-        self._work = work
-        self._folder = folder
-        self._on_change = on_change
-        self._spending: Spending = spending or nullcontext
-        self._flow = GenerationFlow(
-            client,
-            inspector or Inspector(),
-            folder,
-            local=local,
-            should_continue=self._wanted,
-            on_step=self._on_step,
+    def connect(self, page: gr.Blocks, button: gr.Button) -> dict[str, Any]:
+        """Wires the events. Returns the one of Generate, for other buttons that do the same."""
+        base = self.history.inputs
+        started: set[Block] = {*self.form.components, self.backend, self.key, self.offers, *base}
+        outputs: list[Block] = [
+            *self.result.outputs,
+            *self.history.outputs,
+            *self.comparison.outputs,
+        ]
+        run: dict[str, Any] = {"inputs": started, "outputs": outputs, **EACH}
+        button.click(self.generate, **run)
+        several: set[Block] = {*started, self.versus.choice}
+        self.versus.button.click(self.compare, several, outputs, **EACH)
+        keyed: set[Block] = {self.key, *base}
+        page.load(self.take_up, {*keyed, self.history.loaded}, outputs, js=_LOAD, **EACH)
+        self.history.table.select(self.open_row, keyed, outputs, **EACH)
+        self.comparison.table.select(self.open_model, keyed, outputs, **EACH)
+        self.result.follow.click(self.follow, keyed, outputs, **EACH)
+        self.history.timer.tick(self.tick, base, outputs, **QUIET)
+        self.history.received.click(
+            self.tick, base, outputs, js="() => [kolboList.received(), null]", **QUIET
         )
-        self._mark, self._stamp = mark, stamp
-        self._visitor = visitor
-        self._cancel = threading.Event()
-        self._lock = threading.RLock()
-        self._generation = work if isinstance(work, Generation) else None
-        self._may_be_accepted = False
-        self._stage = Stage(say("status.preparing"), generation_id=getattr(work, "id", None))
-        self._fault: str | None = None
+        self.history.connect()
+        self.result.connect()
+        self.result.stop.yes.click(self.cancel, base, self.result.stop.box, **QUIET)
+        self.result.drop.yes.click(self.delete, base, outputs, **QUIET)
+        compared: set[Block] = {self.history.tab, self.result.beside}
+        panes = [self.result.slider, self.result.panes, self.result.save_file]
+        for event in (self.result.compare.expand, self.result.beside.input):
+            event(self.show_beside, compared, panes, **WORK)
+        self.result.save.click(
+            self.save_beside, compared, [self.result.save_file, self.result.problem], **WORK
+        ).then(None, None, None, js=_SAVE, api_visibility="private")
+        return {"fn": self.generate, **run}
 
-    @property
-    def stage(self) -> Stage:
-        """Where it stands now."""
-        return self._stage
+    async def generate(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
+        """Starts the generation that the form describes, and shows it."""
+        async for updates in self._started(asked_by, values):
+            yield updates
 
-    @property
-    def generation(self) -> Generation | None:
-        """Its handle, once it has been accepted."""
-        return self._generation
+    async def compare(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
+        """Starts one generation with each chosen model, and shows the first one."""
+        async for updates in self._started(asked_by, values, values[self.versus.choice]):
+            yield updates
 
-    @property
-    def fault(self) -> str | None:
-        """One sentence where it could not be cancelled and goes on."""
-        return self._fault
-
-    @property
-    def cancelling(self) -> bool:
-        """Whether it was told to stop, and nothing has gone wrong with that."""
-        return self._cancel.is_set() and self._fault is None
-
-    def start(self) -> None:
-        """Begins."""
-        visitor = contextvars.copy_context()  # whose language is spoken
-        threading.Thread(
-            target=visitor.run, args=(self._run,), name="kolbo-page-run", daemon=True
-        ).start()
-
-    def cancel(self) -> None:
-        """Stops the work itself, not only the watching. Blocks for one request at most. `fault`
-        tells where it did not succeed."""
-        self._cancel.set()
-        if self._generation is not None:
-            self._cancel_generation(self._generation)
+    async def take_up(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
+        """At the load of the page: the generation of its link, else the last one of the browser."""
+        tab, caller = self._tab(values), caller_of(asked_by)
+        loaded = values[self.history.loaded]
+        if isinstance(loaded, dict):
+            tab.merge(loaded.get("old"))
+            tab.set_zone(loaded.get("zone"))
+        linked = asked_by.query_params.get("generation")
+        there = (ticket for ticket in tab.entries if self.runs.kept.has(ticket))
+        ticket = tab.find(linked) if linked else next(there, None)
+        if linked and ticket is None:
+            async for updates in self._opened(tab, linked, values[self.key], caller):
+                yield updates
             return
-        # Half sent is not accepted. Otherwise the thread cancels it as soon as it knows the id.
-        waiting = replace(self._stage, headline=say("status.cancelling"), percent=None)
-        self._show(waiting if self._may_be_accepted else replace(waiting, cancelled=True))
+        yield await asyncio.to_thread(self.history.updates, tab, caller)
+        if ticket:
+            async for updates in self._watch(tab, ticket, caller):
+                yield updates
 
-    def _cancel_generation(self, generation: Generation) -> None:
-        self._fault = None
-        self._show(replace(self._stage, headline=say("status.cancelling")))
-        try:
-            status = generation.cancel()
-        except KolboError as error:
-            self._fault = say("status.not_cancelled", reason=error)
+    async def open_row(
+        self, asked_by: gr.Request, values: Values, event: gr.SelectData
+    ) -> AsyncIterator[Updates]:
+        """Brings a generation of the history to the front."""
+        tab = self._tab(values)
+        entry = _at(list(tab.entries.values()), event)
+        if entry is None:
+            yield {self.result.problem: ""}
             return
-        if status.state == CANCELLED:  # it may have been finished a moment before
-            self._show(replace(self._stage, cancelled=True))
+        caller = caller_of(asked_by)
+        if entry.id and self.runs.kept.get(entry.ticket) is None:
+            ways = self._opened(tab, entry.id, values[self.key], caller, entry.ticket)
+        else:
+            ways = self._watch(tab, entry.ticket, caller)
+        async for updates in ways:
+            yield updates
 
-    def _show(self, stage: Stage) -> None:
-        with self._lock:  # the first end counts: a late poll does not undo a cancel
-            if self._stage.final:
-                return
-            if stage.percent and stage.first is None:
-                first = self._stage.first or (time.monotonic(), stage.percent)
-                stage = replace(stage, first=first)
-            self._stage = stage
-            self._on_change(stage)
+    async def open_model(
+        self, asked_by: gr.Request, values: Values, event: gr.SelectData
+    ) -> AsyncIterator[Updates]:
+        """Brings one of several compared generations to the front."""
+        tab = self._tab(values)
+        record = _at(self._group(tab), event)
+        if record is None:
+            yield {self.result.problem: ""}
+            return
+        async for updates in self._watch(tab, record.ticket, caller_of(asked_by)):
+            yield updates
 
-    def _run(self) -> None:
-        CURRENT_CALLER.set(self._visitor)
-        try:
-            self._follow(self._generation or self._accepted())
-        except (CancelledError, GenerationCancelledError):
-            self._show(replace(self._stage, cancelled=True))
-        except (KolboError, MediaError, EngineError, UnusableError) as error:
-            self._show(replace(self._stage, error=str(error)))
-        except Exception:  # noqa: BLE001 - a thread that dies in silence leaves its page waiting
-            _log.exception("A run of the page failed")
-            self._show(replace(self._stage, error=say("status.page_failed")))
+    async def follow(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
+        """Takes up a generation that nobody polls any more, with the key that is given now."""
+        tab, caller = self._tab(values), caller_of(asked_by)
+        record = self.runs.kept.get(tab.front or "")
+        if record is None:
+            yield self.result.refused(say("cards.gone"))
+            return
+        run = await asyncio.to_thread(self.runs.follow, record, values[self.key], caller)
+        if run is None:
+            yield self.result.refused(say("cards.key_again"))
+            return
+        async for updates in self._watch(tab, record.ticket, caller):
+            yield updates
 
-    def _accepted(self) -> Generation:
-        request = self._work
-        assert isinstance(request, GenerationRequest)
-        prepared = self._flow.prepare(request)
-        if request.words is not None:
-            subtitles.write(request.words, self._folder / SPEECH_FILE, self._folder / SUBTITLES)
-        assert prepared.voice is not None, "prepare() gives every request a voice"
-        self._may_be_accepted = not any(
-            isinstance(given, Path) for given in (prepared.source, prepared.voice)
-        )
-        with self._spending(prepared.voice):
-            generation = self._flow.submit(prepared)
-        self._generation = generation
-        self._show(Stage(say("status.accepted"), generation_id=generation.id))
-        return generation
+    def tick(self, asked_by: gr.Request, values: Values) -> Updates:
+        """The history again, and the result panel if its view has lost its connection."""
+        tab, caller = self._tab(values), caller_of(asked_by)
+        if tab.view is None and not tab.watched:  # the page is older than this process
+            tab.front = next(iter(tab.entries), None)
+        updates = self.history.updates(tab, caller)
+        if tab.front and time.monotonic() - tab.watched > LOST_SECONDS:
+            updates |= self._look(tab, tab.front, caller)[0]
+        return updates
 
-    def _follow(self, generation: Generation) -> None:
-        if self._cancel.is_set():
-            self._cancel_generation(generation)
-        for status in generation.events(FOLLOW_SECONDS):
-            self._show(
-                Stage(
-                    say("status.waiting") if status.state == PENDING else say("status.making"),
-                    percent=status.progress,
-                    generation_id=generation.id,
-                    status=status,
+    def cancel(self, asked_by: gr.Request, values: Values) -> Any:
+        """Stops the work itself. Blocks for one request at most."""
+        tab = self._tab(values)
+        if tab.front:
+            self.runs.cancel(tab.front, caller_of(asked_by))
+        return gr.update(visible=False)
+
+    def delete(self, asked_by: gr.Request, values: Values) -> Updates:
+        """Deletes the generation in the result panel with its files."""
+        tab = self._tab(values)
+        if tab.front:
+            self.runs.delete(tab.front)
+            tab.remove(tab.front)
+        shown = {**self.result.idle(), **self.comparison.hidden()}
+        return shown | self.history.updates(tab, caller_of(asked_by))
+
+    def show_beside(self, asked_by: gr.Request, values: Values) -> Updates:
+        """The source or another result beside the result: stills in a slider, clips in step."""
+        CURRENT_CALLER.set(caller_of(asked_by).visitor)
+        tab: Tab = values[self.history.tab]
+        record, left, right = self._pair(tab, values[self.result.beside])
+        slider, panes = gr.update(visible=False), ""
+        if record and left and right:
+            if left.suffix == ".jpg":
+                after = self.runs.kept.after(record, self._open_mouth(record))
+                slider = gr.update(value=(str(left), str(after)), visible=after is not None)
+            else:
+                names = (say("compare.source"), title(record))
+                panes = views.panes(
+                    list(zip((left, right), names, strict=True)), say("compare.play")
                 )
-            )
-            if self._stage.final:
-                break
-        self._finish(generation)
+        return {
+            self.result.slider: slider,
+            self.result.panes: panes,
+            self.result.save_file: gr.update(visible=False),
+        }
 
-    def _finish(self, generation: Generation) -> None:
-        stage = self._stage
-        if stage.final or stage.status is None:
+    def save_beside(self, asked_by: gr.Request, values: Values) -> Updates:
+        """Makes one video of the two."""
+        CURRENT_CALLER.set(caller_of(asked_by).visitor)
+        record, left, right = self._pair(values[self.history.tab], values[self.result.beside])
+        hidden = gr.update(visible=False)
+        if record is None or left is None or right is None:
+            return {self.result.save_file: hidden, **self.result.refused(say("compare.none"))}
+        target = self.runs.kept.folder(record.ticket) / SIDE_BY_SIDE
+        try:
+            with _MAKING.acquire():
+                write_side_by_side(left, right, target)
+        except MediaError as error:
+            return {self.result.save_file: hidden, **self.result.refused(str(error))}
+        return {
+            self.result.save_file: gr.update(value=target, visible=True),
+            **self.result.refused(""),
+        }
+
+    async def _started(
+        self, asked_by: gr.Request, values: Values, chosen: Sequence[str] | None = None
+    ) -> AsyncIterator[Updates]:
+        tab, caller = self._tab(values), caller_of(asked_by)
+        try:
+            records = await asyncio.to_thread(self._start, values, caller, chosen)
+        except (UnusableError, KolboError) as error:
+            yield self.result.refused(str(error))
             return
-        video = self._flow.save(
-            generation, stage.status, self._folder / RESULT, mark=self._mark, stamp=self._stamp
-        )
-        self._show(replace(stage, video=video))
+        tab.add(_entry(record) for record in records)
+        async for updates in self._watch(tab, records[0].ticket, caller):
+            yield updates
 
-    def _on_step(self, step: Step, done: float, total: float | None) -> None:
-        match step:
-            case Step.SPEAKING:
-                self._show(Stage(say("status.speaking")))
-            case Step.TRIMMING:
-                self._show(Stage(say("status.cutting")))
-            case Step.UPLOADING:
-                self._may_be_accepted = self._may_be_accepted or done == total
-                sent, whole = f"{done / 1e6:.1f}", f"{(total or 0) / 1e6:.1f}"
-                headline = say("status.sending", sent=sent, total=whole)
-                self._show(Stage(headline, spoken=say("status.sending_files")))
-            case Step.DOWNLOADING:
-                self._show(replace(self._stage, headline=say("status.fetching"), percent=100))
-            case Step.MARKING:
-                self._show(replace(self._stage, headline=say("status.marking"), percent=100))
+    def _start(self, values: Values, caller: Caller, chosen: Sequence[str] | None) -> list[Record]:
+        """Starts one generation, or one with each of the chosen models. Raises `UnusableError` and
+        `KolboError` if not one could be started."""
+        backend, key, offers = (values[part] for part in (self.backend, self.key, self.offers))
+        fields = self.form.read(values)
+        rivals = [fields.model or ""] if chosen is None else models.checked(chosen)
+        request = fields.request()
+        client = self.access.client(backend, key, caller)
+        allowance = self.access.allowance(backend, key, caller)
+        spending = partial(allowance.spend, caller.visitor) if allowance else None
+        kind = fields.seen.source.kind if fields.seen.source else None
+        group = None if chosen is None else uuid4().hex
+        records = list[Record]()
+        for model in rivals:
+            offered = offers.meant(model, kind)
+            seconds = result_seconds(request.options.trim)
+            expected = pace.foreseen(self.runs.kept, backend, offered, seconds)
+            wanted = replace(request, options=request.options.replace(model=model or None))
+            try:
+                record = self.runs.start(
+                    client, wanted, backend, group, spending, expected, offered, counted(caller)
+                )
+            except UnusableError:
+                if not records:
+                    raise
+                break
+            records.append(record)
+        return records
 
-    def _wanted(self) -> bool:
-        return not self._cancel.is_set()
+    async def _opened(
+        self, tab: Tab, generation_id: str, key: str, caller: Caller, ticket: str = ""
+    ) -> AsyncIterator[Updates]:
+        """Opens a generation by its id, and shows it. `ticket` is that of its former record."""
+        try:
+            record = await asyncio.to_thread(
+                open_by_id, self.runs, self.access, generation_id, key, caller
+            )
+        except (UnusableError, KolboError) as error:
+            known = await asyncio.to_thread(self.history.updates, tab, caller)
+            yield {**self.result.refused(str(error)), **known}
+            return
+        tab.remove(ticket)
+        tab.add([_entry(record)])
+        async for updates in self._watch(tab, record.ticket, caller):
+            yield updates
+
+    async def _watch(self, tab: Tab, ticket: str, caller: Caller) -> AsyncIterator[Updates]:
+        """Yields what changes in the panels until the generation has ended and is measured, or
+        another view begins. Holds no thread while it waits."""
+        view = tab.bring_to_front(ticket)
+        shown: Updates = {}
+        listed = None
+        while tab.view is view:
+            updates, settled, over = await asyncio.to_thread(self._look, tab, ticket, caller)
+            if over != listed:  # the timer keeps the rest of the history current
+                listed = over
+                updates |= await asyncio.to_thread(self.history.updates, tab, caller)
+            tab.watched = time.monotonic()
+            changed = {
+                part: value
+                for part, value in updates.items()
+                if part not in shown or shown[part] != value
+            }
+            shown |= changed
+            if changed and tab.view is view:
+                yield changed
+            if settled:
+                tab.watched = float("inf")
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _look(self, tab: Tab, ticket: str, caller: Caller) -> tuple[Updates, bool, bool]:
+        """The panels for a generation, whether nothing of it will change any more, and whether it
+        has ended. Blocks for its files."""
+        found = self.runs.find(ticket, caller)
+        if found is None:
+            tab.remove(ticket)
+            return {**self.result.idle(say("cards.gone")), **self.comparison.hidden()}, True, True
+        record, run = found
+        there = self._is_there(record)
+        report = self.reports.of(record) if there else None
+        updates = self.result.updates(record, run, report, self._others(tab, record))
+        compared = [self._compared(each, caller) for each in self._group(tab)]
+        measuring = there and report is None
+        if compared:
+            updates |= self.comparison.updates(compared)
+            measuring = measuring or any(_pending(*each) for each in compared)
+        else:
+            updates |= self.comparison.hidden()
+        under_way = record.end is None and run is not None
+        return updates, not under_way and not measuring, not under_way
+
+    def _compared(self, record: Record, caller: Caller) -> models.Compared:
+        found = self.runs.find(record.ticket, caller)
+        record, run = found or (record, None)
+        there = self._is_there(record)
+        report = self.reports.of(record) if there else None
+        return record, history.state(record, run, there and report is None), report
+
+    def _group(self, tab: Tab) -> list[Record]:
+        """Generations that were started to be compared with the one in the result panel."""
+        front = self.runs.kept.get(tab.front or "")
+        if front is None or front.group is None:
+            return []
+        records = (self.runs.kept.get(ticket) for ticket in list(tab.entries))
+        return [each for each in records if each and each.group == front.group]
+
+    def _others(self, tab: Tab, record: Record) -> list[tuple[str, str]]:
+        """Titles and tickets of the other results of this browser."""
+        if record.end != "done":
+            return []
+        others = (self.runs.kept.get(ticket) for ticket in list(tab.entries))
+        return [
+            (f"{title(each)} ({each.generation_id})", each.ticket)
+            for each in others
+            if each and each.ticket != record.ticket and self._is_there(each)
+        ]
+
+    def _pair(self, tab: Tab, other: str | None) -> tuple[Record | None, Path | None, Path | None]:
+        """The generation in the result panel, what is beside it, and its result."""
+        kept = self.runs.kept
+        record = kept.get(tab.front or "")
+        if record is None:
+            return None, None, None
+        left = kept.file(other, RESULT) if other else kept.before(record)
+        return record, left, kept.file(record.ticket, RESULT)
+
+    def _open_mouth(self, record: Record) -> float:
+        """Second of the result in which the mouth is opened widest; 0 before it is measured."""
+        report = self.reports.of(record)
+        if report is None or "error" in report:
+            return 0.0
+        aperture = [value or 0.0 for value in report["curves"]["aperture"]]
+        return max(range(len(aperture)), key=aperture.__getitem__, default=0) / report["fps"]
+
+    def _is_there(self, record: Record) -> bool:
+        return record.end == "done" and self.runs.kept.file(record.ticket, RESULT) is not None
+
+    def _tab(self, values: Values) -> Tab:
+        tab: Tab = values[self.history.tab]
+        tab.merge(values.get(self.history.stored))
+        return tab
+
+
+def _pending(record: Record, _: str, report: Any) -> bool:
+    """Whether a compared generation still changes."""
+    return record.end is None or (record.end == "done" and report is None)
+
+
+def _entry(record: Record) -> Entry:
+    return Entry(ticket=record.ticket, id=record.generation_id, backend=record.backend)
+
+
+def _at(rows: Sequence[Any], event: gr.SelectData) -> Any:
+    """The row of a table that was clicked; None where there is no such row."""
+    index = event.index[0] if isinstance(event.index, list | tuple) else None
+    return rows[index] if isinstance(index, int) and 0 <= index < len(rows) else None

@@ -11,6 +11,7 @@ import mimetypes
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from kolbo_demo.service.public_url import route_of
 from kolbo_demo.service.rate_limit import SlidingWindow, TooManyRequestsError
 from kolbo_demo.service.request_body import replay
 from kolbo_demo.ui.idle import QueuePolling
+from kolbo_demo.ui.kept import Served
 from kolbo_demo.ui.sessions import Sessions
 
 _log = logging.getLogger(__name__)
@@ -78,13 +80,21 @@ _NO_UPLOAD = (
 class GradioGate:
     """ASGI middleware around the app that Gradio mounts."""
 
-    def __init__(self, app: ASGIApp, blocks: gr.Blocks, examples: tuple[Path, ...]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        blocks: gr.Blocks,
+        examples: tuple[Path, ...],
+        results: Callable[[str], Served | None] = lambda _: None,
+    ) -> None:
         """`blocks` are those of a page that has called `lay_out`; `examples` are the files beside
-        uploads that are served."""
+        uploads that are served; `results` finds the files of generations by their paths, which
+        hold a secret ticket."""
         self._app = app
         self._blocks = blocks
         self._refusing = next(index for index, event in blocks.fns.items() if event.fn is _refuse)
         self._examples = frozenset(path.resolve() for path in examples)
+        self._results = results
         self._events = SlidingWindow(EVENTS_A_MINUTE)
         self._sessions = Sessions(blocks)
         self._heard: dict[str, int] = {}
@@ -126,8 +136,17 @@ class GradioGate:
         return True
 
     def _file(self, name: str) -> Response:
-        """An upload or an example. Gradio's own route fetches addresses for its caller, and repeats
-        the request's headers, a key among them, in answers to ranges."""
+        """An upload, an example or a file of a generation. Gradio's own route fetches addresses for
+        its caller, and repeats the request's headers, a key among them, in answers to ranges."""
+        if found := self._results(name):
+            cache = "private, max-age=3600" if found.constant else "private, no-store"
+            return FileResponse(
+                found.path,
+                media_type=found.media_type,
+                filename=found.name,
+                content_disposition_type="inline",
+                headers={"Cache-Control": cache},
+            )
         try:
             path = Path(name)
             if path not in self._examples:

@@ -7,6 +7,7 @@ import contextlib
 import io
 import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.media.probe import MediaError, kind_of
 from kolbo_demo.media.sandbox import preview
 from kolbo_demo.options import Options
-from kolbo_demo.ui.folders import Folders, linked
+from kolbo_demo.ui.folders import TICKET, Folders, linked
 
 THUMBNAIL_PIXELS = 160
 
@@ -29,10 +30,27 @@ BUSY_SECONDS = 24 * 3600.0
 stopped."""
 
 RESULT, THUMBNAIL, REPORT, SUBTITLES = "result.mp4", "thumbnail.jpg", "report.json", "words.vtt"
-BEFORE = "before"
-"""What a picture among the sources is shown and compared as: `before.jpg`, upright."""
-BEFORE_PIXELS = 1280
+BEFORE, AFTER = "before", "after.jpg"
+"""Source as a browser can show it, under a suffix of its own, and a frame of the result: the two
+have the same size where the source is a picture."""
+SIDE_BY_SIDE, TABLE = "beside.mp4", "models"
+COMPARED_PIXELS = 1280
 _RECORD = "record.json"
+_CLIPS = {".mp4": "video/mp4", ".webm": "video/webm", ".mov": "video/quicktime"}
+_SERVED = {
+    RESULT: "video/mp4",
+    THUMBNAIL: "image/jpeg",
+    SUBTITLES: "text/vtt",
+    REPORT: "application/json",
+    AFTER: "image/jpeg",
+    f"{BEFORE}.jpg": "image/jpeg",
+    **{f"{BEFORE}{suffix}": kind for suffix, kind in _CLIPS.items()},
+    SIDE_BY_SIDE: "video/mp4",
+    f"{TABLE}.csv": "text/csv",
+    f"{TABLE}.json": "application/json",
+}
+"""Files of a folder that are served, and their types: none that a browser would run."""
+_CHANGING = {SIDE_BY_SIDE, f"{TABLE}.csv", f"{TABLE}.json"}
 
 End = Literal["done", "failed", "cancelled"]
 
@@ -91,6 +109,18 @@ class Record(BaseModel):
         return value
 
 
+@dataclass(frozen=True)
+class Served:
+    """A file that is served to a browser."""
+
+    path: Path
+    media_type: str
+    name: str
+    """For downloads."""
+    constant: bool
+    """Whether a browser may cache it."""
+
+
 class Kept(Folders):
     """The folders."""
 
@@ -139,6 +169,10 @@ class Kept(Folders):
         except (OSError, ValidationError):
             return None
 
+    def has(self, ticket: str) -> bool:
+        """Whether there is a record."""
+        return self.file(ticket, _RECORD) is not None
+
     def latest(self, count: int = 40) -> list[Record]:
         """Of all visitors' records those that changed last, for what is counted over all."""
         return [record for ticket in self.tickets()[:count] if (record := self.get(ticket))]
@@ -154,25 +188,53 @@ class Kept(Folders):
             return False
         return clock.now() - record.created < BUSY_SECONDS
 
+    def served(self, name: str) -> Served | None:
+        """The file of this path, if its folder's ticket gives access to it."""
+        path = Path(name)
+        kind = _SERVED.get(path.name)
+        if kind is None or path.parent.parent != self.root:
+            return None
+        ticket = path.parent.name
+        record = self.get(ticket) if TICKET.fullmatch(ticket) else None
+        if record is None or path.is_symlink() or not path.is_file():
+            return None
+        download = path.name
+        if path.name in {RESULT, REPORT, SIDE_BY_SIDE} and record.generation_id:
+            download = f"{record.generation_id}{path.suffix}"
+        return Served(path, kind, download, path.name not in _CHANGING)
+
     def before(self, record: Record) -> Path | None:
         """The source as a browser can show it; None for a link, or where it cannot be read."""
         path = self.file(record.ticket, record.source.file or "") if record.source else None
-        if path is None or kind_of(path) != "image":
-            return path
-        shown = self.folder(record.ticket) / f"{BEFORE}.jpg"
-        failed = shown.with_suffix(".failed")
+        if path is None:
+            return None
+        if kind_of(path) == "image":
+            return self._compared(path, self.folder(record.ticket) / f"{BEFORE}.jpg")
+        suffix = path.suffix if path.suffix in _CLIPS else ".mp4"
+        clip = self.folder(record.ticket) / f"{BEFORE}{suffix}"
+        if not clip.exists():
+            linked(path, clip)
+        return clip if clip.exists() else None
+
+    def after(self, record: Record, at: float) -> Path | None:
+        """The frame of the result at some second; None where it cannot be read."""
+        path = self.file(record.ticket, RESULT)
+        return self._compared(path, self.folder(record.ticket) / AFTER, at) if path else None
+
+    def _compared(self, path: Path, target: Path, at: float = 0.0) -> Path | None:
+        failed = target.with_suffix(".failed")
         if failed.exists():
             return None
-        if not shown.exists():
+        if not target.exists():
             try:
-                picture = preview(path, BEFORE_PIXELS)
+                picture = preview(path, COMPARED_PIXELS, at)
             except MediaError:
-                self.write(record.ticket, failed.name, b"")
+                self.write(target.parent.name, failed.name, b"")
                 return None
             data = io.BytesIO()
             picture.convert("RGB").save(data, "JPEG", quality=90)
-            self.write(record.ticket, shown.name, data.getvalue())
-        return shown
+            self.write(target.parent.name, target.name, data.getvalue())
+        return target if target.exists() else None
 
 
 def _taken(given: Path | str, folder: Path, name: str) -> Given:

@@ -1,6 +1,7 @@
 """The visitor's language on the page itself: its HTML, and the list to choose from."""
 
 from html import escape
+from pathlib import Path
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
@@ -28,6 +29,10 @@ _ROOT = (
     ".join(new URL('.',location).href.slice(0,-1)))"
 )
 """Only the browser knows its address where a proxy changes Host and says nothing of it."""
+
+
+_STORAGE = Path(__file__).with_name("storage.js").read_text(encoding="utf-8")
+"""Has to run before Gradio's scripts."""
 
 
 def choice() -> str:
@@ -100,6 +105,7 @@ def _translated(page: bytes, code: str, public: str | None, own: str) -> bytes:
     told = (
         f"<script>Object.defineProperty(navigator,'language',{{value:'{name}'}});{_SLASH}</script>"
     )
+    told += f"<script>{_STORAGE}</script>"
     if public:
         told += f'<link rel="canonical" href="{escape(public)}/">'
     for old, new in (

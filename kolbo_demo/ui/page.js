@@ -2,9 +2,11 @@
 () => {
   // A clip's player has no name for whoever does not see it: its file's, in any language.
   document.addEventListener('loadedmetadata', ({ target }) => {
-    if (!target.matches('video:not([aria-label])')) return;
+    const result = target.closest('#result');
+    if (!result && !target.matches('video:not([aria-label])')) return;
+    const title = result?.querySelector('[data-testid=block-label]')?.textContent.trim();
     const file = target.currentSrc.startsWith('http') ? target.currentSrc.split('/').pop() : '';
-    target.setAttribute('aria-label', decodeURIComponent(file) || document.title);
+    target.setAttribute('aria-label', title || decodeURIComponent(file) || document.title);
   }, true);
 
   // Gradio takes files for its own fields by the type that the browser guesses from their names, and
@@ -49,6 +51,30 @@
       if (target.matches?.('#source-image .image-frame img')) target.hidden = event === 'error';
     }, true);
   }
+
+  // Pages of one browser share the list of generations. Where nothing can be stored, the address
+  // names the last one, so that a reload finds it.
+  const channel = window.BroadcastChannel && new BroadcastChannel('kolbo-history');
+  let known = '[]';
+  window.kolboList = {
+    received: () => JSON.parse(known),
+    changed(list) {
+      const text = JSON.stringify(list);
+      if (text === known) return;
+      known = text;
+      channel?.postMessage(list);
+      if (!window.kolboForgets) return;
+      const url = new URL(location.href);
+      const last = list.find((entry) => entry.id);
+      if (last) url.searchParams.set('generation', last.id);
+      else url.searchParams.delete('generation');
+      history.replaceState(history.state, '', url);
+    },
+  };
+  channel?.addEventListener('message', ({ data }) => {
+    known = JSON.stringify(data);
+    document.querySelector('#list-received').click();
+  });
 
   // A file still on its way, as a recording is that was only just stopped, does not count as given
   // yet: who presses a button that uses it has the button pressed once it is there.

@@ -1,38 +1,21 @@
 """The page: what stands where, and which event reaches which function."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import gradio as gr
 from fastapi import APIRouter
 from gradio.data_classes import FileData, ImageData
 from gradio.i18n import I18nData
 
-from kolbo_demo.client import KolboError
 from kolbo_demo.gallery import GalleryItem
 from kolbo_demo.preflight import Inspector
-from kolbo_demo.preflight.trim import result_seconds
 from kolbo_demo.service.fetch import Policy
-from kolbo_demo.service.gate import caller_of
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import (
-    batch_panel,
-    cards,
-    consent,
-    endpoints,
-    examples,
-    gradio_gate,
-    model_comparison,
-    pace,
-    uploads,
-)
+from kolbo_demo.ui import batch_panel, consent, endpoints, examples, gradio_gate, uploads
 from kolbo_demo.ui.access import Access, Local
-from kolbo_demo.ui.again import Again
 from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.batch_panel import BatchPanel
 from kolbo_demo.ui.batches import Batches
@@ -40,18 +23,21 @@ from kolbo_demo.ui.code import CodePanel
 from kolbo_demo.ui.edits import Edits
 from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.face_picker import FacePicker
-from kolbo_demo.ui.fields import read
+from kolbo_demo.ui.form import Form
+from kolbo_demo.ui.generate import Generate
 from kolbo_demo.ui.header import Header
 from kolbo_demo.ui.hearing import Hearing
-from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.kept import Kept
-from kolbo_demo.ui.model_comparison import ModelComparison
-from kolbo_demo.ui.models import ModelPicker, Offers
+from kolbo_demo.ui.kept import Kept, Served
+from kolbo_demo.ui.models import ModelPicker
+from kolbo_demo.ui.panels.history import HistoryPanel
+from kolbo_demo.ui.panels.models import ComparisonPanel, ModelComparison
+from kolbo_demo.ui.panels.result import ResultPanel
 from kolbo_demo.ui.preflight import Preflight, at_hand
-from kolbo_demo.ui.quota import Quota, counted, salt_in
+from kolbo_demo.ui.quota import Quota, salt_in
+from kolbo_demo.ui.reuse_inputs import ReuseInputs
 from kolbo_demo.ui.runs import Runs
-from kolbo_demo.ui.stage import Stage, told
 from kolbo_demo.ui.sync_report import Reports
+from kolbo_demo.ui.tab import storage_secret
 from kolbo_demo.ui.texts import say, shown
 
 
@@ -66,6 +52,8 @@ class Page:
     """Of the files of visitors."""
     private: bool
     """As in `build`."""
+    results: Callable[[str], Served | None]
+    """Finds the files of generations that are served."""
 
 
 def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
@@ -77,8 +65,10 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     shared = Allowance(settings.visitor_limit) if settings.share_key else None
     access = Access(local, settings.api_url, settings.api_key, private, shared)
     data = settings.data_dir.expanduser()
-    quota = Quota(settings.page_disk_gb * 1e9, settings.visitor_disk_gb * 1e9, salt_in(data))
+    salt = salt_in(data)
+    quota = Quota(settings.page_disk_gb * 1e9, settings.visitor_disk_gb * 1e9, salt)
     kept = Kept(data / "page", quota)
+    gr.set_static_paths([kept.root])  # served by the gate as they are, not copied by Gradio
     reports = Reports(kept)
     inspector = Inspector()
     runs = Runs(access, kept, reports.ask, inspector)
@@ -90,23 +80,34 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
         delete_cache=(uploads.LOOK_SECONDS, uploads.KEEP_SECONDS),
         fill_width=True,
     ) as blocks:
-        _Page(access, runs, batches, inspector).lay_out(blocks)
+        secret = storage_secret(salt)
+        _Page(access, runs, reports, batches, inspector, secret).lay_out(blocks)
         endpoints.lay_out(access, runs)
         gradio_gate.lay_out()
     routes = APIRouter()
-    routes.include_router(cards.router(runs, reports))
     routes.include_router(batch_panel.router(batches))
-    return Page(blocks, routes, quota, private)
+    return Page(blocks, routes, quota, private, kept.served)
 
 
 class _Page:
     """The components of one page and what they do. What belongs to a visitor is in `gr.State`."""
 
-    def __init__(self, access: Access, runs: Runs, batches: Batches, inspector: Inspector) -> None:
+    def __init__(
+        self,
+        access: Access,
+        runs: Runs,
+        reports: Reports,
+        batches: Batches,
+        inspector: Inspector,
+        secret: str,
+    ) -> None:
+        """`secret` as in `HistoryPanel`."""
         self._access = access
         self._batches = batches
         self._runs = runs
+        self._reports = reports
         self._inspector = inspector
+        self._secret = secret
 
     def lay_out(self, page: gr.Blocks) -> None:
         self.header = Header(self._access)
@@ -117,8 +118,9 @@ class _Page:
                 self._options_card()
                 self.code = CodePanel(self._access, self._inspector)
             with gr.Column(elem_id="outputs", min_width=300):
-                self.stage = Stage(self._runs)
-                self.stage.lay_out_history()
+                self.result = ResultPanel(self._runs.kept)
+                self.comparison = ComparisonPanel(self._runs.kept)
+                self.history = HistoryPanel(self._runs, self._reports, self._secret)
                 self._example_card()
         self.batch = BatchPanel(self._access, self._batches)
         self._wire(page)
@@ -225,8 +227,23 @@ class _Page:
     def _wire(self, page: gr.Blocks) -> None:
         # No event of this page is for other programs: they have `endpoints.py` and the API. None
         # takes part in run history, and those that carry the key are unknown outside of the page.
-        source = [self.image, self.video, self.source_url]
-        fields = [*source, self.audio, self.audio_url, self.words]
+        form = Form(
+            image=self.image,
+            video=self.video,
+            source_url=self.source_url,
+            audio=self.audio,
+            audio_url=self.audio_url,
+            words=self.words,
+            prompt=self.prompt,
+            model=self.models.choice,
+            choice=self.picker.choice,
+            seen=self.picker.seen,
+            speed=self.hearing.speed,
+            heard=self.hearing.heard,
+            mark=self.edits.mark,
+            insist=self.picker.insist,
+            edits=self.edits,
+        )
         page.load(self._inspector.preload, None, None, **QUIET)
         self.picker.follow(self.image, self.video, self.source_url)
         self.hearing.follow(self.audio, self.words)
@@ -234,84 +251,33 @@ class _Page:
         self.preflight.follow(
             self.picker, self.hearing, self.models, self.header.backend, self.edits
         )
-
         asked, backend = self.header.asked, self.header.backend
         self.models.follow(asked, *self.header.follow(page))
-        given = [  # as `read` takes it
-            *fields,
-            self.prompt,
-            self.models.choice,
-            self.picker.choice,
-            self.picker.seen,
-            self.hearing.speed,
-            self.hearing.heard,
-            self.edits.mark,
-            self.picker.insist,
-            *self.edits.values,
-        ]
-        self.code.follow(backend, given)
-        run: dict[str, Any] = {
-            "fn": self._generate,
-            "inputs": [*asked, self.models.offers, *given],
-            "outputs": self.stage.cards,
-            **QUIET,
-        }
-        self.generate.click(**run)
-        rivals = [self.versus.choice, *run["inputs"]]
-        self.versus.button.click(**run | {"fn": self._compare, "inputs": rivals})
-        self.versus.follow(asked, source, self.header.key.blur)
-        filled = [*fields, self.source_tabs, self.voice_tabs]
+        self.code.follow(backend, form)
+        self.versus.follow(asked, form.source, self.header.key.blur)
+        generate = Generate(
+            access=self._access,
+            runs=self._runs,
+            reports=self._reports,
+            form=form,
+            backend=backend,
+            key=self.header.key,
+            offers=self.models.offers,
+            versus=self.versus,
+            result=self.result,
+            history=self.history,
+            comparison=self.comparison,
+        )
+        run = generate.connect(page, self.generate)
+        filled = [*form.source, self.audio, self.audio_url, self.words]
+        filled += [self.source_tabs, self.voice_tabs]
         self.still.click(examples.portrait, None, filled, **QUIET).then(**run)
         self.clip.click(examples.clip, None, filled, **QUIET).then(**run)
-        self.stage.follow(self._access, asked)
-        again = Again(self._runs.kept, self.picker, self.hearing, self.edits)
-        again.follow(self.stage, [*filled, self.prompt, self.models.choice], self.models.offers)
+        reuse = ReuseInputs(
+            self._runs.kept, form, self.picker, self.hearing, self.source_tabs, self.voice_tabs
+        )
+        reuse.follow(self.result.reuse, self.history.tab, self.models.offers)
         self.batch.follow(asked)
-
-    def _generate(
-        self,
-        asked_by: gr.Request,
-        backend: str,
-        key: str,
-        offers: Offers,
-        *given: Any,
-        rivals: Sequence[str] = (),
-    ) -> Any:
-        """Starts a generation, or one with each of `rivals`. Its card does the rest."""
-        fields = read(*given)
-        try:
-            request = fields.request()
-            caller = caller_of(asked_by)
-            client = self._access.client(backend, key, caller)
-        except (UnusableError, KolboError) as error:
-            return told(problem=str(error))
-        allowance = self._access.allowance(backend, key, caller)
-        spending = partial(allowance.spend, caller.visitor) if allowance else None
-        kind = fields.seen.source.kind if fields.seen.source else None
-        records = []
-        group = uuid4().hex if rivals else None
-        for each in rivals or [fields.model or ""]:
-            meant = offers.meant(each, kind)
-            expected = pace.foreseen(
-                self._runs.kept, backend, meant, result_seconds(request.options.trim)
-            )
-            options = request.options.replace(model=each or None)
-            asked = replace(request, options=options)
-            try:
-                record = self._runs.start(
-                    client, asked, backend, group, spending, expected, meant, counted(caller)
-                )
-            except UnusableError as error:
-                return told(records, str(error))
-            records.append(record)
-        return told(records)
-
-    def _compare(self, asked_by: gr.Request, chosen: list[str], *filled: Any) -> Any:
-        """Starts one generation with each of the chosen models."""
-        try:
-            return self._generate(asked_by, *filled, rivals=model_comparison.checked(chosen))
-        except UnusableError as error:
-            return told(problem=str(error))
 
 
 def _heading(title: str, hint: str | None = None) -> gr.HTML:

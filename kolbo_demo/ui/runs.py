@@ -11,10 +11,10 @@ from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access
-from kolbo_demo.ui.generate import Run, Spending, Stage
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Kept, Record
 from kolbo_demo.ui.quota import QuotaError, counted
+from kolbo_demo.ui.run import Run, Spending, Stage
 from kolbo_demo.ui.texts import say
 
 LOOK_SECONDS = 0.1

@@ -126,8 +126,8 @@ def facts(report: Report) -> list[tuple[str, str]]:
     return found
 
 
-def view(report: Report | None, base: str) -> str:
-    """The report as HTML; `base` is where its JSON lies. None: it is being made."""
+def view(report: Report | None) -> str:
+    """The report as HTML; None while it is being made."""
     title = f"<h3>{escape(say('sync.title'))}</h3>"
     if report is None:
         return f'<div class="sync measuring">{title}<p>{escape(say("sync.measuring"))}</p></div>'
@@ -142,9 +142,7 @@ def view(report: Report | None, base: str) -> str:
     below = f'<p class="note">{escape("; ".join(notes))}</p>' if notes else ""
     return (
         f'<div class="sync">{title}<p class="verdict {good}">{escape(verdict(report))}</p>'
-        f"<dl>{rows}</dl>{below}{plot(report)}"
-        f'<p class="buttons"><a class="button" href="{base}/{REPORT}?download=true" download>'
-        f"{escape(say('sync.json'))}</a></p></div>"
+        f"<dl>{rows}</dl>{below}{plot(report)}</div>"
     )
 
 

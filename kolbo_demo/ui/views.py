@@ -1,14 +1,14 @@
 """What the page says, as HTML. Everything that comes from outside is escaped here."""
 
-import json
 import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status, UnsyncedSpan, is_web_link
-from kolbo_demo.ui.generate import Stage
+from kolbo_demo.ui.run import Stage
 from kolbo_demo.ui.texts import say
 
 _LABELED = (
@@ -73,6 +73,32 @@ def question(name: str) -> str:
   <button class="button" value="no" autofocus>{escape(say("cards.no"))}</button>
   <button class="button strong" value="yes"></button></div>
 </form></dialog>"""
+
+
+def panes(videos: Sequence[tuple[Path, str]], play: str) -> str:
+    """Videos beside each other and one control for all, which `in_step.js` works. The last one has
+    the sound. `play` is the text of its button."""
+    figures = ""
+    for place, (path, label) in enumerate(videos, 1):
+        lead = place == len(videos)
+        figures += (
+            f'<figure class="{"lead" if lead else ""}">'
+            f'<video playsinline preload="auto" aria-label="{escape(label)}" '
+            f'src="{file_url(path)}"{"" if lead else " muted"}></video>'
+            f"<figcaption>{escape(label)}</figcaption></figure>"
+        )
+    return (
+        f'<div class="panes">{figures}</div>'
+        f'<div class="control"><button type="button" class="button" data-do="play" '
+        f'aria-pressed="false">{escape(play)}</button>'
+        '<input type="range" min="0" max="1000" value="0" '
+        f'aria-label="{escape(say("compare.at"))}"></div>'
+    )
+
+
+def file_url(path: Path) -> str:
+    """Address of a served file, relative to the page."""
+    return f"gradio_api/file={quote(str(path))}"
 
 
 def idle() -> str:
@@ -175,8 +201,8 @@ def cancelled(generation_id: str | None) -> str:
 
 
 def details(status: Status, link: bool) -> str:
-    """The result's document as a table, and as the JSON it came as. `link` tells whether the
-    result's address means anything to the visitor."""
+    """The result's document as a table. `link` tells whether the result's address means anything to
+    the visitor."""
     document = status.model_dump(mode="json", exclude_none=True)
     flat = {**document, **document.get("result", {})}
     if not link:
@@ -192,13 +218,7 @@ def details(status: Status, link: bool) -> str:
         f"<tr><th scope='row'>{escape(label)}</th><td>{_cell(name, value)}</td></tr>"
         for name, label, value in known + more
     )
-    text = escape(json.dumps(document, indent=2, ensure_ascii=False))
-    return (
-        f'<details class="fold facts-table"><summary>{escape(say("result.details"))}</summary>'
-        f"<table><tbody>{rows}</tbody></table>"
-        f"<details><summary>{escape(say('result.as_json'))}</summary><pre>{text}</pre></details>"
-        "</details>"
-    )
+    return f'<table class="facts-table"><tbody>{rows}</tbody></table>'
 
 
 def _cell(name: str, value: Any) -> str:

@@ -4,10 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 MADE_MS = 90_000
 """Long enough for any render in these tests on a busy machine."""
+_MARK_OLD = """() => {
+  for (const state of document.querySelectorAll('#status .state, #problem .state')) {
+    state.dataset.old = '';
+  }
+}"""
+_NEW = ":not([data-old])"
+"""Of a state that is shown since Generate was last pressed."""
 _SLOW_LINE = """() => {
   const quick = window.fetch;
   window.fetch = async (...what) => {
@@ -81,24 +88,41 @@ class Desk:
         )
 
     def generate(self) -> None:
+        self.page.evaluate(_MARK_OLD)
         self.page.click("#generate")
 
     def await_video(self) -> None:
-        state = self.page.locator("#status .done, #status .failed")
+        state = self.page.locator(f"#status :is(.done, .failed){_NEW}")
         state.wait_for(timeout=MADE_MS)
         expect(self.page.locator("#status .done")).to_be_visible()
         expect(self.page.locator("#result video")).to_be_visible()
 
     def await_error(self) -> str:
-        reason = self.page.locator("#problem .reason, #status .failed .reason").first
+        reason = self.page.locator(f"#problem .state{_NEW} .reason, #status .failed{_NEW} .reason").first
         reason.wait_for(timeout=MADE_MS)
         expect(self.page.locator("#generate")).to_be_enabled()
         return reason.inner_text()
 
     def cancel(self) -> None:
-        """Answers the one question, too."""
+        """Answers the question, too."""
         self.page.click("#cancel")
-        self.page.get_by_role("dialog").get_by_role("button", name="Stop it").click()
+        self.page.locator("#ask-stop").get_by_role("button", name="Stop it").click()
+
+    def delete(self) -> None:
+        """Deletes the generation in the result panel, and answers the question."""
+        self.page.click("#delete")
+        self.page.locator("#ask-delete").get_by_role("button", name="Delete").click()
+
+    def unfold(self, fold: str) -> None:
+        self.page.locator(f"#{fold} > button").click()
+
+    @property
+    def rows(self) -> Locator:
+        """Rows of the history, the newest first."""
+        return self.page.locator("#history-list .virtual-body [role=row]")
+
+    def bring_to_front(self, row: int) -> None:
+        self.rows.nth(row).locator("[role=gridcell]").nth(1).click()
 
     @property
     def generation_id(self) -> str:

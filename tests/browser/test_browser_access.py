@@ -88,12 +88,12 @@ def test_no_state_has_a_barrier(
     no_barrier(page, "idle", 4)
 
     page.locator("#code summary").click()
-    page.locator("#history summary").click()
+    desk.unfold("history")
     desk.generate()
     desk.await_error()
     no_barrier(page, "nothing given")
     page.locator("#code summary").click()
-    page.locator("#history summary").click()
+    desk.unfold("history")
 
     desk.give_video(clip)
     expect(page.locator("#face-preview img")).to_be_visible()
@@ -113,7 +113,7 @@ def test_no_state_has_a_barrier(
     no_barrier(page, "running")
     page.click("#cancel")
     no_barrier(page, "asked whether to stop")
-    page.get_by_role("dialog").get_by_role("button", name="Stop it").click()
+    page.locator("#ask-stop").get_by_role("button", name="Stop it").click()
     expect(page.locator("#status .cancelled")).to_be_visible()
     no_barrier(page, "cancelled")
 
@@ -124,9 +124,10 @@ def test_no_state_has_a_barrier(
     desk.generate()
     desk.await_video()
     page.locator("#report .verdict").wait_for(timeout=MADE_MS)
-    page.locator("#details > details > summary").click()
-    page.locator("#history summary").click()
-    no_barrier(page, "done, history open", 4)
+    for fold in ("details", "compare", "history"):
+        desk.unfold(fold)
+    expect(page.locator("#before-after img").first).to_be_visible()
+    no_barrier(page, "done, all unfolded", 4)
 
     page.get_by_label("Remove Image").click()
     desk.tab("source", "Link")
@@ -184,7 +185,7 @@ def test_pictures_of_a_result(desk: Desk, site: Site) -> None:
         picture(page, name)
     turn(page, *VIEWS[3])
     page.locator("#status").scroll_into_view_if_needed()
-    page.evaluate("document.querySelector('.run').scrollIntoView()")
+    page.evaluate("document.querySelector('#stage').scrollIntoView()")
     picture(page, "page-phone", whole=False)
     no_barrier(page, "done, with a report")
 
@@ -256,39 +257,34 @@ def test_by_keyboard_from_the_first_input_to_the_download(
     expect(page.locator("#cancel")).to_be_visible()  # before that Tab goes past where it will be
     keys.tab_to("#cancel")
     keys.press("Enter")
-    expect(page.get_by_role("dialog")).to_be_visible()
-    keys.press("Enter")  # the answer that harms nothing has the focus
-    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.locator("#ask-stop")).to_be_visible()
+    keys.tab_to("#ask-stop button")  # the answer that harms nothing comes first
+    keys.press("Enter")
+    expect(page.locator("#ask-stop")).to_be_hidden()
     desk.await_video()
-    expect(page.locator(".run .live[aria-live=polite]")).to_have_text("Your video is ready")
+    expect(page.locator("#live [role=status], #live[role=status]")).to_have_text(
+        "Your video is ready"
+    )
     keys.tab_to("#download")
     with page.expect_download() as download:
         keys.press("Enter")
     download.value.save_as(tmp_path / "talking.mp4")
     assert (tmp_path / "talking.mp4").stat().st_size > 10_000
 
-    keys.tab_to("details.compare summary")
+    keys.tab_to("#compare > button")
     keys.press("Enter")
-    page.wait_for_function(
-        "[...document.querySelectorAll('.panes :is(video, img)')]"
-        ".filter((each) => each.readyState > 2 || each.naturalWidth).length == 2"
-    )
-    keys.tab_to(".compare [data-do=play]")
-    play = page.locator(".run.open [data-do=play]")
-    for pressed in ("true", "false"):
-        keys.press("Enter")
-        expect(play).to_have_attribute("aria-pressed", pressed)
-    keys.tab_to(".compare [type=range]")
-    lead = "document.querySelector('.compare .lead video')"
-    keys.press("End")  # Home alone is no step where it was stopped in the first thousandth
-    page.wait_for_function(f"{lead}.currentTime > {lead}.duration - 0.1")
-    keys.press("Home")
-    page.wait_for_function(f"{lead}.currentTime == 0")
-    keys.tab_to(".compare [data-do=beside]")
+    expect(page.locator("#before-after img").first).to_be_visible()
+    keys.tab_to("#save-beside")
     with page.expect_download(timeout=MADE_MS) as download:
         keys.press("Enter")
     download.value.save_as(tmp_path / "beside.mp4")
     assert (tmp_path / "beside.mp4").stat().st_size > 10_000
+
+    keys.tab_to("#history > button")
+    keys.press("Enter")
+    keys.tab_to("#history-list [role=gridcell]")
+    keys.press("ArrowRight")
+    desk.await_video()
 
 
 def test_tab_reaches_everything_and_is_seen(desk: Desk) -> None:
@@ -338,11 +334,15 @@ def test_models_compared_and_a_batch_have_no_barrier(
     for at in range(2):
         page.locator("#versus-models input").nth(at).check()
     page.click("#versus-generate")
-    expect(page.locator(".group .verdict")).to_have_count(2, timeout=MADE_MS)
-    page.locator(".run.open details.compare summary").click()
-    page.locator(".run.open details.compare select").select_option(index=1)
-    page.locator(".run.open [data-do=play]").click()
-    expect(page.locator(".run.open [data-do=play]")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#models-panes video")).to_have_count(2, timeout=MADE_MS)
+    desk = Desk(page)
+    desk.await_video()
+    desk.unfold("compare")
+    page.click("#beside input")
+    page.locator("#beside [role=option]").nth(1).click()
+    play = page.locator("#in-step [data-do=play]")
+    play.click()
+    expect(play).to_have_attribute("aria-pressed", "true")
     no_barrier(page, "models and results compared", 4)
 
     page.locator("#batch > button").click()

@@ -1,4 +1,4 @@
-"""While it runs and after: cards, reloads, links, history."""
+"""While it runs and after: reloads, links, history, comparison."""
 
 import json
 import re
@@ -34,44 +34,116 @@ def test_reload_while_two_run(
     page.get_by_label("Clear", exact=True).or_(page.get_by_label("Remove Audio")).first.click()
     desk.give_audio(speech)
     desk.generate()
-    expect(page.locator(".run")).to_have_count(2)  # each its own card
-    expect(page.locator("#status .generation-id")).not_to_have_text(first)
+    expect(page.locator("#status .generation-id")).not_to_have_text(first)  # the newest is shown
     second = desk.generation_id
+    desk.unfold("history")
+    expect(desk.rows).to_have_count(2)
+    expect(desk.rows.nth(1)).to_contain_text("under way")
 
     page.reload()
-    expect(page.locator(".run")).to_have_count(2)
     expect(page.locator("#status .generation-id")).to_have_text(second)
-    other = page.locator(".run:not(.open)")
-    expect(other.locator(".generation-id")).to_have_text(first)
-    other.get_by_role("button", name="Cancel").click()
-    question = page.get_by_role("dialog")
-    question.get_by_role("button", name="No").click()
+    desk.unfold("history")
+    desk.bring_to_front(1)
+    expect(page.locator("#status .generation-id")).to_have_text(first)
+    page.click("#cancel")
+    page.locator("#ask-stop").get_by_role("button", name="No", exact=True).click()
+    expect(page.locator("#ask-stop")).to_be_hidden()
     assert site.status(first)["state"] == "processing"
-    other.get_by_role("button", name="Cancel").click()
-    question.get_by_role("button", name="Stop it").click()
-    expect(other).to_have_count(0)  # what has ended stands in the history
+    desk.cancel()
+    expect(page.locator("#status .cancelled")).to_be_visible()
     assert site.status(first)["state"] == "cancelled"
+    expect(desk.rows.nth(1)).to_contain_text("Cancelled")
+    desk.bring_to_front(0)
     desk.await_video()
-    expect(page.locator(".run.open .live")).to_have_text("Your video is ready")
+    expect(page.locator("#live")).to_have_text("Your video is ready")
+    page.locator("#report .verdict").wait_for(timeout=MADE_MS)
+    # Once all has ended and is measured, the page sends nothing.
+    asked: list[str] = []
+    expect(desk.rows.nth(0)).not_to_contain_text("Measuring")
+    page.wait_for_timeout(2500)
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(3000)
+    assert not [url for url in asked if "queue" in url]
 
     page.reload()
     desk.await_video()
     assert desk.generation_id == second
-    kept = page.evaluate("JSON.stringify({...localStorage})")
-    assert second in kept
-    assert KEY not in kept
+    stored = page.evaluate("JSON.stringify({...localStorage})")
+    assert "kolbo-history" in stored
+    assert KEY not in stored
 
     # Another browser sees nothing of it, unless it knows the id; and then no inputs.
     stranger.goto(site.url)
-    expect(stranger.locator(".idle-card")).to_be_visible()
-    expect(stranger.locator("#history .none")).to_be_attached()
+    expect(stranger.locator("#status .idle")).to_be_visible()
+    expect(stranger.locator("#history-list")).to_have_count(0)
     stranger.goto(f"{site.url}/?generation={second}")
     stranger.locator("#status .done").wait_for(timeout=MADE_MS)
     expect(stranger.locator("#result video")).to_be_visible()
-    expect(stranger.locator("#stage")).not_to_contain_text("inputs again")
+    expect(stranger.locator("#reuse")).to_have_count(0)
     stranger.goto(f"{site.url}/?generation=lip_{'0' * 20}")
     expect(stranger.locator("#problem .reason")).to_contain_text("knows no such generation")
     assert stranger.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_closed_tab_stops_nothing(
+    desk: Desk, site: Site, portrait: Path, some_speech: Path
+) -> None:
+    page = desk.page
+    desk.give_image(portrait)
+    desk.give_audio(some_speech)
+    desk.generate()
+    expect(page.locator("#status .generation-id")).to_be_visible()
+    running = desk.generation_id
+    context = page.context
+    page.close()
+    later = Desk.open(context.new_page(), site.url)
+    expect(later.page.locator("#status .generation-id")).to_have_text(running)
+    later.await_video()
+    assert later.generation_id == running
+    assert later.play() == pytest.approx(12, abs=0.1)
+
+
+def test_three_at_once_in_two_tabs(
+    desk: Desk, site: Site, portrait: Path, some_speech: Path
+) -> None:
+    page = desk.page
+    desk.give_image(portrait)
+    desk.give_audio(some_speech)
+    desk.unfold("history")
+    ids = []
+    for count in range(1, 3):
+        desk.generate()
+        expect(desk.rows).to_have_count(count)
+        expect(page.locator("#status .generation-id")).to_be_visible()
+        page.wait_for_function(
+            "ids => !ids.includes(document.querySelector('#status .generation-id')?.innerText)",
+            arg=ids,
+        )
+        ids.append(desk.generation_id)
+    other = Desk.open(page.context.new_page(), site.url)
+    expect(other.page.locator("#status .generation-id")).to_have_text(ids[1])
+    other.give_image(portrait)
+    other.give_audio(some_speech)
+    other.generate()
+    expect(desk.rows).to_have_count(3)  # the tabs share one list
+    expect(page.locator("#status .generation-id")).to_have_text(ids[1])
+    for row in range(3):
+        expect(desk.rows.nth(row)).to_contain_text("done", timeout=MADE_MS)
+    desk.bring_to_front(2)
+    expect(page.locator("#status .generation-id")).to_have_text(ids[0])
+    desk.await_video()
+    other.page.close()
+
+
+def test_lists_of_an_older_release_are_taken_over(page: Page, site: Site) -> None:
+    stored = '[{"ticket": "AAAAAAAAAAAAAAAAAAAAAA", "id": "lip_1", "backend": "cloud"}, 5]'
+    page.add_init_script(f"localStorage.setItem('kolbo-generations', '{stored}')")
+    desk = Desk.open(page, site.url)
+    desk.unfold("history")
+    expect(desk.rows).to_have_count(1)
+    expect(desk.rows).to_contain_text("lip_1")
+    desk.bring_to_front(0)
+    expect(page.locator("#problem .reason")).to_contain_text("knows no such generation")
 
 
 def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path: Path) -> None:
@@ -97,7 +169,7 @@ def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path
     expect(page.locator("#report .verdict")).to_be_visible(timeout=MADE_MS)
     expect(page.locator("#report svg path.aperture")).to_have_attribute("d", re.compile("^M"))
     with page.expect_download() as download:
-        page.get_by_role("link", name="Report as JSON").click()
+        page.click("#report-file")
     report = json.loads(download.value.path().read_bytes())
     assert report["face"] > 0.9
     assert len(report["curves"]["aperture"]) == len(report["curves"]["width"]) > 10
@@ -105,30 +177,32 @@ def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path
     page.wait_for_function("document.querySelector('#result video').currentTime > 0.1")
 
     # Source and result play in step, and make one video.
-    page.locator("details.compare summary").click()
+    desk.unfold("compare")
     page.wait_for_function(
-        "[...document.querySelectorAll('.panes video')].filter(v => v.readyState > 2).length == 2"
+        "[...document.querySelectorAll('#in-step video')].filter(v => v.readyState > 2).length == 2"
     )
     page.get_by_role("button", name="Play both").click()
     page.wait_for_function(
         "(([one, two]) => one.currentTime > 0.2"
         " && Math.abs(one.currentTime - two.currentTime) < 0.2)"
-        "([...document.querySelectorAll('.panes video')])"
+        "([...document.querySelectorAll('#in-step video')])"
     )
     with page.expect_download(timeout=MADE_MS) as download:
-        page.get_by_role("button", name="Save side by side").click()
+        page.click("#save-beside")
     download.value.save_as(tmp_path / "beside.mp4")
     both = Video.read(tmp_path / "beside.mp4")
     assert both.width > both.height
     assert both.sound > 0.3
 
     page.reload()
-    page.click("#history summary")
-    row = page.locator("#history li")
-    expect(row).to_contain_text("clip.mp4")
-    expect(row).to_contain_text("Hello there.")
-    page.wait_for_function("document.querySelector('#history li img').naturalWidth > 0")
-    row.get_by_role("button", name="Use again").click()
+    desk.unfold("history")
+    expect(desk.rows).to_have_count(1)
+    expect(desk.rows).to_contain_text("clip.mp4")
+    expect(desk.rows).to_contain_text("Hello there.")
+    page.wait_for_function(
+        "document.querySelector('#history-list .virtual-body img').naturalWidth > 0"
+    )
+    page.click("#reuse")
     expect(page.locator("#source-video video")).to_be_visible()
     expect(page.locator("#words textarea")).to_have_value("Hello there.")
     expect(page.locator("#prompt textarea")).to_have_value("smiling")
@@ -137,13 +211,16 @@ def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path
     expect(chosen).to_have_text(point)
     expect(page.locator("#face-preview [aria-pressed=true]")).to_have_count(1)
     expect(page.locator("#face-preview .marker")).to_be_visible()
-    row.get_by_role("button", name="Delete").click()
-    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    expect(row).to_have_count(0)
-    expect(page.locator(".idle-card")).to_be_visible()
+    page.click("#link")
+    expect(page.locator("#address textarea, #address input")).to_have_value(
+        re.compile(rf"\?generation={desk.generation_id}$")
+    )
+    desk.delete()
+    expect(desk.rows).to_have_count(0)
+    expect(page.locator("#status .idle")).to_be_visible()
     page.reload()
-    expect(page.locator("#history .none")).to_be_attached()
-    expect(row).to_have_count(0)
+    expect(page.locator("#status .idle")).to_be_visible()
+    expect(page.locator("#history-list")).to_have_count(0)
 
 
 def test_spoken_words_with_parts_and_lengths_are_used_again(
@@ -172,7 +249,7 @@ def test_spoken_words_with_parts_and_lengths_are_used_again(
     desk.give_audio(speech)
     expect(panel).to_contain_text("0:01.5")
     page.locator("#more summary").click()
-    page.get_by_role("button", name="Use these inputs again").click()
+    page.click("#reuse")
     expect(page.locator("#words textarea")).to_have_value("Hello there, how are you?")
     page.wait_for_timeout(1500)  # what the fields' filling sets off does not undo it
     expect(page.locator("#speed input[type=number]")).to_have_value("1.5")
@@ -183,7 +260,8 @@ def test_spoken_words_with_parts_and_lengths_are_used_again(
     expect(page.locator("#mark input")).to_be_checked()
     expect(panel).to_contain_text("0:00.4 to 0:03.2")
     expect(panel).to_contain_text("0:02.8 · Silence after the voice")
-    page.locator("#result video").evaluate("video => video.remove()")
+    before = desk.generation_id
     desk.generate()
+    expect(page.locator("#status .generation-id")).not_to_have_text(before)
     desk.await_video()
     assert desk.play() == pytest.approx(2.8, abs=0.05)

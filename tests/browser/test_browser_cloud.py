@@ -66,9 +66,10 @@ def test_from_a_key_to_a_video(paid: Desk, account: Scripted, clip: Path, tmp_pa
     paid.write("prompt", "calm")
     paid.generate()
     paid.await_video()
+    paid.unfold("details")
     expect(page.locator("#details")).to_contain_text("studio/alpha")
-    page.locator("#history summary").click()
-    expect(page.locator("#history .list")).to_contain_text("20 credits")
+    paid.unfold("history")
+    expect(page.locator("#history-list")).to_contain_text("20 credits", timeout=MADE_MS)
     expect(page.locator("#report .verdict")).to_be_visible(timeout=MADE_MS)  # measured here
     with page.expect_download() as download:
         page.click("#download")

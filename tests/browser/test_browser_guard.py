@@ -100,7 +100,7 @@ def test_markup_from_outside_is_text(
     cloud.starts()
     cloud.on_status({"success": True, "state": "failed", "error": BREAKOUT})
     desk.generate()
-    expect(page.locator(".run .reason").first).to_contain_text("<b class=hit>")
+    expect(page.locator("#status .reason").first).to_contain_text("<b class=hit>")
     unharmed(page)
 
     # A result whose every word is markup.
@@ -111,13 +111,14 @@ def test_markup_from_outside_is_text(
     )
     desk.generate()
     page.locator("#status .done").first.wait_for()
+    desk.unfold("details")
     expect(page.locator("#details").first).to_contain_text("<b class=hit>")
     unharmed(page)
 
     # And again, from what the page has kept, in a language of the visitor's making.
     page.goto(f"{guarded.url}/?lang={MARK}&id={MARK}")
     expect(page.locator("#generate")).to_be_enabled()
-    page.locator("#history summary").click()
+    desk.unfold("history")
     page.wait_for_timeout(1000)
     unharmed(page)
 
@@ -189,7 +190,7 @@ def test_keys_are_nowhere(
         cloud.starts()
         cloud.on_status({"success": True, "state": "failed", "error": f"Not with {TYPED}."})
         desk.generate()
-        expect(page.locator(".run .reason").first).to_contain_text("Not with")
+        expect(page.locator("#status .reason").first).to_contain_text("Not with")
         cloud.on("POST /v1/generate/lipsync", Reply(drop=True))
         desk.generate()
         page.wait_for_timeout(500)

@@ -92,12 +92,12 @@ def test_a_reload_finds_what_runs_where_the_browser_keeps_nothing(
     assert (f"generation={running}" in page.url) == in_the_address
     desk.cancel()
     expect(page.locator("#status .cancelled")).to_be_visible()
-    page.locator("#history summary").click()
-    page.locator("#history").get_by_role("button", name="Delete").first.click()
-    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    expect(page.locator("#history li")).to_have_count(0)
+    desk.unfold("history")
+    expect(desk.rows).to_have_count(1)
+    desk.delete()
+    expect(desk.rows).to_have_count(0)
     page.reload()
-    expect(page.locator(".idle-card")).to_be_visible()
+    expect(page.locator("#status .idle")).to_be_visible()
     assert "generation=" not in page.url
     assert not failed
 

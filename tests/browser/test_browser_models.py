@@ -5,6 +5,7 @@ With `KOLBO_PICTURES=1` the picture in `docs/` is taken anew.
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,22 +57,21 @@ def test_models_of_the_local_engine(desk: Desk, portrait: Path) -> None:
     expect(page.locator("#problem .reason")).to_contain_text("Tick 2 to 6 models")
     tick(page, "Local still")
     page.click("#versus-generate")
-    rows = page.locator(".group tbody tr")
+    rows = page.locator("#models-table .virtual-body [role=row]")
     expect(rows).to_have_count(2)
-    expect(page.locator(".run")).to_have_count(2)  # each its own card
-    expect(rows.locator(".verdict")).to_have_count(2, timeout=MADE_MS)
+    videos = page.locator("#models-panes video")
+    expect(videos).to_have_count(2, timeout=MADE_MS)
+    expect(rows.filter(has_text=" ms")).to_have_count(2, timeout=MADE_MS)
     expect(rows.nth(0)).to_contain_text("Smart Select (Local still)")
     expect(rows.nth(1)).to_contain_text("Local still")
-    expect(rows.nth(1).locator("[title='kolbo-local/still']")).to_be_visible()
-    expect(rows.nth(1)).to_contain_text(" ms")
     page.get_by_role("button", name="Play all").click()
     page.wait_for_function(
         "(videos => videos.length == 2 && videos.every(v => v.currentTime > 0.2))"
-        "([...document.querySelectorAll('.group .panes video')])"
+        "([...document.querySelectorAll('#models-panes video')])"
     )
     no_barrier(page, "models compared")
     page.evaluate("""
-      for (const video of document.querySelectorAll('.group video')) {
+      for (const video of document.querySelectorAll('#models-panes video')) {
         video.pause();
         video.currentTime = 0.86;
       }
@@ -81,16 +81,18 @@ def test_models_of_the_local_engine(desk: Desk, portrait: Path) -> None:
 
     page.reload()
     expect(rows).to_have_count(2)
-    expect(page.locator(".run")).to_have_count(1)  # the other one is in the history
-    rows.nth(0).get_by_role("button").click()
-    expect(rows.nth(0)).to_have_class("open")
+    first = desk.generation_id
+    rows.nth(1).locator("[role=gridcell]").first.click()
+    expect(page.locator("#status .generation-id")).not_to_have_text(first)
+    expect(rows).to_have_count(2)
 
     # One result beside the other.
-    page.locator("details.compare summary").click()
-    beside = page.get_by_label("Beside it:")
-    expect(beside.locator("option")).to_have_count(2)
-    beside.select_option(index=1)
-    videos = page.locator("details.compare .panes video")
+    desk.unfold("compare")
+    page.click("#beside input")
+    options = page.locator("#beside [role=option]")
+    expect(options).to_have_count(2)
+    options.nth(1).click()
+    videos = page.locator("#in-step video")
     expect(videos).to_have_count(2)
     assert len({videos.nth(at).get_attribute("src") for at in range(2)}) == 2
 
@@ -135,25 +137,25 @@ def test_models_of_the_cloud(
     expect(page.locator("#versus-models")).not_to_contain_text("Beta")  # takes clips only
     tick(page, "Alpha", "Gamma")
     page.click("#versus-generate")
-    expect(page.locator(".runs")).to_contain_text("takes about 1:15")
-    rows = page.locator(".group tbody tr")
+    expect(page.locator("#status")).to_contain_text("takes about 1:15")
+    rows = page.locator("#models-table .virtual-body [role=row]")
     # Whichever comes first is the first generation.
     bad, good = rows.filter(has_text="failed"), rows.filter(has_not_text="failed")
     expect(bad).to_have_count(1, timeout=MADE_MS)
     assert {row.inner_text().split()[0] for row in rows.all()} == {"Alpha", "=Gamma"}
-    expect(good.locator("span").first).not_to_have_text("under way", timeout=MADE_MS)
-    expect(good.locator(".verdict")).to_be_visible(timeout=MADE_MS)  # measured here, too
-    charged = [rows.nth(at).locator("td").last.inner_text() for at in range(2)]
+    expect(page.locator("#models-panes video")).to_have_count(1, timeout=MADE_MS)
+    waiting = re.compile("under way|Measuring")
+    expect(good).not_to_contain_text(waiting, timeout=MADE_MS)  # measured here, too
+    charged = [row.locator("[role=gridcell]").last.inner_text().strip() for row in rows.all()]
     assert sorted(charged) == ["20", "36"]
-    expect(page.locator(".group .panes video")).to_have_count(1)
 
     # The table for other programs, in which no text from outside is a formula.
     with page.expect_download() as download:
-        page.get_by_role("link", name="Table as CSV").click()
+        page.click("#models-csv")
     with download.value.path().open(encoding="utf-8-sig", newline="") as file:
         sheet = {row["generation_id"]: row for row in csv.DictReader(file)}
     with page.expect_download() as download:
-        page.get_by_role("link", name="Table as JSON").click()
+        page.click("#models-json")
     table = {row["generation_id"]: row for row in json.loads(download.value.path().read_bytes())}
     assert set(sheet) == set(table) == {"lip_1", "lip_2"}
     assert "busy" in table["lip_2"]["error"]

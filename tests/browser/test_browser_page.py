@@ -56,6 +56,7 @@ def test_portrait_and_recording(
     assert video.sound == pytest.approx(40, abs=0.05)
     assert video.name == f"{desk.generation_id}.mp4"
     assert site.status(desk.generation_id)["state"] == "completed"
+    desk.unfold("details")
     expect(page.locator("#details")).to_contain_text(desk.generation_id)
     expect(page.locator("#cancel")).to_have_count(0)
 
@@ -180,6 +181,7 @@ def test_key_is_used_and_never_kept(desk: Desk, site: Site, portrait: Path, spee
     expect(page.locator("#model-note")).not_to_contain_text("Recommended")
     desk.generate()
     desk.await_video()
+    desk.unfold("details")
     expect(page.locator("#details a")).to_have_attribute("href", re.compile(r"^http://"))
 
     kept = page.evaluate(

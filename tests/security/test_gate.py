@@ -23,8 +23,7 @@ PATHS = (
     ("GET", "/gradio_api/file=/etc/hostname"),
     ("GET", "/gradio_api/queue/data?session_hash=x"),
     ("GET", "/gradio_api/mcp/schema"),
-    ("GET", "/cards/AAAAAAAAAAAAAAAAAAAAAA/result.mp4"),
-    ("POST", "/cards"),
+    ("POST", "/gradio_api/reset"),
     ("POST", "/batches"),
     ("POST", "/api/v1/generate/lipsync"),
     ("POST", "/gradio_api/upload"),
@@ -35,6 +34,9 @@ PATHS = (
     ("OPTIONS", "/api/v1/generate/lipsync"),
     ("PUT", "/anything"),
 )
+
+RESET = {"event_id": "none"}
+"""Body of a request that any page may send."""
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,7 @@ def test_the_served_names_are_answered(site: Site, host: str) -> None:
     same = {"Host": value, "Origin": f"http://{value.lower()}"}
     assert ask(site, "GET", "/", {"Host": value}).status_code == 200
     assert ask(site, "GET", "/api/v1/models", same).status_code == 200
-    assert requests.post(f"{site.url}/cards", json={"tickets": []}, headers=same, timeout=10).ok
+    assert requests.post(f"{site.url}/gradio_api/reset", json=RESET, headers=same, timeout=10).ok
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,8 @@ def test_responses_restrict_framing_and_reading(site: Site, space: Site) -> None
 def test_a_space_serves_its_own_pages_only(space: Site) -> None:
     host = "some-one-lip-sync.hf.space"
     headers = {"Host": host, "Origin": f"https://{host}", "X-Forwarded-Proto": "https"}
-    answer = requests.post(f"{space.url}/cards", json={"tickets": []}, headers=headers, timeout=10)
+    reset = f"{space.url}/gradio_api/reset"
+    answer = requests.post(reset, json=RESET, headers=headers, timeout=10)
     assert answer.status_code == 200
     for name, origin in (
         (host, "https://huggingface.co"),
@@ -151,9 +154,7 @@ def test_a_space_serves_its_own_pages_only(space: Site) -> None:
         ("other.hf.space", "https://other.hf.space"),
     ):
         headers = {"Host": name, "Origin": origin, "X-Forwarded-Proto": "https"}
-        answer = requests.post(
-            f"{space.url}/cards", json={"tickets": []}, headers=headers, timeout=10
-        )
+        answer = requests.post(reset, json=RESET, headers=headers, timeout=10)
         assert answer.status_code == 403, (name, origin)
 
 
@@ -183,16 +184,17 @@ async (url) => {
   const tried = async (name, work) => {
     try { outcomes.push([name, await work()]); } catch (error) { outcomes.push([name, 'refused']); }
   };
-  const body = JSON.stringify({ tickets: [] });
+  const body = JSON.stringify({ event_id: 'none' });
   const json = { 'Content-Type': 'application/json' };
-  for (const path of ['/cards', '/config', '/api/v1/models', '/gradio_api/mcp/schema']) {
+  for (const path of ['/gradio_api/info', '/config', '/api/v1/models', '/gradio_api/mcp/schema']) {
     await tried(`read ${path}`, async () => (await fetch(url + path)).status);
     await tried(`keyed ${path}`, async () => (await fetch(url + path,
       { headers: { 'X-API-Key': 'KEY' } })).status);
   }
-  await tried('json', async () => (await fetch(`${url}/cards`,
+  await tried('json', async () => (await fetch(`${url}/gradio_api/reset`,
     { method: 'POST', headers: json, body })).status);
-  await tried('text', async () => (await fetch(`${url}/cards`, { method: 'POST', body })).status);
+  await tried('text', async () => (await fetch(`${url}/gradio_api/reset`,
+    { method: 'POST', body })).status);
   await tried('picture', () => new Promise((done, lost) => {
     const picture = new Image();
     picture.onload = () => done('shown');

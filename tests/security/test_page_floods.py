@@ -52,7 +52,10 @@ def watched(site: Site) -> Iterator[list[tuple[str, float]]]:
             for path, send in (
                 ("/healthz", lambda u, **m: requests.get(u, **m)),
                 ("/", lambda u, **m: requests.get(u, **m)),
-                ("/cards", lambda u, **m: requests.post(u, json={"tickets": []}, **m)),
+                (
+                    "/gradio_api/reset",
+                    lambda u, **m: requests.post(u, json={"event_id": "none"}, **m),
+                ),
             ):
                 begun = time.monotonic()
                 answer = send(site.url + path, headers={"X-Forwarded-For": OTHER}, timeout=60)
@@ -166,7 +169,7 @@ def test_many_files_to_be_looked_at(site: Site, config: dict[str, Any], calm: Ca
     calm.unmoved(took, seconds)
 
 
-@pytest.mark.parametrize("path", ["/cards", "/batches", "/gradio_api/queue/join",
+@pytest.mark.parametrize("path", ["/batches", "/gradio_api/queue/join",
                                   "/gradio_api/call/models", "/gradio_api/mcp/",
                                   "/gradio_api/cancel"])  # fmt: skip
 def test_bodies_that_are_no_uploads_are_small(site: Site, path: str, calm: Calm) -> None:
@@ -194,13 +197,6 @@ def test_bodies_that_are_no_uploads_are_small(site: Site, path: str, calm: Calm)
     assert memory(site) - before < 60e6
 
 
-def test_lists_of_a_card_request_are_short(site: Site) -> None:
-    for tickets in (["a"] * 101, ["a" * 100_000], [{"a": 1}], "a", [[["a"]]]):
-        answer = requests.post(f"{site.url}/cards", json={"tickets": tickets}, timeout=10)
-        assert answer.status_code == 422, str(tickets)[:50]
-        assert len(answer.content) < 2000
-
-
 def test_a_body_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, with a shorter time."""
     from pydantic import SecretStr
@@ -223,7 +219,9 @@ def test_a_body_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.Monke
     with serving(Settings(data_dir=tmp_path / "data"), local) as url:
         headers = {"Content-Type": "application/json"}
         try:
-            status = requests.post(f"{url}/cards", data=drips(), headers=headers, timeout=30)
+            status = requests.post(
+                f"{url}/gradio_api/reset", data=drips(), headers=headers, timeout=30
+            )
         except requests.ConnectionError:
             return
         assert status.status_code == 408
@@ -287,26 +285,16 @@ def test_listening_to_a_session_that_is_gone_is_no_error(tmp_path: Path) -> None
             assert 'session_not_found":true' in stream.text
 
 
-def post(site: Site, path: str, body: Any, visitor: str) -> requests.Response:
-    headers = {"X-Forwarded-For": visitor}
-    return requests.post(f"{site.url}{path}", json=body, headers=headers, timeout=60)
-
-
-def test_work_on_cards_leaves_threads_to_others(site: Site, tmp_path: Path) -> None:
-    """Routes answer in threads that all visitors share: of one visitor a bounded number."""
+def test_videos_put_together_leave_threads_to_others(
+    site: Site, config: dict[str, Any], calm: Calm
+) -> None:
+    save = events.event_of(config, "save-beside", "click")
+    data = [None if each == "state" else "A" * 22 for each in save["inputs"]]
     with watched(site) as took:
-        ticket = "A" * 22
-        statuses = flood(
-            lambda _: post(site, f"/cards/{ticket}/beside", {}, ATTACKER).status_code, 200, 40
-        )
-        statuses += flood(
-            lambda _: post(site, "/cards", {"tickets": [ticket] * 100}, ATTACKER).status_code, 100
-        )
-    assert statuses[429] > 50
+        statuses = flood(lambda _: join(site, save["id"], data).status_code, 60)
     assert set(statuses) <= {200, 429}
-    assert statistics.median(seconds for _, seconds in took) < ANSWER_SECONDS
-    cards = post(site, "/cards", {"tickets": [ticket] * 100}, OTHER).json()
-    assert cards == [{"ticket": ticket, "gone": True}], "each ticket once"
+    assert statuses[429] > 20
+    calm.unmoved(took)
 
 
 def test_a_visitor_takes_no_session_of_another(site: Site, config: dict[str, Any]) -> None:

@@ -1,220 +1,159 @@
-"""One run, against a scripted API."""
+"""The generator behind Generate, over HTTP as the page's browser hears it."""
 
+import json
 import time
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
-import av
-import numpy as np
 import pytest
+import requests
+from pydantic import SecretStr
 
-from kolbo_demo.client import KolboClient
-from kolbo_demo.engine.watermark import Watermark
-from kolbo_demo.generation import GenerationRequest
-from kolbo_demo.media.probe import frame_at
-from kolbo_demo.options import Options
-from kolbo_demo.ui.generate import Run, Stage
-from tests.scripted import VIDEO, Reply, Scripted, sparse_wav
-
-
-def request(source: Path | str, voice: Path | str) -> GenerationRequest:
-    return GenerationRequest(source, voice, options=Options(face=(0.5, 0.25)))
+from kolbo_demo import ui
+from kolbo_demo.settings import Settings
+from tests import events
+from tests.scripted import KEY, VIDEO, Reply, Scripted
+from tests.ui.serving import serving
+from tests.ui.test_ui_mount import file_data, upload
 
 
-def until_end(run: Run) -> Stage:
-    run.start()
-    return until_over(run)
+@pytest.fixture
+def page(server: Scripted, tmp_path: Path) -> Iterator[str]:
+    """A page whose local engine is the scripted API."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+        server.on("GET /v1/models", Reply(json={"success": True, "models": []}))
+        server.starts()
+        settings = Settings(data_dir=tmp_path / "data", api_url=server.base_url)
+        with serving(settings, ui.Local(server.base_url, SecretStr(KEY))) as url:
+            yield url
 
 
-def wait_for(what: str, server: Scripted) -> None:
-    deadline = time.monotonic() + 30
-    while not server.count(what):
-        assert time.monotonic() < deadline, f"{what} never came"
-        time.sleep(0.01)
+class Browser:
+    """What a browser holds of one page, and the events that it sends."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.config = events.config_of(url)
+        self.values = {part["id"]: part["props"].get("value") for part in self.config["components"]}
+        self.session: str | None = None
+
+    def part(self, name: str) -> int:
+        """Number of a component by its id in the page."""
+        return next(
+            part["id"]
+            for part in self.config["components"]
+            if part["props"].get("elem_id") == name or part["type"] == name
+        )
+
+    def give(self, **values: Any) -> None:
+        for name, value in values.items():
+            self.values[self.part(name.replace("_", "-"))] = value
+
+    def send(self, target: str, kind: str, event_data: Any = None) -> Generator[dict[int, Any]]:
+        """Sends an event. Yields the updates of each message by component, as the page shows
+        them."""
+        event = events.event_of(self.config, target, kind)
+        data = [self.values.get(number) for number in event["inputs"]]
+        self.session, answer = events.join(
+            self.url, event["id"], data, event_data, session=self.session
+        )
+        answer.raise_for_status()
+        for message in events.heard(self.url, self.session):
+            if message["msg"] in {"process_generating", "process_completed"}:
+                assert message["success"], message
+                yield dict(zip(event["outputs"], message["output"]["data"], strict=True))
 
 
-def test_stages_to_the_video(
-    client: KolboClient, server: Scripted, portrait: Path, speech: Path, tmp_path: Path
+def test_generate_yields_updates_and_ends_with_the_video(
+    page: str, server: Scripted, portrait: Path, speech: Path
 ) -> None:
-    server.starts()
+    state = {"success": True, "generation_id": "lip_1"}
     server.on_status(
-        {"state": "pending"}, {"state": "processing", "progress": 40}, server.completed()
+        *[state | {"state": "pending", "progress": 0, "queue_position": 2}] * 6,
+        *[state | {"state": "processing", "progress": 20, "frames_done": 5, "frames": 25}] * 6,
+        *[state | {"state": "processing", "progress": 80, "frames_done": 20, "frames": 25}] * 6,
+        server.completed(),
     )
-    stages: list[Stage] = []
-    run = Run(client, request(portrait, speech), tmp_path, stages.append)
-    last = until_end(run)
-    assert last.video is not None
-    assert last.video.read_bytes() == VIDEO
-    assert last is stages[-1]
-    assert [stage.percent for stage in stages if stage.percent][:1] == [40]
-    assert server.requests[0].parts["bounding_box_target"][2] == b"[0.5, 0.25]"
-
-
-def test_the_pace_tells_what_is_left() -> None:
-    since = time.monotonic() - 30
-    assert Stage("x", percent=12, first=(since, 10)).seconds_left is None
-    assert round(Stage("x", percent=40, first=(since, 10)).seconds_left or 0) == 60
-
-
-def test_a_failure_is_a_sentence(
-    client: KolboClient, server: Scripted, portrait: Path, speech: Path, tmp_path: Path
-) -> None:
-    server.starts()
-    server.on_status({"state": "failed", "error": "No face was found."})
-    last = until_end(Run(client, request(portrait, speech), tmp_path))
-    assert last.error == "The generation failed: No face was found."
-    assert last.generation_id == "lip_1"
-
-
-def test_a_bad_file_is_never_sent(
-    client: KolboClient, server: Scripted, tmp_path: Path, speech: Path
-) -> None:
-    fake = tmp_path / "fake.png"
-    fake.write_text("no picture")
-    last = until_end(Run(client, request(fake, speech), tmp_path))
-    assert last.error
-    assert server.requests == []
-
-
-def test_cancel_reaches_the_api(
-    client: KolboClient, server: Scripted, portrait: Path, speech: Path, tmp_path: Path
-) -> None:
-    server.starts(hint=30)  # the cancel does not wait for the next poll
-    server.on_status({"state": "processing", "progress": 1})
-    server.on(
-        "POST /v1/generate/lip_1/cancel",
-        Reply(json={"success": True, "generation_id": "lip_1", "state": "cancelled"}),
+    browser = Browser(page)
+    event = events.event_of(browser.config, "generate", "click")
+    assert event["types"]["generator"]
+    browser.give(
+        source_image=file_data(upload(page, portrait)), audio=file_data(upload(page, speech))
     )
-    run = Run(client, request(portrait, speech), tmp_path)
-    run.start()
-    wait_for("GET /v1/generate/lip_1/status", server)
-    run.cancel()
-    assert run.fault is None
-    assert until_over(run).cancelled
-    assert server.count("POST /v1/generate/lip_1/cancel") == 1
+    messages = list(browser.send("generate", "click"))
+    assert len({json.dumps(message) for message in messages}) >= 5
+    everything = json.dumps(messages)
+    for words in ("2 before it", "frame 5 of 25", "20 %", "80 %", "lip_1", "Your video is ready"):
+        assert words in everything, words
+    assert everything.index("2 before it") < everything.index("80 %")
+    assert "result.mp4" in json.dumps(messages[-4:])
+    # The browser stores ticket and id, and no key.
+    stored = json.dumps([message[browser.part("browserstate")] for message in messages])
+    assert "lip_1" in stored
+    assert KEY not in everything
 
 
-def until_over(run: Run) -> Stage:
+def test_files_of_a_generation_need_its_ticket(
+    page: str, server: Scripted, portrait: Path, speech: Path, tmp_path: Path
+) -> None:
+    server.on_status(server.completed())
+    browser = Browser(page)
+    browser.give(
+        source_image=file_data(upload(page, portrait)), audio=file_data(upload(page, speech))
+    )
+    list(browser.send("generate", "click"))
+    (folder,) = (tmp_path / "data" / "page").iterdir()
+
+    def fetch(path: object, **headers: str) -> requests.Response:
+        return requests.get(f"{page}/gradio_api/file={path}", headers=headers, timeout=10)
+
+    whole = fetch(folder / "result.mp4")
+    assert whole.content == VIDEO
+    assert whole.headers["content-type"] == "video/mp4"
+    assert "lip_1.mp4" in whole.headers["content-disposition"]
+    part = fetch(folder / "result.mp4", Range="bytes=2-5")
+    assert (part.status_code, part.content) == (206, VIDEO[2:6])
+    for name in ("record.json", "source.png", ".owner", "", "../page", "thumbnail.jpg/.."):
+        assert fetch(folder / name).status_code in {403, 404}, name
+    for ticket in ("A" * 22, "..", folder.name[:-1], "*"):
+        assert fetch(folder.parent / ticket / "result.mp4").status_code in {403, 404}
+    (folder / "result.mp4").unlink()
+    (folder / "result.mp4").symlink_to(folder / "record.json")
+    assert fetch(folder / "result.mp4").status_code in {403, 404}
+
+
+def test_an_error_is_one_sentence_and_no_message_of_gradio(page: str, server: Scripted) -> None:
+    (message,) = {json.dumps(each) for each in Browser(page).send("generate", "click")}
+    assert "Nobody to speak yet" in message
+    assert server.count("POST /v1/generate/lipsync") == 0
+
+
+def test_a_view_ends_where_another_one_begins_and_the_work_goes_on(
+    page: str, server: Scripted, portrait: Path, speech: Path
+) -> None:
+    working = {"success": True, "state": "processing", "progress": 5}
+    server.on_status(working | {"generation_id": "lip_1"})
+    browser = Browser(page)
+    browser.give(
+        source_image=file_data(upload(page, portrait)), audio=file_data(upload(page, speech))
+    )
+    first = browser.send("generate", "click")
+    while "lip_1" not in json.dumps(next(first)):
+        pass
+    first.close()  # the browser leaves
+    browser.session = None
+    for message in browser.send("generate", "click"):
+        if "lip_1" in json.dumps(message):
+            break
+    asked = server.count("GET /v1/generate/lip_1/status")
+    wait_until(lambda: server.count("GET /v1/generate/lip_1/status") > asked + 4)
+    server.on_status({"success": True, "state": "failed", "error": "Enough for this test."})
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
-    while not run.stage.final:
+    while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return run.stage
-
-
-def test_what_is_read_out_of_an_upload_stands_still(
-    client: KolboClient, server: Scripted, portrait: Path, tmp_path: Path
-) -> None:
-    server.starts()
-    server.on_status({"state": "failed", "error": "Enough for this test."})
-    stages: list[Stage] = []
-    voice = sparse_wav(tmp_path / "long.wav", 20)
-    until_end(Run(client, request(portrait, voice), tmp_path, stages.append))
-    sending = [stage for stage in stages if "MB" in stage.headline]
-    assert len({stage.headline for stage in sending}) > 3  # the eye sees it grow
-    assert {stage.spoken for stage in sending} == {"Sending your files"}
-
-
-def test_cancel_while_it_is_being_accepted(
-    client: KolboClient, server: Scripted, tmp_path: Path
-) -> None:
-    server.starts()
-    server.script["POST /api/v1/generate/lipsync"][0].hang = 0.5
-    server.on(
-        "POST /v1/generate/lip_1/cancel",
-        Reply(json={"success": True, "generation_id": "lip_1", "state": "cancelled"}),
-    )
-    server.on_status({"state": "cancelled"})
-    run = Run(client, request("https://a.example/p.jpg", "https://a.example/s.mp3"), tmp_path)
-    run.start()
-    wait_for("POST /v1/generate/lipsync", server)
-    run.cancel()
-    assert not run.stage.cancelled  # not before its id is known and it is really stopped
-    assert until_over(run).cancelled
-    assert server.count("POST /v1/generate/lip_1/cancel") == 1
-
-
-def test_cancel_while_uploading(
-    client: KolboClient, server: Scripted, portrait: Path, tmp_path: Path
-) -> None:
-    server.on("POST /v1/generate/lipsync", Reply(read=4096, hang=1, drop=True))
-    run = Run(client, request(portrait, sparse_wav(tmp_path / "long.wav", 90)), tmp_path)
-    run.start()
-    wait_for("POST /v1/generate/lipsync", server)
-    run.cancel()
-    assert run.stage.cancelled
-    assert server.count("POST /v1/generate/lip_1/cancel") == 0
-
-
-def test_a_cancel_that_fails_is_told(
-    client: KolboClient, server: Scripted, portrait: Path, speech: Path, tmp_path: Path
-) -> None:
-    server.starts(hint=0.2)
-    server.on_status({"state": "processing", "progress": 1})
-    server.on("POST /v1/generate/lip_1/cancel", Reply(404, {"success": False, "error": "No."}))
-    run = Run(client, request(portrait, speech), tmp_path)
-    run.start()
-    wait_for("GET /v1/generate/lip_1/status", server)
-    run.cancel()
-    assert "goes on" in (run.fault or "")
-    assert not run.stage.final
-    server.on_status(server.completed())
-    assert until_over(run).video
-
-
-def test_a_result_that_is_not_marked_is_marked_here(
-    client: KolboClient,
-    server: Scripted,
-    portrait: Path,
-    speech: Path,
-    talking: Path,
-    tmp_path: Path,
-) -> None:
-    server.starts()
-    server.on_status(server.completed())
-    server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
-    last = until_end(Run(client, request(portrait, speech), tmp_path, mark=True))
-    assert last.video, last.error
-    plain, marked = (np.asarray(frame_at(path), np.int16) for path in (talking, last.video))
-    height, width = plain.shape[:2]
-    drawn = Watermark(width, height)(plain.astype(np.uint8)).astype(np.int16)
-    assert np.abs(marked - drawn).mean() < 4 < np.abs(plain - drawn)[height * 3 // 4 :].mean()
-    assert [path.name for path in tmp_path.glob("*.mp4")] == ["result.mp4"]
-    assert "visible_mark" not in server.requests[0].parts
-
-
-def test_a_marked_result_stays_as_it_came(
-    client: KolboClient, server: Scripted, portrait: Path, speech: Path, tmp_path: Path
-) -> None:
-    server.starts()
-    done = server.completed()
-    done["result"]["visible_mark"] = True
-    server.on_status(done)
-    asked = GenerationRequest(portrait, speech, options=Options(mark=True))
-    last = until_end(Run(client, asked, tmp_path, mark=True))
-    assert last.video
-    assert last.video.read_bytes() == VIDEO
-    assert server.requests[0].parts["visible_mark"][2] == b"true"
-
-
-@pytest.mark.parametrize("readable", [True, False])
-def test_a_result_s_metadata_say_what_it_is(
-    client: KolboClient,
-    server: Scripted,
-    portrait: Path,
-    speech: Path,
-    talking: Path,
-    tmp_path: Path,
-    readable: bool,
-) -> None:
-    server.starts()
-    server.on_status(server.completed())
-    if readable:
-        server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
-    last = until_end(Run(client, request(portrait, speech), tmp_path, stamp=True))
-    assert last.video, last.error
-    if readable:
-        with av.open(str(last.video)) as file:
-            assert "AI-generated" in file.metadata["comment"]
-    else:  # whatever the API made is handed out all the same
-        assert last.video.read_bytes() == VIDEO
-    assert [path.name for path in tmp_path.glob("*.mp4")] == ["result.mp4"]
+        time.sleep(0.05)

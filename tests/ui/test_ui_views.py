@@ -7,7 +7,7 @@ import pytest
 from kolbo_demo.contract import Result, Status, UnsyncedSpan
 from kolbo_demo.engine import speaker_tracking
 from kolbo_demo.ui import texts, views
-from kolbo_demo.ui.generate import Stage
+from kolbo_demo.ui.run import Stage
 
 HOSTILE = "<script>alert('x')</script>&\"{{constructor}}${1}"
 
@@ -78,7 +78,7 @@ def test_every_reason_of_the_engine_has_its_text() -> None:
     assert {getattr(speaker_tracking, name) for name in names} == set(views._REASONS)
 
 
-def test_all_that_is_known_of_a_run_is_on_its_card() -> None:
+def test_all_that_is_known_of_a_run_is_shown() -> None:
     status = Status.model_validate(
         {"state": "processing", "queue_position": 2, "frames_done": 30, "frames": 75}
     )

@@ -1,25 +1,34 @@
-"""The same inputs through several models: which ones, and how each of them did."""
+"""Compare models: the choice of models for the same inputs, and the panel of their results."""
 
+import json
 from collections.abc import Callable, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from kolbo_demo.client import KolboError
 from kolbo_demo.contract import Model, is_web_link, url_kind
+from kolbo_demo.csv_export import csv_text
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui import sync_report, views
 from kolbo_demo.ui.access import Access
 from kolbo_demo.ui.events import LATEST, QUIET, changes
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.kept import Record
+from kolbo_demo.ui.kept import RESULT, TABLE, Kept, Record
 from kolbo_demo.ui.models import SMART_SELECT, label
 from kolbo_demo.ui.sync_report import Report
 from kolbo_demo.ui.texts import say, shown
 
 LEAST, MOST = 2, 6
 """Models at once: ten generations a minute are all that the API takes."""
+_COLUMNS = ("model", "sync", "closures", "time", "credits")
+_IN_STEP = Path(__file__).with_name("in_step.js")
+
+Compared = tuple[Record, str, Report | None]
+"""A generation, its state in words, and its report once it is measured."""
 
 
 class ModelComparison:
@@ -95,39 +104,91 @@ def _takes(model: Model, kind: str | None) -> bool:
     return kind is None or not kinds or f"lipsync-{kind}" in kinds
 
 
-def head() -> str:
-    """The table's heading."""
-    names = ("model", "sync", "closures", "time", "credits")
-    cells = "".join(f'<th scope="col">{escape(say(f"versus.{name}"))}</th>' for name in names)
-    return f"<thead><tr>{cells}</tr></thead>"
+class ComparisonPanel:
+    """Results of several models for the same inputs, where the caller stands in the layout."""
+
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
+        with gr.Column(visible=False, elem_id="models", elem_classes="card") as self._box:
+            gr.HTML(shown(lambda: f"<h2>{escape(say('versus.table'))}</h2>"))
+            self.table = gr.Dataframe(
+                headers=[""] * len(_COLUMNS),
+                datatype="str",
+                column_count=len(_COLUMNS),
+                show_label=False,
+                interactive=False,
+                wrap=True,
+                buttons=[],
+                elem_id="models-table",
+            )
+            self._panes = gr.HTML(
+                "",
+                elem_id="models-panes",
+                js_on_load=_IN_STEP.read_text("utf-8"),
+                apply_default_css=False,
+            )
+            with gr.Row(elem_classes="buttons"):
+                self._files = {
+                    form: gr.DownloadButton(
+                        str(shown(f"versus.{form}")),
+                        size="sm",
+                        min_width=80,
+                        scale=0,
+                        elem_id=f"models-{form}",
+                    )
+                    for form in ("csv", "json")
+                }
+        self.outputs: list[Block] = [self._box, self.table, self._panes, *self._files.values()]
+
+    def hidden(self) -> dict[Block, Any]:
+        """While the generation in the result panel is not one of several."""
+        return {self._box: gr.update(visible=False), self._panes: ""}
+
+    def updates(self, compared: Sequence[Compared]) -> dict[Block, Any]:
+        """The table of these generations, the first one first, and the videos that are there."""
+        rows = [cells(record, state, report) for record, state, report in compared]
+        videos = [
+            (path, name(record))
+            for record, _, _ in compared
+            if record.end == "done" and (path := self._kept.file(record.ticket, RESULT))
+        ]
+        table = {"headers": [say(f"versus.{column}") for column in _COLUMNS], "data": rows}
+        self._write([figures(record, report) for record, _, report in compared], compared[0][0])
+        folder = self._kept.folder(compared[0][0].ticket)
+        return {
+            self._box: gr.update(visible=True),
+            self.table: gr.update(value=table),
+            self._panes: views.panes(videos, say("versus.play")) if videos else "",
+            **{
+                button: gr.update(value=folder / f"{TABLE}.{form}")
+                for form, button in self._files.items()
+            },
+        }
+
+    def _write(self, rows: list[dict[str, Any]], first: Record) -> None:
+        """The table for other programs, in the folder of the first generation."""
+        text = json.dumps(rows, indent=2, ensure_ascii=False).encode()
+        before = self._kept.file(first.ticket, f"{TABLE}.json")
+        if before and before.read_bytes() == text:
+            return
+        sheet = csv_text(list(rows[0]), [list(row.values()) for row in rows])
+        self._kept.write(first.ticket, f"{TABLE}.csv", sheet.encode())
+        self._kept.write(first.ticket, f"{TABLE}.json", text)
 
 
-def downloads() -> str:
-    """The table as files; the script says of which generations."""
-    return "".join(
-        f'<a class="button" data-table="{form}" download>{escape(say(f"versus.{form}"))}</a>'
-        for form in ("csv", "json")
-    )
-
-
-def cells(record: Record, state: str, report: Report | None) -> str:
-    """One model's row. `state` is told while there is no report."""
+def cells(record: Record, state: str, report: Report | None) -> list[str]:
+    """One model's row. `state` is shown while there is no report."""
     measured = report is not None and "error" not in report
     sync = sync_report.verdict(report) if report else state
     facts = dict(sync_report.facts(report)) if report and measured else {}
     offset = facts.get(say("sync.offset"), "")
-    charged = f"{record.credits:g}" if record.credits is not None else ""
-    time = views.clock(record.seconds) if record.seconds is not None else ""
-    which = _identifier(record) or SMART_SELECT[0]
-    good = " good" if report and report.get("verdict") == "in step" else ""
-    below = f"<small><bdi>{escape(offset)}</bdi></small>" if offset else ""
-    return (
-        f'<th scope="row"><button type="button" class="link" data-do="open" '
-        f'title="{escape(which)}">{escape(name(record))}</button></th>'
-        f'<td><span class="{"verdict" + good if measured else ""}">{escape(sync)}</span>{below}'
-        f"</td><td>{escape(facts.get(say('sync.closures'), ''))}</td>"
-        f"<td>{escape(time)}</td><td>{escape(charged)}</td>"
-    )
+    return [
+        name(record),
+        f"{sync} ({offset})" if offset and report and report["verdict"] == "in step" else sync,
+        facts.get(say("sync.closures"), ""),
+        views.clock(record.seconds) if record.seconds is not None else "",
+        f"{record.credits:g}" if record.credits is not None else "",
+    ]
 
 
 def name(record: Record) -> str:

@@ -1,24 +1,21 @@
-"""What the page keeps of generations, and who may see it."""
+"""Stored generations: their records, their files and their runs."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Options, Trim
 from kolbo_demo.service.gate import Caller
-from kolbo_demo.ui import cards, folders
+from kolbo_demo.ui import folders
 from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.kept import Kept, Record
+from kolbo_demo.ui.kept import RESULT, THUMBNAIL, Kept, Record
 from kolbo_demo.ui.runs import Runs, open_by_id
-from kolbo_demo.ui.sync_report import Reports
 from tests.scripted import KEY, Reply, Scripted
 
 
@@ -33,54 +30,40 @@ def runs(server: Scripted, tmp_path: Path) -> Runs:
     return Runs(access(server), Kept(tmp_path / "page"))
 
 
-@pytest.fixture
-def door(runs: Runs) -> Iterator[TestClient]:
-    app = FastAPI()
-    app.include_router(cards.router(runs, Reports(runs.kept)))
-    with TestClient(app) as client:
-        yield client
-
-
 def request(portrait: Path, speech: Path) -> GenerationRequest:
     return GenerationRequest(portrait, speech, options=Options(prompt="smiling", face=(0.5, 0.25)))
 
 
-def look(door: TestClient, ticket: str) -> dict:
-    return door.post("/cards", json={"tickets": [ticket]}).json()[0]
-
-
-def settled(door: TestClient, ticket: str) -> dict:
+def ended(runs: Runs, ticket: str) -> Record:
+    """The record once its generation has ended, as a page that looks again and again sees it."""
     deadline = time.monotonic() + 60
-    while not (card := look(door, ticket))["settled"]:
-        assert time.monotonic() < deadline, card
+    while (found := runs.find(ticket)) is None or found[0].end is None:
+        assert time.monotonic() < deadline, found
         time.sleep(0.02)
-    return card
+    return found[0]
 
 
-def test_a_card_to_its_end(
-    runs: Runs, door: TestClient, server: Scripted, portrait: Path, speech: Path
+def test_a_generation_to_its_end(
+    runs: Runs, server: Scripted, portrait: Path, speech: Path
 ) -> None:
     server.starts()
     server.on_status(
         {"state": "processing", "progress": 41, "queue_position": 2}, server.completed()
     )
-    record = runs.start(runs._access.client(LOCAL, None), request(portrait, speech), LOCAL)
-    card = settled(door, record.ticket)
-    assert "Your video is ready" in card["parts"]["status"]
-    assert card["id"] == "lip_1"
-    assert "portrait.png" in card["row"]
-    video = door.get(f"/cards/{record.ticket}/result.mp4?download=true")
-    assert video.headers["content-type"] == "video/mp4"
-    assert "lip_1.mp4" in video.headers["content-disposition"]
-    assert door.get(f"/cards/{record.ticket}/thumbnail.jpg").status_code == 200
-    assert runs.kept.get(record.ticket).credits == 20  # pyright: ignore[reportOptionalMemberAccess]
-
-    door.post(f"/cards/{record.ticket}/delete")
-    assert look(door, record.ticket)["gone"]
-    assert not runs.kept.folder(record.ticket).exists()
+    ticket = runs.start(runs._access.client(LOCAL, None), request(portrait, speech), LOCAL).ticket
+    record = ended(runs, ticket)
+    assert (record.end, record.generation_id, record.credits) == ("done", "lip_1", 20)
+    assert runs.kept.file(ticket, RESULT)
+    deadline = time.monotonic() + 30
+    while runs.kept.file(ticket, THUMBNAIL) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    runs.delete(ticket)
+    assert runs.find(ticket) is None
+    assert not runs.kept.folder(ticket).exists()
 
 
-def test_a_card_looked_at_while_its_run_ends_keeps_what_it_came_to(
+def test_a_look_while_the_run_ends_loses_nothing(
     server: Scripted, tmp_path: Path, portrait: Path, speech: Path
 ) -> None:
     class Slow(Kept):
@@ -108,47 +91,28 @@ def test_a_card_looked_at_while_its_run_ends_keeps_what_it_came_to(
     assert "Enough for this test" in (record.error or "")
 
 
-def test_a_ticket_is_the_only_way_in(runs: Runs, door: TestClient, portrait: Path) -> None:
-    record = runs.kept.new(GenerationRequest(portrait, "https://a.example/s.mp3"), LOCAL)
-    for path in ("record.json", "source.png", "..%2f..%2fetc%2fpasswd", "%2e%2e"):
-        assert door.get(f"/cards/{record.ticket}/{path}").status_code in {404, 405}
-    for ticket in ("..", "%2e%2e", "x" * 22, "", record.ticket[:-1]):
-        assert door.get(f"/cards/{ticket}/thumbnail.jpg").status_code in {404, 405}
-    assert look(door, "../page")["gone"]
-    assert door.get("/cards").status_code == 405  # nothing lists them
-    assert door.post("/cards", json={"tickets": ["x"] * 101}).status_code == 422
-
-
-def test_what_a_stopped_page_left_is_taken_up_again(
-    server: Scripted, tmp_path: Path, door: TestClient, runs: Runs
-) -> None:
+def test_an_interrupted_generation_is_taken_up_again(server: Scripted, tmp_path: Path) -> None:
     server.on_status({"state": "processing", "progress": 40}, server.completed())
-    record = Kept(tmp_path / "page").opened("lip_1", LOCAL)
-    assert "ready" in settled(door, record.ticket)["live"]
+    ticket = Kept(tmp_path / "page").opened("lip_1", LOCAL).ticket
+    assert ended(Runs(access(server), Kept(tmp_path / "page")), ticket).end == "done"
 
 
-def test_the_cloud_is_asked_again_with_a_key_only(
-    server: Scripted, runs: Runs, door: TestClient
-) -> None:
+def test_the_cloud_is_polled_again_with_a_key_only(server: Scripted, runs: Runs) -> None:
     record = runs.kept.opened("lip_1", CLOUD)
-    assert "Follow it" in look(door, record.ticket)["parts"]["actions"]
+    assert runs.find(record.ticket) == (record, None)
     assert server.requests == []
     server.on_status({"state": "failed", "error": "No face."})
     assert runs.follow(record, KEY)
-    assert "No face." in settled(door, record.ticket)["parts"]["status"]
+    assert "No face." in (ended(runs, record.ticket).error or "")
     assert KEY not in (runs.kept.folder(record.ticket) / "record.json").read_text()
 
 
-def test_a_stop_before_it_was_accepted_is_told(
-    runs: Runs, door: TestClient, portrait: Path
-) -> None:
+def test_a_stop_before_it_was_accepted_is_an_error(runs: Runs, portrait: Path) -> None:
     record = runs.kept.new(request(portrait, portrait), LOCAL)
-    assert "Start it again" in look(door, record.ticket)["parts"]["status"]
+    assert "Start it again" in (ended(runs, record.ticket).error or "")
 
 
-def test_cancel_reaches_the_api(
-    runs: Runs, door: TestClient, server: Scripted, portrait: Path, speech: Path
-) -> None:
+def test_cancel_reaches_the_api(runs: Runs, server: Scripted, portrait: Path, speech: Path) -> None:
     server.starts(hint=30)
     server.on_status({"state": "processing", "progress": 1})
     server.on("POST /v1/generate/lip_1/cancel", Reply(json={"state": "cancelled"}))
@@ -157,8 +121,8 @@ def test_cancel_reaches_the_api(
     while not server.count("GET /v1/generate/lip_1/status"):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    door.post(f"/cards/{record.ticket}/cancel")
-    assert settled(door, record.ticket)["live"] == "Cancelled"
+    runs.cancel(record.ticket)
+    assert ended(runs, record.ticket).end == "cancelled"
     assert server.count("POST /v1/generate/lip_1/cancel") == 1
 
 

@@ -1,0 +1,147 @@
+"""History: the generations of this browser, with their states, and the list that it stores."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from kolbo_demo.service.gate import Caller
+from kolbo_demo.ui import views
+from kolbo_demo.ui.access import CLOUD
+from kolbo_demo.ui.kept import RESULT, THUMBNAIL, Record
+from kolbo_demo.ui.panels import models
+from kolbo_demo.ui.panels.result import Updates, title
+from kolbo_demo.ui.run import Run
+from kolbo_demo.ui.runs import Runs
+from kolbo_demo.ui.sync_report import Reports
+from kolbo_demo.ui.tab import STORAGE_KEY, Entry, Tab
+from kolbo_demo.ui.texts import say, shown
+
+LOOK_SECONDS = 2.0
+THUMBNAIL_PIXELS = 48
+
+_STATES = {
+    "done": "batch.state_completed",
+    "failed": "batch.state_failed",
+    "cancelled": "status.cancelled",
+}
+_COLUMNS = {"preflight.source": "72px", "batch.name": "55%", "batch.state": "27%"}
+"""Keys of the headings, and widths."""
+
+Row = tuple[Any, ...]
+
+
+class HistoryPanel:
+    """The table, where the caller stands in the layout."""
+
+    def __init__(self, runs: Runs, reports: Reports, secret: str) -> None:
+        """`secret` as in `gr.BrowserState`."""
+        self._runs = runs
+        self._reports = reports
+        with gr.Accordion(shown("cards.history"), open=False, elem_id="history") as self._fold:
+            self._none = gr.HTML(shown(lambda: views.note(say("cards.history_none"))))
+            self.table = gr.Dataframe(
+                headers=[""] * len(_COLUMNS),
+                datatype=["html", "html", "str"],
+                column_count=len(_COLUMNS),
+                column_widths=list(_COLUMNS.values()),
+                show_label=False,
+                interactive=False,
+                wrap=True,
+                buttons=[],
+                visible=False,
+                elem_id="history-list",
+            )
+        self.timer = gr.Timer(LOOK_SECONDS, active=False)
+        self.stored = gr.BrowserState([], storage_key=STORAGE_KEY, secret=secret)
+        self.tab = gr.State(Tab())
+        self.loaded = gr.JSON(visible=False)
+        """Read from the browser when the page is loaded."""
+        self.received = gr.Button(visible="hidden", elem_id="list-received")
+        """Clicked by the script when another page of this browser has changed the list."""
+        self.inputs: set[Block] = {self.tab, self.stored}
+        self.outputs: list[Block] = [
+            *(self._fold, self._none, self.table, self.timer, self.stored),
+        ]
+
+    def connect(self) -> None:
+        """Tells other pages of this browser of changes."""
+        self.stored.change(
+            None, self.stored, None, js="kolboList.changed", api_visibility="private"
+        )
+
+    def updates(self, tab: Tab, caller: Caller | None) -> Updates:
+        """The table and the stored list. Blocks for the files of the generations."""
+        rows, unsettled = list[Row](), False
+        for entry in list(tab.entries.values()):
+            row = tab.rows.get(entry.ticket) if self._runs.kept.has(entry.ticket) else None
+            if row is None:
+                row, settled = self._row(tab, entry, caller)
+                if row is None:
+                    continue
+                if settled:
+                    tab.rows[entry.ticket] = row
+                unsettled = unsettled or not settled
+            rows.append(row)
+        label = say("cards.history") + (f" ({len(rows)})" if rows else "")
+        return {
+            self._fold: gr.update(label=label),
+            self._none: gr.update(visible=not rows),
+            self.table: gr.update(value={"headers": _headers(), "data": rows}, visible=bool(rows)),
+            self.timer: gr.update(active=unsettled),
+            self.stored: tab.stored(),
+        }
+
+    def _row(self, tab: Tab, entry: Entry, caller: Caller | None) -> tuple[Row | None, bool]:
+        """Cells of a generation, and whether they are final. None where nothing of it is left."""
+        found = self._runs.find(entry.ticket, caller)
+        if found is None:
+            if entry.id is None or entry.backend != CLOUD:
+                tab.remove(entry.ticket)
+                return None, True
+            return ("", f"<code>{escape(entry.id)}</code>", ""), True  # a key can open it
+        record, run = found
+        entry.id, entry.backend = record.generation_id or entry.id, record.backend
+        there = record.end == "done" and self._runs.kept.file(record.ticket, RESULT) is not None
+        measuring = there and self._reports.of(record) is None
+        started = datetime.fromtimestamp(record.created, tab.zone)
+        cells = (
+            self._thumbnail(record),
+            f"{escape(title(record))}<br><small>{escape(models.name(record))} · "
+            f"{started:%Y-%m-%d %H:%M}</small>",
+            state(record, run, measuring),
+        )
+        settled = (record.end is not None or run is None) and not measuring
+        return cells, settled and record.end is not None
+
+    def _thumbnail(self, record: Record) -> str:
+        path = self._runs.kept.file(record.ticket, THUMBNAIL)
+        if path is None:
+            return ""
+        name = escape(record.source.name if record.source else title(record), quote=True)
+        size = f'width="{THUMBNAIL_PIXELS}" height="{THUMBNAIL_PIXELS}"'
+        return f'<img alt="{name}" src="{views.file_url(path)}" {size}>'
+
+
+def _headers() -> list[str]:
+    return [say(text) for text in _COLUMNS]
+
+
+def state(record: Record, run: Run | None, measuring: bool) -> str:
+    """State of a generation in few words, with its time and price once it has ended."""
+    if measuring:
+        return say("sync.measuring")
+    if record.end is None:
+        words = say("cards.under_way")
+        if run is not None and run.stage.percent is not None:
+            words += f", {run.stage.percent:.0f} %"
+        return words
+    facts: Sequence[str] = (
+        say(_STATES[record.end]),
+        views.clock(record.seconds) if record.seconds is not None else "",
+        say("cards.credits", credits=f"{record.credits:g}") if record.credits else "",
+    )
+    return " · ".join(fact for fact in facts if fact)
