@@ -1,9 +1,8 @@
-"""Folded away below the options: which part of clip and voice is used, what becomes of different
+"""Accordion below the options: which part of clip and voice is used, what becomes of different
 lengths, and whether the picture says that it is AI-generated."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -32,13 +31,7 @@ class Edits:
     """The fold."""
 
     def __init__(self) -> None:
-        # No accordion of Gradio's: what it holds while it is closed misses its updates.
-        gr.HTML(
-            shown(_fold),
-            apply_default_css=False,
-            elem_id="more",
-        )
-        with gr.Column(elem_id="more-room"):
+        with gr.Accordion(shown("edit.title"), open=False, elem_id="more"):
             with gr.Row():
                 self._clip = [_slider("clip_from"), _slider("clip_to")]
             with gr.Row():
@@ -99,10 +92,6 @@ def as_chosen(given: AtHand, edit: Trim) -> tuple[Any, ...]:
     known, mode = _key(lengths), edit.mode or AUTOMATIC
     radio: dict[str, Any] = {"value": mode} | _offered(given, known, *spans, mode)
     return known, *sliders, gr.Radio(**radio)
-
-
-def _fold() -> str:
-    return f'<details class="fold"><summary>{escape(say("edit.title"))}</summary></details>'
 
 
 def edit_of(given: AtHand, values: tuple[Any, ...]) -> Trim:

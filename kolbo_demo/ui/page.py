@@ -110,15 +110,18 @@ class _Page:
     def lay_out(self, page: gr.Blocks) -> None:
         self.header = Header(self._access)
         with gr.Row(elem_id="columns", equal_height=False):
-            with gr.Column(elem_id="inputs", min_width=300):
+            with gr.Column(elem_id="source", min_width=300):
                 self._face_card()
+            with gr.Column(elem_id="inputs", min_width=300):
                 self._voice_card()
                 self._options_card()
-                self.code = CodePanel(self._access, self._inspector)
-            with gr.Column(elem_id="outputs", min_width=300):
+            with gr.Column(elem_id="outputs", min_width=360):
                 self.stage = Stage(self._runs)
-                self.stage.lay_out_history()
+                self.preflight = Preflight(self._inspector, self._runs.kept)
+                self.preflight.lay_out()
                 self._example_card()
+                self.stage.lay_out_history()
+        self.code = CodePanel(self._access, self._inspector)
         self.batch = BatchPanel(self._access, self._batches)
         self._wire(page)
 
@@ -203,11 +206,9 @@ class _Page:
                 )
             self.models.lay_out_note()
             self.edits = Edits()
-            self.versus = ModelComparison(self._access)
         consent.lay_out()
         self.generate = gr.Button(shown("options.generate"), variant="primary", elem_id="generate")
-        self.preflight = Preflight(self._inspector, self._runs.kept)
-        self.preflight.lay_out()
+        self.versus = ModelComparison(self._access)
 
     def _example_card(self) -> None:
         with gr.Column(elem_classes="card", elem_id="examples"):
