@@ -194,7 +194,7 @@ class BatchPanel:
     def __init__(self, access: Access, batches: Batches) -> None:
         self._access = access
         self._batches = batches
-        with gr.Accordion(shown("batch.title"), open=False, elem_id="batch"):
+        with gr.Accordion(shown("batch.title"), open=False, elem_id="batch", elem_classes="card"):
             gr.HTML(shown(lambda: views.note(say("batch.hint"))))
             with gr.Tabs():
                 with gr.Tab(shown("batch.files"), id="files"):

@@ -87,12 +87,12 @@ def test_no_state_has_a_barrier(
     picture(page, "page-idle")
     no_barrier(page, "idle", 4)
 
-    page.locator("#code summary").click()
+    page.locator("#code > .label-wrap").click()
     page.locator("#history summary").click()
     desk.generate()
     desk.await_error()
     no_barrier(page, "nothing given")
-    page.locator("#code summary").click()
+    page.locator("#code > .label-wrap").click()
     page.locator("#history summary").click()
 
     desk.give_video(clip)
@@ -308,15 +308,13 @@ def test_tab_reaches_everything_and_is_seen(desk: Desk) -> None:
     assert {"generate", "example-image", "example-video"} <= reached
 
 
-@pytest.mark.parametrize("key", ["ArrowRight", "ArrowLeft"])
-def test_arrows_go_through_the_programs(desk: Desk, key: str) -> None:
+def test_programs_are_chosen_by_key(desk: Desk) -> None:
     page, keys = desk.page, Keyboard(desk.page)
-    keys.tab_to("#code summary")
+    keys.tab_to("#code > .label-wrap")
     keys.press("Enter")
-    keys.tab_to("#code input")
-    keys.press(key)
-    wanted = "JavaScript" if key == "ArrowRight" else "curl"
-    expect(page.locator("#code pre:visible")).to_have_attribute("data-code", wanted)
+    keys.tab_to("#code [role=tab]:last-of-type")
+    keys.press("Enter")
+    expect(page.locator("#code .cm-content:visible")).to_contain_text("#!/bin/sh")
 
 
 def test_models_compared_and_a_batch_have_no_barrier(

@@ -102,8 +102,8 @@ def test_a_hidden_mouth_is_told_and_insisted_on(
     expect(words).to_contain_text("The mouth is not visible")
     expect(words).not_to_contain_text("it will speak")
     expect(insist).to_be_visible()
-    page.locator("#code summary").click()
-    program = page.locator("#code pre:visible")
+    page.locator("#code > .label-wrap").click()
+    program = page.locator("#code .cm-content:visible")
     if width == 390:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         insist.locator("input").check()
