@@ -44,12 +44,18 @@ class Folders:
         except OSError:
             _log.warning("%s cannot be written: results are kept until the page stops", root)
             root = Path(tempfile.mkdtemp(prefix="kolbo-page-"))
+        root = root.resolve()
         self._root = root
         self.quota = quota or Quota(KEEP_BYTES)
         self.quota.watch(root, self.busy)
         self._alone = quota is None
         self._lock = threading.Lock()
         self._swept = -float("inf")
+
+    @property
+    def root(self) -> Path:
+        """Parent of the folders."""
+        return self._root
 
     def make(self, visitor: str = "") -> str:
         """A new folder's ticket. It counts as the visitor's; an empty one is nobody."""

@@ -11,6 +11,7 @@ import mimetypes
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,21 @@ _NO_UPLOAD = (
 class GradioGate:
     """ASGI middleware around the app that Gradio mounts."""
 
-    def __init__(self, app: ASGIApp, blocks: gr.Blocks, examples: tuple[Path, ...]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        blocks: gr.Blocks,
+        examples: tuple[Path, ...],
+        results: Callable[[str], Path | None] = lambda _: None,
+    ) -> None:
         """`blocks` are those of a page that has called `lay_out`; `examples` are the files beside
-        uploads that are served."""
+        uploads that are served; `results` finds the files of batches by their paths, which hold a
+        secret ticket."""
         self._app = app
         self._blocks = blocks
         self._refusing = next(index for index, event in blocks.fns.items() if event.fn is _refuse)
         self._examples = frozenset(path.resolve() for path in examples)
+        self._results = results
         self._events = SlidingWindow(EVENTS_A_MINUTE)
         self._sessions = Sessions(blocks)
         self._heard: dict[str, int] = {}
@@ -126,8 +135,11 @@ class GradioGate:
         return True
 
     def _file(self, name: str) -> Response:
-        """An upload or an example. Gradio's own route fetches addresses for its caller, and repeats
-        the request's headers, a key among them, in answers to ranges."""
+        """An upload, an example or a result. Gradio's own route fetches addresses for its caller,
+        and repeats the request's headers, a key among them, in answers to ranges."""
+        if found := self._results(name):
+            headers = {"Cache-Control": "private, no-store"}
+            return FileResponse(found, filename=found.name, headers=headers)
         try:
             path = Path(name)
             if path not in self._examples:

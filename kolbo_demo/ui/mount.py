@@ -80,7 +80,7 @@ def mount(app: FastAPI, page: Page, site: Site | None = None, token: str | None 
     page.blocks.has_launched = True
     gradio = app.routes[-1]
     assert isinstance(gradio, Mount)
-    gradio.app = GradioGate(gradio.app, page.blocks, examples.FILES)
+    gradio.app = GradioGate(gradio.app, page.blocks, examples.FILES, page.results)
     app.add_middleware(UploadQuota, page.quota, Path(get_upload_folder()))
     app.add_middleware(InLanguage)
     app.add_middleware(_Unheard)

@@ -1,6 +1,6 @@
 """The page: what stands where, and which event reaches which function."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
@@ -20,7 +20,6 @@ from kolbo_demo.service.fetch import Policy
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.settings import Settings
 from kolbo_demo.ui import (
-    batch_panel,
     cards,
     consent,
     endpoints,
@@ -65,6 +64,8 @@ class Page:
     """Of the files of visitors."""
     private: bool
     """As in `build`."""
+    results: Callable[[str], Path | None]
+    """Finds the files of batches that are served."""
 
 
 def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
@@ -83,6 +84,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     runs = Runs(access, kept, reports.ask, inspector)
     policy = Policy(settings.fetch_allow_hosts)
     batches = Batches(data / "batches", private, inspector, policy, quota)
+    gr.set_static_paths([batches.root])  # served by the gate as they are, not copied by Gradio
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
@@ -94,8 +96,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
         gradio_gate.lay_out()
     routes = APIRouter()
     routes.include_router(cards.router(runs, reports))
-    routes.include_router(batch_panel.router(batches))
-    return Page(blocks, routes, quota, private)
+    return Page(blocks, routes, quota, private, batches.served)
 
 
 class _Page:
@@ -265,7 +266,7 @@ class _Page:
         self.stage.follow(self._access, asked)
         again = Again(self._runs.kept, self.picker, self.hearing, self.edits)
         again.follow(self.stage, [*filled, self.prompt, self.models.choice], self.models.offers)
-        self.batch.follow(asked)
+        self.batch.follow(page, asked)
 
     def _generate(
         self,

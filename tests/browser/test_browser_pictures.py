@@ -86,7 +86,7 @@ def test_a_batch_takes_them(desk: Desk, speech: Path, tmp_path: Path) -> None:
     expect(page.locator("#batch-files")).to_contain_text("scan")
     page.click("#batch-check")
     page.get_by_role("button", name="Make the videos (3)").click()
-    expect(page.locator(".batch h3")).to_contain_text("Ended: 3 of 3", timeout=MADE_MS)
+    expect(page.locator("#batch-summary")).to_contain_text("Ended: 3 of 3", timeout=MADE_MS)
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -26,7 +26,6 @@ PATHS = (
     ("GET", "/gradio_api/mcp/schema"),
     ("GET", "/cards/AAAAAAAAAAAAAAAAAAAAAA/result.mp4"),
     ("POST", "/cards"),
-    ("POST", "/batches"),
     ("POST", "/api/v1/generate/lipsync"),
     ("POST", "/gradio_api/upload"),
     ("POST", "/gradio_api/queue/join"),
