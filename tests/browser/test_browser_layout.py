@@ -129,6 +129,12 @@ def test_every_language(page: Page, site: Site, portrait: Path, speech: Path, la
     for group in ("source", "voice"):  # none in a menu of its own
         tabs = page.locator(f"#{group}-tabs [role=tab]")
         expect(tabs.filter(visible=True)).to_have_count(3)
+        title = page.locator(f".card:has(> #{group}-tabs) h2").bounding_box()
+        assert title
+        for tab in tabs.filter(visible=True).all():
+            box = tab.bounding_box()
+            assert box
+            assert box["x"] >= title["x"] + title["width"] or box["x"] + box["width"] <= title["x"]
 
 
 def test_generate_stays_in_view_on_a_phone(page: Page, site: Site, portrait: Path) -> None:
