@@ -35,6 +35,18 @@ _TAKE_OVER = f"""(tickets, chosen) => {{
   return [[...tickets || [], ...old], chosen];
 }}"""
 """Adds the tickets that earlier versions stored."""
+_NAME_BUTTONS = """
+new MutationObserver(() => {
+  for (const outer of document.querySelectorAll('#batch .icon-button:not([role]):has(button)')) {
+    outer.setAttribute('role', 'group');
+    outer.tabIndex = -1;
+    outer.title = element.querySelector('[data-add]').dataset.add;
+    outer.setAttribute('aria-label', outer.title);
+  }
+}).observe(document.querySelector('#batch'), { childList: true, subtree: true });
+"""
+"""Gradio puts a button into the one that adds files, and names the outer one by a text that it
+lacks."""
 _QUESTIONS = {
     "stop": ("batch.ask_stop", "batch.stop"),
     "delete": ("batch.ask_delete", "batch.delete"),
@@ -59,7 +71,7 @@ class BatchPanel:
         with gr.Accordion(
             shown("batch.title"), open=False, elem_id="batch", elem_classes="card"
         ) as self._panel:
-            gr.HTML(shown(lambda: views.note(say("batch.hint"))))
+            gr.HTML(shown(_hint), js_on_load=_NAME_BUTTONS, apply_default_css=False)
             with gr.Tabs():
                 with gr.Tab(shown("batch.files"), id="files"):
                     self._files = _uploads("multiple", "batch-files")
@@ -374,6 +386,11 @@ def _question(action: str) -> tuple[Any, ...]:
         return "", gr.Column(visible=False), gr.skip(), gr.skip()
     sentence, yes = (say(key) for key in _QUESTIONS[action])
     return action, gr.Column(visible=True), views.note(sentence), gr.Button(yes)
+
+
+def _hint() -> str:
+    add = escape(say("batch.add"), quote=True)
+    return f'<div data-add="{add}">{views.note(say("batch.hint"))}</div>'
 
 
 def _uploads(count: Any, elem_id: str) -> gr.File:
