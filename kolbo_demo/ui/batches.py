@@ -6,6 +6,7 @@ gone on with; only the key must come again.
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,12 +30,14 @@ from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.ui.archives import Room, take
-from kolbo_demo.ui.folders import Folders
+from kolbo_demo.ui.folders import Folders, Served
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.quota import Quota, QuotaError
 from kolbo_demo.ui.run import Spending
 from kolbo_demo.ui.texts import say
 
+_TYPES = {".zip": "application/zip", ".csv": "text/csv", ".mp4": "video/mp4"}
+"""Of the results' files."""
 PRIVATE_AT_ONCE, PUBLIC_AT_ONCE = 4, 1
 """Rows in flight."""
 PUBLIC_STARTS = 4
@@ -44,7 +47,8 @@ MOST_BYTES, PUBLIC_BYTES = 2 * 1024**3, 500 * 1024**2
 """Of one batch, unpacked."""
 UNSTARTED_SECONDS = 3600.0
 """A batch that was checked and not started stays so long."""
-ARCHIVE = "batch.zip"
+ARCHIVE, REPORT = "batch.zip", "report.csv"
+_VIDEO = re.compile(r"\d{4}-[0-9A-Za-z_-]{1,60}\.mp4")
 _INPUTS, _CHECKED = "inputs", "checked.json"
 
 Problems = dict[str, str | None]
@@ -182,6 +186,15 @@ class Batches(Folders):
         started = archived or self.file(ticket, "batch.json") is not None
         lines = [_left(store.load(row)) if started else RowStatus(row) for row in rows]
         return View(lines, False, started, archived, noted[1])
+
+    def served(self, name: str) -> Served | None:
+        """The file of this path, if it is a result and its folder's ticket gives access to it."""
+        path = Path(name)
+        known = path.name in {ARCHIVE, REPORT} or _VIDEO.fullmatch(path.name)
+        if not known or path.parent.parent != self.root or path.is_symlink():
+            return None
+        found = self.file(path.parent.name, path.name)
+        return Served(found, _TYPES[found.suffix], found.name, constant=False) if found else None
 
     def expired(self, ticket: str, seconds: float) -> bool:
         """Earlier where it was never started."""

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -25,7 +24,11 @@ from kolbo_demo.ui.texts import say, shown
 FOLLOWED = 32
 """Faces whose way is remembered."""
 
-_SCRIPT = Path(__file__).with_suffix(".js")
+_HIGHLIGHTING: dict[str, Literal["python", "javascript", "shell"]] = {
+    "Python": "python",
+    "JavaScript": "javascript",
+    "curl": "shell",
+}
 _NOT_YET = ("portrait.jpg", "speech.wav")
 """Names that stand for a face and a voice that are not given yet."""
 
@@ -38,47 +41,33 @@ class CodePanel:
         self._access = access
         # The same face, with each field that changes.
         self._followed = lru_cache(FOLLOWED)(inspector.track_face)
-        self._panel = gr.HTML(
-            shown(self._html),
-            js_on_load=_SCRIPT.read_text(encoding="utf-8"),
-            apply_default_css=False,
-            written=None,
-        )
+        with gr.Accordion(shown("code.title"), open=False, elem_id="code", elem_classes="card"):
+            gr.HTML(shown(lambda: views.note(say("code.hint"))), apply_default_css=False)
+            self._notes = gr.HTML(
+                "",
+                html_template='<div role="status">${value}</div>',
+                apply_default_css=False,
+                elem_id="code-notes",
+            )
+            with gr.Tabs(elem_id="code-tabs"):
+                self._programs = [
+                    _program(language, program)
+                    for language, program in self._write(call_of(CLOUD, Fields())).items()
+                ]
 
     def follow(self, backend: gr.Radio, form: Form) -> None:
         """Writes the programs again whenever the form or the backend changes."""
 
-        def write(values: dict[Any, Any]) -> Any:
-            return self._write(values[backend], form.read(values))
+        def show(values: dict[Any, Any]) -> tuple[str, ...]:
+            return self._show(values[backend], form.read(values))
 
         inputs = {backend, *form.components}
-        gr.on(changes(inputs), write, inputs, self._panel, **LATEST)
+        gr.on(changes(inputs), show, inputs, [self._notes, *self._programs], **LATEST)
 
-    def _html(self) -> str:
-        tabs = "".join(
-            f'<label><input type="radio" name="code" value="{name}"{" checked" * (not at)}>'
-            f"{name}</label>"
-            for at, name in enumerate(LANGUAGES)
-        )
-        texts = "".join(
-            f'<pre tabindex="0" role="region" aria-label="{name}" data-code="{name}" dir="ltr">'
-            f"{escape(text)}</pre>"
-            for name, text in self._programs(call_of(CLOUD, Fields())).items()
-        )
-        return (
-            f'<details class="card" id="code"><summary><h2>{escape(say("code.title"))}</h2>'
-            f'</summary><p class="note">{escape(say("code.hint"))}</p>'
-            f'<div class="notes" role="status"></div>'
-            f'<div class="buttons"><fieldset><legend class="sr-only">'
-            f"{escape(say('code.language'))}</legend>{tabs}</fieldset>"
-            f'<button type="button" class="button" data-copied="{escape(say("cards.copied"))}">'
-            f"{escape(say('code.copy'))}</button></div>{texts}</details>"
-        )
-
-    def _programs(self, call: Call) -> dict[str, str]:
+    def _write(self, call: Call) -> dict[str, str]:
         return {name: write(call, self._access.cloud_url) for name, write in LANGUAGES.items()}
 
-    def _write(self, backend: str, fields: Fields) -> Any:
+    def _show(self, backend: str, fields: Fields) -> tuple[str, ...]:
         notes = []
         call = call_of(backend, fields)
         try:
@@ -91,12 +80,7 @@ class CodePanel:
             notes.append(str(error))
         if fields.model and backend != CLOUD:
             notes.append(say("code.local_model"))
-        return gr.HTML(
-            written={
-                "programs": self._programs(call),
-                "notes": "".join(views.note(note) for note in notes),
-            }
-        )
+        return "".join(views.note(note) for note in notes), *self._write(call).values()
 
     def _face(self, fields: Fields) -> Point | None:
         """The face point as it would be sent. Raises MediaError."""
@@ -107,6 +91,21 @@ class CodePanel:
             self._followed,
             source,
             Options(face=choice.clicked, face_at=choice.at, trim=fields.edit),
+        )
+
+
+def _program(language: str, program: str) -> gr.Code:
+    """A tab with a program in it."""
+    with gr.Tab(language):
+        return gr.Code(
+            program,
+            language=_HIGHLIGHTING[language],
+            interactive=False,
+            label=language,
+            show_label=False,
+            wrap_lines=True,
+            show_line_numbers=False,
+            buttons=["copy"],
         )
 
 

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from kolbo_demo import clock, private_folder
@@ -30,6 +31,18 @@ SWEEP_SECONDS = 600.0
 TICKET = re.compile(r"[0-9A-Za-z_-]{22}")
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A file that is served to a browser."""
+
+    path: Path
+    media_type: str
+    name: str
+    """For downloads."""
+    constant: bool
+    """Whether a browser may cache it."""
 
 
 class Folders:

@@ -30,8 +30,8 @@ from kolbo_demo.service.gate import Caller, caller_of, refusal
 from kolbo_demo.service.public_url import route_of
 from kolbo_demo.service.rate_limit import SlidingWindow, TooManyRequestsError
 from kolbo_demo.service.request_body import replay
+from kolbo_demo.ui.folders import Served
 from kolbo_demo.ui.idle import QueuePolling
-from kolbo_demo.ui.kept import Served
 from kolbo_demo.ui.sessions import Sessions
 
 _log = logging.getLogger(__name__)
@@ -88,8 +88,8 @@ class GradioGate:
         results: Callable[[str], Served | None] = lambda _: None,
     ) -> None:
         """`blocks` are those of a page that has called `lay_out`; `examples` are the files beside
-        uploads that are served; `results` finds the files of generations by their paths, which
-        hold a secret ticket."""
+        uploads that are served; `results` finds the files of generations and batches by their
+        paths, which hold a secret ticket."""
         self._app = app
         self._blocks = blocks
         self._refusing = next(index for index, event in blocks.fns.items() if event.fn is _refuse)
@@ -136,8 +136,8 @@ class GradioGate:
         return True
 
     def _file(self, name: str) -> Response:
-        """An upload, an example or a file of a generation. Gradio's own route fetches addresses for
-        its caller, and repeats the request's headers, a key among them, in answers to ranges."""
+        """An upload, an example or a result. Gradio's own route fetches addresses for its caller,
+        and repeats the request's headers, a key among them, in answers to ranges."""
         if found := self._results(name):
             cache = "private, max-age=3600" if found.constant else "private, no-store"
             return FileResponse(

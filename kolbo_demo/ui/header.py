@@ -25,28 +25,29 @@ class Header:
             if "SPACE_ID" in os.environ:  # elsewhere the button does nothing
                 gr.DuplicateButton(str(shown("top.duplicate")), elem_id="duplicate")
             with gr.Column(elem_id="where", min_width=280):
-                self.backend = gr.Radio(
-                    [(shown("top.local"), LOCAL), (shown("top.cloud"), CLOUD)],
-                    value=access.default,
-                    label=shown("top.made_by"),
-                    show_label=False,
-                    container=False,
-                    elem_id="backend",
-                )
+                with gr.Row():
+                    self.backend = gr.Radio(
+                        [(shown("top.local"), LOCAL), (shown("top.cloud"), CLOUD)],
+                        value=access.default,
+                        label=shown("top.made_by"),
+                        show_label=False,
+                        container=False,
+                        elem_id="backend",
+                    )
+                    self.key = gr.Textbox(
+                        type="password",
+                        label=shown("top.key"),
+                        show_label=False,
+                        container=False,
+                        placeholder=shown(self._key_hint(None)),
+                        elem_id="api-key",
+                        visible=True if cloud else "hidden",
+                        html_attributes=gr.InputHTMLAttributes(
+                            autocomplete="new-password", spellcheck=False, autocorrect="off"
+                        ),
+                    )
                 self._about = gr.HTML(
                     shown(lambda: self._side(access.default)), elem_id="about-backend"
-                )
-                self.key = gr.Textbox(
-                    type="password",
-                    label=shown("top.key"),
-                    show_label=False,
-                    container=False,
-                    placeholder=shown(self._key_hint(None)),
-                    elem_id="api-key",
-                    visible=True if cloud else "hidden",
-                    html_attributes=gr.InputHTMLAttributes(
-                        autocomplete="new-password", spellcheck=False, autocorrect="off"
-                    ),
                 )
         self.asked = [self.backend, self.key]
         """Components that tell which API is asked, and with which key."""
@@ -95,5 +96,5 @@ class Header:
 def _title() -> str:
     return (
         "<h1><img src='favicon.ico' alt='' width='34' height='34'>Kolbo Lipsync</h1>"
-        f"<p>{escape(say('top.promise'))}</p>{language.choice()}"
+        f"<div class='about'><p>{escape(say('top.promise'))}</p>{language.choice()}</div>"
     )

@@ -83,6 +83,7 @@ class Hearing:
             label=shown("voice.spoken"),
             interactive=False,
             buttons=[],
+            waveform_options=gr.WaveformOptions(show_recording_waveform=False),
             visible="hidden",
             elem_id="spoken",
         )

@@ -7,7 +7,6 @@ import contextlib
 import io
 import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.media.probe import MediaError, kind_of
 from kolbo_demo.media.sandbox import preview
 from kolbo_demo.options import Options
-from kolbo_demo.ui.folders import TICKET, Folders, linked
+from kolbo_demo.ui.folders import TICKET, Folders, Served, linked
 
 THUMBNAIL_PIXELS = 160
 
@@ -107,18 +106,6 @@ class Record(BaseModel):
             trim = value.get("edit", {})
             return {**value, "options": {**value, "trim": trim}}
         return value
-
-
-@dataclass(frozen=True)
-class Served:
-    """A file that is served to a browser."""
-
-    path: Path
-    media_type: str
-    name: str
-    """For downloads."""
-    constant: bool
-    """Whether a browser may cache it."""
 
 
 class Kept(Folders):

@@ -4,9 +4,7 @@ import logging
 from pathlib import Path
 
 import gradio as gr
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import PlainTextResponse
+from fastapi import FastAPI
 from gradio.utils import get_upload_folder
 from starlette.datastructures import MutableHeaders
 from starlette.routing import Mount
@@ -52,8 +50,6 @@ def mount(app: FastAPI, page: Page, site: Site | None = None, token: str | None 
     site = site or Site(loopback=page.private)
     limit_work(page.blocks)
     log_events()
-    app.include_router(page.routes)
-    app.add_exception_handler(RequestValidationError, _invalid)
     sessions.bound(page.blocks)
     gr.mount_gradio_app(
         app,
@@ -87,11 +83,6 @@ def mount(app: FastAPI, page: Page, site: Site | None = None, token: str | None 
     app.add_middleware(_Headers, site)
     app.add_middleware(Gate, site, private=page.private, token=token, uploads=[UPLOAD])
     return app
-
-
-async def _invalid(_: Request, __: Exception) -> Response:
-    """In one sentence: FastAPI's own answer repeats all that was sent."""
-    return PlainTextResponse("The request is not what it should be; load the page again.", 422)
 
 
 class _Unheard:

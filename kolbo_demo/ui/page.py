@@ -6,7 +6,6 @@ from html import escape
 from pathlib import Path
 
 import gradio as gr
-from fastapi import APIRouter
 from gradio.data_classes import FileData, ImageData
 from gradio.i18n import I18nData
 
@@ -14,7 +13,7 @@ from kolbo_demo.gallery import GalleryItem
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import batch_panel, consent, endpoints, examples, gradio_gate, uploads
+from kolbo_demo.ui import consent, endpoints, examples, gradio_gate, uploads
 from kolbo_demo.ui.access import Access, Local
 from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.batch_panel import BatchPanel
@@ -23,11 +22,12 @@ from kolbo_demo.ui.code import CodePanel
 from kolbo_demo.ui.edits import Edits
 from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.face_picker import FacePicker
+from kolbo_demo.ui.folders import Served
 from kolbo_demo.ui.form import Form
 from kolbo_demo.ui.generate import Generate
 from kolbo_demo.ui.header import Header
 from kolbo_demo.ui.hearing import Hearing
-from kolbo_demo.ui.kept import Kept, Served
+from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.models import ModelPicker
 from kolbo_demo.ui.panels.history import HistoryPanel
 from kolbo_demo.ui.panels.models import ComparisonPanel, ModelComparison
@@ -46,14 +46,12 @@ class Page:
     """What is to be served."""
 
     blocks: gr.Blocks
-    routes: APIRouter
-    """The page's own, beside Gradio's."""
     quota: Quota
     """Of the files of visitors."""
     private: bool
     """As in `build`."""
     results: Callable[[str], Served | None]
-    """Finds the files of generations that are served."""
+    """Finds the files of generations and batches that are served."""
 
 
 def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
@@ -68,12 +66,13 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     salt = salt_in(data)
     quota = Quota(settings.page_disk_gb * 1e9, settings.visitor_disk_gb * 1e9, salt)
     kept = Kept(data / "page", quota)
-    gr.set_static_paths([kept.root])  # served by the gate as they are, not copied by Gradio
     reports = Reports(kept)
     inspector = Inspector()
     runs = Runs(access, kept, reports.ask, inspector)
     policy = Policy(settings.fetch_allow_hosts)
     batches = Batches(data / "batches", private, inspector, policy, quota)
+    # Served by the gate as they are, not copied by Gradio.
+    gr.set_static_paths([kept.root, batches.root])
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
@@ -84,9 +83,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
         _Page(access, runs, reports, batches, inspector, secret).lay_out(blocks)
         endpoints.lay_out(access, runs)
         gradio_gate.lay_out()
-    routes = APIRouter()
-    routes.include_router(batch_panel.router(batches))
-    return Page(blocks, routes, quota, private, kept.served)
+    return Page(blocks, quota, private, lambda name: kept.served(name) or batches.served(name))
 
 
 class _Page:
@@ -112,16 +109,19 @@ class _Page:
     def lay_out(self, page: gr.Blocks) -> None:
         self.header = Header(self._access)
         with gr.Row(elem_id="columns", equal_height=False):
-            with gr.Column(elem_id="inputs", min_width=300):
+            with gr.Column(elem_id="source", min_width=300):
                 self._face_card()
+            with gr.Column(elem_id="inputs", min_width=300):
                 self._voice_card()
                 self._options_card()
-                self.code = CodePanel(self._access, self._inspector)
-            with gr.Column(elem_id="outputs", min_width=300):
+            with gr.Column(elem_id="outputs", min_width=360):
                 self.result = ResultPanel(self._runs.kept)
                 self.comparison = ComparisonPanel(self._runs.kept)
-                self.history = HistoryPanel(self._runs, self._reports, self._secret)
+                self.preflight = Preflight(self._inspector, self._runs.kept)
+                self.preflight.lay_out()
                 self._example_card()
+                self.history = HistoryPanel(self._runs, self._reports, self._secret)
+        self.code = CodePanel(self._access, self._inspector)
         self.batch = BatchPanel(self._access, self._batches)
         self._wire(page)
 
@@ -206,11 +206,9 @@ class _Page:
                 )
             self.models.lay_out_note()
             self.edits = Edits()
-            self.versus = ModelComparison(self._access)
         consent.lay_out()
         self.generate = gr.Button(shown("options.generate"), variant="primary", elem_id="generate")
-        self.preflight = Preflight(self._inspector, self._runs.kept)
-        self.preflight.lay_out()
+        self.versus = ModelComparison(self._access)
 
     def _example_card(self) -> None:
         with gr.Column(elem_classes="card", elem_id="examples"):
@@ -277,7 +275,7 @@ class _Page:
             self._runs.kept, form, self.picker, self.hearing, self.source_tabs, self.voice_tabs
         )
         reuse.follow(self.result.reuse, self.history.tab, self.models.offers)
-        self.batch.follow(asked)
+        self.batch.follow(page, asked)
 
 
 def _heading(title: str, hint: str | None = None) -> gr.HTML:

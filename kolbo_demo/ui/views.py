@@ -60,21 +60,6 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def scripts(*names: str) -> str:
-    """Files that lie here as one script: each uses what those before it have."""
-    return "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names)
-
-
-def question(name: str) -> str:
-    """A dialog that `ask` of `asking.js` opens; `name` is the id of its text."""
-    return f"""<dialog class="card" aria-labelledby="{name}"><form method="dialog">
-  <p id="{name}"></p>
-  <div class="buttons">
-  <button class="button" value="no" autofocus>{escape(say("cards.no"))}</button>
-  <button class="button strong" value="yes"></button></div>
-</form></dialog>"""
-
-
 def panes(videos: Sequence[tuple[Path, str]], play: str) -> str:
     """Videos beside each other and one control for all, which `in_step.js` works. The last one has
     the sound. `play` is the text of its button."""

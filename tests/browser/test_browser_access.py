@@ -87,12 +87,12 @@ def test_no_state_has_a_barrier(
     picture(page, "page-idle")
     no_barrier(page, "idle", 4)
 
-    page.locator("#code summary").click()
+    page.locator("#code > .label-wrap").click()
     desk.unfold("history")
     desk.generate()
     desk.await_error()
     no_barrier(page, "nothing given")
-    page.locator("#code summary").click()
+    page.locator("#code > .label-wrap").click()
     desk.unfold("history")
 
     desk.give_video(clip)
@@ -153,7 +153,7 @@ def test_the_folded_rooms_have_no_barrier(
     page.set_input_files("#batch-files input[type=file]", [rows, portrait, speech])
     expect(page.locator("#batch-files")).to_contain_text("speech")
     page.click("#batch-check")
-    expect(page.locator(".batch tbody tr")).to_have_count(2)
+    expect(page.locator("#batch-rows .virtual-body [role=row]")).to_have_count(2)
     no_barrier(page, "models and batch unfolded", 4)
 
 
@@ -304,15 +304,13 @@ def test_tab_reaches_everything_and_is_seen(desk: Desk) -> None:
     assert {"generate", "example-image", "example-video"} <= reached
 
 
-@pytest.mark.parametrize("key", ["ArrowRight", "ArrowLeft"])
-def test_arrows_go_through_the_programs(desk: Desk, key: str) -> None:
+def test_programs_are_chosen_by_key(desk: Desk) -> None:
     page, keys = desk.page, Keyboard(desk.page)
-    keys.tab_to("#code summary")
+    keys.tab_to("#code > .label-wrap")
     keys.press("Enter")
-    keys.tab_to("#code input")
-    keys.press(key)
-    wanted = "JavaScript" if key == "ArrowRight" else "curl"
-    expect(page.locator("#code pre:visible")).to_have_attribute("data-code", wanted)
+    keys.tab_to("#code [role=tab]:last-of-type")
+    keys.press("Enter")
+    expect(page.locator("#code .cm-content:visible")).to_contain_text("#!/bin/sh")
 
 
 def test_models_compared_and_a_batch_have_no_barrier(
@@ -351,11 +349,13 @@ def test_models_compared_and_a_batch_have_no_barrier(
     page.set_input_files("#batch-files input[type=file]", [rows, portrait, speech, endless_speech])
     expect(page.locator("#batch-files")).to_contain_text("endless")
     page.click("#batch-check")
-    page.locator(".batch [data-do=start]").click()
-    expect(page.locator(".batch .is-completed")).to_have_count(1, timeout=MADE_MS)
-    expect(page.locator(".batch .is-running")).to_have_count(1)
+    page.click("#batch-start")
+    states = page.locator("#batch-rows .virtual-body")
+    expect(states.locator(".is-completed")).to_have_count(1, timeout=MADE_MS)
+    expect(states.locator(".is-running")).to_have_count(1)
     no_barrier(page, "a batch runs", 4)
-    page.locator(".batch [data-do=stop]").click()
-    page.locator("#batch dialog [value=yes]").click()
-    expect(page.locator(".batch [data-do=delete]")).to_be_visible(timeout=MADE_MS)
+    page.click("#batch-stop")
+    no_barrier(page, "asked whether to stop a batch")
+    page.click("#batch-yes")
+    expect(page.locator("#batch-delete")).to_be_visible(timeout=MADE_MS)
     no_barrier(page, "a batch has ended", 4)

@@ -86,7 +86,7 @@ def test_a_batch_takes_them(desk: Desk, speech: Path, tmp_path: Path) -> None:
     expect(page.locator("#batch-files")).to_contain_text("scan")
     page.click("#batch-check")
     page.get_by_role("button", name="Make the videos (3)").click()
-    expect(page.locator(".batch h3")).to_contain_text("Ended: 3 of 3", timeout=MADE_MS)
+    expect(page.locator("#batch-summary")).to_contain_text("Ended: 3 of 3", timeout=MADE_MS)
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -102,8 +102,8 @@ def test_a_hidden_mouth_is_told_and_insisted_on(
     expect(words).to_contain_text("The mouth is not visible")
     expect(words).not_to_contain_text("it will speak")
     expect(insist).to_be_visible()
-    page.locator("#code summary").click()
-    program = page.locator("#code pre:visible")
+    page.locator("#code > .label-wrap").click()
+    program = page.locator("#code .cm-content:visible")
     if width == 390:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         insist.locator("input").check()

@@ -24,7 +24,6 @@ PATHS = (
     ("GET", "/gradio_api/queue/data?session_hash=x"),
     ("GET", "/gradio_api/mcp/schema"),
     ("POST", "/gradio_api/reset"),
-    ("POST", "/batches"),
     ("POST", "/api/v1/generate/lipsync"),
     ("POST", "/gradio_api/upload"),
     ("POST", "/gradio_api/queue/join"),

@@ -169,7 +169,7 @@ def test_many_files_to_be_looked_at(site: Site, config: dict[str, Any], calm: Ca
     calm.unmoved(took, seconds)
 
 
-@pytest.mark.parametrize("path", ["/batches", "/gradio_api/queue/join",
+@pytest.mark.parametrize("path", ["/gradio_api/queue/join",
                                   "/gradio_api/call/models", "/gradio_api/mcp/",
                                   "/gradio_api/cancel"])  # fmt: skip
 def test_bodies_that_are_no_uploads_are_small(site: Site, path: str, calm: Calm) -> None:

@@ -4,13 +4,11 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 from kolbo_demo.client import KolboClient, KolboError
 from kolbo_demo.media.probe import frame_at
@@ -30,14 +28,6 @@ def batches(tmp_path: Path) -> Batches:
     return Batches(tmp_path / "batches", private=False)
 
 
-@pytest.fixture
-def door(batches: Batches) -> Iterator[TestClient]:
-    app = FastAPI()
-    app.include_router(batch_panel.router(batches))
-    with TestClient(app) as client:
-        yield client
-
-
 def listed(folder: Path, *lines: str) -> tuple[str, Path]:
     path = folder / "rows.csv"
     path.write_text(HEAD + "\n".join(lines), encoding="utf-8")
@@ -48,45 +38,62 @@ def named(*paths: Path) -> list[tuple[str, Path]]:
     return [(path.name, path) for path in paths]
 
 
-def look(door: TestClient, ticket: str) -> dict:
-    return door.post("/batches", json={"tickets": [ticket]}).json()[0]
+@dataclass(frozen=True)
+class Shown:
+    """A batch as the panel shows it."""
+
+    running: bool
+    live: str
+    rows: list[str]
 
 
-def ended(door: TestClient, ticket: str) -> dict:
+def look(batches: Batches, ticket: str) -> Shown:
+    view = batches.view(ticket)
+    assert view
+    rows = [" ".join(row) for row in batch_panel.table(view)]
+    return Shown(view.running, batch_panel.summary(view), rows)
+
+
+def ended(batches: Batches, ticket: str) -> Shown:
     deadline = time.monotonic() + 20
-    while (card := look(door, ticket))["running"]:
-        assert time.monotonic() < deadline, card
+    while (shown := look(batches, ticket)).running:
+        assert time.monotonic() < deadline, shown
         time.sleep(0.02)
-    return card
+    return shown
+
+
+def result(batches: Batches, ticket: str, name: str) -> bytes:
+    path = batches.served(str(batches.root / ticket / name))
+    assert path
+    return path.read_bytes()
 
 
 def test_a_batch_to_its_zip(
-    batches: Batches, door: TestClient, server: Scripted, client: KolboClient,
+    batches: Batches, server: Scripted, client: KolboClient,
     tmp_path: Path, portrait: Path, speech: Path,
 ) -> None:  # fmt: skip
     server.starts()
     server.on_status(server.completed())
     rows = listed(tmp_path, "portrait.png,speech.wav", "gone.png,speech.wav", ",speech.wav")
     ticket = batches.check([rows, *named(portrait, speech)], client)
-    card = look(door, ticket)
-    assert card["live"] == "Rows checked: 3. Cannot work: 2. Nothing was sent."
-    assert "ready" in card["rows"][0]
-    assert "not among the uploaded files" in card["rows"][1]
+    card = look(batches, ticket)
+    assert card.live == "Rows checked: 3. Cannot work: 2. Nothing was sent."
+    assert "ready" in card.rows[0]
+    assert "not among the uploaded files" in card.rows[1]
     assert server.requests == []
 
     batches.start(ticket, client, "somebody")
-    card = ended(door, ticket)
-    assert card["live"] == "Ended: 1 of 3 made, 2 failed"
-    archive = zipfile.ZipFile(io.BytesIO(door.get(f"/batches/{ticket}/batch.zip").content))
+    card = ended(batches, ticket)
+    assert card.live == "Ended: 1 of 3 made, 2 failed"
+    archive = zipfile.ZipFile(io.BytesIO(result(batches, ticket, "batch.zip")))
     assert set(archive.namelist()) == {"report.csv", "report.json", "0001-portrait.mp4"}
     states = [row["state"] for row in json.loads(archive.read("report.json"))]
     assert states == ["completed", "failed", "failed"]
-    video = door.get(f"/batches/{ticket}/0001-portrait.mp4")
-    assert video.headers["content-type"] == "video/mp4"
-    for name in ("batch.json", "checked.json", "inputs/portrait.png", "..%2f..%2fetc%2fpasswd"):
-        assert door.get(f"/batches/{ticket}/{name}").status_code == 404
-    door.post(f"/batches/{ticket}/delete")
-    assert look(door, ticket)["gone"]
+    assert result(batches, ticket, "0001-portrait.mp4")
+    for name in ("batch.json", "checked.json", "inputs/portrait.png", "../../etc/passwd"):
+        assert batches.served(str(batches.root / ticket / name)) is None
+    batches.delete(ticket)
+    assert batches.view(ticket) is None
     assert not batches.folder(ticket).exists()
 
 
@@ -97,34 +104,31 @@ def test_links_are_judged_by_who_fetches_them(
     rules of its own, so there nothing is said of them and nothing held back."""
     policy = Policy(frozenset({"files.internal"}))
     batches = Batches(tmp_path / "batches", private=True, policy=policy)
-    app = FastAPI()
-    app.include_router(batch_panel.router(batches))
     links = ("http://localhost/a.png", "http://files.internal/a.png", "https://a.example:22/a.png")
     rows = listed(tmp_path, *[f"{link},speech.wav" for link in links])
     server.starts()
     server.on_status(server.completed())
-    with TestClient(app) as door:
-        ticket = batches.check([rows, *named(speech)], None, local=True)
-        card = look(door, ticket)
-        assert card["live"] == "Rows checked: 3. Cannot work: 2. Nothing was sent."
-        for row, sentence in zip(card["rows"], ("private", "ready", "port 22"), strict=True):
-            assert sentence in row
-            assert "not checked" not in row
+    ticket = batches.check([rows, *named(speech)], None, local=True)
+    card = look(batches, ticket)
+    assert card.live == "Rows checked: 3. Cannot work: 2. Nothing was sent."
+    for row, sentence in zip(card.rows, ("private", "ready", "port 22"), strict=True):
+        assert sentence in row
+        assert "not checked" not in row
 
-        cloud = batches.check([rows, *named(speech)], None, local=False)
-        card = look(door, cloud)
-        assert card["live"] == "Rows checked: 3. Nothing wrong was found. Nothing was sent."
-        assert all("was not checked: Kolbo fetches it itself" in row for row in card["rows"])
+    cloud = batches.check([rows, *named(speech)], None, local=False)
+    card = look(batches, cloud)
+    assert card.live == "Rows checked: 3. Nothing wrong was found. Nothing was sent."
+    assert all("was not checked: Kolbo fetches it itself" in row for row in card.rows)
 
-        batches.start(ticket, client, "somebody", local=False)  # looked at for the other side
-        assert ended(door, ticket)["live"] == "Ended: 3 of 3 made, 0 failed"
-        batches.start(cloud, client, "somebody", local=True)
-        assert ended(door, cloud)["live"] == "Ended: 1 of 3 made, 2 failed"
+    batches.start(ticket, client, "somebody", local=False)  # looked at for the other side
+    assert ended(batches, ticket).live == "Ended: 3 of 3 made, 0 failed"
+    batches.start(cloud, client, "somebody", local=True)
+    assert ended(batches, cloud).live == "Ended: 1 of 3 made, 2 failed"
 
 
 @pytest.mark.parametrize("local", [True, False])
 def test_a_row_is_marked_there_or_here(
-    batches: Batches, door: TestClient, server: Scripted, client: KolboClient,
+    batches: Batches, server: Scripted, client: KolboClient,
     tmp_path: Path, portrait: Path, speech: Path, talking: Path, local: bool,
 ) -> None:  # fmt: skip
     """The local service takes the mark as a field; Kolbo's API has none, so it is drawn here."""
@@ -134,10 +138,10 @@ def test_a_row_is_marked_there_or_here(
     rows = listed(tmp_path, "portrait.png,speech.wav,,,,,,yes")
     ticket = batches.check([rows, *named(portrait, speech)], None)
     batches.start(ticket, client, "somebody", local=local)
-    assert ended(door, ticket)["live"] == "Ended: 1 of 1 made, 0 failed"
+    assert ended(batches, ticket).live == "Ended: 1 of 1 made, 0 failed"
     assert ("visible_mark" in server.requests[0].parts) == local
     video = tmp_path / "video.mp4"
-    video.write_bytes(door.get(f"/batches/{ticket}/0001-portrait.mp4").content)
+    video.write_bytes(result(batches, ticket, "0001-portrait.mp4"))
     assert is_marked(frame_at(video)) != local  # what is marked already stays as it came
 
 
@@ -157,9 +161,7 @@ def test_a_list_reaches_no_file_of_the_machine(
     assert "not among the uploaded files" in (view.lines[1].row.problem or "")
 
 
-def test_pairs_in_a_zip(
-    batches: Batches, door: TestClient, tmp_path: Path, portrait: Path, speech: Path
-) -> None:
+def test_pairs_in_a_zip(batches: Batches, tmp_path: Path, portrait: Path, speech: Path) -> None:
     path = tmp_path / "pairs.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(portrait, "pairs/one.png")
@@ -170,7 +172,7 @@ def test_pairs_in_a_zip(
         archive.writestr("__MACOSX/pairs/one.png", "x")
     ticket = batches.check(named(path), None)
     assert (
-        look(door, ticket)["live"] == "Rows checked: 2. Nothing wrong was found. Nothing was sent."
+        look(batches, ticket).live == "Rows checked: 2. Nothing wrong was found. Nothing was sent."
     )
     names = {found.name for found in (batches.folder(ticket) / "inputs").iterdir()}
     assert names == {"one.png", "one.wav", "two.png", "two.txt"}
@@ -198,7 +200,7 @@ def test_archives_that_are_refused(
 
 
 def test_a_visitor_has_one_batch_of_so_many_rows(
-    batches: Batches, door: TestClient, server: Scripted, client: KolboClient,
+    batches: Batches, server: Scripted, client: KolboClient,
     tmp_path: Path, portrait: Path, speech: Path,
 ) -> None:  # fmt: skip
     many = listed(tmp_path, *["portrait.png,speech.wav"] * 31)
@@ -212,14 +214,13 @@ def test_a_visitor_has_one_batch_of_so_many_rows(
     with pytest.raises(UnusableError, match="under way"):
         batches.start(two, client, "somebody")
     deadline = time.monotonic() + 30
-    while "being made" not in look(door, one)["rows"][0]:
+    while "being made" not in look(batches, one).rows[0]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert "waiting" in look(door, one)["rows"][1]  # one at a time
-    door.post(f"/batches/{one}/stop")
-    card = ended(door, one)
-    assert card["live"].startswith("Stopped: 0 of 2 made")
-    assert "Go on" in card["head"]
+    assert "waiting" in look(batches, one).rows[1]  # one at a time
+    batches.stop(one)
+    card = ended(batches, one)
+    assert card.live.startswith("Stopped: 0 of 2 made")
 
     # A page that was started anew knows nothing but the folder.
     server.on_status(server.completed())
@@ -229,12 +230,12 @@ def test_a_visitor_has_one_batch_of_so_many_rows(
     while (view := anew.view(one)) and view.running:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert look(door, one)["live"] == "Ended: 2 of 2 made, 0 failed"
+    assert look(batches, one).live == "Ended: 2 of 2 made, 0 failed"
     assert server.count("POST /v1/generate/lipsync") == 2  # the first was watched on
 
 
 def test_a_shared_key_pays_for_so_many_seconds(
-    batches: Batches, door: TestClient, server: Scripted, client: KolboClient,
+    batches: Batches, server: Scripted, client: KolboClient,
     tmp_path: Path, portrait: Path, speech: Path,
 ) -> None:  # fmt: skip
     server.starts()
@@ -245,10 +246,10 @@ def test_a_shared_key_pays_for_so_many_seconds(
     ticket = batches.check([rows, *named(portrait, speech)], None)
     allowance = Allowance(1.5)
     batches.start(ticket, client, "somebody", spending=partial(allowance.spend, "somebody"))
-    card = ended(door, ticket)
-    assert "done" in card["rows"][0]
-    assert "of the 2 s are left" in card["rows"][1]
-    assert "sound of known length only" in card["rows"][2]
+    card = ended(batches, ticket)
+    assert "done" in card.rows[0]
+    assert "of the 2 s are left" in card.rows[1]
+    assert "sound of known length only" in card.rows[2]
     assert server.count("POST /v1/generate/lipsync") == 1
 
 

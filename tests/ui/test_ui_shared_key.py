@@ -54,10 +54,12 @@ def press(
 ) -> str:
     """What the page answers to an event, as the browser of a visitor behind a proxy sends it.
 
-    `target` is a part's id and the event, `given` what the parts hold that are filled in.
+    `target` is a part's id and the event, `given` holds values by a part's id, or type without one.
     """
     config = events.config_of(url)
-    parts = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
+    parts = {
+        part["id"]: part["props"].get("elem_id") or part["type"] for part in config["components"]
+    }
     filled = {part["id"]: part["props"].get("value") for part in config["components"]}
     event = events.event_of(config, *target)
     data = [given.get(parts.get(number) or "", filled.get(number)) for number in event["inputs"]]
@@ -114,18 +116,23 @@ def test_a_batch_spends_no_more(public, server, portrait, speech, tmp_path) -> N
     files = [file_data(upload(page, path)) for path in (rows, portrait, speech)]
     given = {"backend": CLOUD, "batch-files": files}
     said = press(page, ("batch-check", "click"), given, VISITOR)
-    ticket = re.findall(r'"ticket": "([^"]+)"', said)[0]
-    press(page, ("batches", "start"), {"backend": CLOUD}, VISITOR, {"ticket": ticket})
+    ticket = next(iter(set(re.findall(r'"([\w-]{22})"', said))))
+    known = {"backend": CLOUD, "browserstate": [ticket], "batch-chosen": ticket}
+    said = press(page, ("batch-start", "click"), known, VISITOR)
     deadline = time.monotonic() + 30
-    while True:
-        card = requests.post(f"{page}/batches", json={"tickets": [ticket]}, timeout=10).json()[0]
-        if not card["running"]:
-            break
+    while "Ended" not in said:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert "Enough for this test" in card["rows"][0]
-    assert "takes 1.0 s" in card["rows"][1]
-    assert "not among the uploaded files" in card["rows"][2]
+        said = press(page, ("batch-chosen", "input"), known, VISITOR)
+    assert "Enough for this test" in said
+    assert "takes 1.0 s" in said
+    assert "not among the uploaded files" in said
+    folder = f"{page}/gradio_api/file={tmp_path / 'data' / 'batches'}"
+    served = requests.get(f"{folder}/{ticket}/report.csv", timeout=10)
+    assert served.status_code == 200
+    assert served.headers["Content-Disposition"].startswith("attachment")
+    for name in (f"{ticket}/checked.json", f"{ticket}/inputs/rows.csv", "x/report.csv"):
+        assert requests.get(f"{folder}/{name}", timeout=10).status_code == 403
     assert starts(server) == [OWNER]
     assert "takes 1.0 s" in generate(page, portrait, speech), "one allowance for both"
 
@@ -134,7 +141,7 @@ def test_a_batch_reads_no_file_that_was_not_uploaded(public, portrait, tmp_path)
     page = public()
     forged = [file_data(portrait)]
     said = press(page, ("batch-check", "click"), {"backend": CLOUD, "batch-files": forged}, VISITOR)
-    assert "ticket" not in said
+    assert not re.findall(r'"[\w-]{22}"', said)
     assert not list(tmp_path.glob("data/batches/*"))
 
 

@@ -1,0 +1,153 @@
+"""Source, voice and Generate are in view together until there is a result."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests import samples
+from tests.browser.desk import Desk
+from tests.browser.site import Site
+
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+LEAST_PREVIEW = 150
+"""Pixels of the longer side of a picture whose faces can be clicked."""
+
+
+@pytest.fixture
+def desk(page: Page, site: Site) -> Desk:
+    page.set_viewport_size({**DESKTOP})
+    return Desk.open(page, site.url)
+
+
+def hidden_parts(page: Page, *selectors: str) -> dict[str, object]:
+    """Boxes of the elements that are not wholly in view of the unscrolled page."""
+    assert page.evaluate("scrollY") == 0
+    size = page.viewport_size
+    assert size
+    found = {}
+    for selector in selectors:
+        box = page.locator(selector).bounding_box()
+        if (
+            not box
+            or min(box["x"], box["y"]) < 0
+            or box["x"] + box["width"] > size["width"]
+            or box["y"] + box["height"] > size["height"]
+        ):
+            found[selector] = box
+    return found
+
+
+def assert_above_the_fold(page: Page) -> None:
+    assert hidden_parts(page, "#source > .card", "#voice-tabs", "#generate") == {}
+
+
+def preview_size(page: Page) -> tuple[float, float]:
+    page.wait_for_function("document.querySelector('#face-preview img')?.complete")
+    box = page.locator("#face-preview img").bounding_box()
+    assert box
+    return box["width"], box["height"]
+
+
+def stacked(portrait: Path, path: Path, axis: int, count: int) -> Path:
+    with Image.open(portrait) as one:
+        face = np.asarray(one.convert("RGB"))
+    Image.fromarray(np.concatenate([face] * count, axis)).save(path)
+    return path
+
+
+def test_first_visit(desk: Desk) -> None:
+    assert_above_the_fold(desk.page)
+    assert hidden_parts(desk.page, "#examples", "#stage") == {}
+
+
+def test_words_that_were_listened_to(desk: Desk, portrait: Path) -> None:
+    desk.give_image(portrait)
+    desk.tab("voice", "Words")
+    desk.write("words", "Hello there, how are you today?")
+    assert_above_the_fold(desk.page)
+    desk.page.click("#listen")
+    expect(desk.page.locator("#spoken audio")).to_be_visible()
+    assert_above_the_fold(desk.page)
+
+
+@pytest.mark.parametrize(("axis", "count"), [(0, 1), (0, 2), (1, 2)])
+def test_pictures_of_any_shape(
+    desk: Desk, portrait: Path, speech: Path, tmp_path: Path, axis: int, count: int
+) -> None:
+    """Square, tall and wide; two faces in the last two."""
+    desk.give_image(stacked(portrait, tmp_path / "source.png", axis, count))
+    desk.give_audio(speech)
+    expect(desk.page.locator("#face-preview .face")).to_have_count(count)
+    expect(desk.page.locator("#preflight")).to_contain_text("as long as the voice")
+    assert_above_the_fold(desk.page)
+    assert hidden_parts(desk.page, "#preflight") == {}
+    assert max(preview_size(desk.page)) >= 2 * LEAST_PREVIEW
+
+
+def test_clips(desk: Desk, clip: Path, speech: Path) -> None:
+    desk.give_video(clip)
+    desk.give_audio(speech)
+    expect(desk.page.locator("#face-preview .face")).to_have_count(1)
+    expect(desk.page.locator("#insist")).to_be_visible()
+    assert_above_the_fold(desk.page)
+    assert max(preview_size(desk.page)) >= LEAST_PREVIEW
+
+
+def test_warnings(desk: Desk, tmp_path: Path, speech: Path) -> None:
+    """A clip without a face, then a tall one: as much as can be said below a source."""
+    frames = [np.full((640, 360, 3), 90, np.uint8)] * 20
+    desk.give_video(samples.video(tmp_path / "nobody.mp4", fps=10, pictures=frames))
+    desk.give_audio(speech)
+    expect(desk.page.locator("#face-point .bad")).to_be_visible()
+    expect(desk.page.locator("#preflight")).to_contain_text("no face is seen")
+    assert_above_the_fold(desk.page)
+    assert max(preview_size(desk.page)) >= LEAST_PREVIEW
+
+
+def test_the_cloud_with_its_key(desk: Desk, portrait: Path) -> None:
+    desk.page.locator("#backend").get_by_label("Kolbo cloud").check()
+    expect(desk.page.locator("#api-key")).to_be_visible()
+    desk.give_image(portrait)
+    expect(desk.page.locator("#face-preview .face")).to_have_count(1)
+    assert_above_the_fold(desk.page)
+
+
+@pytest.mark.parametrize("language", ["ar", "de", "es", "fr", "he", "pt", "zh"])
+def test_every_language(page: Page, site: Site, portrait: Path, speech: Path, language: str):
+    page.set_viewport_size({**DESKTOP})
+    page.goto(f"{site.url}/?lang={language}")
+    page.set_input_files("#source-image input[type=file]", portrait)
+    page.set_input_files("#audio input[type=file]", speech)
+    expect(page.locator("#face-preview .face")).to_have_count(1)
+    expect(page.locator("#preflight dt")).to_have_count(4)
+    expect(page.locator("#model-note p")).to_have_count(2)
+    assert_above_the_fold(page)
+    for group in ("source", "voice"):  # none in a menu of its own
+        tabs = page.locator(f"#{group}-tabs [role=tab]")
+        expect(tabs.filter(visible=True)).to_have_count(3)
+        title = page.locator(f".card:has(> #{group}-tabs) h2").bounding_box()
+        assert title
+        for tab in tabs.filter(visible=True).all():
+            box = tab.bounding_box()
+            assert box
+            assert box["x"] >= title["x"] + title["width"] or box["x"] + box["width"] <= title["x"]
+
+
+def test_generate_stays_in_view_on_a_phone(page: Page, site: Site, portrait: Path) -> None:
+    page.set_viewport_size({**PHONE})
+    desk = Desk.open(page, site.url)
+    desk.give_image(portrait)
+    expect(page.locator("#face-preview .face")).to_have_count(1)
+    height = page.evaluate("document.documentElement.scrollHeight")
+    for top in range(0, height, 500):
+        page.evaluate("top => scrollTo({ top, behavior: 'instant' })", top)
+        expect(page.locator("#generate")).to_be_in_viewport(ratio=1)
+    page.evaluate("scrollTo({ top: document.documentElement.scrollHeight, behavior: 'instant' })")
+    last, button = (page.locator(one).bounding_box() for one in ("#batch", "#generate"))
+    assert last
+    assert button
+    assert last["y"] + last["height"] <= button["y"]  # nothing is left below it
