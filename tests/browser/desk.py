@@ -98,7 +98,9 @@ class Desk:
         expect(self.page.locator("#result video")).to_be_visible()
 
     def await_error(self) -> str:
-        reason = self.page.locator(f"#problem .state{_NEW} .reason, #status .failed{_NEW} .reason").first
+        reason = self.page.locator(
+            f"#problem .state{_NEW} .reason, #status .failed{_NEW} .reason"
+        ).first
         reason.wait_for(timeout=MADE_MS)
         expect(self.page.locator("#generate")).to_be_enabled()
         return reason.inner_text()
