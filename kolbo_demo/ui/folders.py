@@ -44,6 +44,11 @@ class Served:
     constant: bool
     """Whether a browser may cache it."""
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether a browser shows it; it saves others."""
+        return self.media_type.startswith(("video/", "image/", "text/vtt"))
+
 
 class Folders:
     """Makes, finds and sweeps them."""

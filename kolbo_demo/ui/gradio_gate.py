@@ -144,7 +144,7 @@ class GradioGate:
                 found.path,
                 media_type=found.media_type,
                 filename=found.name,
-                content_disposition_type="inline",
+                content_disposition_type="inline" if found.is_shown else "attachment",
                 headers={"Cache-Control": cache},
             )
         try:
