@@ -32,9 +32,9 @@ from kolbo_demo.service.fetch import Policy
 from kolbo_demo.ui.archives import Room, take
 from kolbo_demo.ui.folders import Folders
 from kolbo_demo.ui.generate import Spending
+from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.quota import Quota, QuotaError
-from kolbo_demo.ui.texts import say
 
 PRIVATE_AT_ONCE, PUBLIC_AT_ONCE = 4, 1
 """Rows in flight."""

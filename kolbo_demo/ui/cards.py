@@ -20,13 +20,13 @@ from kolbo_demo.media.probe import MediaError
 from kolbo_demo.media.side_by_side import write_side_by_side
 from kolbo_demo.service.gate import Caller, caller_of
 from kolbo_demo.ui import model_comparison, sync_report, views
-from kolbo_demo.ui.access import CLOUD
+from kolbo_demo.ui.backend import CLOUD
 from kolbo_demo.ui.generate import Run
+from kolbo_demo.ui.i18n.texts import language_of, say, speaking
 from kolbo_demo.ui.kept import REPORT, RESULT, SUBTITLES, THUMBNAIL, Record
 from kolbo_demo.ui.runs import Runs, fetchable
 from kolbo_demo.ui.share import ANSWERS, WORK, Share
 from kolbo_demo.ui.sync_report import Reports
-from kolbo_demo.ui.texts import language_of, say, speaking
 
 MOST_TICKETS = 100
 """A request may ask after."""

@@ -10,13 +10,13 @@ from kolbo_demo.client import KolboError
 from kolbo_demo.contract import Model, is_web_link, url_kind
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui import sync_report, views
-from kolbo_demo.ui.access import Access
+from kolbo_demo.ui.backend import Access
 from kolbo_demo.ui.events import LATEST, QUIET, changes
+from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Record
-from kolbo_demo.ui.models import SMART_SELECT, label
+from kolbo_demo.ui.panels.model_picker import SMART_SELECT, label
 from kolbo_demo.ui.sync_report import Report
-from kolbo_demo.ui.texts import say, shown
 
 LEAST, MOST = 2, 6
 """Models at once: ten generations a minute are all that the API takes."""

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 
 from kolbo_demo.contract import Model
-from kolbo_demo.ui.access import LOCAL
+from kolbo_demo.ui.backend import LOCAL
 from kolbo_demo.ui.kept import Kept
 
 LIKE = 3.0

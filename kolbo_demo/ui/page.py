@@ -29,28 +29,28 @@ from kolbo_demo.ui import (
     pace,
     uploads,
 )
-from kolbo_demo.ui.access import Access, Local
 from kolbo_demo.ui.again import Again
-from kolbo_demo.ui.allowance import Allowance
-from kolbo_demo.ui.batch_panel import BatchPanel
+from kolbo_demo.ui.backend import Access, Local
 from kolbo_demo.ui.batches import Batches
-from kolbo_demo.ui.code import CodePanel
-from kolbo_demo.ui.edits import Edits
 from kolbo_demo.ui.events import QUIET
-from kolbo_demo.ui.face_picker import FacePicker
 from kolbo_demo.ui.fields import read
-from kolbo_demo.ui.header import Header
-from kolbo_demo.ui.hearing import Hearing
+from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Kept
 from kolbo_demo.ui.model_comparison import ModelComparison
-from kolbo_demo.ui.models import ModelPicker, Offers
-from kolbo_demo.ui.preflight import Preflight, at_hand
+from kolbo_demo.ui.panels.batch import BatchPanel
+from kolbo_demo.ui.panels.code import CodePanel
+from kolbo_demo.ui.panels.face_picker import FacePicker
+from kolbo_demo.ui.panels.header import Header
+from kolbo_demo.ui.panels.model_picker import ModelPicker, Offers
+from kolbo_demo.ui.panels.preflight import Preflight, at_hand
+from kolbo_demo.ui.panels.trim import Edits
+from kolbo_demo.ui.panels.voice import Hearing
 from kolbo_demo.ui.quota import Quota, counted, salt_in
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.stage import Stage, told
 from kolbo_demo.ui.sync_report import Reports
-from kolbo_demo.ui.texts import say, shown
+from kolbo_demo.ui.visitor_quota import Allowance
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import gradio as gr
 from kolbo_demo.client import KolboError
 from kolbo_demo.service.gate import Caller, caller_of
 from kolbo_demo.ui import cards, model_comparison, views
-from kolbo_demo.ui.access import Access
+from kolbo_demo.ui.backend import Access
 from kolbo_demo.ui.events import EACH
+from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Record
 from kolbo_demo.ui.runs import Runs, open_by_id
-from kolbo_demo.ui.texts import say, shown
 
 _QUESTIONS = ("ask_cancel", "stop", "ask_delete", "delete", "open", "copied", "link_is")
 """Texts of the cards that the script needs."""

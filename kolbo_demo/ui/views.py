@@ -9,7 +9,7 @@ from typing import Any
 
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status, UnsyncedSpan, is_web_link
 from kolbo_demo.ui.generate import Stage
-from kolbo_demo.ui.texts import say
+from kolbo_demo.ui.i18n.texts import say
 
 _LABELED = (
     "generation_id",

@@ -13,12 +13,12 @@ from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Options, Trim
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui import cards, folders
-from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
-from kolbo_demo.ui.allowance import Allowance
+from kolbo_demo.ui.backend import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.kept import Kept, Record
 from kolbo_demo.ui.runs import Runs, open_by_id
 from kolbo_demo.ui.sync_report import Reports
+from kolbo_demo.ui.visitor_quota import Allowance
 from tests.scripted import KEY, Reply, Scripted
 
 

@@ -9,12 +9,12 @@ from kolbo_demo.contract import Model, Result, Status
 from kolbo_demo.options import Span, Trim
 from kolbo_demo.preflight import Face, FacelessSpan, Source, Voice
 from kolbo_demo.ui import pace
-from kolbo_demo.ui.edits import edit_of, is_empty
-from kolbo_demo.ui.face_picker import Choice, Seen
-from kolbo_demo.ui.hearing import Heard
 from kolbo_demo.ui.kept import Kept
-from kolbo_demo.ui.models import Offers, limits_in_words
-from kolbo_demo.ui.preflight import Given, Looked, outlook
+from kolbo_demo.ui.panels.face_picker import Choice, Seen
+from kolbo_demo.ui.panels.model_picker import Offers, limits_in_words
+from kolbo_demo.ui.panels.preflight import Given, Looked, outlook
+from kolbo_demo.ui.panels.trim import edit_of, is_empty
+from kolbo_demo.ui.panels.voice import Heard
 
 CLIP = Path("clip.mp4")
 LEFT, RIGHT = (Face((left, 0.2, 0.2, 0.3), 1.0, 0.0) for left in (0.1, 0.6))
