@@ -10,9 +10,9 @@ import av
 from av.video.frame import PictureType
 from PIL import Image
 
-from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.engine.render import render
 from kolbo_demo.gallery import items
+from kolbo_demo.options import Options
 
 WIDTH = 384
 CRF = 24
@@ -26,8 +26,7 @@ def measure() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "video.mp4"
         for item in items():
-            style = PromptStyle.parse(item.prompt)
-            render(item.source, item.voice, video, style=style, watermark=True)
+            render(item.source, item.voice, video, Options(prompt=item.prompt, mark=True))
             _compress(video, item.result).save(item.poster, quality=POSTER_QUALITY, method=6)
             sizes[item.id] = round(item.result.stat().st_size / 1000)
     return sizes

@@ -1,6 +1,6 @@
 """The page: what a visitor sees, and the generator behind its button."""
 
-from kolbo_demo.ui.access import Local
+from kolbo_demo.ui.backend import Local
 from kolbo_demo.ui.mount import mount
 from kolbo_demo.ui.page import build
 from kolbo_demo.ui.server import serve

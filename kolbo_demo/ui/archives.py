@@ -9,9 +9,9 @@ from typing import IO
 
 from kolbo_demo.ui.disk import private
 from kolbo_demo.ui.folders import linked
+from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.quota import Writing
-from kolbo_demo.ui.texts import say
 
 MOST_FILES = 2001
 """As many as the longest list can name, and the list."""

@@ -31,10 +31,10 @@ from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.ui.archives import Room, take
 from kolbo_demo.ui.folders import Folders, Served
+from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.quota import Quota, QuotaError
 from kolbo_demo.ui.run import Spending
-from kolbo_demo.ui.texts import say
 
 _TYPES = {".zip": "application/zip", ".csv": "text/csv", ".mp4": "video/mp4"}
 """Of the results' files."""

@@ -3,7 +3,7 @@
 import gradio as gr
 
 from kolbo_demo.ui import views
-from kolbo_demo.ui.texts import say, shown
+from kolbo_demo.ui.i18n.texts import say, shown
 
 _SCRIPT = """
 try { element.hidden = Boolean(localStorage.getItem('kolbo-consent')); } catch { /* shown, then */ }

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import anyio.to_thread
 import gradio as gr
@@ -25,12 +25,12 @@ from kolbo_demo.media.probe import MediaError
 from kolbo_demo.safe_file import UnsafeFileError, resolve_regular_file
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.service.public_url import public_base_url
-from kolbo_demo.ui.access import CLOUD, LOCAL, Access
+from kolbo_demo.ui.backend import CLOUD, LOCAL, Access
+from kolbo_demo.ui.generation_store import RESULT, as_document
+from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError, request_of
-from kolbo_demo.ui.kept import RESULT, as_document
 from kolbo_demo.ui.quota import counted
 from kolbo_demo.ui.runs import LOOK_SECONDS, Runs
-from kolbo_demo.ui.texts import say
 
 MEASURED_AT_ONCE = 1
 """Measuring keeps a core busy."""
@@ -111,7 +111,8 @@ def lay_out(access: Access, runs: Runs) -> None:
                 "credits_charged": accepted.credits,
             }
             if mark and where == CLOUD:
-                started["marked_url"] = f"{_base(asked_by)}/cards/{ticket}/{RESULT}"
+                path = quote(str(runs.kept.folder(ticket) / RESULT))
+                started["marked_url"] = f"{_base(asked_by)}/gradio_api/file={path}"
             return started
 
         ticket = await anyio.to_thread.run_sync(_told, start)

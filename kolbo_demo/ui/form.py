@@ -12,11 +12,11 @@ from gradio.components import Component
 
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Trim
-from kolbo_demo.ui.edits import Edits, checked, edit_of
-from kolbo_demo.ui.face_picker import Choice, Seen
-from kolbo_demo.ui.hearing import Heard, as_said
 from kolbo_demo.ui.inputs import request_of
-from kolbo_demo.ui.preflight import at_hand
+from kolbo_demo.ui.panels.face_picker import Choice, Seen
+from kolbo_demo.ui.panels.preflight import at_hand
+from kolbo_demo.ui.panels.trim import Edits, checked, edit_of
+from kolbo_demo.ui.panels.voice import Heard, as_said
 
 
 @dataclass(frozen=True)

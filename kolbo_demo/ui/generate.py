@@ -24,21 +24,21 @@ from kolbo_demo.media.probe import MediaError
 from kolbo_demo.media.side_by_side import write_side_by_side
 from kolbo_demo.preflight.trim import result_seconds
 from kolbo_demo.service.gate import Caller, caller_of
-from kolbo_demo.ui import pace, views
-from kolbo_demo.ui.access import Access
+from kolbo_demo.ui import eta, views
+from kolbo_demo.ui.backend import Access
 from kolbo_demo.ui.events import EACH, QUIET
 from kolbo_demo.ui.form import Form
+from kolbo_demo.ui.generation_store import RESULT, SIDE_BY_SIDE, Record
+from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.kept import RESULT, SIDE_BY_SIDE, Record
-from kolbo_demo.ui.panels import history, models
+from kolbo_demo.ui.panels import history
+from kolbo_demo.ui.panels.comparison import Compared, ComparisonPanel, ModelComparison, checked
 from kolbo_demo.ui.panels.history import HistoryPanel
-from kolbo_demo.ui.panels.models import ComparisonPanel, ModelComparison
 from kolbo_demo.ui.panels.result import ResultPanel, Updates, title
 from kolbo_demo.ui.quota import counted
 from kolbo_demo.ui.runs import Runs, open_by_id
 from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.tab import Entry, Tab
-from kolbo_demo.ui.texts import say
 
 LOOK_SECONDS = 0.5
 LOST_SECONDS = 10.0
@@ -264,7 +264,7 @@ class Generate:
         `KolboError` if not one could be started."""
         backend, key, offers = (values[part] for part in (self.backend, self.key, self.offers))
         fields = self.form.read(values)
-        rivals = [fields.model or ""] if chosen is None else models.checked(chosen)
+        rivals = [fields.model or ""] if chosen is None else checked(chosen)
         request = fields.request()
         client = self.access.client(backend, key, caller)
         allowance = self.access.allowance(backend, key, caller)
@@ -275,7 +275,7 @@ class Generate:
         for model in rivals:
             offered = offers.meant(model, kind)
             seconds = result_seconds(request.options.trim)
-            expected = pace.foreseen(self.runs.kept, backend, offered, seconds)
+            expected = eta.foreseen(self.runs.kept, backend, offered, seconds)
             wanted = replace(request, options=request.options.replace(model=model or None))
             try:
                 record = self.runs.start(
@@ -351,7 +351,7 @@ class Generate:
         under_way = record.end is None and run is not None
         return updates, not under_way and not measuring, not under_way
 
-    def _compared(self, record: Record, caller: Caller) -> models.Compared:
+    def _compared(self, record: Record, caller: Caller) -> Compared:
         found = self.runs.find(record.ticket, caller)
         record, run = found or (record, None)
         there = self._is_there(record)

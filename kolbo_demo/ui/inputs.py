@@ -6,7 +6,7 @@ from pathlib import Path
 from kolbo_demo.contract import is_web_link
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Options, Point
-from kolbo_demo.ui.texts import enumeration, say
+from kolbo_demo.ui.i18n.texts import enumeration, say
 
 
 class UnusableError(ValueError):

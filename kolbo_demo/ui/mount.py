@@ -14,10 +14,11 @@ from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.service.gate import Gate
 from kolbo_demo.service.hostnames import Site
 from kolbo_demo.service.public_url import route_of
-from kolbo_demo.ui import examples, sessions, texts
+from kolbo_demo.ui import examples, sessions
 from kolbo_demo.ui.event_log import log_events
 from kolbo_demo.ui.gradio_gate import EVENTS, UPLOAD, GradioGate, limit_work
-from kolbo_demo.ui.language import InLanguage
+from kolbo_demo.ui.i18n import texts
+from kolbo_demo.ui.i18n.language import InLanguage
 from kolbo_demo.ui.page import Page
 from kolbo_demo.ui.theme import theme
 from kolbo_demo.ui.upload_quota import UploadQuota

@@ -14,31 +14,31 @@ from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.settings import Settings
 from kolbo_demo.ui import consent, endpoints, examples, gradio_gate, uploads
-from kolbo_demo.ui.access import Access, Local
-from kolbo_demo.ui.allowance import Allowance
-from kolbo_demo.ui.batch_panel import BatchPanel
+from kolbo_demo.ui.backend import Access, Local
 from kolbo_demo.ui.batches import Batches
-from kolbo_demo.ui.code import CodePanel
-from kolbo_demo.ui.edits import Edits
 from kolbo_demo.ui.events import QUIET
-from kolbo_demo.ui.face_picker import FacePicker
 from kolbo_demo.ui.folders import Served
 from kolbo_demo.ui.form import Form
 from kolbo_demo.ui.generate import Generate
-from kolbo_demo.ui.header import Header
-from kolbo_demo.ui.hearing import Hearing
-from kolbo_demo.ui.kept import Kept
-from kolbo_demo.ui.models import ModelPicker
+from kolbo_demo.ui.generation_store import GenerationStore
+from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.panels.batch import BatchPanel
+from kolbo_demo.ui.panels.code import CodePanel
+from kolbo_demo.ui.panels.comparison import ComparisonPanel, ModelComparison
+from kolbo_demo.ui.panels.face_picker import FacePicker
+from kolbo_demo.ui.panels.header import Header
 from kolbo_demo.ui.panels.history import HistoryPanel
-from kolbo_demo.ui.panels.models import ComparisonPanel, ModelComparison
+from kolbo_demo.ui.panels.model_picker import ModelPicker
+from kolbo_demo.ui.panels.preflight import Preflight, at_hand
 from kolbo_demo.ui.panels.result import ResultPanel
-from kolbo_demo.ui.preflight import Preflight, at_hand
+from kolbo_demo.ui.panels.trim import Edits
+from kolbo_demo.ui.panels.voice import Hearing
 from kolbo_demo.ui.quota import Quota, salt_in
 from kolbo_demo.ui.reuse_inputs import ReuseInputs
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.tab import storage_secret
-from kolbo_demo.ui.texts import say, shown
+from kolbo_demo.ui.visitor_quota import Allowance
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     data = settings.data_dir.expanduser()
     salt = salt_in(data)
     quota = Quota(settings.page_disk_gb * 1e9, settings.visitor_disk_gb * 1e9, salt)
-    kept = Kept(data / "page", quota)
+    kept = GenerationStore(data / "page", quota)
     reports = Reports(kept)
     inspector = Inspector()
     runs = Runs(access, kept, reports.ask, inspector)

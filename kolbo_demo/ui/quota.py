@@ -19,8 +19,8 @@ from pathlib import Path
 
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui.disk import Inode, Measure, Unit, entries, private, remove, sized
+from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.texts import say
 
 SPARE_BYTES = 100 * 1024 * 1024
 """Bytes of the disk that stay free, whatever the bounds allow."""

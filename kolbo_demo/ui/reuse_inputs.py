@@ -12,15 +12,15 @@ from gradio.utils import get_upload_folder
 from kolbo_demo.generation import SPEECH_FILE
 from kolbo_demo.media.probe import kind_of
 from kolbo_demo.service.gate import caller_of
-from kolbo_demo.ui.edits import as_chosen
 from kolbo_demo.ui.events import LOOKING, QUIET
-from kolbo_demo.ui.face_picker import Choice, FacePicker
 from kolbo_demo.ui.folders import linked
 from kolbo_demo.ui.form import Form
-from kolbo_demo.ui.hearing import Hearing
-from kolbo_demo.ui.kept import Given, Kept, Record
-from kolbo_demo.ui.models import Offers
-from kolbo_demo.ui.preflight import at_hand
+from kolbo_demo.ui.generation_store import GenerationStore, Given, Record
+from kolbo_demo.ui.panels.face_picker import Choice, FacePicker
+from kolbo_demo.ui.panels.model_picker import Offers
+from kolbo_demo.ui.panels.preflight import at_hand
+from kolbo_demo.ui.panels.trim import as_chosen
+from kolbo_demo.ui.panels.voice import Hearing
 from kolbo_demo.ui.quota import counted
 
 
@@ -29,7 +29,7 @@ class ReuseInputs:
 
     def __init__(
         self,
-        kept: Kept,
+        kept: GenerationStore,
         form: Form,
         picker: FacePicker,
         hearing: Hearing,

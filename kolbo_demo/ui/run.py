@@ -17,9 +17,9 @@ from kolbo_demo.generation import SPEECH_FILE, GenerationFlow, GenerationRequest
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import CancelledError, Inspector
 from kolbo_demo.ui import subtitles
+from kolbo_demo.ui.generation_store import RESULT, SUBTITLES
+from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.kept import RESULT, SUBTITLES
-from kolbo_demo.ui.texts import say
 
 Spending = Callable[[Path | str], AbstractContextManager[object]]
 

@@ -10,12 +10,12 @@ from kolbo_demo.contract import COMPLETED, Model
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.gate import Caller
-from kolbo_demo.ui.access import CLOUD, LOCAL, Access
+from kolbo_demo.ui.backend import CLOUD, LOCAL, Access
+from kolbo_demo.ui.generation_store import GenerationStore, Record
+from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.kept import Kept, Record
 from kolbo_demo.ui.quota import QuotaError, counted
 from kolbo_demo.ui.run import Run, Spending, Stage
-from kolbo_demo.ui.texts import say
 
 LOOK_SECONDS = 0.1
 MOST_RUNS = 20
@@ -31,7 +31,7 @@ class Runs:
     def __init__(
         self,
         access: Access,
-        kept: Kept,
+        kept: GenerationStore,
         on_video: Callable[[Record], None] = lambda _: None,
         inspector: Inspector | None = None,
     ) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.sync_eval.process import judge_in_process
-from kolbo_demo.ui.kept import REPORT, RESULT, Kept, Record
-from kolbo_demo.ui.texts import say
+from kolbo_demo.ui.generation_store import REPORT, RESULT, GenerationStore, Record
+from kolbo_demo.ui.i18n.texts import say
 
 SECOND_PIXELS = 90
 LEAST_PIXELS, MOST_PIXELS = 520, 20_000
@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 class Reports:
     """Measures one result after another: each keeps a core busy."""
 
-    def __init__(self, kept: Kept) -> None:
+    def __init__(self, kept: GenerationStore) -> None:
         self._kept = kept
         self._lock = threading.Lock()
         self._asked: set[str] = set()

@@ -25,8 +25,8 @@ from kolbo_demo.service.rate_limit import ConcurrencyLimit, TooManyRequestsError
 from kolbo_demo.service.request_body import discard, iter_chunks
 from kolbo_demo.ui.disk import remove
 from kolbo_demo.ui.gradio_gate import UPLOAD
+from kolbo_demo.ui.i18n.texts import language_of, say, speaking
 from kolbo_demo.ui.quota import Quota, QuotaError, Writing, counted
-from kolbo_demo.ui.texts import language_of, say, speaking
 from kolbo_demo.ui.uploads import Uploads, parts
 
 AT_ONCE = 4

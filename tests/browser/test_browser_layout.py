@@ -5,21 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, ViewportSize, expect
 
 from tests import samples
 from tests.browser.desk import Desk
 from tests.browser.site import Site
 
-DESKTOP = {"width": 1280, "height": 800}
-PHONE = {"width": 390, "height": 844}
+DESKTOP = ViewportSize(width=1280, height=800)
+PHONE = ViewportSize(width=390, height=844)
 LEAST_PREVIEW = 150
 """Pixels of the longer side of a picture whose faces can be clicked."""
 
 
 @pytest.fixture
 def desk(page: Page, site: Site) -> Desk:
-    page.set_viewport_size({**DESKTOP})
+    page.set_viewport_size(DESKTOP)
     return Desk.open(page, site.url)
 
 
@@ -118,7 +118,7 @@ def test_the_cloud_with_its_key(desk: Desk, portrait: Path) -> None:
 
 @pytest.mark.parametrize("language", ["ar", "de", "es", "fr", "he", "pt", "zh"])
 def test_every_language(page: Page, site: Site, portrait: Path, speech: Path, language: str):
-    page.set_viewport_size({**DESKTOP})
+    page.set_viewport_size(DESKTOP)
     page.goto(f"{site.url}/?lang={language}")
     page.set_input_files("#source-image input[type=file]", portrait)
     page.set_input_files("#audio input[type=file]", speech)
@@ -138,7 +138,7 @@ def test_every_language(page: Page, site: Site, portrait: Path, speech: Path, la
 
 
 def test_generate_stays_in_view_on_a_phone(page: Page, site: Site, portrait: Path) -> None:
-    page.set_viewport_size({**PHONE})
+    page.set_viewport_size(PHONE)
     desk = Desk.open(page, site.url)
     desk.give_image(portrait)
     expect(page.locator("#face-preview .face")).to_have_count(1)

@@ -12,8 +12,8 @@ import pytest
 from av.audio.stream import AudioStream
 
 from kolbo_demo.media import sandbox
-from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.visitor_quota import Allowance
 from tests import samples
 
 

@@ -22,8 +22,8 @@ from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.settings import Settings
 from kolbo_demo.ui import batches, disk, folders, upload_quota
 from kolbo_demo.ui.batches import Batches
+from kolbo_demo.ui.generation_store import RESULT, GenerationStore, Record
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.kept import RESULT, Kept, Record
 from kolbo_demo.ui.quota import Quota, QuotaError, salt_in
 from kolbo_demo.ui.uploads import Uploads
 from tests.scripted import media_dir, no_settings, portrait, speech  # noqa: F401 - fixtures
@@ -236,7 +236,7 @@ def test_folders_are_this_user_s_alone(tmp_path: Path, portrait: Path) -> None: 
         (tmp_path / "gradio").mkdir(mode=0o777)
         with page(tmp_path) as site:
             site.upload(1000)
-            store = Kept(site.data / "page")
+            store = GenerationStore(site.data / "page")
             record = store.new(request(portrait), "local")
             folders_ = [site.uploads, site.data / "page", site.data / "batches"]
             folders_ += [site.uploads / site.units()[0], store.folder(record.ticket)]
@@ -281,7 +281,7 @@ def request(portrait: Path) -> GenerationRequest:  # noqa: F811
     return GenerationRequest(portrait, portrait)
 
 
-def ended(store: Kept, given: Path, visitor: str, size: int = 0) -> Record:
+def ended(store: GenerationStore, given: Path, visitor: str, size: int = 0) -> Record:
     """A generation of a visitor that has a result of so many bytes."""
     record = store.new(request(given), "local", visitor=visitor)
     (store.folder(record.ticket) / RESULT).write_bytes(bytes(size))
@@ -294,7 +294,7 @@ def test_a_file_with_many_names_counts_once(tmp_path: Path) -> None:
     given = tmp_path / "given.png"
     given.write_bytes(bytes(20 * MB))
     bound = Quota(50 * MB, 50 * MB)
-    store = Kept(tmp_path / "page", bound)
+    store = GenerationStore(tmp_path / "page", bound)
     tickets = [ended(store, given, ANNE).ticket for _ in range(8)]  # 16 names
     bound.fit()
     assert all(store.get(ticket) for ticket in tickets)
@@ -303,7 +303,7 @@ def test_a_file_with_many_names_counts_once(tmp_path: Path) -> None:
 
 def test_results_count_and_the_next_start_is_refused(tmp_path: Path, portrait: Path) -> None:  # noqa: F811
     bound = Quota(100 * MB, 20 * MB)
-    store = Kept(tmp_path / "page", bound)
+    store = GenerationStore(tmp_path / "page", bound)
     first = ended(store, portrait, ANNE, 21 * MB)
     bound.changed()  # as time does
     with pytest.raises(UnusableError, match="delete some of your videos"):
@@ -317,7 +317,7 @@ def test_results_count_and_the_next_start_is_refused(tmp_path: Path, portrait: P
 
 def test_what_is_busy_stays(tmp_path: Path, portrait: Path) -> None:  # noqa: F811
     bound = Quota(30 * MB)
-    store = Kept(tmp_path / "page", bound)
+    store = GenerationStore(tmp_path / "page", bound)
     running = store.new(request(portrait), "local", visitor=ANNE)
     (store.folder(running.ticket) / RESULT).write_bytes(bytes(25 * MB))
     done = ended(store, portrait, ANNE, 4 * MB)
@@ -337,7 +337,7 @@ def test_a_clock_that_jumps_removes_nothing(
     monkeypatch: pytest.MonkeyPatch,
     days: int,
 ) -> None:
-    store = Kept(tmp_path / "page")
+    store = GenerationStore(tmp_path / "page")
     monkeypatch.setattr(folders, "SWEEP_SECONDS", 0)
     real = time.time
     before = ended(store, portrait, ANNE)
@@ -353,7 +353,7 @@ def test_a_clock_that_jumps_removes_nothing(
 
 
 def test_what_is_truly_old_goes(tmp_path: Path, portrait: Path, monkeypatch) -> None:  # noqa: F811
-    store = Kept(tmp_path / "page")
+    store = GenerationStore(tmp_path / "page")
     monkeypatch.setattr(folders, "SWEEP_SECONDS", 0)
     old = ended(store, portrait, ANNE)
     long_ago = time.time() - folders.KEEP_SECONDS - 60

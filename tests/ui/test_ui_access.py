@@ -4,9 +4,9 @@ import pytest
 from pydantic import SecretStr
 
 from kolbo_demo.contract import Model
-from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
+from kolbo_demo.ui.backend import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.models import label
+from kolbo_demo.ui.panels.model_picker import label
 from tests.scripted import Reply, Scripted
 
 ENVIRONMENT = "kolbo_live_" + "e" * 40

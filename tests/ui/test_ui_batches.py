@@ -13,10 +13,10 @@ import pytest
 from kolbo_demo.client import KolboClient, KolboError
 from kolbo_demo.media.probe import frame_at
 from kolbo_demo.service.fetch import Policy
-from kolbo_demo.ui import batch_panel
-from kolbo_demo.ui.allowance import Allowance
 from kolbo_demo.ui.batches import Batches
 from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.panels import batch as batch_panel
+from kolbo_demo.ui.visitor_quota import Allowance
 from tests.marked import is_marked
 from tests.scripted import Reply, Scripted
 
@@ -63,9 +63,9 @@ def ended(batches: Batches, ticket: str) -> Shown:
 
 
 def result(batches: Batches, ticket: str, name: str) -> bytes:
-    path = batches.served(str(batches.root / ticket / name))
-    assert path
-    return path.read_bytes()
+    served = batches.served(str(batches.root / ticket / name))
+    assert served
+    return served.path.read_bytes()
 
 
 def test_a_batch_to_its_zip(

@@ -8,13 +8,13 @@ import pytest
 from kolbo_demo.contract import Model, Result, Status
 from kolbo_demo.options import Span, Trim
 from kolbo_demo.preflight import Face, FacelessSpan, Source, Voice
-from kolbo_demo.ui import pace
-from kolbo_demo.ui.edits import edit_of, is_empty
-from kolbo_demo.ui.face_picker import Choice, Seen
-from kolbo_demo.ui.hearing import Heard
-from kolbo_demo.ui.kept import Kept
-from kolbo_demo.ui.models import Offers, limits_in_words
-from kolbo_demo.ui.preflight import Given, Looked, outlook
+from kolbo_demo.ui import eta
+from kolbo_demo.ui.generation_store import GenerationStore
+from kolbo_demo.ui.panels.face_picker import Choice, Seen
+from kolbo_demo.ui.panels.model_picker import Offers, limits_in_words
+from kolbo_demo.ui.panels.preflight import Given, Looked, outlook
+from kolbo_demo.ui.panels.trim import edit_of, is_empty
+from kolbo_demo.ui.panels.voice import Heard
 
 CLIP = Path("clip.mp4")
 LEFT, RIGHT = (Face((left, 0.2, 0.2, 0.3), 1.0, 0.0) for left in (0.1, 0.6))
@@ -162,17 +162,17 @@ def test_the_face_that_a_click_means() -> None:
 
 
 def test_time_is_told_by_what_was_measured(tmp_path: Path) -> None:
-    kept = Kept(tmp_path)
-    assert pace.expected(kept, "m", 10) is None
+    kept = GenerationStore(tmp_path)
+    assert eta.expected(kept, "m", 10) is None
     for duration, seconds in [(8.0, 4.0), (12.0, 9.0), (9.0, 9.0), (100.0, 1.0)]:
         record = kept.opened("lip_1", "local")
         record.end, record.seconds = "done", seconds
         record.status = Status(state="completed", result=Result(duration=duration, model="m"))
         kept.save(record)
-    assert pace.expected(kept, "m", 10) == 7.5
-    assert pace.expected(kept, "other", 10) is None
-    assert pace.expected(kept, "m", 1) is None  # nothing so short was measured
+    assert eta.expected(kept, "m", 10) == 7.5
+    assert eta.expected(kept, "other", 10) is None
+    assert eta.expected(kept, "m", 1) is None  # nothing so short was measured
     here, there = Model(identifier="m"), Model(identifier="c", estimated_duration_seconds=75)
-    assert pace.foreseen(kept, "local", [here], 10) == 7.5
-    assert pace.foreseen(kept, "cloud", [there], 0) == 75  # as its document has it
-    assert pace.foreseen(kept, "cloud", [here, there], 10) is None  # which one takes it?
+    assert eta.foreseen(kept, "local", [here], 10) == 7.5
+    assert eta.foreseen(kept, "cloud", [there], 0) == 75  # as its document has it
+    assert eta.foreseen(kept, "cloud", [here, there], 10) is None  # which one takes it?

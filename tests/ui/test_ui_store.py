@@ -11,11 +11,11 @@ from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Options, Trim
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui import folders
-from kolbo_demo.ui.access import CLOUD, LOCAL, Access, Local
-from kolbo_demo.ui.allowance import Allowance
+from kolbo_demo.ui.backend import CLOUD, LOCAL, Access, Local
+from kolbo_demo.ui.generation_store import RESULT, THUMBNAIL, GenerationStore, Record
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.kept import RESULT, THUMBNAIL, Kept, Record
 from kolbo_demo.ui.runs import Runs, open_by_id
+from kolbo_demo.ui.visitor_quota import Allowance
 from tests.scripted import KEY, Reply, Scripted
 
 
@@ -27,7 +27,7 @@ def access(server: Scripted, key: str | None = None) -> Access:
 
 @pytest.fixture
 def runs(server: Scripted, tmp_path: Path) -> Runs:
-    return Runs(access(server), Kept(tmp_path / "page"))
+    return Runs(access(server), GenerationStore(tmp_path / "page"))
 
 
 def request(portrait: Path, speech: Path) -> GenerationRequest:
@@ -66,7 +66,7 @@ def test_a_generation_to_its_end(
 def test_a_look_while_the_run_ends_loses_nothing(
     server: Scripted, tmp_path: Path, portrait: Path, speech: Path
 ) -> None:
-    class Slow(Kept):
+    class Slow(GenerationStore):
         """Answers with what stood there before the run ended, and only after it has."""
 
         ended: Callable[[], bool] | None = None
@@ -93,8 +93,8 @@ def test_a_look_while_the_run_ends_loses_nothing(
 
 def test_an_interrupted_generation_is_taken_up_again(server: Scripted, tmp_path: Path) -> None:
     server.on_status({"state": "processing", "progress": 40}, server.completed())
-    ticket = Kept(tmp_path / "page").opened("lip_1", LOCAL).ticket
-    assert ended(Runs(access(server), Kept(tmp_path / "page")), ticket).end == "done"
+    ticket = GenerationStore(tmp_path / "page").opened("lip_1", LOCAL).ticket
+    assert ended(Runs(access(server), GenerationStore(tmp_path / "page")), ticket).end == "done"
 
 
 def test_the_cloud_is_polled_again_with_a_key_only(server: Scripted, runs: Runs) -> None:
@@ -129,7 +129,7 @@ def test_cancel_reaches_the_api(runs: Runs, server: Scripted, portrait: Path, sp
 def test_what_is_old_or_too_much_goes(
     tmp_path: Path, portrait: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Kept(tmp_path / "page")
+    store = GenerationStore(tmp_path / "page")
     monkeypatch.setattr(folders, "SWEEP_SECONDS", 0)
     first = store.new(request(portrait, portrait), LOCAL)
     first.end = "done"
@@ -149,7 +149,7 @@ def test_a_shared_key_opens_nobodys_generations(server: Scripted, tmp_path: Path
     own = SecretStr(KEY)
     nobody = Local(server.base_url, SecretStr(KEY), lambda: "no engine")
     shared = Access(nobody, server.base_url, own, private=False, shared=Allowance(60))
-    runs = Runs(shared, Kept(tmp_path / "page"))
+    runs = Runs(shared, GenerationStore(tmp_path / "page"))
     server.on_status({"state": "processing", "progress": 1})
     with pytest.raises(UnusableError):
         open_by_id(runs, shared, "lip_1", "")

@@ -8,9 +8,9 @@ import pytest
 import requests
 from starlette.requests import HTTPConnection
 
-from kolbo_demo.ui import texts
+from kolbo_demo.ui.i18n import texts
 
-UI = Path(texts.__file__).parent
+UI = Path(texts.__file__).parents[1]
 
 
 def placeholders(text: str) -> set[str]:
@@ -19,7 +19,9 @@ def placeholders(text: str) -> set[str]:
 
 @pytest.mark.parametrize("code", texts.languages())
 def test_every_language_has_every_text(code: str) -> None:
-    english, other = (texts.written(UI / "languages" / f"{name}.toml") for name in ("en", code))
+    english, other = (
+        texts.written(UI / "i18n" / "languages" / f"{name}.toml") for name in ("en", code)
+    )
     assert english.keys() == other.keys()
     for key, text in english.items():
         assert placeholders(other[key]) == placeholders(text), key

@@ -6,7 +6,8 @@ import pytest
 
 from kolbo_demo.contract import Result, Status, UnsyncedSpan
 from kolbo_demo.engine import speaker_tracking
-from kolbo_demo.ui import texts, views
+from kolbo_demo.ui import views
+from kolbo_demo.ui.i18n import texts
 from kolbo_demo.ui.run import Stage
 
 HOSTILE = "<script>alert('x')</script>&\"{{constructor}}${1}"

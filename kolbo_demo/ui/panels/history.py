@@ -10,15 +10,15 @@ from gradio.blocks import Block
 
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui import views
-from kolbo_demo.ui.access import CLOUD
-from kolbo_demo.ui.kept import RESULT, THUMBNAIL, Record
-from kolbo_demo.ui.panels import models
+from kolbo_demo.ui.backend import CLOUD
+from kolbo_demo.ui.generation_store import RESULT, THUMBNAIL, Record
+from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.panels import comparison
 from kolbo_demo.ui.panels.result import Updates, title
 from kolbo_demo.ui.run import Run
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.tab import STORAGE_KEY, Entry, Tab
-from kolbo_demo.ui.texts import say, shown
 
 LOOK_SECONDS = 2.0
 THUMBNAIL_PIXELS = 48
@@ -110,7 +110,7 @@ class HistoryPanel:
         started = datetime.fromtimestamp(record.created, tab.zone)
         cells = (
             self._thumbnail(record),
-            f"{escape(title(record))}<br><small>{escape(models.name(record))} · "
+            f"{escape(title(record))}<br><small>{escape(comparison.name(record))} · "
             f"{started:%Y-%m-%d %H:%M}</small>",
             state(record, run, measuring),
         )

@@ -12,13 +12,20 @@ from gradio.blocks import Block
 from gradio.data_classes import FileData
 
 from kolbo_demo.ui import sync_report, views
-from kolbo_demo.ui.access import CLOUD
+from kolbo_demo.ui.backend import CLOUD
 from kolbo_demo.ui.events import QUIET
-from kolbo_demo.ui.kept import REPORT, RESULT, SUBTITLES, Kept, Record, as_document
+from kolbo_demo.ui.generation_store import (
+    REPORT,
+    RESULT,
+    SUBTITLES,
+    GenerationStore,
+    Record,
+    as_document,
+)
+from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.run import Run
 from kolbo_demo.ui.runs import fetchable
 from kolbo_demo.ui.sync_report import Report
-from kolbo_demo.ui.texts import say, shown
 
 Updates = dict[Block, Any]
 """Values and properties of components, as an event handler returns them."""
@@ -77,7 +84,7 @@ class Question:
 class ResultPanel:
     """The components, where the caller stands in the layout."""
 
-    def __init__(self, kept: Kept) -> None:
+    def __init__(self, kept: GenerationStore) -> None:
         self._kept = kept
         self.problem = gr.HTML("", elem_id="problem", js_on_load=_role("alert"))
         self._live = gr.HTML("", elem_id="live", elem_classes="sr-only", js_on_load=_role("status"))

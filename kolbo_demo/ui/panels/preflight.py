@@ -14,15 +14,15 @@ from kolbo_demo.media.probe import MediaError
 from kolbo_demo.options import Span, Trim
 from kolbo_demo.preflight import Face, FacelessSpan, Inspector, Source, Voice
 from kolbo_demo.preflight.trim import LENGTH_TOLERANCE_SECONDS, result_seconds
-from kolbo_demo.ui import pace, views
-from kolbo_demo.ui.access import LOCAL
-from kolbo_demo.ui.edits import AtHand, Edits, edit_of, is_empty
+from kolbo_demo.ui import eta, views
+from kolbo_demo.ui.backend import LOCAL
 from kolbo_demo.ui.events import LATEST, LOOKING, changes
-from kolbo_demo.ui.face_picker import Choice, FacePicker, Seen, speaking
-from kolbo_demo.ui.hearing import Heard, Hearing
-from kolbo_demo.ui.kept import Kept
-from kolbo_demo.ui.models import ModelPicker, Offers, shared
-from kolbo_demo.ui.texts import say
+from kolbo_demo.ui.generation_store import GenerationStore
+from kolbo_demo.ui.i18n.texts import say
+from kolbo_demo.ui.panels.face_picker import Choice, FacePicker, Seen, speaking
+from kolbo_demo.ui.panels.model_picker import ModelPicker, Offers, shared
+from kolbo_demo.ui.panels.trim import AtHand, Edits, edit_of, is_empty
+from kolbo_demo.ui.panels.voice import Heard, Hearing
 
 QUIET_DECIBELS = -40.0
 CLIPPED_SHARE = 0.001
@@ -67,7 +67,7 @@ class Given:
 class Preflight:
     """The panel. It looks at files in children, and nothing waits for it."""
 
-    def __init__(self, inspector: Inspector, kept: Kept) -> None:
+    def __init__(self, inspector: Inspector, kept: GenerationStore) -> None:
         self._inspector = inspector
         self._kept = kept
 
@@ -116,7 +116,7 @@ class Preflight:
         given = Given(seen, looked, heard, choice, offers, model, backend, edit)
         expected = None
         if given.backend == LOCAL and seen.source:
-            expected = pace.foreseen(self._kept, backend, given.meant, result_seconds(edit))
+            expected = eta.foreseen(self._kept, backend, given.meant, result_seconds(edit))
         return outlook(given, expected)
 
 

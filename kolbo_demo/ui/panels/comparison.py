@@ -14,13 +14,13 @@ from kolbo_demo.contract import Model, is_web_link, url_kind
 from kolbo_demo.csv_export import csv_text
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui import sync_report, views
-from kolbo_demo.ui.access import Access
+from kolbo_demo.ui.backend import Access
 from kolbo_demo.ui.events import LATEST, QUIET, changes
+from kolbo_demo.ui.generation_store import RESULT, TABLE, GenerationStore, Record
+from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.kept import RESULT, TABLE, Kept, Record
-from kolbo_demo.ui.models import SMART_SELECT, label
+from kolbo_demo.ui.panels.model_picker import SMART_SELECT, label
 from kolbo_demo.ui.sync_report import Report
-from kolbo_demo.ui.texts import say, shown
 
 LEAST, MOST = 2, 6
 """Models at once: ten generations a minute are all that the API takes."""
@@ -107,7 +107,7 @@ def _takes(model: Model, kind: str | None) -> bool:
 class ComparisonPanel:
     """Results of several models for the same inputs, where the caller stands in the layout."""
 
-    def __init__(self, kept: Kept) -> None:
+    def __init__(self, kept: GenerationStore) -> None:
         self._kept = kept
         with gr.Column(visible=False, elem_id="models", elem_classes="card") as self._box:
             gr.HTML(shown(lambda: f"<h2>{escape(say('versus.table'))}</h2>"))

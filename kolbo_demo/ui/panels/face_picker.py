@@ -19,7 +19,7 @@ from kolbo_demo.options import Point
 from kolbo_demo.preflight import Face, Inspector, Preview, Source
 from kolbo_demo.ui import views
 from kolbo_demo.ui.events import EACH, LATEST, LOOKING, QUIET, changes
-from kolbo_demo.ui.texts import say, shown
+from kolbo_demo.ui.i18n.texts import say, shown
 
 FRAME_STEP = 0.1
 """Seconds between two places of the slider."""

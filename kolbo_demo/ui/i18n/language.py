@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.service.public_url import PUBLIC, request_base_url
-from kolbo_demo.ui import texts
+from kolbo_demo.ui.i18n import texts
 
 _PLAIN, _WITHIN = "SameSite=Lax", "SameSite=None; Secure; Partitioned"
 """A Space stands in a page of another site, where browsers keep only cookies of the second kind,

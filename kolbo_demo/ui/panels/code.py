@@ -14,12 +14,12 @@ from kolbo_demo.media.probe import MediaError
 from kolbo_demo.options import Options, Point
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.ui import views
-from kolbo_demo.ui.access import CLOUD, Access
+from kolbo_demo.ui.backend import CLOUD, Access
 from kolbo_demo.ui.events import LATEST, changes
 from kolbo_demo.ui.form import Fields, Form
+from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.snippets import LANGUAGES, Call
-from kolbo_demo.ui.texts import say, shown
 
 FOLLOWED = 32
 """Faces whose way is remembered."""

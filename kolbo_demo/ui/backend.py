@@ -9,9 +9,9 @@ from pydantic import SecretStr
 
 from kolbo_demo.client import KolboClient, Retry
 from kolbo_demo.service.gate import Caller
-from kolbo_demo.ui import texts
-from kolbo_demo.ui.allowance import Allowance
+from kolbo_demo.ui.i18n import texts
 from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.visitor_quota import Allowance
 
 Backend = Literal["local", "cloud"]
 LOCAL: Backend = "local"

@@ -10,8 +10,8 @@ from pathlib import Path
 from kolbo_demo.client import ApiError, InputError, UnreachableError
 from kolbo_demo.media.sandbox import max_audio_duration
 from kolbo_demo.service.gate import visitor_of
+from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.texts import say
 
 __all__ = ["DAY", "Allowance", "visitor_of"]
 

@@ -8,10 +8,11 @@ from typing import Any
 import gradio as gr
 
 from kolbo_demo.service.gate import Caller, caller_of
-from kolbo_demo.ui import language, views
-from kolbo_demo.ui.access import CLOUD, LOCAL, Access
+from kolbo_demo.ui import views
+from kolbo_demo.ui.backend import CLOUD, LOCAL, Access
 from kolbo_demo.ui.events import QUIET
-from kolbo_demo.ui.texts import say, shown
+from kolbo_demo.ui.i18n import language
+from kolbo_demo.ui.i18n.texts import say, shown
 
 
 class Header:

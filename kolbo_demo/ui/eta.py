@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Sequence
 
 from kolbo_demo.contract import Model
-from kolbo_demo.ui.access import LOCAL
-from kolbo_demo.ui.kept import Kept
+from kolbo_demo.ui.backend import LOCAL
+from kolbo_demo.ui.generation_store import GenerationStore
 
 LIKE = 3.0
 """A result so many times longer or shorter tells nothing: starting takes its own time."""
@@ -14,7 +14,9 @@ NEAREST = 3
 """Generations of the most similar length that are asked."""
 
 
-def foreseen(kept: Kept, backend: str, meant: Sequence[Model], seconds: float) -> float | None:
+def foreseen(
+    kept: GenerationStore, backend: str, meant: Sequence[Model], seconds: float
+) -> float | None:
     """Seconds from the click to a result of `seconds` (0: not known) where it is clear which model
     will do the work; of a cloud's model what its document says. None while unknown."""
     if len(meant) != 1:
@@ -24,7 +26,7 @@ def foreseen(kept: Kept, backend: str, meant: Sequence[Model], seconds: float) -
     return expected(kept, meant[0].identifier, seconds) if seconds else None
 
 
-def expected(kept: Kept, model: str, seconds: float) -> float | None:
+def expected(kept: GenerationStore, model: str, seconds: float) -> float | None:
     """Seconds from the click to a result of `seconds` by a local model; None while unknown.
 
     The median pace of the most similar of the last generations, waiting for their turn included.

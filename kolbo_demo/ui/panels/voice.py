@@ -18,7 +18,7 @@ from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import Inspector, Voice
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui.events import LOOKING
-from kolbo_demo.ui.texts import say, shown
+from kolbo_demo.ui.i18n.texts import say, shown
 
 Words = tuple[str, float]
 """Words and the speed at which they are spoken."""

@@ -108,7 +108,7 @@ class Record(BaseModel):
         return value
 
 
-class Kept(Folders):
+class GenerationStore(Folders):
     """The folders."""
 
     def new(

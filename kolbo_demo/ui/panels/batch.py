@@ -13,13 +13,13 @@ from kolbo_demo.batch import RowStatus
 from kolbo_demo.client import KolboError
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui import uploads, views
-from kolbo_demo.ui.access import LOCAL, Access
+from kolbo_demo.ui.backend import LOCAL, Access
 from kolbo_demo.ui.batches import ARCHIVE, REPORT, Batches, View
 from kolbo_demo.ui.events import EACH, QUIET
 from kolbo_demo.ui.folders import TICKET
+from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.quota import counted
-from kolbo_demo.ui.texts import say, shown
 
 POLL_SECONDS = 1.5
 """While a batch runs."""

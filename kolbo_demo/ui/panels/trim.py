@@ -11,8 +11,8 @@ from kolbo_demo.options import Span, Trim
 from kolbo_demo.preflight import Source, Voice
 from kolbo_demo.preflight.trim import MODES, applicable_modes
 from kolbo_demo.ui.events import LATEST
+from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.texts import say, shown
 
 AUTOMATIC = ""
 STEP = 0.01

@@ -1,0 +1,1 @@
+"""Texts of the page, and the language of a visitor."""
