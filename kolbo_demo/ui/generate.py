@@ -207,10 +207,11 @@ class Generate:
         shown = {**self.result.idle(), **self.comparison.hidden()}
         return shown | self.history.updates(tab, caller_of(asked_by))
 
-    def show_beside(self, asked_by: gr.Request, values: Values) -> Updates:
+    def show_beside(self, asked_by: gr.Request, values: Values) -> Any:
         """The source or another result beside the result: stills in a slider, clips in step."""
         CURRENT_CALLER.set(caller_of(asked_by).visitor)
         tab: Tab = values[self.history.tab]
+        latest = tab.beside = object()
         record, left, right = self._pair(tab, values[self.result.beside])
         slider, panes = gr.update(visible=False), ""
         if record and left and right:
@@ -222,6 +223,8 @@ class Generate:
                 panes = views.panes(
                     list(zip((left, right), names, strict=True)), say("compare.play")
                 )
+        if tab.beside is not latest:
+            return gr.skip()
         return {
             self.result.slider: slider,
             self.result.panes: panes,

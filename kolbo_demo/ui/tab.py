@@ -39,6 +39,8 @@ class Tab:
     """Of the generator that fills the result panel; another one ends when this changes."""
     watched: float = 0.0
     """`time.monotonic()` of that generator's last look."""
+    beside: object = None
+    """Of the last request for a comparison; only its answer is shown."""
     rows: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     """History rows that will not change any more, by ticket."""
     zone: timezone = UTC
