@@ -237,7 +237,7 @@ def test_spoken_words_with_parts_and_lengths_are_used_again(
     desk.slide("speed", "1.5")
     page.click("#listen")
     expect(page.locator("#spoken audio")).to_be_visible()
-    page.locator("#more .label-wrap").click()
+    page.locator("#more summary").click()
     desk.slide("clip-to", "3.2")
     desk.slide("clip-from", "0.4")
     page.get_by_label("Silence after the voice").check()
@@ -252,7 +252,7 @@ def test_spoken_words_with_parts_and_lengths_are_used_again(
     expect(page.locator("#model-note")).to_contain_text("Recommended")
     desk.give_audio(speech)
     expect(panel).to_contain_text("0:01.5")
-    page.locator("#more .label-wrap").click()
+    page.locator("#more summary").click()
     page.click("#reuse")
     expect(page.locator("#words textarea")).to_have_value("Hello there, how are you?")
     page.wait_for_timeout(1500)  # what the fields' filling sets off does not undo it

@@ -105,7 +105,7 @@ def test_what_the_page_does_itself_stands_in_comments(
     assert x - first[0] > 0.2
     assert written() == pytest.approx(first, abs=0.04)
 
-    page.locator("#more .label-wrap").click()
+    page.locator("#more summary").click()
     desk.slide("clip-from", "1.5")
     expect(program).to_contain_text("# First cut the clip to 1.50-3.00 s, as this page does")
     assert written()[0] == pytest.approx((first[0] + x) / 2, abs=0.06)

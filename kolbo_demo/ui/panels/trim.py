@@ -1,8 +1,9 @@
-"""Accordion below the options: which part of clip and voice is used, what becomes of different
+"""Folded away below the options: which part of clip and voice is used, what becomes of different
 lengths, and whether the picture says that it is AI-generated."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -31,8 +32,14 @@ class Edits:
     """The fold."""
 
     def __init__(self) -> None:
-        # `visible="hidden"` would not do: a closed accordion loses that such a part is to be seen.
-        with gr.Accordion(shown("edit.title"), open=False, elem_id="more"):
+        # No accordion of Gradio's: a closed one loses updates of `visible="hidden"`, and a radio
+        # with `visible=False` loses a value that comes together with `visible=True`.
+        gr.HTML(
+            shown(_fold),
+            apply_default_css=False,
+            elem_id="more",
+        )
+        with gr.Column(elem_id="more-room"):
             with gr.Row():
                 self._clip = [_slider("clip_from"), _slider("clip_to")]
             with gr.Row():
@@ -47,7 +54,7 @@ class Edits:
                 value=AUTOMATIC,
                 label=shown("edit.mode"),
                 elem_id="length-mode",
-                visible=False,
+                visible="hidden",
             )
             self.mark = gr.Checkbox(
                 label=shown("edit.mark"), info=shown("edit.mark_hint"), elem_id="mark"
@@ -95,6 +102,10 @@ def as_chosen(given: AtHand, edit: Trim) -> tuple[Any, ...]:
     return known, *sliders, gr.Radio(**radio)
 
 
+def _fold() -> str:
+    return f'<details class="fold"><summary>{escape(say("edit.title"))}</summary></details>'
+
+
 def edit_of(given: AtHand, values: tuple[Any, ...]) -> Trim:
     """What stands on the page, as far as it was filled in for what is given."""
     known, clip_from, clip_to, voice_from, voice_to, mode = values
@@ -135,7 +146,7 @@ def _slider(name: str) -> gr.Slider:
         min_width=160,
         elem_id=name.replace("_", "-"),
         buttons=[],
-        visible=False,
+        visible="hidden",
     )
 
 
@@ -182,7 +193,7 @@ def _ranges(given: AtHand, *values: Any) -> tuple[Any, ...]:
 
 def _pair(length: float, part: Span | None = None) -> list[gr.Slider]:
     if not length:
-        return [gr.Slider(value=0, visible=False), gr.Slider(value=0, visible=False)]
+        return [gr.Slider(value=0, visible="hidden"), gr.Slider(value=0, visible="hidden")]
     most = round(length, 2)
     ends = part or (0.0, most)
     return [gr.Slider(minimum=0, maximum=most, value=round(end, 2), visible=True) for end in ends]
@@ -196,7 +207,7 @@ def _offered(given: AtHand, *values: Any) -> dict[str, Any]:
     edit = edit_of(given, (*values[:5], AUTOMATIC))
     fits = {mode.name for mode in applicable_modes(edit.clip_seconds, edit.voice_seconds)}
     hidden = [f"without-{name}" for name in MODES if name not in fits]
-    update: dict[str, Any] = {"elem_classes": hidden, "visible": bool(fits)}
+    update: dict[str, Any] = {"elem_classes": hidden, "visible": True if fits else "hidden"}
     if values[5] not in fits | {AUTOMATIC}:
         update["value"] = AUTOMATIC
     # Otherwise the value is left alone: the visitor may have chosen another one meanwhile.
