@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import requests
@@ -77,3 +77,49 @@ def heard(
 def outcome(url: str, session: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The last message of `heard`."""
     return list(heard(url, session, headers))[-1]
+
+
+class Browser:
+    """What a browser holds of one page, and the events that it sends."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.config = config_of(url)
+        self.values = {part["id"]: part["props"].get("value") for part in self.config["components"]}
+        self.session: str | None = None
+
+    def part(self, name: str) -> int:
+        """Number of a component by its id in the page."""
+        return next(
+            part["id"]
+            for part in self.config["components"]
+            if part["props"].get("elem_id") == name or part["type"] == name
+        )
+
+    def give(self, **values: Any) -> None:
+        for name, value in values.items():
+            self.values[self.part(name.replace("_", "-"))] = value
+
+    def send(self, target: str, kind: str, event_data: Any = None) -> Generator[dict[int, Any]]:
+        """Sends an event. Yields the updates of each message by component, as the page shows
+        them."""
+        yield from self._send(event_of(self.config, target, kind), event_data)
+
+    def load(self, entries: list[dict[str, Any]]) -> Generator[dict[int, Any]]:
+        """Loads the page in a browser that has stored these generations. Yields as `send`."""
+        self.values[self.part("browserstate")] = entries
+        loads = (
+            event
+            for event in self.config["dependencies"]
+            if event["types"]["generator"] and any(kind == "load" for _, kind in event["targets"])
+        )
+        yield from self._send(next(loads))
+
+    def _send(self, event: Mapping[str, Any], event_data: Any = None) -> Generator[dict[int, Any]]:
+        data = [self.values.get(number) for number in event["inputs"]]
+        self.session, answer = join(self.url, event["id"], data, event_data, session=self.session)
+        answer.raise_for_status()
+        for message in heard(self.url, self.session):
+            if message["msg"] in {"process_generating", "process_completed"}:
+                assert message["success"], message
+                yield dict(zip(event["outputs"], message["output"]["data"], strict=True))

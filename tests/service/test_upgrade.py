@@ -15,6 +15,7 @@ from PIL import Image
 
 from kolbo_demo.engine.video_reader import Clip
 from tests.browser.site import KEY, Site, serve
+from tests.events import Browser
 from tests.marked import is_marked
 
 FOLDER = Path(__file__).with_name("data") / "released.tar.gz"
@@ -86,16 +87,14 @@ def test_ended_generations_are_found(site: Site, jobs: dict[str, Any], tmp_path:
 
 
 def test_the_page_continues_its_generation(site: Site, jobs: dict[str, Any]) -> None:
-    ticket, deadline = jobs["ticket"], time.monotonic() + FINISH_SECONDS
-    while True:
-        [card] = requests.post(f"{site.url}/cards", json={"tickets": [ticket]}, timeout=30).json()
-        if not card["running"]:
-            break
-        assert time.monotonic() < deadline, card
-        time.sleep(0.25)
-    assert card["id"] == jobs["prompted"]
-    [url] = site.status(card["id"])["result"]["urls"]
-    shown = requests.get(f"{site.url}/{card['result']}", timeout=30)
+    browser, ticket = Browser(site.url), jobs["ticket"]
+    entry = {"ticket": ticket, "id": jobs["prompted"], "backend": "local"}
+    last = json.dumps(list(browser.load([entry])))
+    assert jobs["prompted"] in last
+    assert "Your video is ready" in last
+    [url] = site.status(jobs["prompted"])["result"]["urls"]
+    path = site.home / "data" / "page" / ticket / "result.mp4"
+    shown = requests.get(f"{site.url}/gradio_api/file={path}", timeout=30)
     assert shown.content == requests.get(url, timeout=30).content
 
 

@@ -95,7 +95,7 @@ def test_speed_and_mark(
         "visible_mark" not in [seen for seen in server.requests if seen.method == "POST"][-1].parts
     )
     deadline = time.monotonic() + 20
-    while (reply := requests.get(started["marked_url"], timeout=20)).status_code == 404:
+    while (reply := requests.get(started["marked_url"], timeout=20)).status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     (tmp_path / "marked.mp4").write_bytes(reply.content)

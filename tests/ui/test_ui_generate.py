@@ -2,9 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -13,6 +12,7 @@ from pydantic import SecretStr
 from kolbo_demo import ui
 from kolbo_demo.settings import Settings
 from tests import events
+from tests.events import Browser
 from tests.scripted import KEY, VIDEO, Reply, Scripted
 from tests.ui.serving import serving
 from tests.ui.test_ui_mount import file_data, upload
@@ -28,42 +28,6 @@ def page(server: Scripted, tmp_path: Path) -> Iterator[str]:
         settings = Settings(data_dir=tmp_path / "data", api_url=server.base_url)
         with serving(settings, ui.Local(server.base_url, SecretStr(KEY))) as url:
             yield url
-
-
-class Browser:
-    """What a browser holds of one page, and the events that it sends."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.config = events.config_of(url)
-        self.values = {part["id"]: part["props"].get("value") for part in self.config["components"]}
-        self.session: str | None = None
-
-    def part(self, name: str) -> int:
-        """Number of a component by its id in the page."""
-        return next(
-            part["id"]
-            for part in self.config["components"]
-            if part["props"].get("elem_id") == name or part["type"] == name
-        )
-
-    def give(self, **values: Any) -> None:
-        for name, value in values.items():
-            self.values[self.part(name.replace("_", "-"))] = value
-
-    def send(self, target: str, kind: str, event_data: Any = None) -> Generator[dict[int, Any]]:
-        """Sends an event. Yields the updates of each message by component, as the page shows
-        them."""
-        event = events.event_of(self.config, target, kind)
-        data = [self.values.get(number) for number in event["inputs"]]
-        self.session, answer = events.join(
-            self.url, event["id"], data, event_data, session=self.session
-        )
-        answer.raise_for_status()
-        for message in events.heard(self.url, self.session):
-            if message["msg"] in {"process_generating", "process_completed"}:
-                assert message["success"], message
-                yield dict(zip(event["outputs"], message["output"]["data"], strict=True))
 
 
 def test_generate_yields_updates_and_ends_with_the_video(
