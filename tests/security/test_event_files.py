@@ -30,6 +30,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
+def second_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """With a rate limit that the many events of the other tests do not use up."""
+    with serve(tmp_path_factory.mktemp("second")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
 def config(site: Site) -> dict[str, Any]:
     return events.config_of(site.url)
 
@@ -255,12 +262,12 @@ def test_routes_of_gradio_that_the_page_does_not_use_are_shut(site: Site) -> Non
     assert "environment=" not in log
 
 
-def test_events_that_there_are_not(site: Site, config: dict[str, Any]) -> None:
+def test_events_that_there_are_not(second_site: Site, config: dict[str, Any]) -> None:
     index, count = source_event(config)
     for bad in (-1, 10**9, 1.5, "0", None, True, [index]):
-        assert events.join(site.url, bad, [None] * count)[1].status_code == 404  # type: ignore[arg-type]
-    assert events.join(site.url, index, [None] * (count + 1))[1].status_code == 422
-    url = f"{site.url}/gradio_api/queue/join"
+        assert events.join(second_site.url, bad, [None] * count)[1].status_code == 404  # type: ignore[arg-type]
+    assert events.join(second_site.url, index, [None] * (count + 1))[1].status_code == 422
+    url = f"{second_site.url}/gradio_api/queue/join"
     for session in ("", "a" * 65, "a/b", "a\n", 5, ["a"], {"a": 1}):
         body = {"data": [None] * count, "fn_index": index, "session_hash": session}
         assert requests.post(url, json=body, timeout=10).status_code == 400
@@ -280,7 +287,7 @@ def test_events_that_there_are_not(site: Site, config: dict[str, Any]) -> None:
     assert "upload it again" in outcome(site, "twice")
 
 
-def test_calls_that_there_are_not(site: Site, config: dict[str, Any]) -> None:
+def test_calls_that_there_are_not(second_site: Site, config: dict[str, Any]) -> None:
     """By name, as `curl` calls endpoints: none is answered 500, none logs a traceback."""
     private = [each["api_name"] for each in config["dependencies"]
                if each["api_visibility"] == "private" and each["api_name"]]  # fmt: skip
@@ -294,7 +301,7 @@ def test_calls_that_there_are_not(site: Site, config: dict[str, Any]) -> None:
         ("models", {"url": "http://127.0.0.1:9/", "data": ["local"]}, 200),
         *((name, {"data": []}, 404) for name in private[:3]),
     ):
-        answer = requests.post(f"{site.url}/gradio_api/call/{name}", json=body, timeout=10)
+        answer = requests.post(f"{second_site.url}/gradio_api/call/{name}", json=body, timeout=10)
         assert answer.status_code == status, (name, body, answer.text)
 
 

@@ -208,7 +208,7 @@ class ResultPanel:
         ended = record.status
         return {
             **self.refused(""),
-            self._live: _announced(record, run),
+            self._live: escape(_announced(record, run)),
             self._status: status(record, run),
             self.cancel: gr.update(visible=running, interactive=not (run and run.cancelling)),
             self.follow: gr.update(visible=follow or fetchable(record), value=label),
