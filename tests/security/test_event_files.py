@@ -284,7 +284,7 @@ def test_events_that_there_are_not(second_site: Site, config: dict[str, Any]) ->
     twice += ', "data": [{"path": "http://127.0.0.1:9/"}]}'
     headers = {"Content-Type": "application/json"}
     assert requests.post(url, data=twice, headers=headers, timeout=10).ok
-    assert "upload it again" in outcome(site, "twice")
+    assert "upload it again" in outcome(second_site, "twice")
 
 
 def test_calls_that_there_are_not(second_site: Site, config: dict[str, Any]) -> None:
