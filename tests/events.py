@@ -80,7 +80,7 @@ def outcome(url: str, session: str, headers: Mapping[str, str] | None = None) ->
 
 
 class Browser:
-    """What a browser holds of one page, and the events that it sends."""
+    """A browser's values of one page's components, and its events."""
 
     def __init__(self, url: str) -> None:
         self.url = url

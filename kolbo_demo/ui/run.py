@@ -47,7 +47,7 @@ class Stage:
     first: tuple[float, float] | None = None
     """`time.monotonic()` and percent when progress was first told."""
     spoken: str | None = None
-    """What a screen reader is told, where the headline changes too often to be heard out."""
+    """Announcement for screen readers, where the headline changes too often to be read out."""
 
     @property
     def final(self) -> bool:
@@ -131,7 +131,7 @@ class Run:
 
     @property
     def cancelling(self) -> bool:
-        """Whether it was told to stop, and nothing has gone wrong with that."""
+        """Whether a cancellation is under way that has not failed."""
         return self._cancel.is_set() and self._fault is None
 
     def start(self) -> None:

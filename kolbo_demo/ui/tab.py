@@ -78,7 +78,7 @@ class Tab:
         return self.view
 
     def stored(self) -> list[dict[str, Any]]:
-        """What the browser is to store."""
+        """The list for the browser to store."""
         return [entry.model_dump() for entry in self.entries.values()]
 
     def set_zone(self, minutes: object) -> None:

@@ -37,7 +37,7 @@ def test_one_visitor_uses_up_nobody_else_s_minute(site: Site) -> None:
 
 
 def test_nothing_lists_what_others_made(site: Site) -> None:
-    """An id opens a result, and a ticket its files; neither is told to who does not have it."""
+    """An id gives access to a result, a ticket to its files; the page lists neither."""
     mine = start(site, VISITOR)
     told = [
         requests.get(f"{site.url}/{path}", headers={"X-API-Key": key}, timeout=10)

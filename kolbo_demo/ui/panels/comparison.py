@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -19,13 +18,13 @@ from kolbo_demo.ui.events import LATEST, QUIET, changes
 from kolbo_demo.ui.generation_store import RESULT, TABLE, GenerationStore, Record
 from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.panels.in_step import in_step
 from kolbo_demo.ui.panels.model_picker import SMART_SELECT, label
 from kolbo_demo.ui.sync_report import Report
 
 LEAST, MOST = 2, 6
 """Models at once: ten generations a minute are all that the API takes."""
 _COLUMNS = ("model", "sync", "closures", "time", "credits")
-_IN_STEP = Path(__file__).with_name("in_step.js")
 
 Compared = tuple[Record, str, Report | None]
 """A generation, its state in words, and its report once it is measured."""
@@ -121,12 +120,7 @@ class ComparisonPanel:
                 buttons=[],
                 elem_id="models-table",
             )
-            self._panes = gr.HTML(
-                "",
-                elem_id="models-panes",
-                js_on_load=_IN_STEP.read_text("utf-8"),
-                apply_default_css=False,
-            )
+            self._panes = in_step("models-panes")
             with gr.Row(elem_classes="buttons"):
                 self._files = {
                     form: gr.DownloadButton(

@@ -23,6 +23,7 @@ from kolbo_demo.ui.generation_store import (
     as_document,
 )
 from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.panels.in_step import in_step
 from kolbo_demo.ui.run import Run
 from kolbo_demo.ui.runs import fetchable
 from kolbo_demo.ui.sync_report import Report
@@ -31,7 +32,6 @@ Updates = dict[Block, Any]
 """Values and properties of components, as an event handler returns them."""
 
 _PLOT = Path(__file__).with_name("plot.js")
-_IN_STEP = Path(__file__).with_name("in_step.js")
 _COPY = """(_, id) => {
   const url = new URL(document.querySelector('link[rel=canonical]')?.href ?? location.href);
   url.search = new URLSearchParams({ generation: id });
@@ -148,12 +148,7 @@ class ResultPanel:
                 visible=False,
                 elem_id="before-after",
             )
-            self.panes = gr.HTML(
-                "",
-                elem_id="in-step",
-                js_on_load=_IN_STEP.read_text("utf-8"),
-                apply_default_css=False,
-            )
+            self.panes = in_step("in-step")
             with gr.Row(elem_classes="buttons"):
                 self.save = gr.Button(
                     shown("compare.save"), size="sm", min_width=80, scale=0, elem_id="save-beside"
