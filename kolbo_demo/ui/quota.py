@@ -12,7 +12,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ SPARE_BYTES = 100 * 1024 * 1024
 """Bytes of the disk that stay free, whatever the bounds allow."""
 OLDEST_SECONDS = 10.0
 """A measure that is older is taken anew before anything is judged by it."""
-_REST = 20
+REST = 20
 """After a measure that took a second, none is taken for so many seconds."""
 _OWNER = ".owner"
 
@@ -68,8 +68,8 @@ class Quota:
         self._watched: list[tuple[Path, Callable[[str], bool]]] = []
         self._owners: dict[Path, str] = {}
         self._writing: list[Writing] = []
-        self._written: Counter[str] = Counter()
-        """Since the last measure."""
+        self._written: dict[Path, Writing] = {}
+        """Since the last measure, by folder."""
         self._measure = Measure()
         self._measured, self._took = -float("inf"), 0.0
         self._lock = threading.RLock()
@@ -111,7 +111,8 @@ class Quota:
                 files: dict[Inode, int] = {}
                 with contextlib.suppress(OSError):  # it was removed
                     sized(folder, files)
-                self._written[writing.owner] += sum(files.values())
+                writing.size = sum(files.values())
+                self._written[folder] = writing
 
     def grow(self, writing: Writing, size: int) -> None:
         """As `Writing.grow`."""
@@ -122,6 +123,7 @@ class Quota:
     def removed(self, folder: Path) -> None:
         """A unit is gone."""
         with self._lock:
+            self._written.pop(folder, None)
             if unit := self._measure.units.get(folder):
                 self._measure.remove(unit)
 
@@ -161,11 +163,12 @@ class Quota:
 
     def _underway(self) -> int:
         """Bytes that the last measure does not know."""
-        return self._written.total() + sum(writing.size for writing in self._writing)
+        return sum(writing.size for writing in (*self._writing, *self._written.values()))
 
     def _has(self, owner: str) -> int:
-        underway = sum(writing.size for writing in self._writing if writing.owner == owner)
-        return self._measure.used[owner] + self._written[owner] + underway
+        writings = (*self._writing, *self._written.values())
+        underway = sum(writing.size for writing in writings if writing.owner == owner)
+        return self._measure.used[owner] + underway
 
     def _evict(self, most: int, writer: str = "", least: int = 0) -> None:
         """Remove the oldest of the visitor who has most, again and again, until no more than `most`
@@ -189,7 +192,7 @@ class Quota:
     def _look(self, oldest: float) -> None:
         """Measure anew where the last measure is older than so many seconds."""
         began = time.monotonic()
-        if began - self._measured < max(oldest, self._took * _REST):
+        if began - self._measured < max(oldest, self._took * REST):
             return
         measure, busy = Measure(), {writing.folder for writing in self._writing}
         for root, is_busy in self._watched:

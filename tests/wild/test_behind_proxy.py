@@ -57,8 +57,10 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     context.close()
     strange = [url for url in asked if not url.startswith((origin(asked[0]), "data:", "blob:"))]
     assert not strange
-    # Without a slash at the end of its address the page begins anew with one.
-    assert not [text for text in wrong if "404" not in text]
+    # Without a slash at the end of its address the page begins anew with one. Gradio logs the
+    # events that a reload breaks off.
+    expected = ("404", "aborted without reason", "Connection errored out")
+    assert not [text for text in wrong if not any(part in text for part in expected)]
 
 
 @pytest.fixture(autouse=True)

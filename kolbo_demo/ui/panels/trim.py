@@ -208,7 +208,8 @@ def _offered(given: AtHand, *values: Any) -> dict[str, Any]:
     fits = {mode.name for mode in applicable_modes(edit.clip_seconds, edit.voice_seconds)}
     hidden = [f"without-{name}" for name in MODES if name not in fits]
     update: dict[str, Any] = {"elem_classes": hidden, "visible": True if fits else "hidden"}
-    if values[5] not in fits | {AUTOMATIC}:
+    # While only one of the two is known the other may still be inspected: the way is kept for it.
+    if given[0] and given[1] and values[5] not in fits | {AUTOMATIC}:
         update["value"] = AUTOMATIC
     # Otherwise the value is left alone: the visitor may have chosen another one meanwhile.
     return update
