@@ -82,7 +82,7 @@ class Edits:
             **LATEST,
         )
         gr.on(
-            [slider.change for slider in (*self._clip, *self._voice)],
+            [slider.input for slider in (*self._clip, *self._voice)],
             modes,
             [*states, *self.values],
             self._mode,

@@ -105,7 +105,7 @@ class Hearing:
             **quiet,
         )
         gr.on(
-            [words.blur, self.speed.change],
+            [words.blur, self.speed.input],  # of the visitor, not of inputs that are used again
             self._forget,
             [*said, self.heard],
             [self._player, self.heard],
