@@ -5,7 +5,7 @@ every other. Spare slots keep long renders from delaying a caller with nothing r
 is stored in dbos's documented table as the partition key.
 """
 
-from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -17,16 +17,6 @@ MAX_TURN = 2**31 - 2
 RECENT_GENERATIONS = 1000
 """Number of newest generations that determine the current turn, to bound the query."""
 _UNFINISHED = ("ENQUEUED", "PENDING")
-
-
-@dataclass(frozen=True)
-class Position:
-    """A caller's position in the queue."""
-
-    turn: int
-    """Turn of its next generation."""
-    unfinished: int
-    """Number of its generations that wait or run."""
 
 
 def _table(engine: sa.Engine) -> sa.TableClause:
@@ -43,8 +33,24 @@ def _table(engine: sa.Engine) -> sa.TableClause:
     return sa.table("workflow_status", *map(sa.column, names), schema=schema)
 
 
-def position(engine: sa.Engine, caller: str) -> Position:
-    """Read a caller's position. Raises SQLAlchemyError."""
+def _own_unfinished(rows: Any, caller: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        rows.name == context.GENERATIONS,
+        rows.status.in_(_UNFINISHED),
+        rows.queue_partition_key == caller,
+    )
+
+
+def unfinished(engine: sa.Engine, caller: str) -> int:
+    """Number of a caller's generations that wait or run. Raises SQLAlchemyError."""
+    rows = _table(engine).c
+    query = sa.select(sa.func.count()).where(_own_unfinished(rows, caller))
+    with engine.connect() as connection:
+        return connection.execute(query).scalar_one()
+
+
+def next_turn(engine: sa.Engine, caller: str) -> int:
+    """Turn of a caller's next generation. Raises SQLAlchemyError."""
     rows = _table(engine).c
     latest = (
         sa.select(rows.priority, rows.status, rows.queue_partition_key)
@@ -54,18 +60,15 @@ def position(engine: sa.Engine, caller: str) -> Position:
         .subquery()
         .c
     )
-    own_rows = rows.queue_partition_key == caller
-    unfinished = sa.select(sa.func.count(), sa.func.max(rows.priority)).where(
-        rows.name == context.GENERATIONS, rows.status.in_(_UNFINISHED), own_rows
-    )
-    begun = sa.select(sa.func.max(latest.priority)).where(latest.status != "ENQUEUED")
-    own = sa.select(sa.func.max(latest.priority)).where(latest.queue_partition_key == caller)
+    waiting = sa.select(sa.func.max(rows.priority)).where(_own_unfinished(rows, caller))
+    begun = sa.case((latest.status != "ENQUEUED", latest.priority))
+    own = sa.case((latest.queue_partition_key == caller, latest.priority))
+    query = sa.select(sa.func.max(begun), sa.func.max(own), waiting.scalar_subquery())
     with engine.connect() as connection:
-        number, waiting = connection.execute(unfinished).one()
-        # Turns cannot be saved up: the earliest possible one is the round under way.
-        now = connection.execute(begun).scalar() or 1
-        last = max(waiting or 0, connection.execute(own).scalar() or 0)
-    return Position(min(max(now, last + 1), MAX_TURN), number)
+        round_under_way, last, last_waiting = connection.execute(query).one()
+    # Turns cannot be saved up: the earliest possible one is the round under way.
+    turn = max(round_under_way or 1, (last or 0) + 1, (last_waiting or 0) + 1)
+    return min(turn, MAX_TURN)
 
 
 def fill_spare_slots(engine: sa.Engine, ordinary_slots: int, spare_slots: int) -> None:

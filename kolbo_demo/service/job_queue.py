@@ -244,7 +244,7 @@ class JobQueue:
         queue = queues.FETCHES if job.source_url or job.audio_url else context.GENERATIONS
         accepted = {"file_stem": secrets.token_hex(16), "created": time.time(), "caller": caller}
         with self._running():  # one at a time, as no two generations of a caller share a turn
-            turn = fair_queue.position(self._database, caller).turn
+            turn = fair_queue.next_turn(self._database, caller)
             job = replace(job, **accepted, turn=turn)
             with (
                 SetWorkflowID(generation_id),
@@ -255,7 +255,7 @@ class JobQueue:
     def unfinished(self, caller: str) -> int:
         """Number of a caller's queued and running generations. Raises SQLAlchemyError."""
         assert self._database
-        return fair_queue.position(self._database, caller).unfinished
+        return fair_queue.unfinished(self._database, caller)
 
     def find(self, generation_id: str) -> Progress | None:
         """Progress of a generation, or None for an unknown id. Raises SQLAlchemyError."""
