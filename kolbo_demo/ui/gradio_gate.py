@@ -30,6 +30,7 @@ from kolbo_demo.service.gate import Caller, caller_of, refusal
 from kolbo_demo.service.public_url import route_of
 from kolbo_demo.service.rate_limit import SlidingWindow, TooManyRequestsError
 from kolbo_demo.service.request_body import replay
+from kolbo_demo.ui import sign_in
 from kolbo_demo.ui.folders import Served
 from kolbo_demo.ui.idle import QueuePolling
 from kolbo_demo.ui.sessions import Sessions
@@ -92,6 +93,7 @@ class GradioGate:
         self._blocks = blocks
         self._refusing = next(index for index, event in blocks.fns.items() if event.fn is _refuse)
         self._results = results
+        self._routes = (*_ROUTES, ({"GET"}, sign_in.ROUTES)) if blocks.expects_oauth else _ROUTES
         self._events = SlidingWindow(EVENTS_A_MINUTE)
         self._sessions = Sessions(blocks)
         self._heard: dict[str, int] = {}
@@ -112,7 +114,7 @@ class GradioGate:
             await self._file(path.removeprefix(FILE))(scope, receive, send)
             return
         if not any(scope["method"] in methods and re.fullmatch(routes, path)
-                   for methods, routes in _ROUTES):  # fmt: skip
+                   for methods, routes in self._routes):  # fmt: skip
             await refusal(scope, 404, "NOT_FOUND", "Not here.")(scope, receive, send)
             return
         if path == _PROGRESS and not self._takes_one(scope):
