@@ -17,6 +17,8 @@ from tests.events import config_of
 from tests.scripted import Reply, Scripted, serving
 from tests.ui.test_ui_shared_key import OTHER, OWNER, VISITOR, generate
 
+pytest.importorskip("authlib", reason="bash script/test installs it")
+
 SECRET = "client-secret"
 SPACE = "someone-lipsync.hf.space"
 REFUSED, STARTED = "takes 1.0 s", "Enough for this test"
