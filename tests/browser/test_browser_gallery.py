@@ -159,6 +159,7 @@ def test_on_a_phone(browser: Browser, site: Site) -> None:
         assert playing(page) == (1, False, True)
         last.tap()
         expect(page.locator("#gallery video")).to_have_count(0)
+        expect(page.locator("#status .state")).to_be_in_viewport()
         Desk(page).await_video()
     finally:
         context.close()
