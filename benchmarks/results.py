@@ -1,23 +1,40 @@
 """Results of the page's gallery: renders each item of `assets/gallery/gallery.toml`.
 
-The videos are smaller than the engine's: `WIDTH` pixels wide and compressed more.
+The videos are smaller than the engine's: `WIDTH` pixels wide and compressed more. The picture for
+links shows some of their posters.
 """
 
 import tempfile
 from pathlib import Path
 
 import av
+import gradio
 from av.video.frame import PictureType
 from PIL import Image
 
+import kolbo_demo.ui
+from benchmarks.browser import chromium
 from kolbo_demo.engine.render import render
-from kolbo_demo.gallery import items
+from kolbo_demo.gallery import SHARE_PICTURE, items
 from kolbo_demo.options import Options
 
 WIDTH = 384
 CRF = 24
 """x264's rate factor: results stay under 350 kB."""
 POSTER_QUALITY = 82
+_SHOWN = {"photograph", "painting", "figure", "cartoon", "drawing"}
+_FONTS = Path(gradio.__file__).parent / "templates/frontend/static/fonts/IBMPlexSans"
+_SHARE = f"""<style>
+@font-face {{ font-family: Plex; src: url({_FONTS.as_uri()}/IBMPlexSans-Regular.woff2); }}
+@font-face {{ font-family: Bold; src: url({_FONTS.as_uri()}/IBMPlexSans-Bold.woff2); }}
+body {{ margin: 0; padding: 76px 56px; background: #faf9f7; color: #1d1c1b; font-family: Plex; }}
+h1 {{ display: flex; gap: 24px; align-items: center; margin: 0; }}
+h1 {{ font: 76px Bold; letter-spacing: -2px; }}
+h1 img {{ width: 84px; }}
+p {{ margin: 16px 0 44px; font-size: 34px; color: #5c5954; }}
+div {{ display: grid; grid-template-columns: repeat(5, 1fr); gap: 20px; }}
+div img {{ width: 100%; height: 272px; object-fit: cover; border-radius: 18px; }}
+</style>"""
 
 
 def measure() -> dict[str, float]:
@@ -29,7 +46,24 @@ def measure() -> dict[str, float]:
             render(item.source, item.voice, video, Options(prompt=item.prompt, mark=True))
             _compress(video, item.result).save(item.poster, quality=POSTER_QUALITY, method=6)
             sizes[item.id] = round(item.result.stat().st_size / 1000)
+        _draw_share_picture(Path(folder) / "share.html")
     return sizes
+
+
+def _draw_share_picture(html: Path) -> None:
+    icon = Path(kolbo_demo.ui.__file__).with_name("icon.png")
+    posters = "".join(
+        f'<img src="{item.poster.as_uri()}">' for item in items() if item.kind in _SHOWN
+    )
+    html.write_text(
+        f'{_SHARE}<h1><img src="{icon.as_uri()}">Kolbo Lipsync</h1>'
+        f"<p>Make a portrait or a clip say what a recording says.</p><div>{posters}</div>"
+    )
+    with chromium(()) as browser:
+        page = browser.new_page(viewport={"width": 1200, "height": 630})
+        page.goto(html.as_uri())
+        page.evaluate("document.fonts.ready.then(() => 0)")
+        page.screenshot(path=SHARE_PICTURE, type="jpeg", quality=88)
 
 
 def _compress(video: Path, output: Path) -> Image.Image:

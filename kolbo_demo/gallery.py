@@ -9,6 +9,10 @@ from kolbo_demo.data_files import ASSETS
 
 GALLERY = ASSETS / "gallery"
 MANIFEST = GALLERY / "gallery.toml"
+ROUTE = "gallery"
+"""Path under which the page serves the folder."""
+SHARE_PICTURE = GALLERY / "share.jpg"
+"""Preview of links to the page: 1200x630."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,9 @@ def test_front_matter_is_a_gradio_space(card):
     assert (ROOT / card["app_file"]).is_file()
     assert (ROOT / card["thumbnail"]).is_file()
     assert card["suggested_hardware"] == "cpu-basic"
-    assert "lipsync" in card["tags"]
+    assert {"lipsync", "mcp-server"} <= set(card["tags"])
+    assert card["license"] == "apache-2.0"
+    assert card["hf_oauth"] is True
 
 
 def test_the_space_runs_a_gradio_that_requirements_allow(card):

@@ -12,8 +12,9 @@ import ipaddress
 import json
 import secrets
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers
@@ -77,6 +78,13 @@ class Caller:
     """Whether it is the user of this machine at a page on loopback."""
     inner: bool = False
     """Whether this server sends the request to itself for that caller."""
+    account: str | None = None
+    """Name on the Hugging Face Hub of a visitor of the page who has signed in."""
+
+    @property
+    def payer(self) -> str:
+        """The name under which an allowance counts: the account, else the visitor."""
+        return f"account:{self.account}" if self.account else self.visitor
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,17 @@ def caller_of(request: object) -> Caller:
     inner = getattr(request, "request", None) or request
     assert isinstance(inner, HTTPConnection)
     found = inner.scope.get(_SCOPE)
-    return found or Caller(visitor_of(inner.client.host if inner.client else None))
+    found = found or Caller(visitor_of(inner.client.host if inner.client else None))
+    account = _account(inner.scope.get("session"))
+    return replace(found, account=account) if account else found
+
+
+def _account(session: Mapping[str, Any] | None) -> str | None:
+    """Name of the account in a session of `ui/sign_in.py`, whose signature Gradio has checked."""
+    found = (session or {}).get("oauth_info")
+    if not found or found.get("expires_at", 0) < time.time():
+        return None
+    return found["userinfo"]["preferred_username"]
 
 
 @functools.lru_cache(4096)

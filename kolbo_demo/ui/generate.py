@@ -271,7 +271,7 @@ class Generate:
         request = fields.request()
         client = self.access.client(backend, key, caller)
         allowance = self.access.allowance(backend, key, caller)
-        spending = partial(allowance.spend, caller.visitor) if allowance else None
+        spending = partial(allowance.spend, caller.payer) if allowance else None
         kind = fields.seen.source.kind if fields.seen.source else None
         group = None if chosen is None else uuid4().hex
         records = list[Record]()

@@ -30,6 +30,7 @@ from kolbo_demo.service.gate import Caller, caller_of, refusal
 from kolbo_demo.service.public_url import route_of
 from kolbo_demo.service.rate_limit import SlidingWindow, TooManyRequestsError
 from kolbo_demo.service.request_body import replay
+from kolbo_demo.ui import sign_in
 from kolbo_demo.ui.folders import Served
 from kolbo_demo.ui.idle import QueuePolling
 from kolbo_demo.ui.sessions import Sessions
@@ -84,17 +85,15 @@ class GradioGate:
         self,
         app: ASGIApp,
         blocks: gr.Blocks,
-        examples: tuple[Path, ...],
         results: Callable[[str], Served | None] = lambda _: None,
     ) -> None:
-        """`blocks` are those of a page that has called `lay_out`; `examples` are the files beside
-        uploads that are served; `results` finds the files of generations and batches by their
-        paths, which hold a secret ticket."""
+        """`blocks` are those of a page that has called `lay_out`; `results` finds the files
+        of generations and batches by their paths, which hold a secret ticket."""
         self._app = app
         self._blocks = blocks
         self._refusing = next(index for index, event in blocks.fns.items() if event.fn is _refuse)
-        self._examples = frozenset(path.resolve() for path in examples)
         self._results = results
+        self._routes = (*_ROUTES, ({"GET"}, sign_in.ROUTES)) if blocks.expects_oauth else _ROUTES
         self._events = SlidingWindow(EVENTS_A_MINUTE)
         self._sessions = Sessions(blocks)
         self._heard: dict[str, int] = {}
@@ -115,7 +114,7 @@ class GradioGate:
             await self._file(path.removeprefix(FILE))(scope, receive, send)
             return
         if not any(scope["method"] in methods and re.fullmatch(routes, path)
-                   for methods, routes in _ROUTES):  # fmt: skip
+                   for methods, routes in self._routes):  # fmt: skip
             await refusal(scope, 404, "NOT_FOUND", "Not here.")(scope, receive, send)
             return
         if path == _PROGRESS and not self._takes_one(scope):
@@ -136,7 +135,7 @@ class GradioGate:
         return True
 
     def _file(self, name: str) -> Response:
-        """An upload, an example or a result. Gradio's own route fetches addresses for its caller,
+        """An upload or a result. Gradio's own route fetches addresses for its caller,
         and repeats the request's headers, a key among them, in answers to ranges."""
         if found := self._results(name):
             cache = "private, max-age=3600" if found.constant else "private, no-store"
@@ -148,14 +147,12 @@ class GradioGate:
                 headers={"Cache-Control": cache},
             )
         try:
-            path = Path(name)
-            if path not in self._examples:
-                path = resolve_regular_file(name, Path(get_upload_folder()))
+            path = resolve_regular_file(name, Path(get_upload_folder()))
         except UnsafeFileError:
             gone = Path(name).is_relative_to(get_upload_folder())
             return Response("Not here.", 404 if gone else 403, media_type="text/plain")
         kind = mimetypes.guess_type(path.name)[0] or ""
-        inline = path in self._examples or bool(_INLINE.fullmatch(kind))
+        inline = bool(_INLINE.fullmatch(kind))
         return FileResponse(
             path,
             media_type=kind if inline else "application/octet-stream",

@@ -8,18 +8,21 @@ from fastapi import FastAPI
 from gradio.utils import get_upload_folder
 from starlette.datastructures import MutableHeaders
 from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kolbo_demo.contract import MAX_FILE_BYTES
+from kolbo_demo.gallery import GALLERY, ROUTE
 from kolbo_demo.service.gate import Gate
 from kolbo_demo.service.hostnames import Site
 from kolbo_demo.service.public_url import route_of
-from kolbo_demo.ui import examples, sessions
+from kolbo_demo.ui import sessions
 from kolbo_demo.ui.event_log import log_events
 from kolbo_demo.ui.gradio_gate import EVENTS, UPLOAD, GradioGate, limit_work
 from kolbo_demo.ui.i18n import texts
 from kolbo_demo.ui.i18n.language import InLanguage
 from kolbo_demo.ui.page import Page
+from kolbo_demo.ui.panels import gallery
 from kolbo_demo.ui.theme import theme
 from kolbo_demo.ui.upload_quota import UploadQuota
 
@@ -52,6 +55,7 @@ def mount(app: FastAPI, page: Page, site: Site | None = None, token: str | None 
     limit_work(page.blocks)
     log_events()
     sessions.bound(page.blocks)
+    app.mount(f"/{ROUTE}", StaticFiles(directory=GALLERY))
     gr.mount_gradio_app(
         app,
         page.blocks,
@@ -60,7 +64,7 @@ def mount(app: FastAPI, page: Page, site: Site | None = None, token: str | None 
         i18n=texts.i18n(),
         css_paths=[_HERE / "page.css"],
         js=(_HERE / "page.js").read_text(encoding="utf-8"),
-        allowed_paths=[str(path) for path in examples.FILES],
+        allowed_paths=[str(path) for path in gallery.INPUTS],
         favicon_path=str(_HERE / "icon.png"),
         max_file_size=MAX_FILE_BYTES,
         show_error=False,
@@ -77,7 +81,7 @@ def mount(app: FastAPI, page: Page, site: Site | None = None, token: str | None 
     page.blocks.has_launched = True
     gradio = app.routes[-1]
     assert isinstance(gradio, Mount)
-    gradio.app = GradioGate(gradio.app, page.blocks, examples.FILES, page.results)
+    gradio.app = GradioGate(gradio.app, page.blocks, page.results)
     app.add_middleware(UploadQuota, page.quota, Path(get_upload_folder()))
     app.add_middleware(InLanguage)
     app.add_middleware(_Unheard)

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import gradio as gr
 from gradio.data_classes import FileData, ImageData
-from gradio.i18n import I18nData
 
-from kolbo_demo.gallery import GalleryItem
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import consent, endpoints, examples, gradio_gate, uploads
+from kolbo_demo.ui import consent, endpoints, gradio_gate, uploads
 from kolbo_demo.ui.backend import Access, Local
 from kolbo_demo.ui.batches import Batches
 from kolbo_demo.ui.events import QUIET
@@ -26,6 +24,7 @@ from kolbo_demo.ui.panels.batch import BatchPanel
 from kolbo_demo.ui.panels.code import CodePanel
 from kolbo_demo.ui.panels.comparison import ComparisonPanel, ModelComparison
 from kolbo_demo.ui.panels.face_picker import FacePicker
+from kolbo_demo.ui.panels.gallery import Gallery
 from kolbo_demo.ui.panels.header import Header
 from kolbo_demo.ui.panels.history import HistoryPanel
 from kolbo_demo.ui.panels.model_picker import ModelPicker
@@ -119,7 +118,7 @@ class _Page:
                 self.comparison = ComparisonPanel(self._runs.kept)
                 self.preflight = Preflight(self._inspector, self._runs.kept)
                 self.preflight.lay_out()
-                self._example_card()
+                self.gallery = Gallery()
                 self.history = HistoryPanel(self._runs, self._reports, self._secret)
         self.code = CodePanel(self._access, self._inspector)
         self.batch = BatchPanel(self._access, self._batches)
@@ -210,18 +209,6 @@ class _Page:
         self.generate = gr.Button(shown("options.generate"), variant="primary", elem_id="generate")
         self.versus = ModelComparison(self._access)
 
-    def _example_card(self) -> None:
-        with gr.Column(elem_classes="card", elem_id="examples"):
-            _heading("examples.title", "examples.hint")
-            with gr.Row():
-                self.still = self._example("image", shown("examples.image"), examples.PORTRAIT)
-                self.clip = self._example("video", shown("examples.video"), examples.CLIP)
-
-    def _example(self, name: str, text: I18nData, item: GalleryItem) -> gr.Button:
-        return gr.Button(
-            text, icon=item.poster, size="md", min_width=200, elem_id=f"example-{name}"
-        )
-
     def _wire(self, page: gr.Blocks) -> None:
         # No event of this page is for other programs: they have `endpoints.py` and the API. None
         # takes part in run history, and those that carry the key are unknown outside of the page.
@@ -267,10 +254,7 @@ class _Page:
             comparison=self.comparison,
         )
         run = generate.connect(page, self.generate)
-        filled = [*form.source, self.audio, self.audio_url, self.words]
-        filled += [self.source_tabs, self.voice_tabs]
-        self.still.click(examples.portrait, None, filled, **QUIET).then(**run)
-        self.clip.click(examples.clip, None, filled, **QUIET).then(**run)
+        self.gallery.follow(form, backend, self.source_tabs, self.voice_tabs, run)
         reuse = ReuseInputs(
             self._runs.kept, form, self.picker, self.hearing, self.source_tabs, self.voice_tabs
         )
@@ -278,14 +262,9 @@ class _Page:
         self.batch.follow(page, asked)
 
 
-def _heading(title: str, hint: str | None = None) -> gr.HTML:
-    """A card's title; `title` and `hint` are keys of texts."""
-
-    def html() -> str:
-        below = f"<p>{escape(say(hint))}</p>" if hint else ""
-        return f"<h2>{escape(say(title))}</h2>{below}"
-
-    return gr.HTML(shown(html), elem_classes="card-title")
+def _heading(title: str) -> gr.HTML:
+    """A card's title; `title` is the key of a text."""
+    return gr.HTML(shown(lambda: f"<h2>{escape(say(title))}</h2>"), elem_classes="card-title")
 
 
 def _same_file(path: str | None) -> FileData | None:

@@ -84,10 +84,3 @@ def test_visitors_do_not_see_each_other(
         assert mine.name != theirs.name
     finally:
         other_context.close()
-
-
-@pytest.mark.parametrize("example", ["image", "video"])
-def test_example_runs_with_one_click(desk: Desk, example: str) -> None:
-    desk.page.click(f"#example-{example}")
-    desk.await_video()
-    assert desk.play() > 1

@@ -185,12 +185,11 @@ def test_no_event_has_an_address_fetched(site: Site, config: dict[str, Any]) -> 
         assert listener.requests == []
 
 
-def test_the_file_route_gives_uploads_and_examples(
-    site: Site, secret: Path, tricks: list[str]
-) -> None:
+def test_the_file_route_gives_uploads_only(site: Site, secret: Path, tricks: list[str]) -> None:
     with serving(Scripted()) as listener:
         tricks += [
-            f"{listener.url}/x.png", "http://100.64.0.1/", "http:/100.64.0.1/", "//127.0.0.1/x",
+            f"{ROOT}/assets/gallery/hopper.jpg", f"{listener.url}/x.png",
+            "http://100.64.0.1/", "http:/100.64.0.1/", "//127.0.0.1/x",
             "https://127.0.0.1:1/", str(ROOT / "app.py"), str(ROOT / "assets" / "CREDITS.md"),
             str(site.home / "data" / "jobs.sqlite"), str(site.home / "app.log"),
         ]  # fmt: skip
@@ -200,14 +199,20 @@ def test_the_file_route_gives_uploads_and_examples(
                 assert answer.status_code in (400, 403, 404), path
                 assert MARK not in answer.content
         assert listener.requests == []
-    path = f"{ROOT}/assets/gallery/hopper.jpg"
-    example = requests.get(f"{site.url}/gradio_api/file={path}", timeout=10)
+
+
+def test_the_gallery_gives_its_own_files_only(site: Site) -> None:
+    example = requests.get(f"{site.url}/gallery/hopper.jpg", timeout=10)
     assert example.headers["Content-Type"] == "image/jpeg"
+    for name in ("", "no.jpg", "%2e%2e/CREDITS.md", "..%2fCREDITS.md", f"/{ROOT}/app.py"):
+        assert requests.get(f"{site.url}/gallery/{name}", timeout=10).status_code == 404, name
 
 
 def test_the_file_route_answers_ranges_and_repeats_no_header(site: Site) -> None:
     portrait = (ROOT / "assets/gallery/hopper.jpg").read_bytes()
-    path = f"{site.url}/gradio_api/file={ROOT}/assets/gallery/hopper.jpg"
+    files = {"files": ("hopper.jpg", portrait)}
+    [there] = requests.post(f"{site.url}/gradio_api/upload", files=files, timeout=10).json()
+    path = f"{site.url}/gradio_api/file={there}"
     key = "kolbo_live_" + "4d" * 20
     for byte_range, status in (
         ("bytes=0-5", 206), ("bytes=5-", 206), ("bytes=-7", 206), ("bytes=0-0,5-9", 206),

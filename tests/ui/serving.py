@@ -9,15 +9,18 @@ import uvicorn
 from fastapi import FastAPI
 
 from kolbo_demo import ui
+from kolbo_demo.service.hostnames import Site
 from kolbo_demo.settings import Settings
 
 START_SECONDS = 30
 
 
 @contextmanager
-def serving(settings: Settings, local: ui.Local, *, private: bool = True) -> Iterator[str]:
-    """The page's address while it runs; `private` as in `ui.build`."""
-    app = ui.mount(FastAPI(), ui.build(settings, local, private=private))
+def serving(
+    settings: Settings, local: ui.Local, *, private: bool = True, site: Site | None = None
+) -> Iterator[str]:
+    """The page's address while it runs; `private` as in `ui.build`, `site` as in `ui.mount`."""
+    app = ui.mount(FastAPI(), ui.build(settings, local, private=private), site)
     config = uvicorn.Config(
         app,
         port=0,

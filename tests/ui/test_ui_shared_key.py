@@ -50,7 +50,12 @@ def public(server: Scripted, tmp_path: Path) -> Iterator[Callable[..., str]]:
 
 
 def press(
-    url: str, target: tuple[str, str], given: dict, visitor: str, event_data: Any = None
+    url: str,
+    target: tuple[str, str],
+    given: dict,
+    visitor: str,
+    event_data: Any = None,
+    cookie: str = "",
 ) -> str:
     """What the page answers to an event, as the browser of a visitor behind a proxy sends it.
 
@@ -63,14 +68,19 @@ def press(
     filled = {part["id"]: part["props"].get("value") for part in config["components"]}
     event = events.event_of(config, *target)
     data = [given.get(parts.get(number) or "", filled.get(number)) for number in event["inputs"]]
-    forwarded = {"X-Forwarded-For": visitor}
+    forwarded = {"X-Forwarded-For": visitor, "Cookie": cookie}
     session, answer = events.join(url, event["id"], data, event_data, headers=forwarded)
     answer.raise_for_status()
     return json.dumps([said.get("output") for said in events.heard(url, session, forwarded)])
 
 
 def generate(
-    url: str, source: Path, voice: Path | str, visitor: str = VISITOR, key: str = ""
+    url: str,
+    source: Path,
+    voice: Path | str,
+    visitor: str = VISITOR,
+    key: str = "",
+    cookie: str = "",
 ) -> str:
     """Presses Generate; the last state shown."""
     given = {"backend": CLOUD, "api-key": key, "source-image": file_data(upload(url, source))}
@@ -78,7 +88,7 @@ def generate(
         given["audio-url"] = voice
     else:
         given["audio"] = file_data(upload(url, voice))
-    return press(url, ("generate", "click"), given, visitor)
+    return press(url, ("generate", "click"), given, visitor, cookie=cookie)
 
 
 def starts(server: Scripted) -> list[str | None]:

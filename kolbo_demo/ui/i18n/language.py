@@ -7,8 +7,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kolbo_demo.service.public_url import PUBLIC, request_base_url
+from kolbo_demo.service.public_url import PUBLIC, public_base_url, request_base_url
 from kolbo_demo.ui.i18n import texts
+from kolbo_demo.ui.i18n.link_preview import with_preview
 
 _PLAIN, _WITHIN = "SameSite=Lax", "SameSite=None; Secure; Partitioned"
 """A Space stands in a page of another site, where browsers keep only cookies of the second kind,
@@ -81,6 +82,7 @@ class InLanguage:
             whole = bytes(body)
             if headers.get("content-type", "").startswith("text/html"):
                 whole = _translated(whole, code, scope.get(PUBLIC), request_base_url(request))
+                whole = with_preview(whole, code, public_base_url(request))
                 headers["content-length"] = str(len(whole))
                 headers["content-language"] = code
                 chosen = request.cookies.get(texts.COOKIE)

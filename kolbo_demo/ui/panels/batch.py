@@ -232,7 +232,7 @@ class BatchPanel:
             caller = caller_of(asked_by)
             client = self._access.client(backend, key, caller)
             allowance = self._access.allowance(backend, key, caller)
-            spending = partial(allowance.spend, caller.visitor) if allowance else None
+            spending = partial(allowance.spend, caller.payer) if allowance else None
             local = backend == LOCAL
             self._batches.start(str(chosen), client, caller.visitor, again, spending, local)
         except (UnusableError, KolboError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from kolbo_demo.service.gate import Caller, caller_of
-from kolbo_demo.ui import views
+from kolbo_demo.ui import sign_in, views
 from kolbo_demo.ui.backend import CLOUD, LOCAL, Access
 from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.i18n import language
@@ -23,8 +23,11 @@ class Header:
         cloud = access.default == CLOUD
         with gr.Row(elem_id="top", equal_height=False):
             gr.HTML(shown(_title), elem_id="title")
-            if "SPACE_ID" in os.environ:  # elsewhere the button does nothing
-                gr.DuplicateButton(str(shown("top.duplicate")), elem_id="duplicate")
+            if "SPACE_ID" in os.environ:  # elsewhere the buttons do nothing
+                with gr.Column(elem_id="space", min_width=180, scale=0):
+                    gr.DuplicateButton(str(shown("top.duplicate")), elem_id="duplicate")
+                    if access.shared and sign_in.is_on():
+                        sign_in.lay_out()
             with gr.Column(elem_id="where", min_width=280):
                 with gr.Row():
                     self.backend = gr.Radio(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -111,7 +112,12 @@ def _about(chosen: str, offers: Offers) -> str:
         about = texts.say("options.recommended")
     else:
         about = next((model.summary or "" for model in models), "")
-    return views.note(about) + views.note(limits_in_words(models))
+    limits = views.note(limits_in_words(models))
+    if limits:
+        limits = (
+            f"<details><summary>{escape(texts.say('limits.title'))}</summary>{limits}</details>"
+        )
+    return views.note(about) + limits
 
 
 def limits_in_words(models: Sequence[Model]) -> str:
