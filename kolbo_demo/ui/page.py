@@ -9,6 +9,7 @@ import gradio as gr
 from gradio.data_classes import FileData, ImageData
 from gradio.i18n import I18nData
 
+from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.gallery import GalleryItem
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.fetch import Policy
@@ -68,9 +69,10 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     kept = GenerationStore(data / "page", quota)
     reports = Reports(kept)
     inspector = Inspector()
-    runs = Runs(access, kept, reports.ask, inspector)
+    signer = Signer(settings)
+    runs = Runs(access, kept, reports.ask, inspector, signer)
     policy = Policy(settings.fetch_allow_hosts)
-    batches = Batches(data / "batches", private, inspector, policy, quota)
+    batches = Batches(data / "batches", private, inspector, policy, quota, signer)
     # Served by the gate as they are, not copied by Gradio.
     gr.set_static_paths([kept.root, batches.root])
     with gr.Blocks(
