@@ -53,19 +53,17 @@ def from_files(certificate: Path, key: Path) -> Identity:
 
 def self_signed(folder: Path) -> Identity:
     """The identity of this installation, created on first use in `folder`, which all processes
-    share. Where the folder cannot be written, an identity that is lost with the process.
+    share. Where the folder cannot be used, an identity that is lost with the process.
 
     Raises CredentialsError if the file in `folder` is damaged.
     """
     path = folder / _FILE
-    if not path.exists():
+    try:
+        if not path.exists():
+            _create(path, _generate())
+        document = path.read_bytes()
+    except OSError:
         document = _generate()
-        try:
-            _create(path, document)
-        except OSError:
-            if not path.exists():
-                return _parse(document, document, str(path))
-    document = _read("KOLBO_SIGNING_DIR", path)
     return _parse(document, document, str(path))
 
 
@@ -88,8 +86,12 @@ def _create(path: Path, document: bytes) -> None:
             file.write(document)
             file.flush()
             os.fsync(descriptor)
-        with contextlib.suppress(FileExistsError):
+        try:
             os.link(part, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
