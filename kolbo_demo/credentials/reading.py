@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from kolbo_demo.credentials import CredentialsError
 from kolbo_demo.credentials.manifest import Ingredient
@@ -76,6 +76,9 @@ def read(path: Path, own_chain: str | None = None) -> Credentials:
     if "credentials" not in answer:
         raise CredentialsError(answer.get("problem") or _UNREADABLE)
     try:
-        return decode(Credentials, answer["credentials"])
+        found = decode(Credentials, answer["credentials"])
     except (TypeError, ValueError, AttributeError, KeyError) as error:  # of a child taken over
         raise CredentialsError(_UNREADABLE) from error
+    if found.state not in get_args(State):
+        raise CredentialsError(_UNREADABLE)
+    return found

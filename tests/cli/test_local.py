@@ -136,12 +136,11 @@ def test_nothing_a_visitor_wrote_is_in_the_result(tmp_path: Path, temporary: Pat
 def encode_again(video: Path, target: Path) -> None:
     with av.open(str(video)) as source, av.open(str(target), "w") as out:
         stream = out.add_stream("libx264", rate=25, options={"crf": "30"})
-        frame = None
+        shape = source.streams.video[0]
+        stream.width, stream.height = shape.width, shape.height
         for frame in source.decode(video=0):
-            stream.width, stream.height = frame.width, frame.height
             frame.pts = None
             out.mux(stream.encode(frame))
-        assert frame is not None
         out.mux(stream.encode(None))
 
 
