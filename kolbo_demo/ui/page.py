@@ -33,6 +33,7 @@ from kolbo_demo.ui.panels.model_picker import ModelPicker
 from kolbo_demo.ui.panels.preflight import Preflight, at_hand
 from kolbo_demo.ui.panels.result import ResultPanel
 from kolbo_demo.ui.panels.trim import Edits
+from kolbo_demo.ui.panels.verify import VerifyPanel
 from kolbo_demo.ui.panels.voice import Hearing
 from kolbo_demo.ui.quota import Quota, salt_in
 from kolbo_demo.ui.reuse_inputs import ReuseInputs
@@ -83,6 +84,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     ) as blocks:
         secret = storage_secret(salt)
         _Page(access, runs, reports, batches, inspector, secret).lay_out(blocks)
+        VerifyPanel(signer)
         endpoints.lay_out(access, runs)
         gradio_gate.lay_out()
     return Page(blocks, quota, private, lambda name: kept.served(name) or batches.served(name))
