@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from kolbo_demo import logs, private_folder
 from kolbo_demo.service.app import create_app
+from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.hostnames import Site
 from kolbo_demo.settings import Settings, describe_error
 
@@ -82,7 +83,10 @@ def main() -> None:
     if not temp_dir:
         ui.clean_uploads(folder)
 
-    app = create_app(settings)
+    try:
+        app = create_app(settings)
+    except ServiceError as error:
+        _exit_with_error(str(error))
     client_host = _client_host(host)
     local = ui.Local(
         f"http://{client_host}:{port}/api",

@@ -10,6 +10,7 @@ from importlib import import_module
 
 NAMES = (
     "client",
+    "credentials",
     "engine",
     "gallery",
     "judge",
@@ -20,7 +21,7 @@ NAMES = (
     "scale",
     "service",
 )
-WITHOUT_TARGETS = ("gallery", "results")
+WITHOUT_TARGETS = ("credentials", "gallery", "results")
 
 
 def main() -> int:

@@ -9,6 +9,8 @@ cores that encode and warp: one thread a library is faster by far.
 
 import os
 
+__version__ = "0.1.0"
+
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

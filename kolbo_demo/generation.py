@@ -14,6 +14,8 @@ from uuid import uuid4
 
 from kolbo_demo.client import Generation, KolboClient
 from kolbo_demo.contract import Status
+from kolbo_demo.credentials.manifest import marked
+from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.fair_lock import FairSemaphore
 from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.options import Options, Point, Trim
@@ -65,15 +67,17 @@ class GenerationFlow:
         folder: Path,
         *,
         local: bool = False,
+        signer: Signer | None = None,
         should_continue: Callable[[], bool] = lambda: True,
         on_step: OnStep = lambda *_: None,
     ) -> None:
         """New files go into `folder`. `local`: the API is this project's service, which adds the
-        watermark itself."""
+        watermark and the content credentials itself. `signer` signs what is added here."""
         self._client = client
         self._inspector = inspector
         self._folder = folder
         self._local = local
+        self._signer = signer
         self._should_continue = should_continue
         self._on_step = on_step
 
@@ -118,7 +122,7 @@ class GenerationFlow:
         """Save the video of a final generation as `output`, whole or not at all; returns the path.
 
         `mark` adds the watermark if the API did not; without it no video is left. `stamp` writes
-        "AI-generated" into the metadata if the format allows.
+        "AI-generated" into the metadata if the format allows. What either changes is signed.
 
         Raises the errors of `Generation.check` and `Generation.download`, MediaError if the
         watermark cannot be added, and CancelledError.
@@ -127,20 +131,24 @@ class GenerationFlow:
         draw_watermark = mark and not (status.result and status.result.visible_mark)
         if not (draw_watermark or stamp):
             return generation.download(output, self._on_download)
-        plain = output.with_name(f".{uuid4().hex}.plain")
+        plain, edited = (output.with_name(f".{uuid4().hex}.{part}") for part in ("plain", "edited"))
         try:
             generation.download(plain, self._on_download)
             if draw_watermark:
                 self._on_step(Step.MARKING, 0, None)
             self._inspector.run_edit(
-                "watermark", plain, output, self._should_continue, visible=draw_watermark
+                "watermark", plain, edited, self._should_continue, visible=draw_watermark
             )
+            if self._signer:
+                self._signer.sign(edited, marked(plain, visible_mark=mark))
+            edited.replace(output)
         except MediaError:
             if draw_watermark:
                 raise
             plain.replace(output)  # playable without the metadata
         finally:
             plain.unlink(missing_ok=True)
+            edited.unlink(missing_ok=True)
         return output
 
     def _speak(self, words: str, speed: float) -> Path:

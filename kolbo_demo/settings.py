@@ -131,6 +131,21 @@ class Settings(BaseSettings):
     max_disk_gb: float = Field(default=20.0, gt=0)
     """Disk space (10^9 bytes) for inputs and results together."""
 
+    signing_cert: Path | None = None
+    """PEM file of the certificate that signs the content credentials of results, and its issuers
+    after it. Default: a self-signed one that this installation makes."""
+
+    signing_key: Path | None = None
+    """PEM file of its private key, without a password."""
+
+    signing_dir: Path | None = None
+    """Folder of the self-signed certificate. Default: `signing` in `data_dir`."""
+
+    @property
+    def signing_folder(self) -> Path:
+        """`signing_dir` or its default."""
+        return (self.signing_dir or self.data_dir / "signing").expanduser()
+
     log: Literal["text", "json"] = "text"
     """Log format: warnings as text, or every event as a JSON object a line."""
 
@@ -146,6 +161,15 @@ class Settings(BaseSettings):
 
     visitor_disk_gb: float = Field(default=2.0, gt=0)
     """Share of it for each visitor; the owner of a private page may use all."""
+
+    @model_validator(mode="after")
+    def _check_signing(self) -> "Settings":
+        if (self.signing_cert is None) != (self.signing_key is None):
+            raise ValueError(
+                "KOLBO_SIGNING_CERT and KOLBO_SIGNING_KEY go together: set both to PEM files, or "
+                "neither."
+            )
+        return self
 
     @model_validator(mode="after")
     def _locate(self) -> "Settings":

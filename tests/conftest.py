@@ -43,6 +43,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("postgres")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _signing_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No certificate in the home of the user who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KOLBO_SIGNING_DIR", str(tmp_path_factory.mktemp("signing")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def service_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder of `live_service`."""

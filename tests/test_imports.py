@@ -16,6 +16,7 @@ FLOORS = (
     {"generation"},
     {"client", "service", "preflight"},
     {"engine"},
+    {"credentials"},
     {"media"},
     {"process"},
 )

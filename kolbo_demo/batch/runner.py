@@ -24,6 +24,7 @@ from kolbo_demo.client import (
     Retry,
 )
 from kolbo_demo.client.retry import Backoff
+from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.engine import EngineError
 from kolbo_demo.generation import GenerationFlow, GenerationRequest
 from kolbo_demo.media.sniff import MediaError
@@ -82,15 +83,17 @@ class Batch:
         starts_per_minute: int = STARTS_PER_MINUTE,
         inspector: Inspector | None = None,
         local: bool = False,
+        signer: Signer | None = None,
     ) -> None:
-        """`resend_unclear` starts rows again that an earlier run may have started. `local` as in
-        `GenerationFlow`. Raises `InputError` if the folder is unusable."""
+        """`resend_unclear` starts rows again that an earlier run may have started. `local` and
+        `signer` as in `GenerationFlow`. Raises `InputError` if the folder is unusable."""
         self.store = BatchStore(folder)
         self._client = client
         self._concurrency = concurrency
         self._start_guard: StartGuard = start_guard or nullcontext
         self._inspector = inspector or Inspector()
         self.local = local
+        self._signer = signer
         self._stop = threading.Event()
         self._start_limiter = _StartLimiter(self._stop, starts_per_minute)
         self._updates: queue.Queue[RowStatus | None] = queue.Queue()
@@ -228,6 +231,7 @@ class Batch:
             self._inspector,
             folder,
             local=self.local,
+            signer=self._signer,
             should_continue=lambda: not self._stop.is_set(),
         )
 

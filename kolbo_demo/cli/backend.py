@@ -93,8 +93,9 @@ def open_client(local: bool, api_key: str | None, base_url: str | None) -> "Iter
             from kolbo_demo.service.app import serving
 
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kolbo-")))
+        settings = Settings(data_dir=folder, signing_dir=Settings().signing_folder)
         try:
-            service = stack.enter_context(serving(Settings(data_dir=folder), server=server))
+            service = stack.enter_context(serving(settings, server=server))
         except ServiceError as error:
             raise CommandError(str(error), 1) from None
         if problem := render_pool.engine_problem(server):

@@ -51,6 +51,7 @@ def batch(
         read_csv,
         read_pairs,
     )
+    from kolbo_demo.credentials.signing import Signer
     from kolbo_demo.service.fetch import Policy
     from kolbo_demo.settings import Settings
 
@@ -68,7 +69,7 @@ def batch(
         if client is None or dry_run:
             _print_checks(found, local)
             return
-        run = Batch(client, found, output, at_once, again, local=local)
+        run = Batch(client, found, output, at_once, again, local=local, signer=Signer(Settings()))
         states: dict[int, str] = {}
         try:
             for status in run.run():

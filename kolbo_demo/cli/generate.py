@@ -94,11 +94,14 @@ def _run(
 ) -> None:
     """Run the flow and save the video. An interruption cancels the generation."""
     from kolbo_demo.client.upload import sentence
+    from kolbo_demo.credentials.signing import Signer
     from kolbo_demo.engine import EngineError
     from kolbo_demo.generation import GenerationFlow, GenerationRequest, Step
     from kolbo_demo.media.sniff import MediaError
     from kolbo_demo.preflight import Inspector
+    from kolbo_demo.settings import Settings
 
+    signer = Signer(Settings())
     labels = {Step.UPLOADING: "Sending", Step.DOWNLOADING: "Saving", Step.MARKING: "Marking"}
     generation: Generation | None = None
     finished = False
@@ -119,7 +122,9 @@ def _run(
                 warnings.append(text)
                 message(text)
 
-            flow = GenerationFlow(client, inspector, folder, local=local, on_step=on_step)
+            flow = GenerationFlow(
+                client, inspector, folder, local=local, signer=signer, on_step=on_step
+            )
             prepared = flow.prepare(GenerationRequest(source, audio, words, options))
             generation = flow.submit(prepared, on_warning)
             message(f"Generation {generation.id} started.")

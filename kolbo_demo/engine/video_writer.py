@@ -32,13 +32,12 @@ from av.video.reformatter import (
 )
 from av.video.stream import VideoStream
 
+from kolbo_demo.disclosure import COMMENT
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.audio_io import aac_format, read_samples
 from kolbo_demo.engine.prefetch import prefetch
 from kolbo_demo.media.demux import CODEC_THREADS
 
-AI_COMMENT = "AI-generated: the lips in this video were made by Kolbo Lipsync."
-"""Comment in the metadata of each result."""
 CRF = 15
 """x264's rate factor: over 40 dB PSNR for an unchanged frame, a few MB a minute."""
 
@@ -197,7 +196,7 @@ def join_segments(
         _atomic_mp4(Path(path)) as out,
         closing(prefetch(encoded, AUDIO_PREFETCH_PACKETS)) as audio_packets,
     ):
-        out.metadata["comment"] = AI_COMMENT
+        out.metadata["comment"] = COMMENT
         next_audio = next(
             audio_packets, None
         )  # starts encoding of the voice, in parallel with the segments

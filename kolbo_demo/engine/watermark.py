@@ -8,13 +8,13 @@ import numpy as np
 from av.error import FFmpegError
 from PIL import Image, ImageDraw, ImageFont
 
+from kolbo_demo.disclosure import COMMENT, MARK_TEXT
 from kolbo_demo.engine.landmarks import Pixels
 from kolbo_demo.engine.video_reader import Clip
-from kolbo_demo.engine.video_writer import AI_COMMENT, VideoWriter
+from kolbo_demo.engine.video_writer import VideoWriter
 from kolbo_demo.engine.yuv import patch_planes
 from kolbo_demo.media.demux import UNREADABLE, MediaError, open_media
 
-TEXT = "AI-generated"
 _FAST_START = {"movflags": "+faststart"}
 TEXT_HEIGHT, MIN_TEXT_PIXELS = 0.035, 12
 """Height of the letters, as a share of the frame's shorter side, and its minimum."""
@@ -54,7 +54,7 @@ class Watermark:
 def _plate(text_height: int) -> Image.Image:
     """White letters `text_height` pixels high on a dark, translucent plate: RGBA."""
     font = ImageFont.load_default(text_height)
-    left, top, right, bottom = font.getbbox(TEXT)
+    left, top, right, bottom = font.getbbox(MARK_TEXT)
     padding_x, padding_y = round(text_height * 0.6), round(text_height * 0.4)
     size = (round(right - left) + 2 * padding_x, round(bottom - top) + 2 * padding_y)
     plate = Image.new("RGBA", size, (PLATE_GREY, PLATE_GREY, PLATE_GREY, 0))
@@ -62,7 +62,9 @@ def _plate(text_height: int) -> Image.Image:
     shade = (PLATE_GREY, PLATE_GREY, PLATE_GREY, round(255 * PLATE_OPACITY))
     draw.rounded_rectangle((0, 0, size[0] - 1, size[1] - 1), text_height // 3, fill=shade)
     letters = Image.new("L", size, 0)
-    ImageDraw.Draw(letters).text((padding_x - left, padding_y - top), TEXT, fill=255, font=font)
+    ImageDraw.Draw(letters).text(
+        (padding_x - left, padding_y - top), MARK_TEXT, fill=255, font=font
+    )
     plate.paste((255, 255, 255, 255), mask=letters)
     return plate
 
@@ -87,7 +89,7 @@ def add_watermark(video: Path, output: Path) -> None:
 
 
 def tag_metadata(video: Path, output: Path) -> None:
-    """Remux `video` to MP4, without encoding, with AI_COMMENT in its metadata.
+    """Remux `video` to MP4, without encoding, with COMMENT in its metadata.
 
     Raises MediaError where MP4 cannot carry its streams.
     """
@@ -95,7 +97,7 @@ def tag_metadata(video: Path, output: Path) -> None:
         try:
             with av.open(str(output), "w", format="mp4", options=_FAST_START) as out:
                 out.metadata.update(container.metadata)
-                out.metadata["comment"] = AI_COMMENT
+                out.metadata["comment"] = COMMENT
                 streams = [*container.streams.video, *container.streams.audio]
                 copies = {stream.index: out.add_stream_from_template(stream) for stream in streams}
                 for packet in container.demux(streams):

@@ -2,9 +2,11 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kolbo_demo.disclosure import COMMENT
 from kolbo_demo.media.sniff import MediaError, kind_of
 from kolbo_demo.process.child import ChildFailedError, call_module, parent_connection
 from kolbo_demo.process.confinement import MAX_OUTPUT_BYTES, AllowedFiles, limit_resources
@@ -16,11 +18,13 @@ _MAX_HEIGHT = 720
 _NICENESS = 10
 
 
-def write_side_by_side(left: Path, right: Path, target: Path) -> None:
+def write_side_by_side(
+    left: Path, right: Path, target: Path, finish: Callable[[Path], None] = lambda _: None
+) -> None:
     """Write `target`, an MP4 with `left` and `right` at one height, the duration and the sound of
     `right`. A shorter `left` freezes on its last frame. Blocks.
 
-    Raises MediaError. `target` appears when it is complete.
+    Raises MediaError. `target` appears when it is complete and `finish` has changed it in place.
     """
     sources = [str(path.absolute()) for path in (left, right)]
     with tempfile.TemporaryDirectory(prefix=".", dir=target.absolute().parent) as folder:
@@ -33,6 +37,7 @@ def write_side_by_side(left: Path, right: Path, target: Path) -> None:
             done = False
         if not done:
             raise MediaError("These two could not be put side by side. Try others.")
+        finish(part)
         part.replace(target)
 
 
@@ -68,7 +73,10 @@ def _write(left: Path, right: Path, part: Path) -> None:
             codec="libx264",
             audio_codec="aac",
             preset="veryfast",
-            ffmpeg_params=["-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"],
+            ffmpeg_params=[
+                *("-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"),
+                *("-metadata", f"comment={COMMENT}"),
+            ],
             temp_audiofile_path=str(part.parent),
             logger=None,
         )

@@ -25,6 +25,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import engine, private_folder
 from kolbo_demo.contract import CANCELLED, FINAL_STATES
+from kolbo_demo.credentials import CredentialsError
+from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.process.child import SINGLE_THREAD_ENV
 from kolbo_demo.process.fork_server import ForkServer
 from kolbo_demo.service import database, fair_queue, fetch, metrics, queues, render_pool
@@ -77,6 +79,10 @@ class JobQueue:
         self._loading = server
         server = server or render_pool.new_fork_server(SINGLE_THREAD_ENV if self._url else None)
         self._render_pool = render_pool.RenderPool(server, self.storage.generation_folder)
+        try:
+            self._signer = Signer(settings)
+        except CredentialsError as error:
+            raise ServiceError(str(error)) from error
         self._pausing = threading.Lock()
         self.paused = False
         """Whether dbos is stopped; see `pause`."""
@@ -94,6 +100,7 @@ class JobQueue:
             self.policy,
             self._render_pool,
             RenderSlots(self.concurrency, self.spare_slots),
+            self._signer,
             cores=1 if self._url else max(1, (os.cpu_count() or 2) // self.concurrency),
             shared=self.shared,
         )

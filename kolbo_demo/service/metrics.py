@@ -69,7 +69,7 @@ for _state in ("completed", "failed", "cancelled"):
     _ended.labels(_state)
 for _way in ("received", "fetched", "made", "sent"):
     _bytes.labels(_way)
-for _stage in ("queue", "fetch", "render", "store"):
+for _stage in ("queue", "fetch", "render", "sign", "store"):
     _stages.labels(_stage)
 
 

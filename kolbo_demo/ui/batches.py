@@ -27,6 +27,7 @@ from kolbo_demo.batch import (
 from kolbo_demo.batch.runner import STARTS_PER_MINUTE
 from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.contract import MAX_FILE_BYTES
+from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.ui.archives import Room, take
@@ -81,13 +82,15 @@ class Batches(Folders):
         inspector: Inspector | None = None,
         policy: Policy = Policy(),  # noqa: B008 - frozen
         quota: Quota | None = None,
+        signer: Signer | None = None,
     ) -> None:
         """`private` as in `ui.build`: otherwise visitors share this machine with each other.
-        `inspector` marks results; `policy` is the local service's."""
+        `inspector` marks results, `signer` signs them; `policy` is the local service's."""
         self._running: dict[str, tuple[Batch, str]] = {}
         super().__init__(root, quota)
         self._policy = policy
         self._inspector = inspector or Inspector()
+        self._signer = signer
         self._private = private
         self._starting = threading.Lock()
 
@@ -159,6 +162,7 @@ class Batches(Folders):
                 starts,
                 self._inspector,
                 local,
+                self._signer,
             )
             self._running[ticket] = batch, visitor
             self._note(ticket, problems, local)

@@ -19,6 +19,7 @@ import gradio as gr
 from gradio.blocks import Block
 
 from kolbo_demo.client import KolboError
+from kolbo_demo.credentials.manifest import Production, combined
 from kolbo_demo.fair_lock import CURRENT_CALLER, FairSemaphore
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.media.side_by_side import write_side_by_side
@@ -241,13 +242,23 @@ class Generate:
         target = self.runs.kept.folder(record.ticket) / SIDE_BY_SIDE
         try:
             with _MAKING.acquire():
-                write_side_by_side(left, right, target)
+                mark = record.options.mark
+                write_side_by_side(
+                    left,
+                    right,
+                    target,
+                    lambda video: self._sign(video, combined(left, right, visible_mark=mark)),
+                )
         except MediaError as error:
             return {self.result.save_file: hidden, **self.result.refused(str(error))}
         return {
             self.result.save_file: gr.update(value=target, visible=True),
             **self.result.refused(""),
         }
+
+    def _sign(self, video: Path, production: Production) -> None:
+        if self.runs.signer:
+            self.runs.signer.sign(video, production)
 
     async def _started(
         self, asked_by: gr.Request, values: Values, chosen: Sequence[str] | None = None

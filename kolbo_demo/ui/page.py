@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.data_classes import FileData, ImageData
 
+from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.settings import Settings
@@ -31,6 +32,7 @@ from kolbo_demo.ui.panels.model_picker import ModelPicker
 from kolbo_demo.ui.panels.preflight import Preflight, at_hand
 from kolbo_demo.ui.panels.result import ResultPanel
 from kolbo_demo.ui.panels.trim import Edits
+from kolbo_demo.ui.panels.verify import VerifyPanel
 from kolbo_demo.ui.panels.voice import Hearing
 from kolbo_demo.ui.quota import Quota, salt_in
 from kolbo_demo.ui.reuse_inputs import ReuseInputs
@@ -67,9 +69,10 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     kept = GenerationStore(data / "page", quota)
     reports = Reports(kept)
     inspector = Inspector()
-    runs = Runs(access, kept, reports.ask, inspector)
+    signer = Signer(settings)
+    runs = Runs(access, kept, reports.ask, inspector, signer)
     policy = Policy(settings.fetch_allow_hosts)
-    batches = Batches(data / "batches", private, inspector, policy, quota)
+    batches = Batches(data / "batches", private, inspector, policy, quota, signer)
     # Served by the gate as they are, not copied by Gradio.
     gr.set_static_paths([kept.root, batches.root])
     with gr.Blocks(
@@ -80,6 +83,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     ) as blocks:
         secret = storage_secret(salt)
         _Page(access, runs, reports, batches, inspector, secret).lay_out(blocks)
+        VerifyPanel(signer)
         endpoints.lay_out(access, runs)
         gradio_gate.lay_out()
     return Page(blocks, quota, private, lambda name: kept.served(name) or batches.served(name))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kolbo_demo.client import Generation, GenerationCancelledError, KolboClient, KolboError
 from kolbo_demo.contract import CANCELLED, PENDING, Status
+from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.engine import EngineError
 from kolbo_demo.fair_lock import CURRENT_CALLER
 from kolbo_demo.generation import SPEECH_FILE, GenerationFlow, GenerationRequest, Step
@@ -84,14 +85,15 @@ class Run:
         stamp: bool = False,
         visitor: str = "",
         local: bool = True,
+        signer: Signer | None = None,
     ) -> None:
         """`work` is what to ask for, or a generation to take up again. The video is put into
         `folder`. `on_change` hears of every new stage, on whichever thread it comes about.
         `spending` goes around the start: it may refuse it, and counts what was started. `inspector`
         cuts files. `mark` has the picture say that it is AI-generated: where the API does not see
         to it, the result is marked here. `stamp` writes that into the metadata of a result. Where
-        work waits for turns, it waits for those of `visitor`. `local` is that of
-        `GenerationFlow`."""
+        work waits for turns, it waits for those of `visitor`. `local` and `signer`
+        are those of `GenerationFlow`."""
         self._client = client
         self._work = work
         self._folder = folder
@@ -102,6 +104,7 @@ class Run:
             inspector or Inspector(),
             folder,
             local=local,
+            signer=signer,
             should_continue=self._wanted,
             on_step=self._on_step,
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from kolbo_demo.client import Generation, KolboClient, KolboError, NotFoundError
 from kolbo_demo.contract import COMPLETED, Model
+from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.gate import Caller
@@ -34,12 +35,15 @@ class Runs:
         kept: GenerationStore,
         on_video: Callable[[Record], None] = lambda _: None,
         inspector: Inspector | None = None,
+        signer: Signer | None = None,
     ) -> None:
-        """`on_video` gets each result, on the thread that fetched it. `inspector` trims files."""
+        """`on_video` gets each result, on the thread that fetched it. `inspector` trims files,
+        `signer` signs what is marked here."""
         self._access = access
         self.kept = kept
         self._on_video = on_video
         self._inspector = inspector or Inspector()
+        self.signer = signer
         self._lock = threading.Lock()
         self._running: dict[str, Run] = {}
         self._visitors: dict[str, str] = {}
@@ -162,6 +166,7 @@ class Runs:
             stamp=not here,
             visitor=visitor,
             local=here,
+            signer=self.signer,
         )
         with self._lock:
             if other := self._running.get(record.ticket):

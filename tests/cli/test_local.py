@@ -1,7 +1,9 @@
 """`--local`: no key, no server, the real engine."""
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import av
 import numpy as np
 import pytest
 
+from kolbo_demo.credentials.reading import read
 from kolbo_demo.engine.tts import speak
 from kolbo_demo.media.probe import frame_at, inspect_audio, inspect_source
 from kolbo_demo.process import child
@@ -106,6 +109,39 @@ def test_words_are_spoken_faster_and_the_picture_is_marked(tmp_path: Path, tempo
     assert inspect_source(out).duration == pytest.approx(seconds[1], abs=0.06)
     assert is_marked(frame_at(out))
     assert list(temporary.iterdir()) == []
+    found = read(out)
+    assert (found.state, found.visible_mark) == ("intact", "AI-generated")
+    assert found.comment == found.statement
+    assert [each.role for each in found.ingredients] == ["source", "voice"]
+    assert found.ingredients[0].sha256 == hashlib.sha256(PORTRAIT.read_bytes()).hexdigest()
+    # Encoding the video again loses all but the visible mark.
+    again = tmp_path / "again.mp4"
+    encode_again(out, again)
+    assert read(again).state == "none"
+    assert is_marked(frame_at(again))
+
+
+def test_nothing_a_visitor_wrote_is_in_the_result(tmp_path: Path, temporary: Path) -> None:
+    source, out = tmp_path / "marguerite.jpg", tmp_path / "timbuktu.mp4"
+    shutil.copy(PORTRAIT, source)
+    words = ("generate", "--local", "--source", source, "--say", "Zanzibar.", "--output", out)
+    _, stderr = start(*words, "--prompt", "smiling zeppelin").communicate(timeout=120)
+    assert read(out).state == "intact", stderr
+    content = out.read_bytes().lower()
+    for word in (b"marguerite", b"timbuktu", b"zanzibar", b"smiling", b"zeppelin", b"lip_"):
+        assert word not in content
+    assert str(tmp_path).encode() not in content
+
+
+def encode_again(video: Path, target: Path) -> None:
+    with av.open(str(video)) as source, av.open(str(target), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"crf": "30"})
+        shape = source.streams.video[0]
+        stream.width, stream.height = shape.width, shape.height
+        for frame in source.decode(video=0):
+            frame.pts = None
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
 
 
 def test_unsynced_spans_are_reported(tmp_path: Path, temporary: Path) -> None:

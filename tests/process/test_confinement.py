@@ -6,6 +6,7 @@ import os
 import platform
 import queue
 import secrets
+import shutil
 import socket
 import struct
 import subprocess
@@ -23,6 +24,9 @@ import requests
 from PIL import Image
 
 from benchmarks.process_stats import command_line, process_tree
+from kolbo_demo.credentials.manifest import combined
+from kolbo_demo.credentials.reading import read
+from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.sync_eval.process import judge_in_process
 from kolbo_demo.media import picture, sandbox
@@ -35,6 +39,7 @@ from kolbo_demo.process.child import Child, MessageQueue
 from kolbo_demo.process.confinement import AllowedFiles
 from kolbo_demo.process.fork_server import ForkServer
 from kolbo_demo.service.app import LocalService
+from kolbo_demo.settings import Settings
 from tests import samples
 from tests.process import hostile_child
 
@@ -402,6 +407,18 @@ def test_a_preflight_look_and_a_cut_are_sealed(tmp_path: Path):
 def test_the_judge_is_sealed(tmp_path: Path):
     clip = samples.video(tmp_path / "clip.mp4", 25, sound=1.0)
     watched(Watch(clip), lambda: judge_in_process(clip))
+
+
+def test_signing_and_reading_credentials_are_sealed(tmp_path: Path):
+    video = tmp_path / "video.mp4"
+    shutil.copy(samples.ASSETS / "clip.mp4", video)
+    with video.open("ab") as file:  # so that it is open for long enough to be seen
+        size = 100 * 1024**2
+        file.write(size.to_bytes(4, "big") + b"mdat" + bytes(size - 8))
+    signer = Signer(Settings(data_dir=tmp_path, signing_dir=tmp_path))
+    production = combined(video, video, visible_mark=True)
+    watched(Watch(video), lambda: signer.sign(video, production))
+    watched(Watch(video), lambda: read(video))
 
 
 def test_a_render_and_its_workers_are_sealed(live_service: LocalService, tmp_path: Path):

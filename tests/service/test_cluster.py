@@ -21,6 +21,7 @@ from PIL import Image
 
 from benchmarks.cluster import Cluster, Node, Postgres
 from benchmarks.process_stats import cpu_seconds
+from kolbo_demo.credentials.reading import read
 from kolbo_demo.engine import render_plan as engine_segments
 from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.render import render
@@ -113,6 +114,11 @@ def test_two_workers_share_a_long_generation_through_s3(
     assert max(apart) < 1, "what encoding costs"
     # and nowhere does the sound slip or drop out.
     (tmp_path / "divided.mp4").write_bytes(video)
+    found = read(tmp_path / "divided.mp4")
+    assert (found.state, [each.role for each in found.ingredients]) == (
+        "intact",
+        ["source", "voice"],
+    )
     joined, expected = load_voice(tmp_path / "divided.mp4"), load_voice(tmp_path / "audio")
     for start in range(0, len(expected) - 1600, 1600):
         part = np.s_[start : start + 1600]

@@ -54,6 +54,7 @@ def test_metrics_count_states_seconds_and_bytes(api, files, refused):
         assert grown[f'kolbo_generations_ended_total{{state="{state}"}}'] == 1, state
     assert grown["kolbo_generations_accepted_total"] == 3
     assert grown['kolbo_requests_refused_total{code="MISSING_FIELDS"}'] == 1
+    assert grown['kolbo_stage_seconds_count{stage="sign"}'] == 1
     assert grown['kolbo_stage_seconds_count{stage="store"}'] == 1
     assert 0 < grown['kolbo_stage_seconds_sum{stage="render"}'] < 60
     assert grown['kolbo_bytes_total{way="sent"}'] == len(video)
@@ -102,7 +103,7 @@ def test_json_logs_carry_the_generation_and_nothing_of_visitors(other_process, t
         generation: [line["event"] for line in lines if line["generation"] == generation]
         for generation in (good, bad, linked, unwanted)
     }
-    assert events[good] == ["accepted", "begun", "stage", "stage", "completed"]
+    assert events[good] == ["accepted", "begun", "stage", "stage", "stage", "completed"]
     assert events[bad][-1] == "failed"
     assert events[linked][-1] == "failed"
     assert "cancelled" in events[unwanted]

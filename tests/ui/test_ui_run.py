@@ -1,5 +1,6 @@
 """One run, against a scripted API."""
 
+import hashlib
 import time
 from pathlib import Path
 
@@ -8,10 +9,13 @@ import numpy as np
 import pytest
 
 from kolbo_demo.client import KolboClient
+from kolbo_demo.credentials.reading import read
+from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.engine.watermark import Watermark
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.media.probe import frame_at
 from kolbo_demo.options import Options
+from kolbo_demo.settings import Settings
 from kolbo_demo.ui.run import Run, Stage
 from tests.scripted import VIDEO, Reply, Scripted, sparse_wav
 
@@ -210,9 +214,15 @@ def test_a_result_s_metadata_say_what_it_is(
     server.on_status(server.completed())
     if readable:
         server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
-    last = until_end(Run(client, request(portrait, speech), tmp_path, stamp=True))
+    signer = Signer(Settings(data_dir=tmp_path / "data"))
+    last = until_end(Run(client, request(portrait, speech), tmp_path, stamp=True, signer=signer))
     assert last.video, last.error
     if readable:
+        found = read(last.video)
+        assert (found.state, found.visible_mark) == ("intact", "")
+        assert found.comment == found.statement
+        [original] = found.ingredients
+        assert original.sha256 == hashlib.sha256(talking.read_bytes()).hexdigest()
         with av.open(str(last.video)) as file:
             assert "AI-generated" in file.metadata["comment"]
     else:  # whatever the API made is handed out all the same

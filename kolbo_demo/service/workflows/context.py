@@ -12,6 +12,7 @@ from contextvars import Context
 from dbos import DBOS, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
+from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.service import fetch, render_pool
 from kolbo_demo.service.cluster.heartbeat import TAKEOVERS
 from kolbo_demo.service.errors import JobError, JobFailure
@@ -50,6 +51,7 @@ class WorkflowContext:
         policy: fetch.Policy,
         pool: render_pool.RenderPool,
         slots: RenderSlots,
+        signer: Signer,
         *,
         cores: int,
         shared: bool,
@@ -57,6 +59,7 @@ class WorkflowContext:
         """`policy` limits the links that are followed, `cores` is the processes of one render,
         `shared`: other processes work on the same queue."""
         self.storage, self.policy, self.render_pool = storage, policy, pool
+        self.signer = signer
         self.cores, self.shared = cores, shared
         self.workflow_ended = threading.Event()
         """Set when a workflow of this process ends."""

@@ -14,11 +14,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kolbo_demo import logs
 from kolbo_demo.contract import COMPLETED, FAILED
+from kolbo_demo.credentials.manifest import rendered
+from kolbo_demo.media.sniff import kind_of
 from kolbo_demo.service import fetch, metrics, progress, render_pool
 from kolbo_demo.service.errors import JobError
-from kolbo_demo.service.jobs import Job, Outcome, PlanProperties
+from kolbo_demo.service.jobs import Job, Outcome, PlanProperties, VideoProperties
 from kolbo_demo.service.storage.files import (
-    Storage,
     input_name,
     plan_name,
     thumbnail_name,
@@ -124,8 +125,8 @@ def _render(job: Job) -> Outcome:
                 return Outcome()
             if outcome.plan:
                 storage.publish(plan, plan_name(generation))
-            else:
-                _store_result(storage, folder, job.file_stem)
+            elif outcome.video:
+                _store_result(job, folder, outcome.video)
     except JobError as error:
         return Outcome(failure=error.failure)
     return outcome
@@ -146,7 +147,8 @@ def _join(job: Job, plan: PlanProperties) -> Outcome:
             outcome = segments.join(generation, folder, plan, on_progress, should_continue)
             if outcome.empty or not should_continue():
                 return Outcome()
-            _store_result(storage, folder, job.file_stem)
+            if outcome.video:
+                _store_result(job, folder, outcome.video)
     except JobError as error:
         return Outcome(failure=error.failure)
     return outcome
@@ -180,12 +182,20 @@ def _fetch_link(link: str, field: fetch.Field, generation: str) -> None:
         metrics.count_bytes("fetched", file.tell())
 
 
-def _store_result(storage: Storage, folder: Path, file_stem: str) -> None:
-    """Publish the video and the thumbnail in a workspace as the result `file_stem`."""
-    metrics.count_bytes("made", (folder / "video.mp4").stat().st_size)
+def _store_result(job: Job, folder: Path, properties: VideoProperties) -> None:
+    """Sign the video in a workspace, and publish it with its thumbnail as the job's result."""
+    ctx, generation = context.current(), str(DBOS.workflow_id)
+    storage, video = ctx.storage, folder / "video.mp4"
+    with metrics.stage("sign"):
+        source = storage.checkout(input_name(generation, "source"), folder)
+        audio = storage.checkout(input_name(generation, "audio"), folder)
+        clip = kind_of(source) == "video"
+        mark = properties.visible_mark
+        ctx.signer.sign(video, rendered(source, audio, clip=clip, visible_mark=mark))
+    metrics.count_bytes("made", video.stat().st_size)
     with metrics.stage("store"):
-        storage.publish(folder / "video.mp4", video_name(file_stem))
-        storage.publish(folder / "thumbnail.jpg", thumbnail_name(file_stem))
+        storage.publish(video, video_name(job.file_stem))
+        storage.publish(folder / "thumbnail.jpg", thumbnail_name(job.file_stem))
 
 
 def _progress_recorder(generation: str) -> Callable[[int, int], None]:
