@@ -24,20 +24,23 @@ from kolbo_demo.media.probe import MediaError
 from kolbo_demo.media.side_by_side import write_side_by_side
 from kolbo_demo.preflight.trim import result_seconds
 from kolbo_demo.service.gate import Caller, caller_of
-from kolbo_demo.ui import eta, views
+from kolbo_demo.ui import eta, sync_report, views
 from kolbo_demo.ui.backend import Access
-from kolbo_demo.ui.events import EACH, QUIET
+from kolbo_demo.ui.events import EACH, QUIET, Updates, Values
 from kolbo_demo.ui.form import Form
 from kolbo_demo.ui.generation_store import RESULT, SIDE_BY_SIDE, Record
 from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.panels import history
-from kolbo_demo.ui.panels.comparison import Compared, ComparisonPanel, ModelComparison, checked
+from kolbo_demo.ui.panels.comparison import (
+    ComparisonPanel,
+    ModelComparison,
+    checked,
+    selected_ticket,
+)
 from kolbo_demo.ui.panels.history import HistoryPanel
-from kolbo_demo.ui.panels.result import ResultPanel, Updates, title
+from kolbo_demo.ui.panels.result import ResultPanel, title
 from kolbo_demo.ui.quota import counted
 from kolbo_demo.ui.runs import Runs, open_by_id
-from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.tab import Entry, Tab
 
 LOOK_SECONDS = 0.5
@@ -55,7 +58,15 @@ _LOAD = """(...values) => {
 """Hands over the list that an older release stored, and the time zone."""
 _SAVE = "() => setTimeout(() => document.querySelector('#beside-file')?.click(), 300)"
 
-Values = dict[Any, Any]
+
+@dataclass(frozen=True)
+class _Related:
+    """Other generations of the browser, as far as the view of one needs them."""
+
+    results: Sequence[tuple[str, str]] = ()
+    """Titles and tickets of those that have a result."""
+    group: Sequence[str] = ()
+    """Tickets of all that were started to be compared with it, itself included."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,6 @@ class Generate:
 
     access: Access
     runs: Runs
-    reports: Reports
     form: Form
     backend: gr.Radio
     key: gr.Textbox
@@ -98,7 +108,7 @@ class Generate:
         )
         self.history.connect()
         self.result.connect()
-        self.result.stop.yes.click(self.cancel, base, self.result.stop.box, **QUIET)
+        self.result.stop.yes.click(self.cancel, base, None, **QUIET)
         self.result.drop.yes.click(self.delete, base, outputs, **QUIET)
         compared: set[Block] = {self.history.tab, self.result.beside}
         panes = [self.result.slider, self.result.panes, self.result.save_file]
@@ -143,7 +153,7 @@ class Generate:
     ) -> AsyncIterator[Updates]:
         """Brings a generation of the history to the front."""
         tab = self._tab(values)
-        entry = _at(list(tab.entries.values()), event)
+        entry = tab.entries.get(selected_ticket(event) or "")
         if entry is None:
             yield {self.result.problem: ""}
             return
@@ -160,11 +170,11 @@ class Generate:
     ) -> AsyncIterator[Updates]:
         """Brings one of several compared generations to the front."""
         tab = self._tab(values)
-        record = _at(self._group(tab), event)
-        if record is None:
+        ticket = selected_ticket(event)
+        if ticket is None or ticket not in tab.entries:
             yield {self.result.problem: ""}
             return
-        async for updates in self._watch(tab, record.ticket, caller_of(asked_by)):
+        async for updates in self._watch(tab, ticket, caller_of(asked_by)):
             yield updates
 
     async def follow(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
@@ -188,15 +198,15 @@ class Generate:
             tab.front = next(iter(tab.entries), None)
         updates = self.history.updates(tab, caller)
         if tab.front and time.monotonic() - tab.watched > LOST_SECONDS:
-            updates |= self._look(tab, tab.front, caller)[0]
+            related = self._related(tab, tab.front)
+            updates |= self._look(tab, tab.front, caller, related)[0]
         return updates
 
-    def cancel(self, asked_by: gr.Request, values: Values) -> Any:
+    def cancel(self, asked_by: gr.Request, values: Values) -> None:
         """Stops the work itself. Blocks for one request at most."""
         tab = self._tab(values)
         if tab.front:
             self.runs.cancel(tab.front, caller_of(asked_by))
-        return gr.update(visible=False)
 
     def delete(self, asked_by: gr.Request, values: Values) -> Updates:
         """Deletes the generation in the result panel with its files."""
@@ -211,19 +221,22 @@ class Generate:
         """The source or another result beside the result: stills in a slider, clips in step."""
         CURRENT_CALLER.set(caller_of(asked_by).visitor)
         tab: Tab = values[self.history.tab]
-        latest = tab.beside = object()
-        record, left, right = self._pair(tab, values[self.result.beside])
+        chosen = tab.beside = values[self.result.beside]
+        record, left, right = self._pair(tab, chosen)
         slider, panes = gr.update(visible=False), ""
         if record and left and right:
             if left.suffix == ".jpg":
-                after = self.runs.kept.after(record, self._open_mouth(record))
+                snapshot = self.runs.snapshot(record.ticket)
+                report = snapshot.report if snapshot else None
+                at = sync_report.widest_opening(report) if report else 0.0
+                after = self.runs.kept.after(record, at)
                 slider = gr.update(value=(str(left), str(after)), visible=after is not None)
             else:
                 names = (say("compare.source"), title(record))
                 panes = views.panes(
                     list(zip((left, right), names, strict=True)), say("compare.play")
                 )
-        if tab.beside is not latest:
+        if tab.beside != chosen:
             return gr.skip()
         return {
             self.result.slider: slider,
@@ -313,72 +326,56 @@ class Generate:
         another view begins. Holds no thread while it waits."""
         view = tab.bring_to_front(ticket)
         shown: Updates = {}
-        listed = None
+        listed, related = None, _Related()
         while tab.view is view:
-            updates, settled, over = await asyncio.to_thread(self._look, tab, ticket, caller)
-            if over != listed:  # the timer keeps the rest of the history current
-                listed = over
-                updates |= await asyncio.to_thread(self.history.updates, tab, caller)
+            updates: Updates = {}
+            now = tuple(tab.entries), self.runs.revision
+            if now != listed:  # the timer keeps the rest of the history current
+                listed = now
+                related = await asyncio.to_thread(self._related, tab, ticket)
+                updates = await asyncio.to_thread(self.history.updates, tab, caller)
+            panels, settled = await asyncio.to_thread(self._look, tab, ticket, caller, related)
             tab.watched = time.monotonic()
             changed = {
                 part: value
-                for part, value in updates.items()
+                for part, value in (updates | panels).items()
                 if part not in shown or shown[part] != value
             }
             shown |= changed
             if changed and tab.view is view:
                 yield changed
-            if settled:
+            if settled and self.runs.revision is now[1]:
                 tab.watched = float("inf")
                 return
             await asyncio.sleep(LOOK_SECONDS)
 
-    def _look(self, tab: Tab, ticket: str, caller: Caller) -> tuple[Updates, bool, bool]:
-        """The panels for a generation, whether nothing of it will change any more, and whether it
-        has ended. Blocks for its files."""
-        found = self.runs.find(ticket, caller)
-        if found is None:
+    def _look(
+        self, tab: Tab, ticket: str, caller: Caller, related: _Related
+    ) -> tuple[Updates, bool]:
+        """The panels for a generation, and whether nothing of it will change any more. Blocks for
+        its files."""
+        snapshot = self.runs.snapshot(ticket, caller)
+        if snapshot is None:
             tab.remove(ticket)
-            return {**self.result.idle(say("cards.gone")), **self.comparison.hidden()}, True, True
-        record, run = found
-        there = self._is_there(record)
-        report = self.reports.of(record) if there else None
-        updates = self.result.updates(record, run, report, self._others(tab, record))
-        compared = [self._compared(each, caller) for each in self._group(tab)]
-        measuring = there and report is None
-        if compared:
-            updates |= self.comparison.updates(compared)
-            measuring = measuring or any(_pending(*each) for each in compared)
-        else:
-            updates |= self.comparison.hidden()
-        under_way = record.end is None and run is not None
-        return updates, not under_way and not measuring, not under_way
+            return {**self.result.idle(say("cards.gone")), **self.comparison.hidden()}, True
+        group = [each for member in related.group if (each := self.runs.snapshot(member, caller))]
+        updates = self.result.updates(snapshot, related.results, tab.beside)
+        updates |= self.comparison.updates(group) if group else self.comparison.hidden()
+        return updates, snapshot.settled and all(each.settled for each in group)
 
-    def _compared(self, record: Record, caller: Caller) -> Compared:
-        found = self.runs.find(record.ticket, caller)
-        record, run = found or (record, None)
-        there = self._is_there(record)
-        report = self.reports.of(record) if there else None
-        return record, history.state(record, run, there and report is None), report
-
-    def _group(self, tab: Tab) -> list[Record]:
-        """Generations that were started to be compared with the one in the result panel."""
-        front = self.runs.kept.get(tab.front or "")
-        if front is None or front.group is None:
-            return []
-        records = (self.runs.kept.get(ticket) for ticket in list(tab.entries))
-        return [each for each in records if each and each.group == front.group]
-
-    def _others(self, tab: Tab, record: Record) -> list[tuple[str, str]]:
-        """Titles and tickets of the other results of this browser."""
-        if record.end != "done":
-            return []
-        others = (self.runs.kept.get(ticket) for ticket in list(tab.entries))
-        return [
-            (f"{title(each)} ({each.generation_id})", each.ticket)
-            for each in others
-            if each and each.ticket != record.ticket and self._is_there(each)
-        ]
+    def _related(self, tab: Tab, ticket: str) -> _Related:
+        """Reads all records of this browser."""
+        kept = self.runs.kept
+        records = [record for each in list(tab.entries) if (record := kept.get(each))]
+        group = next((each.group for each in records if each.ticket == ticket), None)
+        return _Related(
+            [
+                (f"{title(each)} ({each.generation_id})", each.ticket)
+                for each in records
+                if each.ticket != ticket and each.end == "done" and kept.file(each.ticket, RESULT)
+            ],
+            [each.ticket for each in records if group and each.group == group],
+        )
 
     def _pair(self, tab: Tab, other: str | None) -> tuple[Record | None, Path | None, Path | None]:
         """The generation in the result panel, what is beside it, and its result."""
@@ -389,33 +386,11 @@ class Generate:
         left = kept.file(other, RESULT) if other else kept.before(record)
         return record, left, kept.file(record.ticket, RESULT)
 
-    def _open_mouth(self, record: Record) -> float:
-        """Second of the result in which the mouth is opened widest; 0 before it is measured."""
-        report = self.reports.of(record)
-        if report is None or "error" in report:
-            return 0.0
-        aperture = [value or 0.0 for value in report["curves"]["aperture"]]
-        return max(range(len(aperture)), key=aperture.__getitem__, default=0) / report["fps"]
-
-    def _is_there(self, record: Record) -> bool:
-        return record.end == "done" and self.runs.kept.file(record.ticket, RESULT) is not None
-
     def _tab(self, values: Values) -> Tab:
         tab: Tab = values[self.history.tab]
         tab.merge(values.get(self.history.stored))
         return tab
 
 
-def _pending(record: Record, _: str, report: Any) -> bool:
-    """Whether a compared generation still changes."""
-    return record.end is None or (record.end == "done" and report is None)
-
-
 def _entry(record: Record) -> Entry:
     return Entry(ticket=record.ticket, id=record.generation_id, backend=record.backend)
-
-
-def _at(rows: Sequence[Any], event: gr.SelectData) -> Any:
-    """The row of a table that was clicked; None where there is no such row."""
-    index = event.index[0] if isinstance(event.index, list | tuple) else None
-    return rows[index] if isinstance(index, int) and 0 <= index < len(rows) else None

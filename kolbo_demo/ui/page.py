@@ -36,7 +36,6 @@ from kolbo_demo.ui.panels.voice import Hearing
 from kolbo_demo.ui.quota import Quota, salt_in
 from kolbo_demo.ui.reuse_inputs import ReuseInputs
 from kolbo_demo.ui.runs import Runs
-from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.tab import storage_secret
 from kolbo_demo.ui.visitor_quota import Allowance
 
@@ -66,9 +65,8 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     salt = salt_in(data)
     quota = Quota(settings.page_disk_gb * 1e9, settings.visitor_disk_gb * 1e9, salt)
     kept = GenerationStore(data / "page", quota)
-    reports = Reports(kept)
     inspector = Inspector()
-    runs = Runs(access, kept, reports.ask, inspector)
+    runs = Runs(access, kept, inspector)
     policy = Policy(settings.fetch_allow_hosts)
     batches = Batches(data / "batches", private, inspector, policy, quota)
     # Served by the gate as they are, not copied by Gradio.
@@ -80,7 +78,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
         fill_width=True,
     ) as blocks:
         secret = storage_secret(salt)
-        _Page(access, runs, reports, batches, inspector, secret).lay_out(blocks)
+        _Page(access, runs, batches, inspector, secret).lay_out(blocks)
         endpoints.lay_out(access, runs)
         gradio_gate.lay_out()
     return Page(blocks, quota, private, lambda name: kept.served(name) or batches.served(name))
@@ -93,7 +91,6 @@ class _Page:
         self,
         access: Access,
         runs: Runs,
-        reports: Reports,
         batches: Batches,
         inspector: Inspector,
         secret: str,
@@ -102,7 +99,6 @@ class _Page:
         self._access = access
         self._batches = batches
         self._runs = runs
-        self._reports = reports
         self._inspector = inspector
         self._secret = secret
 
@@ -120,7 +116,7 @@ class _Page:
                 self.preflight = Preflight(self._inspector, self._runs.kept)
                 self.preflight.lay_out()
                 self._example_card()
-                self.history = HistoryPanel(self._runs, self._reports, self._secret)
+                self.history = HistoryPanel(self._runs, self._secret)
         self.code = CodePanel(self._access, self._inspector)
         self.batch = BatchPanel(self._access, self._batches)
         self._wire(page)
@@ -256,7 +252,6 @@ class _Page:
         generate = Generate(
             access=self._access,
             runs=self._runs,
-            reports=self._reports,
             form=form,
             backend=backend,
             key=self.header.key,
@@ -275,7 +270,7 @@ class _Page:
             self._runs.kept, form, self.picker, self.hearing, self.source_tabs, self.voice_tabs
         )
         reuse.follow(self.result.reuse, self.history.tab, self.models.offers)
-        self.batch.follow(page, asked)
+        self.batch.follow(page, backend, self.header.key)
 
 
 def _heading(title: str, hint: str | None = None) -> gr.HTML:

@@ -126,6 +126,14 @@ def facts(report: Report) -> list[tuple[str, str]]:
     return found
 
 
+def widest_opening(report: Report) -> float:
+    """Second of the result in which the mouth is opened widest; 0 where that was not measured."""
+    if "error" in report:
+        return 0.0
+    aperture = [value or 0.0 for value in report["curves"]["aperture"]]
+    return max(range(len(aperture)), key=aperture.__getitem__, default=0) / report["fps"]
+
+
 def view(report: Report | None) -> str:
     """The report as HTML; None while it is being made."""
     title = f"<h3>{escape(say('sync.title'))}</h3>"

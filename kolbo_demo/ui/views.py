@@ -1,6 +1,7 @@
 """What the page says, as HTML. Everything that comes from outside is escaped here."""
 
 import re
+from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -121,6 +122,12 @@ def running(
         more.append(say("status.takes", time=clock(max(expected, 1))))
     rest = _facts(stage.generation_id, state, elapsed, more) + note(fault or "", bad=True)
     return _status("running", stage.headline, bar + rest, side)
+
+
+def preview(jpeg: bytes) -> str:
+    """The latest frame of a render."""
+    data = b64encode(jpeg).decode()
+    return f'<img alt="{escape(say("result.preview"))}" src="data:image/jpeg;base64,{data}">'
 
 
 def stranded(generation_id: str | None) -> str:
