@@ -83,6 +83,8 @@ class Generate:
     result: ResultPanel
     history: HistoryPanel
     comparison: ComparisonPanel
+    preflight: gr.Accordion
+    """Folded away once a generation is shown."""
 
     def connect(self, page: gr.Blocks, button: gr.Button) -> dict[str, Any]:
         """Wires the events. Returns the one of Generate, for other buttons that do the same."""
@@ -92,6 +94,7 @@ class Generate:
             *self.result.outputs,
             *self.history.outputs,
             *self.comparison.outputs,
+            self.preflight,
         ]
         run: dict[str, Any] = {"inputs": started, "outputs": outputs, **EACH}
         button.click(self.generate, **run)
@@ -328,12 +331,12 @@ class Generate:
         shown: Updates = {}
         listed, related = None, _Related()
         while tab.view is view:
-            updates: Updates = {}
+            updates: Updates = {self.preflight: gr.update(open=False)}
             now = tuple(tab.entries), self.runs.revision
             if now != listed:  # the timer keeps the rest of the history current
                 listed = now
                 related = await asyncio.to_thread(self._related, tab, ticket)
-                updates = await asyncio.to_thread(self.history.updates, tab, caller)
+                updates |= await asyncio.to_thread(self.history.updates, tab, caller)
             panels, settled = await asyncio.to_thread(self._look, tab, ticket, caller, related)
             tab.watched = time.monotonic()
             changed = {

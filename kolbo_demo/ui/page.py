@@ -260,6 +260,7 @@ class _Page:
             result=self.result,
             history=self.history,
             comparison=self.comparison,
+            preflight=self.preflight.fold,
         )
         run = generate.connect(page, self.generate)
         filled = [*form.source, self.audio, self.audio_url, self.words]

@@ -120,6 +120,7 @@ class ComparisonPanel:
                 headers=[""] * len(_COLUMNS),
                 datatype=["html", "str", "str", "str", "str"],
                 column_count=len(_COLUMNS),
+                column_widths=["30%", "26%", "18%", "13%", "13%"],
                 show_label=False,
                 interactive=False,
                 wrap=True,

@@ -70,12 +70,12 @@ class ResultPanel:
             self._report = gr.HTML(
                 "", elem_id="report", js_on_load=_PLOT.read_text("utf-8"), apply_default_css=False
             )
-            with gr.Row(elem_classes="buttons"):
-                self._report_file = download_button("report-file", "sync.json")
             with gr.Accordion(
                 shown("result.details"), open=False, visible=False, elem_id="details"
             ) as self._details:
                 self._table = gr.HTML("", apply_default_css=False)
+                with gr.Row(elem_classes="buttons"):
+                    self._report_file = download_button("report-file", "sync.json")
                 self._document = gr.JSON(
                     label=shown("result.as_json"), buttons=["copy"], elem_id="document"
                 )
@@ -186,7 +186,11 @@ class ResultPanel:
                 visible=measured and path is not None,
             ),
             self._details: gr.update(visible=ended is not None),
-            self._table: views.details(ended, link=record.backend == CLOUD) if ended else "",
+            self._table: views.details(
+                ended, record.backend == CLOUD, sync_report.facts(report) if report else ()
+            )
+            if ended
+            else "",
             self._document: as_document(ended) if ended else None,
         }
 
