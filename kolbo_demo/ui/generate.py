@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -19,16 +18,13 @@ import gradio as gr
 from gradio.blocks import Block
 
 from kolbo_demo.client import KolboError
-from kolbo_demo.fair_lock import CURRENT_CALLER, FairSemaphore
-from kolbo_demo.media.probe import MediaError
-from kolbo_demo.media.side_by_side import write_side_by_side
 from kolbo_demo.preflight.trim import result_seconds
 from kolbo_demo.service.gate import Caller, caller_of
-from kolbo_demo.ui import eta, sync_report, views
+from kolbo_demo.ui import eta
 from kolbo_demo.ui.backend import Access
 from kolbo_demo.ui.events import EACH, QUIET, Updates, Values
 from kolbo_demo.ui.form import Form
-from kolbo_demo.ui.generation_store import RESULT, SIDE_BY_SIDE, Record
+from kolbo_demo.ui.generation_store import RESULT, Record, title
 from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.panels.comparison import (
@@ -38,7 +34,7 @@ from kolbo_demo.ui.panels.comparison import (
     selected_ticket,
 )
 from kolbo_demo.ui.panels.history import HistoryPanel
-from kolbo_demo.ui.panels.result import ResultPanel, title
+from kolbo_demo.ui.panels.result import ResultPanel
 from kolbo_demo.ui.quota import counted
 from kolbo_demo.ui.runs import Runs, open_by_id
 from kolbo_demo.ui.tab import Entry, Tab
@@ -46,17 +42,12 @@ from kolbo_demo.ui.tab import Entry, Tab
 LOOK_SECONDS = 0.5
 LOST_SECONDS = 10.0
 """A view that has not looked for so long has lost its connection."""
-WORK: dict[str, Any] = QUIET | {"concurrency_id": "side-by-side", "concurrency_limit": 2}
-
-_MAKING = FairSemaphore()
-"""Putting videos together occupies a core: one at a time."""
 _LOAD = """(...values) => {
   let old = [];
   try { old = JSON.parse(localStorage.getItem('kolbo-generations')) || []; } catch {}
   return [...values.slice(0, -1), { old, zone: new Date().getTimezoneOffset() }];
 }"""
 """Hands over the list that an older release stored, and the time zone."""
-_SAVE = "() => setTimeout(() => document.querySelector('#beside-file')?.click(), 300)"
 
 
 @dataclass(frozen=True)
@@ -99,11 +90,11 @@ class Generate:
         run: dict[str, Any] = {"inputs": started, "outputs": outputs, **EACH}
         button.click(self.generate, **run)
         several: set[Block] = {*started, self.versus.choice}
-        self.versus.button.click(self.compare, several, outputs, **EACH)
+        self.versus.button.click(self.generate, several, outputs, **EACH)
         keyed: set[Block] = {self.key, *base}
         page.load(self.take_up, {*keyed, self.history.loaded}, outputs, js=_LOAD, **EACH)
         self.history.table.select(self.open_row, keyed, outputs, **EACH)
-        self.comparison.table.select(self.open_model, keyed, outputs, **EACH)
+        self.comparison.table.select(self.open_row, keyed, outputs, **EACH)
         self.result.follow.click(self.follow, keyed, outputs, **EACH)
         self.history.timer.tick(self.tick, base, outputs, **QUIET)
         self.history.received.click(
@@ -113,23 +104,22 @@ class Generate:
         self.result.connect()
         self.result.stop.yes.click(self.cancel, base, None, **QUIET)
         self.result.drop.yes.click(self.delete, base, outputs, **QUIET)
-        compared: set[Block] = {self.history.tab, self.result.beside}
-        panes = [self.result.slider, self.result.panes, self.result.save_file]
-        for event in (self.result.compare.expand, self.result.beside.input):
-            event(self.show_beside, compared, panes, **WORK)
-        self.result.save.click(
-            self.save_beside, compared, [self.result.save_file, self.result.problem], **WORK
-        ).then(None, None, None, js=_SAVE, api_visibility="private")
+        self.result.beside.connect(self.history.tab, self.result.problem)
         return {"fn": self.generate, **run}
 
     async def generate(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
-        """Starts the generation that the form describes, and shows it."""
-        async for updates in self._started(asked_by, values):
-            yield updates
-
-    async def compare(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
-        """Starts one generation with each chosen model, and shows the first one."""
-        async for updates in self._started(asked_by, values, values[self.versus.choice]):
+        """Starts the generation that the form describes, or one with each of the models that are
+        chosen to be compared, and shows the first."""
+        tab, caller = self._tab(values), caller_of(asked_by)
+        try:
+            records = await asyncio.to_thread(
+                self._start, values, caller, values.get(self.versus.choice)
+            )
+        except (UnusableError, KolboError) as error:
+            yield self.result.refused(str(error))
+            return
+        tab.add(_entry(record) for record in records)
+        async for updates in self._watch(tab, records[0].ticket, caller):
             yield updates
 
     async def take_up(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
@@ -154,7 +144,7 @@ class Generate:
     async def open_row(
         self, asked_by: gr.Request, values: Values, event: gr.SelectData
     ) -> AsyncIterator[Updates]:
-        """Brings a generation of the history to the front."""
+        """Brings a generation of a table to the front."""
         tab = self._tab(values)
         entry = tab.entries.get(selected_ticket(event) or "")
         if entry is None:
@@ -166,18 +156,6 @@ class Generate:
         else:
             ways = self._watch(tab, entry.ticket, caller)
         async for updates in ways:
-            yield updates
-
-    async def open_model(
-        self, asked_by: gr.Request, values: Values, event: gr.SelectData
-    ) -> AsyncIterator[Updates]:
-        """Brings one of several compared generations to the front."""
-        tab = self._tab(values)
-        ticket = selected_ticket(event)
-        if ticket is None or ticket not in tab.entries:
-            yield {self.result.problem: ""}
-            return
-        async for updates in self._watch(tab, ticket, caller_of(asked_by)):
             yield updates
 
     async def follow(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
@@ -219,64 +197,6 @@ class Generate:
             tab.remove(tab.front)
         shown = {**self.result.idle(), **self.comparison.hidden()}
         return shown | self.history.updates(tab, caller_of(asked_by))
-
-    def show_beside(self, asked_by: gr.Request, values: Values) -> Any:
-        """The source or another result beside the result: stills in a slider, clips in step."""
-        CURRENT_CALLER.set(caller_of(asked_by).visitor)
-        tab: Tab = values[self.history.tab]
-        chosen = tab.beside = values[self.result.beside]
-        record, left, right = self._pair(tab, chosen)
-        slider, panes = gr.update(visible=False), ""
-        if record and left and right:
-            if left.suffix == ".jpg":
-                snapshot = self.runs.snapshot(record.ticket)
-                report = snapshot.report if snapshot else None
-                at = sync_report.widest_opening(report) if report else 0.0
-                after = self.runs.kept.after(record, at)
-                slider = gr.update(value=(str(left), str(after)), visible=after is not None)
-            else:
-                names = (say("compare.source"), title(record))
-                panes = views.panes(
-                    list(zip((left, right), names, strict=True)), say("compare.play")
-                )
-        if tab.beside != chosen:
-            return gr.skip()
-        return {
-            self.result.slider: slider,
-            self.result.panes: panes,
-            self.result.save_file: gr.update(visible=False),
-        }
-
-    def save_beside(self, asked_by: gr.Request, values: Values) -> Updates:
-        """Makes one video of the two."""
-        CURRENT_CALLER.set(caller_of(asked_by).visitor)
-        record, left, right = self._pair(values[self.history.tab], values[self.result.beside])
-        hidden = gr.update(visible=False)
-        if record is None or left is None or right is None:
-            return {self.result.save_file: hidden, **self.result.refused(say("compare.none"))}
-        target = self.runs.kept.folder(record.ticket) / SIDE_BY_SIDE
-        try:
-            with _MAKING.acquire():
-                write_side_by_side(left, right, target)
-        except MediaError as error:
-            return {self.result.save_file: hidden, **self.result.refused(str(error))}
-        return {
-            self.result.save_file: gr.update(value=target, visible=True),
-            **self.result.refused(""),
-        }
-
-    async def _started(
-        self, asked_by: gr.Request, values: Values, chosen: Sequence[str] | None = None
-    ) -> AsyncIterator[Updates]:
-        tab, caller = self._tab(values), caller_of(asked_by)
-        try:
-            records = await asyncio.to_thread(self._start, values, caller, chosen)
-        except (UnusableError, KolboError) as error:
-            yield self.result.refused(str(error))
-            return
-        tab.add(_entry(record) for record in records)
-        async for updates in self._watch(tab, records[0].ticket, caller):
-            yield updates
 
     def _start(self, values: Values, caller: Caller, chosen: Sequence[str] | None) -> list[Record]:
         """Starts one generation, or one with each of the chosen models. Raises `UnusableError` and
@@ -379,15 +299,6 @@ class Generate:
             ],
             [each.ticket for each in records if group and each.group == group],
         )
-
-    def _pair(self, tab: Tab, other: str | None) -> tuple[Record | None, Path | None, Path | None]:
-        """The generation in the result panel, what is beside it, and its result."""
-        kept = self.runs.kept
-        record = kept.get(tab.front or "")
-        if record is None:
-            return None, None, None
-        left = kept.file(other, RESULT) if other else kept.before(record)
-        return record, left, kept.file(record.ticket, RESULT)
 
     def _tab(self, values: Values) -> Tab:
         tab: Tab = values[self.history.tab]

@@ -111,7 +111,7 @@ class _Page:
                 self._voice_card()
                 self._options_card()
             with gr.Column(elem_id="outputs", min_width=360):
-                self.result = ResultPanel(self._runs.kept)
+                self.result = ResultPanel(self._runs)
                 self.comparison = ComparisonPanel(self._runs.kept)
                 self.preflight = Preflight(self._inspector, self._runs.kept)
                 self.preflight.lay_out()

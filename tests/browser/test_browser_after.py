@@ -94,7 +94,9 @@ def test_a_closed_tab_stops_nothing(
     desk.generate()
     # A frame is shown before there is a video.
     frame = page.get_by_alt_text("Preview of the video in progress")
-    page.wait_for_function("document.querySelector('#preview img')?.naturalWidth > 0")
+    page.wait_for_function(
+        "document.querySelector('#preview img')?.naturalWidth > 0", timeout=MADE_MS
+    )
     expect(page.locator("#result video")).to_have_count(0)
     first = frame.get_attribute("src")
     expect(frame).not_to_have_attribute("src", first or "")

@@ -11,10 +11,9 @@ from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui import views
 from kolbo_demo.ui.backend import CLOUD
 from kolbo_demo.ui.events import Updates
-from kolbo_demo.ui.generation_store import THUMBNAIL, Record
+from kolbo_demo.ui.generation_store import THUMBNAIL, Record, title
 from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.panels import comparison
-from kolbo_demo.ui.panels.result import title
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.tab import STORAGE_KEY, Entry, Tab
 

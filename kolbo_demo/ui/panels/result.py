@@ -15,15 +15,15 @@ from kolbo_demo.ui.generation_store import (
     REPORT,
     RESULT,
     SUBTITLES,
-    GenerationStore,
     Record,
     as_document,
+    title,
 )
 from kolbo_demo.ui.i18n.texts import say, shown
-from kolbo_demo.ui.panels.in_step import in_step
 from kolbo_demo.ui.panels.parts import Player, Question, download_button, small_button
+from kolbo_demo.ui.panels.side_by_side import SideBySide
 from kolbo_demo.ui.run import Run
-from kolbo_demo.ui.runs import Snapshot, fetchable
+from kolbo_demo.ui.runs import Runs, Snapshot, fetchable
 
 _PLOT = Path(__file__).with_name("plot.js")
 _COPY = """(_, id) => {
@@ -37,8 +37,8 @@ _COPY = """(_, id) => {
 class ResultPanel:
     """The components, where the caller stands in the layout."""
 
-    def __init__(self, kept: GenerationStore) -> None:
-        self._kept = kept
+    def __init__(self, runs: Runs) -> None:
+        self._kept = runs.kept
         self.problem = gr.HTML("", elem_id="problem", js_on_load=_role("alert"))
         self._live = gr.HTML("", elem_id="live", elem_classes="sr-only", js_on_load=_role("status"))
         with gr.Column(elem_id="stage", elem_classes="card run"):
@@ -66,7 +66,7 @@ class ResultPanel:
                 label=shown("cards.link_is"), visible=False, elem_id="address", buttons=["copy"]
             )
             self._id = gr.Textbox(visible="hidden", show_label=False)
-            self._lay_out_compare()
+            self.beside = SideBySide(runs)
             self._report = gr.HTML(
                 "", elem_id="report", js_on_load=_PLOT.read_text("utf-8"), apply_default_css=False
             )
@@ -82,30 +82,9 @@ class ResultPanel:
         self.outputs: list[Block] = [
             *(self.problem, self._live, self._status, self.cancel, self.follow, self.stop.box),
             *(self._preview, self._video, self._download, self.reuse, self._link, self.delete),
-            *(self.drop.box, self._address, self._id, self.compare, self.beside, self.slider),
-            *(self.panes, self.save_file, self._report, self._report_file, self._details),
-            *(self._table, self._document),
+            *(self.drop.box, self._address, self._id, *self.beside.outputs),
+            *(self._report, self._report_file, self._details, self._table, self._document),
         ]
-
-    def _lay_out_compare(self) -> None:
-        with gr.Accordion(
-            shown("compare.title"), open=False, visible=False, elem_id="compare"
-        ) as self.compare:
-            self.beside = gr.Dropdown(
-                [], label=shown("compare.beside"), filterable=False, elem_id="beside"
-            )
-            """Its value is the ticket of another result, empty for the source."""
-            self.slider = gr.ImageSlider(
-                show_label=False,
-                interactive=False,
-                buttons=[],
-                visible=False,
-                elem_id="before-after",
-            )
-            self.panes = in_step("in-step")
-            with gr.Row(elem_classes="buttons"):
-                self.save = small_button("save-beside", "compare.save", visible=True)
-                self.save_file = download_button("beside-file", "compare.save")
 
     def connect(self) -> None:
         """Events that need nothing but the panel."""
@@ -146,10 +125,6 @@ class ResultPanel:
         follow = record.end is None and run is None
         label = say("cards.follow" if follow else "cards.fetch")
         measured = report is not None and "error" not in report
-        own = [(say("compare.source"), "")] if record.source and record.source.file else []
-        beside = [*own, *(others if path else ())]
-        if beside and chosen not in {ticket for _, ticket in beside}:
-            chosen = beside[0][1]
         ended = record.status
         preview = run.preview() if snapshot.running and run else None
         return {
@@ -177,9 +152,11 @@ class ResultPanel:
             self.drop.box: gr.update(visible=False),
             self._address: gr.update(visible=False),
             self._id: record.generation_id or "",
-            self.compare: gr.update(visible=path is not None and bool(beside), open=False),
-            self.beside: gr.update(choices=beside, value=chosen),
-            self.save_file: gr.update(visible=False),
+            **(
+                self.beside.updates(record, others, chosen)
+                if path
+                else {self.beside.fold: gr.update(visible=False)}
+            ),
             self._report: sync_report.view(report) if path else "",
             self._report_file: gr.update(
                 value=self._kept.file(record.ticket, REPORT) if measured else None,
@@ -198,7 +175,7 @@ class ResultPanel:
         """All that is hidden while there is nothing to show."""
         return [
             *(self.cancel, self.follow, self.stop.box, self._download, self.reuse, self._link),
-            *(self.delete, self.drop.box, self._address, self.compare, self._report_file),
+            *(self.delete, self.drop.box, self._address, self.beside.fold, self._report_file),
             *(self._details, self._preview),
         ]
 
@@ -236,11 +213,3 @@ def _announced(record: Record, run: Run | None) -> str:
     if run is None:
         return say("status.stranded")
     return run.stage.spoken or run.stage.headline
-
-
-def title(record: Record) -> str:
-    """Source and voice of a generation in words."""
-    if record.source is None:
-        return record.generation_id or say("result.generation_id")
-    said = record.voice.name if record.voice else f"“{(record.words or '')[:60]}”"
-    return f"{record.source.name} · {said}"
