@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    Base64Bytes,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -238,6 +239,15 @@ class Status(_Reply):
     def final(self) -> bool:
         """Whether the state will not change."""
         return self.state in FINAL_STATES
+
+
+class PreviewReply(_Reply):
+    """`GET /v1/generate/{id}/preview`, which only the local service has."""
+
+    success: bool = True
+    jpeg: Base64Bytes | None = None
+    """The latest frame that is rendered, at most 320 pixels wide; None before the first
+    one, after the end, and where another machine renders."""
 
 
 class CancelReply(_Reply):

@@ -52,6 +52,22 @@ def resolve_regular_file(path: str | Path, folder: Path) -> Path:
     return root.joinpath(*names)
 
 
+def read_regular_file(path: Path, limit: int) -> bytes:
+    """Content of a file that another process may replace at any time.
+
+    Raises `UnsafeFileError` for a link, for anything but a regular file, and for more than `limit`
+    bytes; OSError.
+    """
+    descriptor = os.open(path, _READ_FLAGS)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UnsafeFileError("This is no regular file.")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise _too_large(limit)
+    return content
+
+
 def link_or_copy(source: Path, target: Path, limit: int) -> None:
     """Hard-link `source` to `target`, or copy it to another file system. Replaces `target`
     atomically.

@@ -24,6 +24,7 @@ from kolbo_demo.contract import (
     DEFAULT_POLL_SECONDS,
     FAILED,
     CancelReply,
+    PreviewReply,
     StartReply,
     Status,
 )
@@ -33,6 +34,7 @@ WAIT_TIMEOUT_SECONDS = 3600.0
 """Default timeout of `events` and `wait`."""
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.2, 60.0
 """Bounds of the poll interval. 0.2 s is Kolbo's limit of 300 polls a minute."""
+PREVIEW_TIMEOUT_SECONDS = 1.0
 EAGER_POLL_SHARE = 0.1
 """Interval of eager polls as a share of the time since the first."""
 
@@ -143,6 +145,12 @@ class Generation:
             return self.status()
         self._last = Status.model_validate({**reply.model_dump(), "generation_id": self.id})
         return self._last
+
+    def preview(self) -> bytes | None:
+        """The latest frame of a render of the local service, as a small JPEG; None while there is
+        none. Raises `ApiError`, 404 where the API has no previews, or `UnreachableError`."""
+        deadline = time.monotonic() + PREVIEW_TIMEOUT_SECONDS
+        return self._transport.get(f"{self._path}/preview", PreviewReply, deadline=deadline).jpeg
 
     def download(
         self, path: str | Path, on_progress: Callable[[int, int | None], None] | None = None

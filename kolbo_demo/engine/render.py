@@ -51,13 +51,15 @@ def render(
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
     workers: int | None = None,
+    preview: Path | None = None,
 ) -> RenderResult:
     """Make `source` (a picture or a clip) say `audio` and write it to `output` as MP4.
 
     Of the options, `prompt`, `face`, `mark` and `insist` apply. The face nearest to `face` speaks,
     by default the largest. `on_progress` gets frames done and the total. `should_stop` is called
     for every frame. `workers` is how many processes share a long render (default: one a core); the
-    video is the same for any number. The output is as long as the voice.
+    video is the same for any number. `preview` as in `render_segment`. The output is as long as
+    the voice.
     Raises MediaError for unsuitable input, Cancelled, EngineError if this machine cannot render, or
     OSError; no file remains then.
     """
@@ -88,11 +90,16 @@ def render(
         def segments() -> Iterator[Path]:
             if len(plan.segments) == 1:
                 segment = folder / "0.mp4"
-                unsynced.extend(render_segment(plan, source, 0, segment, on_rendered, should_stop))
+                spans = render_segment(
+                    plan, source, 0, segment, on_rendered, should_stop, preview=preview
+                )
+                unsynced.extend(spans)
                 yield segment
             else:
                 workers = pool or start_pool(len(plan.segments), plan.width * plan.height)
-                rendered = workers.render(plan_path, plan, source, on_rendered, should_stop)
+                rendered = workers.render(
+                    plan_path, plan, source, on_rendered, should_stop, preview
+                )
                 for segment, spans in rendered:
                     unsynced.extend(spans)
                     yield segment

@@ -10,6 +10,7 @@ from av.video.reformatter import Colorspace
 from kolbo_demo.engine.compositor import animate_clip, animate_still
 from kolbo_demo.engine.landmarks import FaceLandmarks
 from kolbo_demo.engine.prefetch import prefetch, prefetch_depth
+from kolbo_demo.engine.preview import PreviewWriter
 from kolbo_demo.engine.render_plan import (
     OnProgress,
     RenderPlan,
@@ -35,11 +36,13 @@ def render_segment(
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
     threaded: bool = True,
+    preview: Path | None = None,
 ) -> list[UnsyncedSpan]:
     """Render one segment to `output`, a video without sound; returns its unsynced spans.
 
     `on_progress` counts the segment's frames. `threaded` overlaps the stages, for a machine with a
-    spare core; the video is the same. Raises MediaError, Cancelled, EngineError or OSError; no file
+    spare core; the video is the same. `preview` is a JPEG to replace every second by the latest
+    frame. Raises MediaError, Cancelled, EngineError or OSError; no file
     remains then.
     """
     check_engine()
@@ -60,12 +63,14 @@ def render_segment(
         stack.enter_context(closing(composited))  # before the clip, which its threads read
         # Depends on the plan only, so that all segments are encoded alike.
         threads = CODEC_THREADS if len(plan.segments) == 1 else 1
-        with SegmentWriter(
-            output, plan.width, plan.height, plan.fps, threads, Colorspace(plan.matrix)
-        ) as writer:
+        matrix = Colorspace(plan.matrix)
+        previews = PreviewWriter(preview, matrix) if preview else None
+        with SegmentWriter(output, plan.width, plan.height, plan.fps, threads, matrix) as writer:
             for frame in composited:
                 check_not_stopped(should_stop)
                 writer.write(frame)
+                if previews and writer.last_frame:
+                    previews.update(writer.last_frame)
                 if on_progress is not None:
                     on_progress(writer.frames_written, len(frames))
     return merge_spans(unsynced)

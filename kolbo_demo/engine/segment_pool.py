@@ -66,25 +66,30 @@ class SegmentPool:
         source: Path,
         on_progress: OnProgress,
         should_stop: ShouldStop | None = None,
+        preview: Path | None = None,
     ) -> Iterator[tuple[Path, list[UnsyncedSpan]]]:
         """Yield each segment of a plan and its unsynced spans, in order, as soon as possible.
 
+        The first worker writes `preview`, as in `render_segment`: its segments are in order.
         Raises what `render_segment` raises, or EngineCrashError.
         """
         pending = list(range(len(plan.segments)))
         finished: dict[int, tuple[Path, list[UnsyncedSpan]]] = {}
-        done, next_index = 0, 0
+        done, next_index, first = 0, 0, self._children[0]
 
         def assign(child: Child) -> None:
             if pending:
                 index, path = pending.pop(0), plan_path.absolute()
+                previewed = preview.absolute() if preview and child is first else None
+                writable = (path.parent, *([previewed.parent] if previewed else []))
                 child.send(
-                    AllowedFiles(read=(str(source.absolute()),), write=(str(path.parent),)),
+                    AllowedFiles((str(source.absolute()),), tuple(map(str, writable))),
                     plan=str(path),
                     source=str(source.absolute()),
                     index=index,
                     output=str(path.with_name(f"{index}.mp4")),
                     threaded=self._threaded,
+                    preview=str(previewed) if previewed else None,
                 )
 
         for child in self._children:
@@ -126,7 +131,7 @@ def main() -> None:
     """Render the requested segments until the parent closes the input."""
     with parent_connection() as (requests, send):
         for request in requests:
-            index, output = request["index"], request["output"]
+            index, output, preview = request["index"], request["output"], request["preview"]
             try:
                 unsynced = render_segment(
                     RenderPlan.load(Path(request["plan"])),
@@ -135,6 +140,7 @@ def main() -> None:
                     Path(output),
                     on_progress=lambda _done, _total: send(frames=1),
                     threaded=request["threaded"],
+                    preview=Path(preview) if preview else None,
                 )
             except OSError as error:
                 message = error.strerror or str(error)

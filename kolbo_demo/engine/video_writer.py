@@ -162,6 +162,11 @@ class SegmentWriter:
             threads=self._threads,
         )
 
+    @property
+    def last_frame(self) -> VideoFrame | None:
+        """The frame that was encoded last, in 4:2:0."""
+        return self._last
+
     def repeat(self) -> None:
         """Encode the last frame again."""
         if self._last is None:

@@ -62,6 +62,8 @@ class RenderTask:
     """Processes that may share the render; None is one per core."""
     plan: Path | None = None
     """File for the plan of a long video, instead of rendering it; None renders any."""
+    preview: Path | None = None
+    """JPEG to replace every second by the latest frame."""
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,7 @@ def render(task: RenderTask, send: Send) -> Outcome:
         options,
         on_progress=on_progress,
         workers=task.workers,
+        preview=task.preview,
     )
     _save_first_frame(task)
     return Outcome(video=_properties(applied, video, video.unsynced))

@@ -1,5 +1,6 @@
 """Kolbo's lipsync endpoints, as an app to be mounted at `/api`."""
 
+import base64
 import math
 import re
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from kolbo_demo.contract import (
     CreditsReply,
     Failure,
     ModelList,
+    PreviewReply,
     Result,
     StartReply,
     Status,
@@ -84,6 +86,17 @@ async def status(
     from_page = call.caller.startswith(VISITOR_PREFIX)
     base = request_base_url(request) if from_page else public_base_url(request)
     return json_reply(_status(progress, base))
+
+
+@router.get("/generate/{generation}/preview", responses=responses(PreviewReply))
+async def preview(call: Annotated[Call, poll_limit("preview")], generation: str) -> Response:
+    """`GET /v1/generate/{id}/preview`: the latest frame of a render. Not in Kolbo's API."""
+    _check_readable(call.api)
+    _found(await call.api.statuses.get(generation))
+    picture = await thread_pool.run(
+        thread_pool.DISK, call.api.jobs.storage.read_preview, generation
+    )
+    return json_reply(PreviewReply(jpeg=base64.b64encode(picture) if picture else None))
 
 
 @router.post("/generate/{generation}/cancel", responses=responses(CancelReply))

@@ -4,6 +4,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
+
+Values = dict[Any, Any]
+"""Values of components by component, as an event handler gets them."""
+Updates = dict[Block, Any]
+"""Values and properties of components, as an event handler returns them."""
 
 QUIET: dict[str, Any] = {
     "api_visibility": "private",

@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -19,44 +18,46 @@ import gradio as gr
 from gradio.blocks import Block
 
 from kolbo_demo.client import KolboError
-from kolbo_demo.credentials.manifest import Production, combined
-from kolbo_demo.fair_lock import CURRENT_CALLER, FairSemaphore
-from kolbo_demo.media.probe import MediaError
-from kolbo_demo.media.side_by_side import write_side_by_side
 from kolbo_demo.preflight.trim import result_seconds
 from kolbo_demo.service.gate import Caller, caller_of
-from kolbo_demo.ui import eta, views
+from kolbo_demo.ui import eta
 from kolbo_demo.ui.backend import Access
-from kolbo_demo.ui.events import EACH, QUIET
+from kolbo_demo.ui.events import EACH, QUIET, Updates, Values
 from kolbo_demo.ui.form import Form
-from kolbo_demo.ui.generation_store import RESULT, SIDE_BY_SIDE, Record
+from kolbo_demo.ui.generation_store import RESULT, Record, title
 from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.panels import history
-from kolbo_demo.ui.panels.comparison import Compared, ComparisonPanel, ModelComparison, checked
+from kolbo_demo.ui.panels.comparison import (
+    ComparisonPanel,
+    ModelComparison,
+    checked,
+    selected_ticket,
+)
 from kolbo_demo.ui.panels.history import HistoryPanel
-from kolbo_demo.ui.panels.result import ResultPanel, Updates, title
+from kolbo_demo.ui.panels.result import ResultPanel
 from kolbo_demo.ui.quota import counted
 from kolbo_demo.ui.runs import Runs, open_by_id
-from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.tab import Entry, Tab
 
 LOOK_SECONDS = 0.5
 LOST_SECONDS = 10.0
 """A view that has not looked for so long has lost its connection."""
-WORK: dict[str, Any] = QUIET | {"concurrency_id": "side-by-side", "concurrency_limit": 2}
-
-_MAKING = FairSemaphore()
-"""Putting videos together occupies a core: one at a time."""
 _LOAD = """(...values) => {
   let old = [];
   try { old = JSON.parse(localStorage.getItem('kolbo-generations')) || []; } catch {}
   return [...values.slice(0, -1), { old, zone: new Date().getTimezoneOffset() }];
 }"""
 """Hands over the list that an older release stored, and the time zone."""
-_SAVE = "() => setTimeout(() => document.querySelector('#beside-file')?.click(), 300)"
 
-Values = dict[Any, Any]
+
+@dataclass(frozen=True)
+class _Related:
+    """Other generations of the browser, as far as the view of one needs them."""
+
+    results: Sequence[tuple[str, str]] = ()
+    """Titles and tickets of those that have a result."""
+    group: Sequence[str] = ()
+    """Tickets of all that were started to be compared with it, itself included."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,6 @@ class Generate:
 
     access: Access
     runs: Runs
-    reports: Reports
     form: Form
     backend: gr.Radio
     key: gr.Textbox
@@ -74,6 +74,8 @@ class Generate:
     result: ResultPanel
     history: HistoryPanel
     comparison: ComparisonPanel
+    preflight: gr.Accordion
+    """Folded away once a generation is shown."""
 
     def connect(self, page: gr.Blocks, button: gr.Button) -> dict[str, Any]:
         """Wires the events. Returns the one of Generate, for other buttons that do the same."""
@@ -83,15 +85,16 @@ class Generate:
             *self.result.outputs,
             *self.history.outputs,
             *self.comparison.outputs,
+            self.preflight,
         ]
         run: dict[str, Any] = {"inputs": started, "outputs": outputs, **EACH}
         button.click(self.generate, **run)
         several: set[Block] = {*started, self.versus.choice}
-        self.versus.button.click(self.compare, several, outputs, **EACH)
+        self.versus.button.click(self.generate, several, outputs, **EACH)
         keyed: set[Block] = {self.key, *base}
         page.load(self.take_up, {*keyed, self.history.loaded}, outputs, js=_LOAD, **EACH)
         self.history.table.select(self.open_row, keyed, outputs, **EACH)
-        self.comparison.table.select(self.open_model, keyed, outputs, **EACH)
+        self.comparison.table.select(self.open_row, keyed, outputs, **EACH)
         self.result.follow.click(self.follow, keyed, outputs, **EACH)
         self.history.timer.tick(self.tick, base, outputs, **QUIET)
         self.history.received.click(
@@ -99,25 +102,24 @@ class Generate:
         )
         self.history.connect()
         self.result.connect()
-        self.result.stop.yes.click(self.cancel, base, self.result.stop.box, **QUIET)
+        self.result.stop.yes.click(self.cancel, base, None, **QUIET)
         self.result.drop.yes.click(self.delete, base, outputs, **QUIET)
-        compared: set[Block] = {self.history.tab, self.result.beside}
-        panes = [self.result.slider, self.result.panes, self.result.save_file]
-        for event in (self.result.compare.expand, self.result.beside.input):
-            event(self.show_beside, compared, panes, **WORK)
-        self.result.save.click(
-            self.save_beside, compared, [self.result.save_file, self.result.problem], **WORK
-        ).then(None, None, None, js=_SAVE, api_visibility="private")
+        self.result.beside.connect(self.history.tab, self.result.problem)
         return {"fn": self.generate, **run}
 
     async def generate(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
-        """Starts the generation that the form describes, and shows it."""
-        async for updates in self._started(asked_by, values):
-            yield updates
-
-    async def compare(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
-        """Starts one generation with each chosen model, and shows the first one."""
-        async for updates in self._started(asked_by, values, values[self.versus.choice]):
+        """Starts the generation that the form describes, or one with each of the models that are
+        chosen to be compared, and shows the first."""
+        tab, caller = self._tab(values), caller_of(asked_by)
+        try:
+            records = await asyncio.to_thread(
+                self._start, values, caller, values.get(self.versus.choice)
+            )
+        except (UnusableError, KolboError) as error:
+            yield self.result.refused(str(error))
+            return
+        tab.add(_entry(record) for record in records)
+        async for updates in self._watch(tab, records[0].ticket, caller):
             yield updates
 
     async def take_up(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
@@ -142,9 +144,9 @@ class Generate:
     async def open_row(
         self, asked_by: gr.Request, values: Values, event: gr.SelectData
     ) -> AsyncIterator[Updates]:
-        """Brings a generation of the history to the front."""
+        """Brings a generation of a table to the front."""
         tab = self._tab(values)
-        entry = _at(list(tab.entries.values()), event)
+        entry = tab.entries.get(selected_ticket(event) or "")
         if entry is None:
             yield {self.result.problem: ""}
             return
@@ -154,18 +156,6 @@ class Generate:
         else:
             ways = self._watch(tab, entry.ticket, caller)
         async for updates in ways:
-            yield updates
-
-    async def open_model(
-        self, asked_by: gr.Request, values: Values, event: gr.SelectData
-    ) -> AsyncIterator[Updates]:
-        """Brings one of several compared generations to the front."""
-        tab = self._tab(values)
-        record = _at(self._group(tab), event)
-        if record is None:
-            yield {self.result.problem: ""}
-            return
-        async for updates in self._watch(tab, record.ticket, caller_of(asked_by)):
             yield updates
 
     async def follow(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
@@ -189,15 +179,15 @@ class Generate:
             tab.front = next(iter(tab.entries), None)
         updates = self.history.updates(tab, caller)
         if tab.front and time.monotonic() - tab.watched > LOST_SECONDS:
-            updates |= self._look(tab, tab.front, caller)[0]
+            related = self._related(tab, tab.front)
+            updates |= self._look(tab, tab.front, caller, related)[0]
         return updates
 
-    def cancel(self, asked_by: gr.Request, values: Values) -> Any:
+    def cancel(self, asked_by: gr.Request, values: Values) -> None:
         """Stops the work itself. Blocks for one request at most."""
         tab = self._tab(values)
         if tab.front:
             self.runs.cancel(tab.front, caller_of(asked_by))
-        return gr.update(visible=False)
 
     def delete(self, asked_by: gr.Request, values: Values) -> Updates:
         """Deletes the generation in the result panel with its files."""
@@ -207,71 +197,6 @@ class Generate:
             tab.remove(tab.front)
         shown = {**self.result.idle(), **self.comparison.hidden()}
         return shown | self.history.updates(tab, caller_of(asked_by))
-
-    def show_beside(self, asked_by: gr.Request, values: Values) -> Any:
-        """The source or another result beside the result: stills in a slider, clips in step."""
-        CURRENT_CALLER.set(caller_of(asked_by).visitor)
-        tab: Tab = values[self.history.tab]
-        latest = tab.beside = object()
-        record, left, right = self._pair(tab, values[self.result.beside])
-        slider, panes = gr.update(visible=False), ""
-        if record and left and right:
-            if left.suffix == ".jpg":
-                after = self.runs.kept.after(record, self._open_mouth(record))
-                slider = gr.update(value=(str(left), str(after)), visible=after is not None)
-            else:
-                names = (say("compare.source"), title(record))
-                panes = views.panes(
-                    list(zip((left, right), names, strict=True)), say("compare.play")
-                )
-        if tab.beside is not latest:
-            return gr.skip()
-        return {
-            self.result.slider: slider,
-            self.result.panes: panes,
-            self.result.save_file: gr.update(visible=False),
-        }
-
-    def save_beside(self, asked_by: gr.Request, values: Values) -> Updates:
-        """Makes one video of the two."""
-        CURRENT_CALLER.set(caller_of(asked_by).visitor)
-        record, left, right = self._pair(values[self.history.tab], values[self.result.beside])
-        hidden = gr.update(visible=False)
-        if record is None or left is None or right is None:
-            return {self.result.save_file: hidden, **self.result.refused(say("compare.none"))}
-        target = self.runs.kept.folder(record.ticket) / SIDE_BY_SIDE
-        try:
-            with _MAKING.acquire():
-                mark = record.options.mark
-                write_side_by_side(
-                    left,
-                    right,
-                    target,
-                    lambda video: self._sign(video, combined(left, right, visible_mark=mark)),
-                )
-        except MediaError as error:
-            return {self.result.save_file: hidden, **self.result.refused(str(error))}
-        return {
-            self.result.save_file: gr.update(value=target, visible=True),
-            **self.result.refused(""),
-        }
-
-    def _sign(self, video: Path, production: Production) -> None:
-        if self.runs.signer:
-            self.runs.signer.sign(video, production)
-
-    async def _started(
-        self, asked_by: gr.Request, values: Values, chosen: Sequence[str] | None = None
-    ) -> AsyncIterator[Updates]:
-        tab, caller = self._tab(values), caller_of(asked_by)
-        try:
-            records = await asyncio.to_thread(self._start, values, caller, chosen)
-        except (UnusableError, KolboError) as error:
-            yield self.result.refused(str(error))
-            return
-        tab.add(_entry(record) for record in records)
-        async for updates in self._watch(tab, records[0].ticket, caller):
-            yield updates
 
     def _start(self, values: Values, caller: Caller, chosen: Sequence[str] | None) -> list[Record]:
         """Starts one generation, or one with each of the chosen models. Raises `UnusableError` and
@@ -324,92 +249,56 @@ class Generate:
         another view begins. Holds no thread while it waits."""
         view = tab.bring_to_front(ticket)
         shown: Updates = {}
-        listed = None
+        listed, related = None, _Related()
         while tab.view is view:
-            updates, settled, over = await asyncio.to_thread(self._look, tab, ticket, caller)
-            if over != listed:  # the timer keeps the rest of the history current
-                listed = over
+            updates: Updates = {self.preflight: gr.update(open=False)}
+            now = tuple(tab.entries), self.runs.revision
+            if now != listed:  # the timer keeps the rest of the history current
+                listed = now
+                related = await asyncio.to_thread(self._related, tab, ticket)
                 updates |= await asyncio.to_thread(self.history.updates, tab, caller)
+            panels, settled = await asyncio.to_thread(self._look, tab, ticket, caller, related)
             tab.watched = time.monotonic()
             changed = {
                 part: value
-                for part, value in updates.items()
+                for part, value in (updates | panels).items()
                 if part not in shown or shown[part] != value
             }
             shown |= changed
             if changed and tab.view is view:
                 yield changed
-            if settled:
+            if settled and self.runs.revision is now[1]:
                 tab.watched = float("inf")
                 return
             await asyncio.sleep(LOOK_SECONDS)
 
-    def _look(self, tab: Tab, ticket: str, caller: Caller) -> tuple[Updates, bool, bool]:
-        """The panels for a generation, whether nothing of it will change any more, and whether it
-        has ended. Blocks for its files."""
-        found = self.runs.find(ticket, caller)
-        if found is None:
+    def _look(
+        self, tab: Tab, ticket: str, caller: Caller, related: _Related
+    ) -> tuple[Updates, bool]:
+        """The panels for a generation, and whether nothing of it will change any more. Blocks for
+        its files."""
+        snapshot = self.runs.snapshot(ticket, caller)
+        if snapshot is None:
             tab.remove(ticket)
-            return {**self.result.idle(say("cards.gone")), **self.comparison.hidden()}, True, True
-        record, run = found
-        there = self._is_there(record)
-        report = self.reports.of(record) if there else None
-        updates = self.result.updates(record, run, report, self._others(tab, record))
-        compared = [self._compared(each, caller) for each in self._group(tab)]
-        measuring = there and report is None
-        if compared:
-            updates |= self.comparison.updates(compared)
-            measuring = measuring or any(_pending(*each) for each in compared)
-        else:
-            updates |= self.comparison.hidden()
-        under_way = record.end is None and run is not None
-        return updates, not under_way and not measuring, not under_way
+            return {**self.result.idle(say("cards.gone")), **self.comparison.hidden()}, True
+        group = [each for member in related.group if (each := self.runs.snapshot(member, caller))]
+        updates = self.result.updates(snapshot, related.results, tab.beside)
+        updates |= self.comparison.updates(group) if group else self.comparison.hidden()
+        return updates, snapshot.settled and all(each.settled for each in group)
 
-    def _compared(self, record: Record, caller: Caller) -> Compared:
-        found = self.runs.find(record.ticket, caller)
-        record, run = found or (record, None)
-        there = self._is_there(record)
-        report = self.reports.of(record) if there else None
-        return record, history.state(record, run, there and report is None), report
-
-    def _group(self, tab: Tab) -> list[Record]:
-        """Generations that were started to be compared with the one in the result panel."""
-        front = self.runs.kept.get(tab.front or "")
-        if front is None or front.group is None:
-            return []
-        records = (self.runs.kept.get(ticket) for ticket in list(tab.entries))
-        return [each for each in records if each and each.group == front.group]
-
-    def _others(self, tab: Tab, record: Record) -> list[tuple[str, str]]:
-        """Titles and tickets of the other results of this browser."""
-        if record.end != "done":
-            return []
-        others = (self.runs.kept.get(ticket) for ticket in list(tab.entries))
-        return [
-            (f"{title(each)} ({each.generation_id})", each.ticket)
-            for each in others
-            if each and each.ticket != record.ticket and self._is_there(each)
-        ]
-
-    def _pair(self, tab: Tab, other: str | None) -> tuple[Record | None, Path | None, Path | None]:
-        """The generation in the result panel, what is beside it, and its result."""
+    def _related(self, tab: Tab, ticket: str) -> _Related:
+        """Reads all records of this browser."""
         kept = self.runs.kept
-        record = kept.get(tab.front or "")
-        if record is None:
-            return None, None, None
-        left = kept.file(other, RESULT) if other else kept.before(record)
-        return record, left, kept.file(record.ticket, RESULT)
-
-    def _open_mouth(self, record: Record) -> float:
-        """Second of the result in which the mouth is opened widest; 0 before it is measured."""
-        report = self.reports.of(record)
-        if report is None or "error" in report:
-            return 0.0
-        aperture = [value or 0.0 for value in report["curves"]["aperture"]]
-        return max(range(len(aperture)), key=aperture.__getitem__, default=0) / report["fps"]
-
-    def _is_there(self, record: Record) -> bool:
-        return record.end == "done" and self.runs.kept.file(record.ticket, RESULT) is not None
+        records = [record for each in list(tab.entries) if (record := kept.get(each))]
+        group = next((each.group for each in records if each.ticket == ticket), None)
+        return _Related(
+            [
+                (f"{title(each)} ({each.generation_id})", each.ticket)
+                for each in records
+                if each.ticket != ticket and each.end == "done" and kept.file(each.ticket, RESULT)
+            ],
+            [each.ticket for each in records if group and each.group == group],
+        )
 
     def _tab(self, values: Values) -> Tab:
         tab: Tab = values[self.history.tab]
@@ -417,16 +306,5 @@ class Generate:
         return tab
 
 
-def _pending(record: Record, _: str, report: Any) -> bool:
-    """Whether a compared generation still changes."""
-    return record.end is None or (record.end == "done" and report is None)
-
-
 def _entry(record: Record) -> Entry:
     return Entry(ticket=record.ticket, id=record.generation_id, backend=record.backend)
-
-
-def _at(rows: Sequence[Any], event: gr.SelectData) -> Any:
-    """The row of a table that was clicked; None where there is no such row."""
-    index = event.index[0] if isinstance(event.index, list | tuple) else None
-    return rows[index] if isinstance(index, int) and 0 <= index < len(rows) else None

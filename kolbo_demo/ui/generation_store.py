@@ -21,6 +21,7 @@ from kolbo_demo.media.probe import MediaError, kind_of
 from kolbo_demo.media.sandbox import preview
 from kolbo_demo.options import Options
 from kolbo_demo.ui.folders import TICKET, Folders, Served, linked
+from kolbo_demo.ui.i18n.texts import say
 
 THUMBNAIL_PIXELS = 160
 
@@ -250,3 +251,11 @@ def _thumbnail(source: Path, target: Path) -> None:
 def as_document(status: Status) -> dict[str, Any]:
     """A status as it came."""
     return status.model_dump(mode="json", exclude_none=True)
+
+
+def title(record: Record) -> str:
+    """Source and voice of a generation in words."""
+    if record.source is None:
+        return record.generation_id or say("result.generation_id")
+    said = record.voice.name if record.voice else f"“{(record.words or '')[:60]}”"
+    return f"{record.source.name} · {said}"

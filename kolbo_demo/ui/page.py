@@ -37,7 +37,6 @@ from kolbo_demo.ui.panels.voice import Hearing
 from kolbo_demo.ui.quota import Quota, salt_in
 from kolbo_demo.ui.reuse_inputs import ReuseInputs
 from kolbo_demo.ui.runs import Runs
-from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.tab import storage_secret
 from kolbo_demo.ui.visitor_quota import Allowance
 
@@ -67,10 +66,9 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     salt = salt_in(data)
     quota = Quota(settings.page_disk_gb * 1e9, settings.visitor_disk_gb * 1e9, salt)
     kept = GenerationStore(data / "page", quota)
-    reports = Reports(kept)
     inspector = Inspector()
     signer = Signer(settings)
-    runs = Runs(access, kept, reports.ask, inspector, signer)
+    runs = Runs(access, kept, inspector, signer)
     policy = Policy(settings.fetch_allow_hosts)
     batches = Batches(data / "batches", private, inspector, policy, quota, signer)
     # Served by the gate as they are, not copied by Gradio.
@@ -82,7 +80,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
         fill_width=True,
     ) as blocks:
         secret = storage_secret(salt)
-        _Page(access, runs, reports, batches, inspector, secret).lay_out(blocks)
+        _Page(access, runs, batches, inspector, secret).lay_out(blocks)
         VerifyPanel(signer)
         endpoints.lay_out(access, runs)
         gradio_gate.lay_out()
@@ -96,7 +94,6 @@ class _Page:
         self,
         access: Access,
         runs: Runs,
-        reports: Reports,
         batches: Batches,
         inspector: Inspector,
         secret: str,
@@ -105,7 +102,6 @@ class _Page:
         self._access = access
         self._batches = batches
         self._runs = runs
-        self._reports = reports
         self._inspector = inspector
         self._secret = secret
 
@@ -118,12 +114,12 @@ class _Page:
                 self._voice_card()
                 self._options_card()
             with gr.Column(elem_id="outputs", min_width=360):
-                self.result = ResultPanel(self._runs.kept)
+                self.result = ResultPanel(self._runs)
                 self.comparison = ComparisonPanel(self._runs.kept)
                 self.preflight = Preflight(self._inspector, self._runs.kept)
                 self.preflight.lay_out()
                 self.gallery = Gallery()
-                self.history = HistoryPanel(self._runs, self._reports, self._secret)
+                self.history = HistoryPanel(self._runs, self._secret)
         self.code = CodePanel(self._access, self._inspector)
         self.batch = BatchPanel(self._access, self._batches)
         self._wire(page)
@@ -247,7 +243,6 @@ class _Page:
         generate = Generate(
             access=self._access,
             runs=self._runs,
-            reports=self._reports,
             form=form,
             backend=backend,
             key=self.header.key,
@@ -256,6 +251,7 @@ class _Page:
             result=self.result,
             history=self.history,
             comparison=self.comparison,
+            preflight=self.preflight.fold,
         )
         run = generate.connect(page, self.generate)
         self.gallery.follow(form, backend, self.source_tabs, self.voice_tabs, run)
@@ -263,7 +259,7 @@ class _Page:
             self._runs.kept, form, self.picker, self.hearing, self.source_tabs, self.voice_tabs
         )
         reuse.follow(self.result.reuse, self.history.tab, self.models.offers)
-        self.batch.follow(page, asked)
+        self.batch.follow(page, backend, self.header.key)
 
 
 def _heading(title: str) -> gr.HTML:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kolbo_demo.client import Generation, GenerationCancelledError, KolboClient, KolboError
-from kolbo_demo.contract import CANCELLED, PENDING, Status
+from kolbo_demo.contract import CANCELLED, PENDING, PROCESSING, Status
 from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.engine import EngineError
 from kolbo_demo.fair_lock import CURRENT_CALLER
@@ -26,6 +26,8 @@ Spending = Callable[[Path | str], AbstractContextManager[object]]
 
 FOLLOW_SECONDS = 24 * 3600.0
 """How long a generation is followed: no wait here ends one that is healthy."""
+PREVIEW_SECONDS = 0.9
+"""Age up to which a preview is shown again: new ones come once a second."""
 LEAST_MOVED = 3.0
 """Percent that tell the pace."""
 
@@ -108,7 +110,10 @@ class Run:
             should_continue=self._wanted,
             on_step=self._on_step,
         )
-        self._mark, self._stamp = mark, stamp
+        self._mark, self._stamp, self._local = mark, stamp, local
+        self._preview: bytes | None = None
+        self._previewed = 0.0
+        self._preview_lock = threading.Lock()
         self._visitor = visitor
         self._cancel = threading.Event()
         self._lock = threading.RLock()
@@ -136,6 +141,23 @@ class Run:
     def cancelling(self) -> bool:
         """Whether a cancellation is under way that has not failed."""
         return self._cancel.is_set() and self._fault is None
+
+    def preview(self) -> bytes | None:
+        """The latest frame as a small JPEG, which only the local service has. Blocks for a request
+        once a second."""
+        generation, status = self._generation, self._stage.status
+        rendering = self._local and status is not None and status.state == PROCESSING
+        if generation is None or not rendering or not self._preview_lock.acquire(blocking=False):
+            return self._preview
+        try:
+            if time.monotonic() - self._previewed > PREVIEW_SECONDS:
+                self._previewed = time.monotonic()
+                self._preview = generation.preview() or self._preview
+        except KolboError:
+            pass
+        finally:
+            self._preview_lock.release()
+        return self._preview
 
     def start(self) -> None:
         """Begins."""

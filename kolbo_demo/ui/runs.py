@@ -1,9 +1,9 @@
 """The generations of all visitors, by ticket: those under way here, and those that are kept."""
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kolbo_demo.client import Generation, KolboClient, KolboError, NotFoundError
 from kolbo_demo.contract import COMPLETED, Model
@@ -12,17 +12,42 @@ from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui.backend import CLOUD, LOCAL, Access
-from kolbo_demo.ui.generation_store import GenerationStore, Record
+from kolbo_demo.ui.generation_store import RESULT, GenerationStore, Record
 from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.quota import QuotaError, counted
 from kolbo_demo.ui.run import Run, Spending, Stage
+from kolbo_demo.ui.sync_report import Report, Reports
 
 LOOK_SECONDS = 0.1
 MOST_RUNS = 20
 """Of one visitor under way: each polls in a thread of its own."""
 
-_log = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that is known of a generation at one moment."""
+
+    record: Record
+    run: Run | None = None
+    """While the generation is under way in this process."""
+    has_result: bool = False
+    report: Report | None = None
+    """Of the result, once it is measured."""
+
+    @property
+    def running(self) -> bool:
+        return self.record.end is None and self.run is not None
+
+    @property
+    def measuring(self) -> bool:
+        """Whether the report of the result is being made."""
+        return self.has_result and self.report is None
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing changes any more, unless the visitor does something."""
+        return not self.running and not self.measuring
 
 
 class Runs:
@@ -33,15 +58,15 @@ class Runs:
         self,
         access: Access,
         kept: GenerationStore,
-        on_video: Callable[[Record], None] = lambda _: None,
         inspector: Inspector | None = None,
         signer: Signer | None = None,
     ) -> None:
-        """`on_video` gets each result, on the thread that fetched it. `inspector` trims files,
-        `signer` signs what is marked here."""
+        """`inspector` trims files, `signer` signs what is marked here."""
         self._access = access
         self.kept = kept
-        self._on_video = on_video
+        self.revision = object()
+        """Another one whenever a generation has ended or is deleted."""
+        self._reports = Reports(kept)
         self._inspector = inspector or Inspector()
         self.signer = signer
         self._lock = threading.Lock()
@@ -97,6 +122,17 @@ class Runs:
             record = self.kept.get(ticket) or record
         return record, run
 
+    def snapshot(self, ticket: str, caller: Caller | None = None) -> Snapshot | None:
+        """State of a generation; None where nothing of it is left. Blocks for its files. A result
+        that has no report yet gets one made."""
+        found = self.find(ticket, caller)
+        if found is None:
+            return None
+        record, run = found
+        if record.end != "done" or self.kept.file(ticket, RESULT) is None:
+            return Snapshot(record, run)
+        return Snapshot(record, run, True, self._reports.of(record))
+
     def follow(
         self, record: Record, typed_key: str | None = None, caller: Caller | None = None
     ) -> Run | None:
@@ -135,6 +171,7 @@ class Runs:
         """Forgets one that has ended."""
         if ticket not in self._running:
             self.kept.delete(ticket)
+            self.revision = object()
 
     def _check_share(self, visitor: str) -> None:
         with self._lock:
@@ -196,9 +233,10 @@ class Runs:
         self.kept.save(record)
         self._running.pop(record.ticket, None)
         self._visitors.pop(record.ticket, None)
+        self.revision = object()
         self.kept.quota.fit()
         if record.end == "done":
-            self._on_video(record)
+            self._reports.ask(record)
 
 
 def fetchable(record: Record) -> bool:

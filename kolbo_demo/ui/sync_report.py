@@ -20,11 +20,16 @@ from kolbo_demo.ui.i18n.texts import say
 
 SECOND_PIXELS = 90
 LEAST_PIXELS, MOST_PIXELS = 520, 20_000
-HEIGHT, SOUND, MARGIN = 190, 40, 8
-"""Pixels of the plot, of the sound at its foot, and above and below."""
+HEIGHT, MARGIN = 176, 6
+WIDTH_FLOOR, OPENING_TOP, SOUND_TOP, FOOT = 34, 48, 128, 160
+"""Vertical places in the plot, in pixels: mouth width, mouth opening, sound, and below it the
+time."""
 LOUD_DB, SILENT_DB = -10.0, -60.0
 POINTS = 4000
 """A line has at most."""
+
+_ISOLATE, _END_ISOLATE = "\u2066", "\u2069"
+"""Keep a signed number in order in a text from right to left."""
 
 Report = dict[str, Any]
 Curve = Sequence[float | None]
@@ -126,28 +131,38 @@ def facts(report: Report) -> list[tuple[str, str]]:
     return found
 
 
+def widest_opening(report: Report) -> float:
+    """Second of the result in which the mouth is opened widest; 0 where that was not measured."""
+    if "error" in report:
+        return 0.0
+    aperture = [value or 0.0 for value in report["curves"]["aperture"]]
+    return max(range(len(aperture)), key=aperture.__getitem__, default=0) / report["fps"]
+
+
 def view(report: Report | None) -> str:
-    """The report as HTML; None while it is being made."""
+    """The report as HTML: one sentence and the plot. None while it is being made."""
     title = f"<h3>{escape(say('sync.title'))}</h3>"
     if report is None:
         return f'<div class="sync measuring">{title}<p>{escape(say("sync.measuring"))}</p></div>'
-    if "error" in report:
-        return f'<div class="sync">{title}<p class="verdict">{escape(verdict(report))}</p></div>'
-    good = "good" if report["verdict"] == "in step" else "other"
-    rows = "".join(
-        f"<div><dt>{escape(name)}</dt><dd><bdi>{escape(value)}</bdi></dd></div>"
-        for name, value in facts(report)
-    )
-    notes = [say(f"sync.note_{_NOTES[note]}") for note in report["notes"] if note in _NOTES]
+    good = "good" if report.get("verdict") == "in step" else "other"
+    notes = [say(f"sync.note_{_NOTES[note]}") for note in report.get("notes", ()) if note in _NOTES]
     below = f'<p class="note">{escape("; ".join(notes))}</p>' if notes else ""
     return (
-        f'<div class="sync">{title}<p class="verdict {good}">{escape(verdict(report))}</p>'
-        f"<dl>{rows}</dl>{below}{plot(report)}</div>"
+        f'<div class="sync">{title}<p class="verdict {good}">{escape(summary(report))}</p>'
+        f"{below}{plot(report) if 'error' not in report else ''}</div>"
     )
+
+
+def summary(report: Report) -> str:
+    """One sentence in the visitor's language."""
+    if report.get("verdict") != "in step":
+        return verdict(report)
+    return say("sync.agree", ms=f"{_ISOLATE}{report['offset_ms']:+d}{_END_ISOLATE}")
 
 
 def plot(report: Report) -> str:
-    """Lips over speech as an SVG that scrolls where it is long. A click on it seeks the video."""
+    """Mouth and sound over time as an SVG that scrolls where it is long, beside the names of its
+    axes. A click on it seeks the video."""
     curves, fps = report["curves"], report["fps"]
     seconds = max(report["seconds"], 0.1)
     width = min(max(SECOND_PIXELS * seconds, LEAST_PIXELS), MOST_PIXELS)
@@ -158,34 +173,43 @@ def plot(report: Report) -> str:
     def x_of(index: float) -> float:
         return x(index / fps)
 
-    top, floor = MARGIN, HEIGHT - SOUND - MARGIN
-    aperture = _line(curves["aperture"], x_of, _between(curves["aperture"], top + 44, floor))
-    across = _line(curves["width"], x_of, _between(curves["width"], top, top + 34))
-    expected = _line(curves["expected"], x_of, _between(curves["expected"], top + 44, floor))
+    floor = SOUND_TOP - MARGIN
+    aperture = _line(curves["aperture"], x_of, _between(curves["aperture"], OPENING_TOP, floor))
+    across = _line(curves["width"], x_of, _between(curves["width"], MARGIN, WIDTH_FLOOR))
+    expected = _line(curves["expected"], x_of, _between(curves["expected"], OPENING_TOP, floor))
     sound = _area(curves["level"], x_of)
     marks = "".join(
         f'<line class="{"met" if met else "missed"}" x1="{x(at):.1f}" x2="{x(at):.1f}" '
-        f'y1="{top + 40}" y2="{HEIGHT - MARGIN}"/>'
+        f'y1="{OPENING_TOP - 4}" y2="{FOOT}"/>'
         for at, met in zip(curves["closure_times"], curves["closure_met"], strict=True)
     )
     every = next(step for step in (1, 2, 5, 10, 30, 60) if step * width / seconds >= 45)
     ticks = "".join(
-        f'<text x="{x(at) + 2:.1f}" y="{HEIGHT - 1}">{at} s</text>'
+        f'<text x="{x(at) + 2:.1f}" y="{HEIGHT - 3}">{at} s</text>'
         for at in range(0, int(seconds) + 1, every)
     )
-    told = escape(say("sync.plot", verdict=verdict(report)), quote=True)
+    label = escape(say("sync.plot", verdict=verdict(report)), quote=True)
+    axes = "".join(
+        f'<span style="top:{top}px">{escape(say(f"sync.axis_{name}"))}</span>'
+        for name, top in (
+            ("width", MARGIN),
+            ("opening", OPENING_TOP + 20),
+            ("loudness", SOUND_TOP + 4),
+            ("time", FOOT + 2),
+        )
+    )
+    kinds = (*(("expected",) if expected else ()), "met", "missed")
     legend = "".join(
-        f'<li class="{kind}">{escape(say(f"sync.line_{kind}"))}</li>'
-        for kind in ("aperture", "width", "expected", "sound", "met", "missed")
-        if kind != "expected" or expected
+        f'<li class="{kind}">{escape(say(f"sync.line_{kind}"))}</li>' for kind in kinds
     )
     return (
-        f'<div class="plot" tabindex="0" role="group" aria-label="{told}">'
-        f'<svg role="img" aria-label="{told}" viewBox="0 0 {width:.0f} {HEIGHT}" '
+        f'<div class="plot"><div class="axes" aria-hidden="true">{axes}</div>'
+        f'<div class="curves" tabindex="0" role="group" aria-label="{label}">'
+        f'<svg role="img" aria-label="{label}" viewBox="0 0 {width:.0f} {HEIGHT}" '
         f'data-seconds="{seconds:.3f}" style="width:{width:.0f}px;height:{HEIGHT}px">'
         f'<path class="sound" d="{sound}"/>{marks}<path class="expected" d="{expected}"/>'
         f'<path class="width" d="{across}"/><path class="aperture" d="{aperture}"/>{ticks}'
-        f'<line class="now" x1="0" x2="0" y1="0" y2="{HEIGHT}"/></svg></div>'
+        f'<line class="now" x1="0" x2="0" y1="0" y2="{HEIGHT}"/></svg></div></div>'
         f'<ul class="legend">{legend}</ul>'
     )
 
@@ -214,10 +238,9 @@ def _line(curve: Curve, x: Callable[[float], float], y: Callable[[float], float]
 
 def _area(level: Curve, x: Callable[[float], float]) -> str:
     """The sound's loudness as a closed shape at the foot."""
-    foot = HEIGHT - MARGIN
     step = max(1, -(-len(level) // POINTS))
     points = []
     for index in range(0, len(level), step):
         loud = ((level[index] or SILENT_DB) - SILENT_DB) / (LOUD_DB - SILENT_DB)
-        points.append(f"L{x(index):.1f} {foot - SOUND * min(max(loud, 0.0), 1.0):.1f}")
-    return f"M0 {foot}{''.join(points)}L{x(max(len(level) - 1, 0)):.1f} {foot}Z" if points else ""
+        points.append(f"L{x(index):.1f} {FOOT - (FOOT - SOUND_TOP) * min(max(loud, 0.0), 1.0):.1f}")
+    return f"M0 {FOOT}{''.join(points)}L{x(max(len(level) - 1, 0)):.1f} {FOOT}Z" if points else ""

@@ -39,8 +39,9 @@ class Tab:
     """Of the generator that fills the result panel; another one ends when this changes."""
     watched: float = 0.0
     """`time.monotonic()` of that generator's last look."""
-    beside: object = None
-    """Of the last request for a comparison; only its answer is shown."""
+    beside: str | None = None
+    """Ticket of the result that the one in the result panel is compared with, empty for its source;
+    None before the visitor has compared it."""
     rows: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     """History rows that will not change any more, by ticket."""
     zone: timezone = UTC
@@ -74,6 +75,8 @@ class Tab:
 
     def bring_to_front(self, ticket: str) -> object:
         """Show a generation in the result panel. Returns the new view."""
+        if ticket != self.front:
+            self.beside = None
         self.front, self.view = ticket, object()
         return self.view
 

@@ -1,6 +1,7 @@
 """What the page says, as HTML. Everything that comes from outside is escaped here."""
 
 import re
+from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -123,6 +124,12 @@ def running(
     return _status("running", stage.headline, bar + rest, side)
 
 
+def preview(jpeg: bytes) -> str:
+    """The latest frame of a render."""
+    data = b64encode(jpeg).decode()
+    return f'<img alt="{escape(say("result.preview"))}" src="data:image/jpeg;base64,{data}">'
+
+
 def stranded(generation_id: str | None) -> str:
     """Of Kolbo's cloud, after the page was started anew: it needs a key to be asked after."""
     return _status(
@@ -185,9 +192,9 @@ def cancelled(generation_id: str | None) -> str:
     )
 
 
-def details(status: Status, link: bool) -> str:
-    """The result's document as a table. `link` tells whether the result's address means anything to
-    the visitor."""
+def details(status: Status, link: bool, measured: Sequence[tuple[str, str]] = ()) -> str:
+    """The result's document and what was `measured` of the result, names and values, as a table.
+    `link` tells whether the result's address means anything to the visitor."""
     document = status.model_dump(mode="json", exclude_none=True)
     flat = {**document, **document.get("result", {})}
     if not link:
@@ -199,9 +206,10 @@ def details(status: Status, link: bool) -> str:
         for name, value in flat.items()
         if name not in skip and isinstance(value, str | int | float)
     ]
+    cells = [(label, _cell(name, value)) for name, label, value in known + more]
+    cells += [(label, f"<bdi>{escape(value)}</bdi>") for label, value in measured]
     rows = "".join(
-        f"<tr><th scope='row'>{escape(label)}</th><td>{_cell(name, value)}</td></tr>"
-        for name, label, value in known + more
+        f"<tr><th scope='row'>{escape(label)}</th><td>{cell}</td></tr>" for label, cell in cells
     )
     return f'<table class="facts-table"><tbody>{rows}</tbody></table>'
 

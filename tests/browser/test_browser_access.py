@@ -356,6 +356,6 @@ def test_models_compared_and_a_batch_have_no_barrier(
     no_barrier(page, "a batch runs", 4)
     page.click("#batch-stop")
     no_barrier(page, "asked whether to stop a batch")
-    page.click("#batch-yes")
+    page.locator("#ask-batch-stop").get_by_role("button", name="Stop").click()
     expect(page.locator("#batch-delete")).to_be_visible(timeout=MADE_MS)
     no_barrier(page, "a batch has ended", 4)

@@ -92,7 +92,14 @@ def test_a_closed_tab_stops_nothing(
     desk.give_image(portrait)
     desk.give_audio(some_speech)
     desk.generate()
-    expect(page.locator("#status .generation-id")).to_be_visible()
+    # A frame is shown before there is a video.
+    frame = page.get_by_alt_text("Preview of the video in progress")
+    page.wait_for_function(
+        "document.querySelector('#preview img')?.naturalWidth > 0", timeout=MADE_MS
+    )
+    expect(page.locator("#result video")).to_have_count(0)
+    first = frame.get_attribute("src")
+    expect(frame).not_to_have_attribute("src", first or "")
     running = desk.generation_id
     context = page.context
     page.close()
@@ -100,6 +107,7 @@ def test_a_closed_tab_stops_nothing(
     expect(later.page.locator("#status .generation-id")).to_have_text(running)
     later.await_video()
     assert later.generation_id == running
+    expect(later.page.locator("#preview")).to_be_hidden()
     assert later.play() == pytest.approx(12, abs=0.1)
 
 

@@ -86,10 +86,10 @@ def test_a_list_from_dry_run_to_zip(
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.click("#batch-delete")
-    page.click("#batch-no")
-    expect(page.locator("#batch-question")).to_be_hidden()
+    page.locator("#ask-batch-delete").get_by_role("button", name="No", exact=True).click()
+    expect(page.locator("#ask-batch-delete")).to_be_hidden()
     page.click("#batch-delete")
-    page.click("#batch-yes")
+    page.locator("#ask-batch-delete").get_by_role("button", name="Delete").click()
     expect(page.locator("#batch-view")).to_be_hidden()
     page.reload()
     expect(page.locator("#generate")).to_be_enabled()

@@ -36,6 +36,7 @@ ENDPOINTS = [
     ("GET", "/v1/models"),
     ("GET", "/v1/account/credits"),
     ("GET", "/v1/generate/{generation}/status"),
+    ("GET", "/v1/generate/{generation}/preview"),
     ("POST", "/v1/generate/{generation}/cancel"),
     ("POST", "/v1/generate/lipsync"),
     ("GET", "/v1/results/{name}"),

@@ -1,11 +1,15 @@
 """The endpoints as Kolbo documents them, and the envelope on everything that goes wrong."""
 
+import base64
+import io
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import requests
+from PIL import Image
 
 ASSETS = Path(__file__).parents[2] / "assets"
 
@@ -52,6 +56,7 @@ def test_credits_are_four_numbers(api):
         ("GET", "/v1/account/credits"),
         ("POST", "/v1/generate/lipsync"),
         ("GET", "/v1/generate/lip_00000000000000000000/status"),
+        ("GET", "/v1/generate/lip_00000000000000000000/preview"),
         ("POST", "/v1/generate/lip_00000000000000000000/cancel"),
     ],
 )
@@ -133,6 +138,31 @@ def test_a_generation_from_upload_to_download(api, files):
     thumbnail = requests.get(result["thumbnail_url"], timeout=10)
     assert thumbnail.headers["content-type"] == "image/jpeg"
     assert thumbnail.content.startswith(b"\xff\xd8")
+
+
+def test_the_latest_frame_of_a_render_needs_the_key(api, files, speech, refused):
+    generation = api.start(files=files(12))
+    path = f"/v1/generate/{generation}/preview"
+    frames = []
+
+    def seen(status):
+        frames.append(api.get(path).json().get("jpeg"))
+        return frames[-1] or status["state"] != "processing"
+
+    api.until(generation, seen)
+    assert frames[-1], "no frame before the video"
+    with Image.open(io.BytesIO(base64.b64decode(frames[-1]))) as picture:
+        assert picture.format == "JPEG"
+        assert picture.size == (160, 160)
+    other_key = {"X-API-Key": "kolbo_live_" + "0" * 40}
+    refused(api.get(path, headers=other_key), 401, "INVALID_API_KEY")
+    unknown = f"/v1/generate/lip_{'0' * 20}/preview"
+    refused(api.get(unknown), 404, "GENERATION_NOT_FOUND")
+    api.cancel(generation)
+    deadline = time.monotonic() + 60
+    while api.get(path).json().get("jpeg"):
+        assert time.monotonic() < deadline, "the frame outlives its generation"
+        time.sleep(0.25)
 
 
 @pytest.mark.parametrize("field", ["video", "image"])

@@ -1,6 +1,7 @@
 """The generator behind Generate, over HTTP as the page's browser hears it."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,6 +115,32 @@ def test_a_view_ends_where_another_one_begins_and_the_work_goes_on(
     asked = server.count("GET /v1/generate/lip_1/status")
     wait_until(lambda: server.count("GET /v1/generate/lip_1/status") > asked + 4)
     server.on_status({"success": True, "state": "failed", "error": "Enough for this test."})
+
+
+def test_a_click_on_a_row_opens_it_although_the_list_has_changed(
+    page: str, server: Scripted, portrait: Path, speech: Path
+) -> None:
+    rows, entries = [], []
+    for number in ("lip_1", "lip_2"):
+        started = {"success": True, "generation_id": number, "poll_interval_hint": 0.2}
+        server.on("POST /v1/generate/lipsync", Reply(json=started))
+        server.on_status(server.completed(), generation=number)
+        browser = Browser(page)
+        browser.give(
+            source_image=file_data(upload(page, portrait)), audio=file_data(upload(page, speech))
+        )
+        everything = json.dumps(list(browser.send("generate", "click")))
+        ticket = re.findall(r'data-ticket=\\+"([\w-]+)', everything)[0]
+        rows.append(["", f'<span data-ticket="{ticket}"></span>', "done"])
+        entries.insert(0, {"ticket": ticket, "id": number, "backend": "local"})
+    browser = Browser(page)
+    browser.give(browserstate=entries)
+    # The row was the first one when the table was drawn.
+    clicked = {"index": [0, 1], "value": rows[0][1], "row_value": rows[0]}
+    messages = browser.send("history-list", "select", clicked)
+    shown = json.dumps([message[browser.part("status")] for message in messages])
+    assert "lip_1" in shown
+    assert "lip_2" not in shown
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kolbo_demo.process.confinement import AllowedFiles
+from kolbo_demo.safe_file import UnsafeFileError, read_regular_file
 from kolbo_demo.service.storage.backends import (
     CACHE,
     Backend,
@@ -34,6 +35,7 @@ RESULTS = "results"
 _ALL = (INPUTS, PARTS, RESULTS)
 _WORK = "work"
 _MIN_FREE_BYTES = 4 * 1024**2
+_MAX_PREVIEW_BYTES = 256 * 1024
 _PART = re.compile(r"[0-9A-Za-z_-]+(\.[0-9A-Za-z]+)?")
 
 
@@ -181,6 +183,18 @@ class Storage:
                 if not self._workspace_counts[generation]:
                     del self._workspace_counts[generation]
                     shutil.rmtree(path, ignore_errors=True)
+
+    def preview_file(self, generation: str) -> Path:
+        """JPEG of the latest frame, in the folder of the generation's workspaces, which is deleted
+        with them."""
+        return self._work / _validated(generation) / "preview.jpg"
+
+    def read_preview(self, generation: str) -> bytes | None:
+        """Content of `preview_file`; None if this process does not render the generation. The child
+        process that writes it is not trusted."""
+        with contextlib.suppress(OSError, UnsafeFileError):
+            return read_regular_file(self.preview_file(generation), _MAX_PREVIEW_BYTES)
+        return None
 
     def allowed_files(self, generation: str, *, create_parts: bool = False) -> AllowedFiles:
         """The files that a child process for a generation may open. `create_parts` creates the

@@ -112,6 +112,7 @@ def _render(job: Job) -> Outcome:
                 options=job.options,
                 workers=ctx.cores,
                 plan=plan if ctx.shared else None,
+                preview=storage.preview_file(generation),
             )
             with metrics.stage("render"):
                 outcome = ctx.render_pool.run(

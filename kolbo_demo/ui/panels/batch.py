@@ -1,13 +1,14 @@
 """Batches on the page: upload, dry run, the table of rows, downloads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import FileData, ListFiles
+from gradio.blocks import Block
+from gradio.data_classes import ListFiles
 
 from kolbo_demo.batch import RowStatus
 from kolbo_demo.client import KolboError
@@ -15,10 +16,11 @@ from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui import uploads, views
 from kolbo_demo.ui.backend import LOCAL, Access
 from kolbo_demo.ui.batches import ARCHIVE, REPORT, Batches, View
-from kolbo_demo.ui.events import EACH, QUIET
+from kolbo_demo.ui.events import EACH, QUIET, Updates, Values
 from kolbo_demo.ui.folders import TICKET
 from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.panels.parts import Player, Question, download_button, small_button
 from kolbo_demo.ui.quota import counted
 
 POLL_SECONDS = 1.5
@@ -47,11 +49,6 @@ new MutationObserver(() => {
 """
 """Gradio puts a button into the one that adds files, and names the outer one by a text that it
 lacks."""
-_QUESTIONS = {
-    "stop": ("batch.ask_stop", "batch.stop"),
-    "delete": ("batch.ask_delete", "batch.delete"),
-}
-
 Given = tuple[str, Path]
 """A file's name, as the visitor has it, and its path."""
 
@@ -65,8 +62,6 @@ class BatchPanel:
         self._tickets = gr.BrowserState([], storage_key=_STORAGE_KEY, secret=_STORAGE_KEY)
         self._drawn = gr.State(None)
         """Contents of the page, to send only what changed."""
-        self._question = gr.State("")
-        """The action that waits for an answer: `stop` or `delete`."""
         self._timer = gr.Timer(POLL_SECONDS, active=False)
         with gr.Accordion(
             shown("batch.title"), open=False, elem_id="batch", elem_classes="card"
@@ -101,16 +96,13 @@ class BatchPanel:
             )
             with gr.Row(elem_classes="buttons"):
                 self._start = gr.Button(variant="primary", size="sm", elem_id="batch-start")
-                self._stop = gr.Button(shown("batch.stop"), size="sm", elem_id="batch-stop")
-                self._zip = gr.DownloadButton(
-                    str(shown("batch.zip")), size="sm", elem_id="batch-zip"
-                )
-                self._report = gr.DownloadButton(
-                    str(shown("batch.report")), size="sm", elem_id="batch-report"
-                )
-                self._again = gr.Button(shown("batch.again"), size="sm", elem_id="batch-again")
-                self._delete = gr.Button(shown("batch.delete"), size="sm", elem_id="batch-delete")
-            self._lay_out_question()
+                self._stop = small_button("batch-stop", "batch.stop")
+                self._zip = download_button("batch-zip", "batch.zip")
+                self._report = download_button("batch-report", "batch.report")
+                self._again = small_button("batch-again", "batch.again")
+                self._delete = small_button("batch-delete", "batch.delete")
+            self._ask_stop = Question("batch-stop", "batch.ask_stop", "batch.stop")
+            self._ask_delete = Question("batch-delete", "batch.ask_delete", "batch.delete")
             self._rows = gr.Dataframe(
                 datatype=["str", "str", "html", "html"],
                 column_count=4,
@@ -123,169 +115,127 @@ class BatchPanel:
                 show_label=False,
                 elem_id="batch-rows",
             )
-            self._video = gr.Video(
+            self._video = Player(
                 show_label=False,
                 interactive=False,
                 visible=False,
                 buttons=["download"],
                 elem_id="batch-video",
             )
-            # The file itself: Gradio would have another program look at it first.
-            self._video.postprocess = _as_it_is  # pyright: ignore[reportAttributeAccessIssue]
-        self._shown = [
-            self._drawn,
-            self._tickets,
-            self._chosen,
-            self._view,
-            self._summary,
-            self._start,
-            self._stop,
-            self._zip,
-            self._report,
-            self._again,
-            self._delete,
-            self._rows,
-            self._video,
-            self._timer,
+
+    def follow(self, page: gr.Blocks, backend: gr.Radio, key: gr.Textbox) -> None:
+        """Connects the events."""
+        self._backend, self._key = backend, key
+        outputs = [
+            *(self._problem, self._drawn, self._tickets, self._chosen, self._view, self._summary),
+            *(self._start, self._stop, self._zip, self._report, self._again, self._delete),
+            *(self._rows, self._video, self._timer),
         ]
+        now: set[Block] = {self._tickets, self._chosen}
+        keyed: set[Block] = {*now, backend, key}
 
-    def _lay_out_question(self) -> None:
-        with gr.Column(visible=False, elem_id="batch-question") as self._ask:
-            self._sentence = gr.HTML("", elem_id="batch-sentence")
-            with gr.Row(elem_classes="buttons"):
-                self._no = gr.Button(shown("cards.no"), size="sm", elem_id="batch-no")
-                self._yes = gr.Button(size="sm", variant="primary", elem_id="batch-yes")
+        def again(request: gr.Request, values: Values) -> Updates:
+            return self._run(request, values, again=True)
 
-    def follow(self, page: gr.Blocks, asked: list[Any]) -> None:
-        """Connects the events. `asked` are the components with backend and key."""
-        now = [self._tickets, self._chosen]
-        drawn = [self._drawn, *now]
-        page.load(self._redraw, now, self._shown, js=_TAKE_OVER, **QUIET)
-        self._timer.tick(self._update, drawn, self._shown, **QUIET)
-        self._chosen.input(self._redraw, now, self._shown, **QUIET)
-        self._check.click(
-            self._check_files,
-            [*asked, *now, self._files, self._folder],
-            [self._problem, *self._shown],
+        page.load(
+            self._redraw,
+            now,
+            outputs,
+            js=_TAKE_OVER,
             **QUIET,
         )
-        begin: dict[str, Any] = {
-            "inputs": [*asked, *now],
-            "outputs": [self._problem, *self._shown],
-            **QUIET,
-        }
-        self._start.click(self._begin, **begin)
-        self._again.click(self._send_again, **begin)
+        self._timer.tick(self._update, {*now, self._drawn}, outputs, **QUIET)
+        self._chosen.input(self._redraw, now, outputs, **QUIET)
+        given = {*keyed, self._files, self._folder}
+        self._check.click(self._check_files, given, outputs, **QUIET)
+        self._start.click(self._run, keyed, outputs, **QUIET)
+        self._again.click(again, keyed, outputs, **QUIET)
         self._rows.select(self._play, self._chosen, self._video, **EACH)
-        question = [self._question, self._ask, self._sentence, self._yes]
-        self._stop.click(lambda: _question("stop"), None, question, **QUIET)
-        self._delete.click(lambda: _question("delete"), None, question, **QUIET)
-        self._no.click(lambda: _question(""), None, question, **QUIET)
-        self._yes.click(self._act, [self._question, *now], [*question, *self._shown], **QUIET)
+        self._ask_stop.connect(self._stop)
+        self._ask_delete.connect(self._delete)
+        self._ask_stop.yes.click(self._stop_batch, now, outputs, **QUIET)
+        self._ask_delete.yes.click(self._delete_batch, now, outputs, **QUIET)
 
-    def _check_files(
-        self,
-        asked_by: gr.Request,
-        backend: str,
-        key: str,
-        tickets: Any,
-        chosen: str | None,
-        files: list[Given] | None,
-        folder: list[Given] | None,
-    ) -> tuple[Any, ...]:
+    def _check_files(self, request: gr.Request, values: Values) -> Updates:
         """The dry run."""
-        given = [*(files or []), *(folder or [])]
+        given = [*(values[self._files] or []), *(values[self._folder] or [])]
         if not given:
-            return _problem(say("batch.nothing")), *self._redraw(tickets, chosen)
+            return self._redraw(values, say("batch.nothing"))
+        backend, key = values[self._backend], values[self._key]
         try:
-            caller = caller_of(asked_by)
+            caller = caller_of(request)
             ready = self._access.ready(backend, key, caller)
             client = self._access.client(backend, key, caller, patient=False) if ready else None
-            chosen = self._batches.check(given, client, backend == LOCAL, counted(caller))
+            ticket = self._batches.check(given, client, backend == LOCAL, counted(caller))
         except (UnusableError, KolboError) as error:
-            return _problem(str(error)), *self._redraw(tickets, chosen)
-        return "", *self._redraw([chosen, *_valid(tickets)], chosen)
+            return self._redraw(values, str(error))
+        tickets = [ticket, *_valid(values[self._tickets])]
+        return self._redraw({self._tickets: tickets, self._chosen: ticket})
 
-    def _begin(
-        self, asked_by: gr.Request, backend: str, key: str, tickets: Any, chosen: str | None
-    ) -> tuple[Any, ...]:
-        return self._run(asked_by, backend, key, tickets, chosen)
-
-    def _send_again(
-        self, asked_by: gr.Request, backend: str, key: str, tickets: Any, chosen: str | None
-    ) -> tuple[Any, ...]:
-        return self._run(asked_by, backend, key, tickets, chosen, again=True)
-
-    def _run(
-        self,
-        asked_by: gr.Request,
-        backend: str,
-        key: str,
-        tickets: Any,
-        chosen: str | None,
-        *,
-        again: bool = False,
-    ) -> tuple[Any, ...]:
+    def _run(self, request: gr.Request, values: Values, *, again: bool = False) -> Updates:
         """Starts a batch or goes on with it; `again` as in `Batch`."""
-        problem = ""
+        backend, key, ticket = (values[part] for part in (self._backend, self._key, self._chosen))
         try:
-            caller = caller_of(asked_by)
+            caller = caller_of(request)
             client = self._access.client(backend, key, caller)
             allowance = self._access.allowance(backend, key, caller)
             spending = partial(allowance.spend, caller.payer) if allowance else None
             local = backend == LOCAL
-            self._batches.start(str(chosen), client, caller.visitor, again, spending, local)
+            self._batches.start(str(ticket), client, caller.visitor, again, spending, local)
         except (UnusableError, KolboError) as error:
-            problem = _problem(str(error))
-        return problem, *self._redraw(tickets, chosen)
+            return self._redraw(values, str(error))
+        return self._redraw(values)
 
-    def _act(self, action: str, tickets: Any, chosen: str | None) -> tuple[Any, ...]:
-        """Stops or deletes a batch, once the visitor has confirmed it."""
-        if action and chosen in _valid(tickets):
-            self._batches.stop(chosen)
-            if action == "delete":
-                self._batches.delete(chosen)
-        return *_question(""), *self._redraw(tickets, chosen)
+    def _stop_batch(self, values: Values) -> Updates:
+        self._batches.stop(_ticket(values[self._chosen]))
+        return self._update(values)
 
-    def _redraw(self, tickets: Any, chosen: str | None) -> tuple[Any, ...]:
-        return self._update(None, tickets, chosen)
+    def _delete_batch(self, values: Values) -> Updates:
+        ticket = _ticket(values[self._chosen])
+        self._batches.stop(ticket)
+        self._batches.delete(ticket)
+        return self._update(values)
 
-    def _update(self, drawn: Any, tickets: Any, chosen: str | None) -> tuple[Any, ...]:
-        """Values of `_shown`; nothing where the browser has them already."""
-        batches = {ticket: view for ticket in _valid(tickets) if (view := self._see(ticket))}
+    def _redraw(self, values: Values, problem: str = "") -> Updates:
+        """Everything; `problem` is one sentence above it."""
+        shown = self._update({**values, self._drawn: None})
+        return {self._problem: views.failed(problem) if problem else "", **shown}
+
+    def _update(self, values: Values) -> Updates:
+        """Everything but the problem; nothing where the browser has it already."""
+        found = ((ticket, self._see(ticket)) for ticket in _valid(values[self._tickets]))
+        batches = {ticket: view for ticket, view in found if view}
+        chosen = values[self._chosen]
         ticket = chosen if chosen in batches else next(iter(batches), None)
-        view = batches[ticket] if ticket else None
         now = repr((batches, ticket))
+        drawn = values.get(self._drawn)
         if now == drawn:
-            return tuple(gr.skip() for _ in self._shown)
+            return {self._drawn: now}
         choices = [
             (f"{number}. {_summary(each)}", name)
             for number, (name, each) in enumerate(batches.items(), 1)
         ]
         running = any(isinstance(each, View) and each.running for each in batches.values())
-        return (
-            now,
-            list(batches),
-            gr.Dropdown(choices, value=ticket, visible=len(choices) > 1),
-            gr.Column(visible=view is not None),
-            *(self._fill(ticket, view) if ticket and view else [gr.skip()] * 8),
-            gr.skip() if drawn else gr.Video(None, visible=False),
-            gr.Timer(active=running),
-        )
+        return {
+            self._drawn: now,
+            self._tickets: list(batches),
+            self._chosen: gr.update(choices=choices, value=ticket, visible=len(choices) > 1),
+            self._view: gr.update(visible=ticket is not None),
+            **(self._of(ticket, batches[ticket]) if ticket else {}),
+            **({} if drawn else {self._video: gr.update(value=None, visible=False)}),
+            self._timer: gr.update(active=running),
+        }
 
     def _play(self, chosen: str | None, event: gr.SelectData) -> Any:
         """Shows the video of the row that was selected."""
         view = self._see(chosen) if chosen in _valid([chosen]) else None
-        row = event.index[0] if isinstance(event.index, list) else None
-        if (
-            not isinstance(view, View)
-            or not isinstance(row, int)
-            or row not in range(len(view.lines))
-        ):
+        lines = view.lines if isinstance(view, View) else ()
+        number = next(iter(event.row_value or ()), None)
+        line = next((each for each in lines if str(each.row.number) == str(number)), None)
+        if line is None:
             return gr.skip()
-        line = view.lines[row]
         path = self._batches.file(chosen, line.video) if chosen and line.video else None
-        return gr.Video(path, visible=path is not None)
+        return gr.update(value=path, visible=path is not None)
 
     def _see(self, ticket: str) -> View | str | None:
         """A batch, or why it cannot be read; None where nothing of it is kept."""
@@ -294,34 +244,39 @@ class BatchPanel:
         except KolboError as error:
             return str(error)
 
-    def _fill(self, ticket: str, view: View | str) -> Iterator[Any]:
-        """Values from `_summary` to `_rows`."""
+    def _of(self, ticket: str, view: View | str) -> Updates:
+        """One batch, or the sentence why it cannot be read."""
+        actions = (self._start, self._stop, self._zip, self._report, self._again)
         if isinstance(view, str):
-            yield views.note(view, bad=True)
-            yield from (gr.Button(visible=False) for _ in range(5))
-            yield gr.Button(visible=True)
-            yield gr.Dataframe(visible=False)
-            return
+            return {
+                self._summary: views.note(view, bad=True),
+                **dict.fromkeys((*actions, self._rows), gr.update(visible=False)),
+                self._delete: gr.update(visible=True),
+            }
         lines, idle = view.lines, not view.running
         good = sum(line.row.problem is None for line in lines)
         ended = sum(line.final for line in lines) / len(lines)
         left = any(not line.final for line in lines)
-        yield f"<h3>{escape(summary(view))}</h3>" + (
-            views.progress(100 * ended) if view.started else ""
-        )
-        yield gr.Button(
-            say("batch.go_on") if view.started else say("batch.make", count=good),
-            visible=idle and bool(left if view.started else good),
-        )
-        yield gr.Button(visible=view.running)
-        for name in (ARCHIVE, REPORT):
-            path = self._batches.file(ticket, name) if view.archived else None
-            yield gr.DownloadButton(value=path, visible=path is not None)
         unclear = any(line.state == "unclear" for line in lines)
-        yield gr.Button(visible=idle and unclear)
-        yield gr.Button(visible=idle)
+        bar = views.progress(100 * ended) if view.started else ""
         heads = [say(f"batch.{name}") for name in ("number", "name", "state", "result")]
-        yield gr.Dataframe({"headers": heads, "data": table(view)}, visible=True)
+        return {
+            self._summary: f"<h3>{escape(summary(view))}</h3>{bar}",
+            self._start: gr.update(
+                value=say("batch.go_on") if view.started else say("batch.make", count=good),
+                visible=idle and bool(left if view.started else good),
+            ),
+            self._stop: gr.update(visible=view.running),
+            self._zip: self._file(ticket, view, ARCHIVE),
+            self._report: self._file(ticket, view, REPORT),
+            self._again: gr.update(visible=idle and unclear),
+            self._delete: gr.update(visible=idle),
+            self._rows: gr.update(value={"headers": heads, "data": table(view)}, visible=True),
+        }
+
+    def _file(self, ticket: str, view: View, name: str) -> Any:
+        path = self._batches.file(ticket, name) if view.archived else None
+        return gr.update(value=path, visible=path is not None)
 
 
 def summary(view: View) -> str:
@@ -376,16 +331,9 @@ def _valid(tickets: Any) -> list[str]:
     return list(dict.fromkeys(good))[:MOST_TICKETS]
 
 
-def _problem(sentence: str) -> str:
-    return views.failed(sentence)
-
-
-def _question(action: str) -> tuple[Any, ...]:
-    """Asks whether to stop or to delete; an empty action takes the question away."""
-    if not action:
-        return "", gr.Column(visible=False), gr.skip(), gr.skip()
-    sentence, yes = (say(key) for key in _QUESTIONS[action])
-    return action, gr.Column(visible=True), views.note(sentence), gr.Button(yes)
+def _ticket(value: Any) -> str:
+    """A ticket that a browser sent, empty where it is none."""
+    return next(iter(_valid([value])), "")
 
 
 def _hint() -> str:
@@ -405,10 +353,6 @@ def _uploads(count: Any, elem_id: str) -> gr.File:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _as_it_is(path: Path | None) -> FileData | None:
-    return FileData(path=str(path), orig_name=path.name) if path else None
 
 
 def _named(payload: ListFiles | None) -> list[Given] | None:

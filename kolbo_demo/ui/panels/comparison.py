@@ -1,6 +1,7 @@
 """Compare models: the choice of models for the same inputs, and the panel of their results."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
@@ -14,20 +15,25 @@ from kolbo_demo.csv_export import csv_text
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui import sync_report, views
 from kolbo_demo.ui.backend import Access
-from kolbo_demo.ui.events import LATEST, QUIET, changes
+from kolbo_demo.ui.events import LATEST, QUIET, Updates, changes
+from kolbo_demo.ui.folders import TICKET
 from kolbo_demo.ui.generation_store import RESULT, TABLE, GenerationStore, Record
 from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.panels.in_step import in_step
 from kolbo_demo.ui.panels.model_picker import SMART_SELECT, label
-from kolbo_demo.ui.sync_report import Report
+from kolbo_demo.ui.panels.parts import download_button
+from kolbo_demo.ui.runs import Snapshot
 
 LEAST, MOST = 2, 6
 """Models at once: ten generations a minute are all that the API takes."""
 _COLUMNS = ("model", "sync", "closures", "time", "credits")
 
-Compared = tuple[Record, str, Report | None]
-"""A generation, its state in words, and its report once it is measured."""
+_STATES = {
+    "done": "batch.state_completed",
+    "failed": "batch.state_failed",
+    "cancelled": "status.cancelled",
+}
 
 
 class ModelComparison:
@@ -112,8 +118,9 @@ class ComparisonPanel:
             gr.HTML(shown(lambda: f"<h2>{escape(say('versus.table'))}</h2>"))
             self.table = gr.Dataframe(
                 headers=[""] * len(_COLUMNS),
-                datatype="str",
+                datatype=["html", "str", "str", "str", "str"],
                 column_count=len(_COLUMNS),
+                column_widths=["30%", "26%", "18%", "13%", "13%"],
                 show_label=False,
                 interactive=False,
                 wrap=True,
@@ -123,38 +130,35 @@ class ComparisonPanel:
             self._panes = in_step("models-panes")
             with gr.Row(elem_classes="buttons"):
                 self._files = {
-                    form: gr.DownloadButton(
-                        str(shown(f"versus.{form}")),
-                        size="sm",
-                        min_width=80,
-                        scale=0,
-                        elem_id=f"models-{form}",
-                    )
+                    form: download_button(f"models-{form}", f"versus.{form}")
                     for form in ("csv", "json")
                 }
         self.outputs: list[Block] = [self._box, self.table, self._panes, *self._files.values()]
 
-    def hidden(self) -> dict[Block, Any]:
+    def hidden(self) -> Updates:
         """While the generation in the result panel is not one of several."""
         return {self._box: gr.update(visible=False), self._panes: ""}
 
-    def updates(self, compared: Sequence[Compared]) -> dict[Block, Any]:
+    def updates(self, compared: Sequence[Snapshot]) -> Updates:
         """The table of these generations, the first one first, and the videos that are there."""
-        rows = [cells(record, state, report) for record, state, report in compared]
         videos = [
-            (path, name(record))
-            for record, _, _ in compared
-            if record.end == "done" and (path := self._kept.file(record.ticket, RESULT))
+            (path, name(each.record))
+            for each in compared
+            if each.has_result and (path := self._kept.file(each.record.ticket, RESULT))
         ]
-        table = {"headers": [say(f"versus.{column}") for column in _COLUMNS], "data": rows}
-        self._write([figures(record, report) for record, _, report in compared], compared[0][0])
-        folder = self._kept.folder(compared[0][0].ticket)
+        table = {
+            "headers": [say(f"versus.{column}") for column in _COLUMNS],
+            "data": list(map(cells, compared)),
+        }
+        first = compared[0].record
+        self._write(list(map(figures, compared)), first)
+        folder = self._kept.folder(first.ticket)
         return {
             self._box: gr.update(visible=True),
             self.table: gr.update(value=table),
             self._panes: views.panes(videos, say("versus.play")) if videos else "",
             **{
-                button: gr.update(value=folder / f"{TABLE}.{form}")
+                button: gr.update(value=folder / f"{TABLE}.{form}", visible=True)
                 for form, button in self._files.items()
             },
         }
@@ -170,19 +174,49 @@ class ComparisonPanel:
         self._kept.write(first.ticket, f"{TABLE}.json", text)
 
 
-def cells(record: Record, state: str, report: Report | None) -> list[str]:
-    """One model's row. `state` is shown while there is no report."""
-    measured = report is not None and "error" not in report
-    sync = sync_report.verdict(report) if report else state
-    facts = dict(sync_report.facts(report)) if report and measured else {}
+def cells(snapshot: Snapshot) -> list[str]:
+    """One model's row."""
+    record, report = snapshot.record, snapshot.report
+    sync = sync_report.verdict(report) if report else state(snapshot)
+    facts = dict(sync_report.facts(report)) if report else {}
     offset = facts.get(say("sync.offset"), "")
     return [
-        name(record),
+        with_ticket(record.ticket, escape(name(record))),
         f"{sync} ({offset})" if offset and report and report["verdict"] == "in step" else sync,
         facts.get(say("sync.closures"), ""),
         views.clock(record.seconds) if record.seconds is not None else "",
         f"{record.credits:g}" if record.credits is not None else "",
     ]
+
+
+def state(snapshot: Snapshot) -> str:
+    """State of a generation in few words, with its time and price once it has ended."""
+    record, run = snapshot.record, snapshot.run
+    if snapshot.measuring:
+        return say("sync.measuring")
+    if record.end is None:
+        words = say("cards.under_way")
+        if run is not None and run.stage.percent is not None:
+            words += f", {run.stage.percent:.0f} %"
+        return words
+    facts: Sequence[str] = (
+        say(_STATES[record.end]),
+        views.clock(record.seconds) if record.seconds is not None else "",
+        say("cards.credits", credits=f"{record.credits:g}") if record.credits else "",
+    )
+    return " · ".join(fact for fact in facts if fact)
+
+
+def with_ticket(ticket: str, html: str) -> str:
+    """A cell of a table of generations, by which `selected_ticket` finds its row."""
+    return f'<span data-ticket="{escape(ticket)}">{html}</span>'
+
+
+def selected_ticket(event: gr.SelectData) -> str | None:
+    """Ticket of the row that was selected. Not by the row's number: the list may have changed, and
+    the visitor may have sorted it."""
+    match = re.search(f'data-ticket="({TICKET.pattern})"', str(event.row_value))
+    return match[1] if match else None
 
 
 def name(record: Record) -> str:
@@ -203,8 +237,9 @@ def _identifier(record: Record) -> str:
     return "" if taken == "auto" else taken
 
 
-def figures(record: Record, report: Report | None) -> dict[str, Any]:
+def figures(snapshot: Snapshot) -> dict[str, Any]:
     """One model's row for other programs: words of the API and the judge, None where unknown."""
+    record, report = snapshot.record, snapshot.report
     known = report if report and "error" not in report else {}
     spoken = known.get("closures")
     return {

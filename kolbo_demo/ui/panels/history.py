@@ -1,6 +1,5 @@
 """History: the generations of this browser, with their states, and the list that it stores."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from typing import Any
@@ -11,23 +10,16 @@ from gradio.blocks import Block
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui import views
 from kolbo_demo.ui.backend import CLOUD
-from kolbo_demo.ui.generation_store import RESULT, THUMBNAIL, Record
+from kolbo_demo.ui.events import Updates
+from kolbo_demo.ui.generation_store import THUMBNAIL, Record, title
 from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.panels import comparison
-from kolbo_demo.ui.panels.result import Updates, title
-from kolbo_demo.ui.run import Run
 from kolbo_demo.ui.runs import Runs
-from kolbo_demo.ui.sync_report import Reports
 from kolbo_demo.ui.tab import STORAGE_KEY, Entry, Tab
 
 LOOK_SECONDS = 2.0
 THUMBNAIL_PIXELS = 48
 
-_STATES = {
-    "done": "batch.state_completed",
-    "failed": "batch.state_failed",
-    "cancelled": "status.cancelled",
-}
 _COLUMNS = {"preflight.source": "72px", "batch.name": "55%", "batch.state": "27%"}
 """Keys of the headings, and widths."""
 
@@ -37,10 +29,9 @@ Row = tuple[Any, ...]
 class HistoryPanel:
     """The table, where the caller stands in the layout."""
 
-    def __init__(self, runs: Runs, reports: Reports, secret: str) -> None:
+    def __init__(self, runs: Runs, secret: str) -> None:
         """`secret` as in `gr.BrowserState`."""
         self._runs = runs
-        self._reports = reports
         with gr.Accordion(shown("cards.history"), open=False, elem_id="history") as self._fold:
             self._none = gr.HTML(shown(lambda: views.note(say("cards.history_none"))))
             self.table = gr.Dataframe(
@@ -97,25 +88,26 @@ class HistoryPanel:
 
     def _row(self, tab: Tab, entry: Entry, caller: Caller | None) -> tuple[Row | None, bool]:
         """Cells of a generation, and whether they are final. None where nothing of it is left."""
-        found = self._runs.find(entry.ticket, caller)
-        if found is None:
+        snapshot = self._runs.snapshot(entry.ticket, caller)
+        if snapshot is None:
             if entry.id is None or entry.backend != CLOUD:
                 tab.remove(entry.ticket)
                 return None, True
-            return ("", f"<code>{escape(entry.id)}</code>", ""), True  # a key can open it
-        record, run = found
+            cell = comparison.with_ticket(entry.ticket, f"<code>{escape(entry.id)}</code>")
+            return ("", cell, ""), True  # a key can open it
+        record = snapshot.record
         entry.id, entry.backend = record.generation_id or entry.id, record.backend
-        there = record.end == "done" and self._runs.kept.file(record.ticket, RESULT) is not None
-        measuring = there and self._reports.of(record) is None
         started = datetime.fromtimestamp(record.created, tab.zone)
+        description = (
+            f"{escape(title(record))}<br><small>{escape(comparison.name(record))} · "
+            f"{started:%Y-%m-%d %H:%M}</small>"
+        )
         cells = (
             self._thumbnail(record),
-            f"{escape(title(record))}<br><small>{escape(comparison.name(record))} · "
-            f"{started:%Y-%m-%d %H:%M}</small>",
-            state(record, run, measuring),
+            comparison.with_ticket(record.ticket, description),
+            comparison.state(snapshot),
         )
-        settled = (record.end is not None or run is None) and not measuring
-        return cells, settled and record.end is not None
+        return cells, snapshot.settled and record.end is not None
 
     def _thumbnail(self, record: Record) -> str:
         path = self._runs.kept.file(record.ticket, THUMBNAIL)
@@ -128,20 +120,3 @@ class HistoryPanel:
 
 def _headers() -> list[str]:
     return [say(text) for text in _COLUMNS]
-
-
-def state(record: Record, run: Run | None, measuring: bool) -> str:
-    """State of a generation in few words, with its time and price once it has ended."""
-    if measuring:
-        return say("sync.measuring")
-    if record.end is None:
-        words = say("cards.under_way")
-        if run is not None and run.stage.percent is not None:
-            words += f", {run.stage.percent:.0f} %"
-        return words
-    facts: Sequence[str] = (
-        say(_STATES[record.end]),
-        views.clock(record.seconds) if record.seconds is not None else "",
-        say("cards.credits", credits=f"{record.credits:g}") if record.credits else "",
-    )
-    return " · ".join(fact for fact in facts if fact)

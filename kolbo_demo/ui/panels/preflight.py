@@ -18,7 +18,7 @@ from kolbo_demo.ui import eta, views
 from kolbo_demo.ui.backend import LOCAL
 from kolbo_demo.ui.events import LATEST, LOOKING, changes
 from kolbo_demo.ui.generation_store import GenerationStore
-from kolbo_demo.ui.i18n.texts import say
+from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.panels.face_picker import Choice, FacePicker, Seen, speaking
 from kolbo_demo.ui.panels.model_picker import ModelPicker, Offers, shared
 from kolbo_demo.ui.panels.trim import AtHand, Edits, edit_of, is_empty
@@ -73,7 +73,10 @@ class Preflight:
 
     def lay_out(self) -> None:
         """The panel, where the caller stands in the layout."""
-        self._panel = gr.HTML("", elem_id="preflight", apply_default_css=False)
+        with gr.Accordion(
+            shown("preflight.title"), visible=False, elem_id="preflight", elem_classes="card"
+        ) as self.fold:
+            self._panel = gr.HTML("", apply_default_css=False)
         self._looked = gr.State(Looked())
 
     def follow(
@@ -98,7 +101,7 @@ class Preflight:
             backend,
             *edits.values,
         ]
-        gr.on(changes(told), self._tell, told, self._panel, **LATEST)
+        gr.on(changes(told), self._tell, told, [self.fold, self._panel], **LATEST)
 
     def _look(self, seen: Seen, before: Looked) -> Looked:
         if seen.path == before.path:
@@ -110,14 +113,19 @@ class Preflight:
         except MediaError:  # what is wrong with the clip is told beside it
             return Looked(seen.path)
 
-    def _tell(self, seen: Seen, looked: Looked, heard: Heard, *rest: Any) -> str:
+    def _tell(self, seen: Seen, looked: Looked, heard: Heard, *rest: Any) -> tuple[Any, str]:
         choice, offers, model, backend, *values = rest
         edit = edit_of(at_hand(seen, heard), tuple(values))
         given = Given(seen, looked, heard, choice, offers, model, backend, edit)
         expected = None
         if given.backend == LOCAL and seen.source:
             expected = eta.foreseen(self._kept, backend, given.meant, result_seconds(edit))
-        return outlook(given, expected)
+        html = outlook(given, expected)
+        # Folded away by a result, it opens again for a warning only.
+        fold: dict[str, Any] = {"visible": bool(html)}
+        if any(_warnings(given)):
+            fold["open"] = True
+        return gr.update(**fold), html
 
 
 def at_hand(seen: Seen, heard: Heard) -> AtHand:
@@ -131,13 +139,9 @@ def outlook(given: Given, expected: float | None = None) -> str:
     warnings = "".join(f"<li>{escape(text)}</li>" for text in _warnings(given))
     if not rows and not warnings:
         return ""
-    html = f'<h2 id="preflight-title">{escape(say("preflight.title"))}</h2>'
-    if rows:
-        facts = "".join(f"<dt>{escape(name)}</dt><dd>{fact}</dd>" for name, fact in rows)
-        html += f"<dl>{facts}</dl>"
-    if warnings:
-        html += f'<ul class="warnings">{warnings}</ul>'
-    return f'<section class="card" aria-labelledby="preflight-title">{html}</section>'
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{fact}</dd>" for name, fact in rows)
+    html = f"<dl>{facts}</dl>" if rows else ""
+    return html + (f'<ul class="warnings">{warnings}</ul>' if warnings else "")
 
 
 def _rows(given: Given, expected: float | None) -> Iterator[tuple[str, str]]:
