@@ -8,7 +8,7 @@ from kolbo_demo.ui.i18n.texts import say, shown
 _SCRIPT = """
 try { element.hidden = Boolean(localStorage.getItem('kolbo-consent')); } catch { /* shown, then */ }
 document.addEventListener('click', (event) => {
-  if (!event.target.closest('#generate, #gallery [data-item]')) return;
+  if (!event.target.closest('#generate, #examples [data-item]')) return;
   try { localStorage.setItem('kolbo-consent', 'given'); } catch { /* it is shown again, then */ }
 });
 """

@@ -173,7 +173,7 @@ def test_pictures_of_a_result(desk: Desk, site: Site) -> None:
     """On the example, whose voice is long enough for a report worth a look."""
     page = desk.page
     turn(page, *VIEWS[0])
-    page.click("#gallery [data-item=hopper]")
+    page.click("#examples [data-item=hopper]")
     desk.click_face(0.52, 0.39)
     desk.await_video()
     page.locator("#report .verdict").wait_for(timeout=MADE_MS)
@@ -301,7 +301,7 @@ def test_tab_reaches_everything_and_is_seen(desk: Desk) -> None:
         if not keys.focus_is_seen():
             unseen.append(page.evaluate("document.activeElement.outerHTML.slice(0, 150)"))
     assert not unseen
-    assert {"generate", "gallery", "history"} <= reached
+    assert {"generate", "examples", "history"} <= reached
 
 
 def test_programs_are_chosen_by_key(desk: Desk) -> None:

@@ -61,7 +61,7 @@ def stacked(portrait: Path, path: Path, axis: int, count: int) -> Path:
 
 def test_first_visit(desk: Desk) -> None:
     assert_above_the_fold(desk.page)
-    assert hidden_parts(desk.page, "#gallery", "#stage") == {}
+    assert hidden_parts(desk.page, "#examples", "#stage") == {}
 
 
 def test_words_that_were_listened_to(desk: Desk, portrait: Path) -> None:

@@ -1,5 +1,6 @@
 """Gallery: finished results, each with a button that makes it anew from its own inputs."""
 
+import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -17,7 +18,20 @@ INPUTS = tuple(path for item in items() for path in (item.source, item.voice))
 """Files that fill in the form."""
 
 _ITEMS = {item.id: item for item in items()}
+_KINDS = sorted({item.kind for item in items()})
+_LANGUAGES = sorted({item.language for item in items()})
 _SCRIPT = Path(__file__).with_suffix(".js")
+_TEMPLATE = """${((text) => `
+<details class="card" open><summary><h2>${text.title}</h2></summary>
+<p class="note">${text.hint}</p><ul>${items.map((item) => {
+  const name = `${text[item.kind]}, ${text[item.language]}`;
+  return `<li><button type="button" class="play" data-video="${item.video}" aria-pressed="false"
+  aria-label="${text.play}: ${name}" title="${item.about}"><img src="${item.poster}" alt=""
+  width="384" height="480" loading="lazy"></button>
+  <p><b>${text[item.kind]}</b> ${text[item.language]}</p>
+  <button type="button" class="button" data-item="${item.id}"
+  aria-label="${text.try}: ${name}">${text.try}</button></li>`;
+}).join('')}</ul></details>`)(JSON.parse(value))}"""
 
 
 class Gallery:
@@ -28,10 +42,12 @@ class Gallery:
 
     def __init__(self) -> None:
         self._posters = gr.HTML(
-            shown(_html),
+            shown(_texts),
+            html_template=_TEMPLATE,
+            items=[_shown(item) for item in items()],
             js_on_load=_SCRIPT.read_text("utf-8"),
             apply_default_css=False,
-            elem_id="gallery",
+            elem_id="examples",
         )
 
     def follow(
@@ -62,25 +78,18 @@ class Gallery:
         self._posters.select(fill, None, outputs, **QUIET).success(**generate)
 
 
-def _html() -> str:
-    tiles = "".join(map(_tile, items()))
-    return (
-        f'<details class="card" open><summary><h2>{escape(say("gallery.title"))}</h2></summary>'
-        f'<p class="note">{escape(say("gallery.hint"))}</p><ul>{tiles}</ul></details>'
-    )
+def _texts() -> str:
+    """The panel's texts in one language, as JSON."""
+    keys = ("title", "hint", "play", "try", *_KINDS, *_LANGUAGES)
+    return json.dumps({key: escape(say(f"gallery.{key}")) for key in keys}, ensure_ascii=False)
 
 
-def _tile(item: GalleryItem) -> str:
-    kind, language = say(f"gallery.{item.kind}"), say(f"gallery.{item.language}")
-    name = escape(f"{kind}, {language}", quote=True)
-    about = escape(f"{item.words} ({item.credit})", quote=True)
-    return (
-        f'<li><button type="button" class="play" data-video="{ROUTE}/{item.result.name}"'
-        f' aria-label="{escape(say("gallery.play"))}: {name}" aria-pressed="false"'
-        f' title="{about}"><img src="{ROUTE}/{item.poster.name}" alt="" width="384" height="480"'
-        ' loading="lazy"></button>'
-        f"<p><b>{escape(kind)}</b> {escape(language)}</p>"
-        f'<button type="button" class="button" data-item="{item.id}"'
-        f' aria-label="{escape(say("gallery.try"))}: {name}">{escape(say("gallery.try"))}</button>'
-        "</li>"
-    )
+def _shown(item: GalleryItem) -> dict[str, str]:
+    return {
+        "id": item.id,
+        "kind": item.kind,
+        "language": item.language,
+        "about": escape(f"{item.words} ({item.credit})"),
+        "poster": f"{ROUTE}/{item.poster.name}",
+        "video": f"{ROUTE}/{item.result.name}",
+    }
