@@ -49,7 +49,7 @@ class VerifyPanel:
 
 
 def render(found: Credentials) -> str:
-    """What was found, as HTML."""
+    """Verdict and facts, as HTML."""
     facts = {
         say("verify.signer"): _signer(found),
         say("verify.generator"): found.generator,
