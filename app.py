@@ -77,16 +77,16 @@ def main() -> None:
     folder = Path(temp_dir or settings.data_dir / "gradio").expanduser().resolve()
     _create_folder(folder, "GRADIO_TEMP_DIR" if temp_dir else "KOLBO_DATA_DIR")
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    try:
+        app = create_app(settings)
+    except ServiceError as error:
+        _exit_with_error(str(error))
 
     from kolbo_demo import ui  # Gradio, which reads its variables when it is imported
 
     if not temp_dir:
         ui.clean_uploads(folder)
 
-    try:
-        app = create_app(settings)
-    except ServiceError as error:
-        _exit_with_error(str(error))
     client_host = _client_host(host)
     local = ui.Local(
         f"http://{client_host}:{port}/api",

@@ -17,11 +17,14 @@ def describe_error(error: Exception) -> tuple[str, int]:
     from pydantic import ValidationError
 
     from kolbo_demo.client import KolboError
+    from kolbo_demo.credentials import CredentialsError
     from kolbo_demo.settings import Settings
     from kolbo_demo.settings import describe_error as describe_settings_error
 
     if isinstance(error, ValidationError) and error.title == Settings.__name__:
         return describe_settings_error(error), 2
+    if isinstance(error, CredentialsError):
+        return str(error), 2
     if isinstance(error, KolboError):
         return str(error), 2 if _is_permanent(error) else 1
     last = traceback.extract_tb(error.__traceback__)[-1]

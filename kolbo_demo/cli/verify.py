@@ -1,4 +1,4 @@
-"""`verify`: what the content credentials of a file say."""
+"""`verify`: show the content credentials of a file."""
 
 import json
 from pathlib import Path

@@ -24,6 +24,8 @@ WORKER = "kolbo_demo.credentials.worker"
 TIMEOUT_SECONDS = 120.0
 """For one video: a gigabyte takes a few seconds."""
 _MAX_CHILDREN = 2
+_FAILURES = (CredentialsError, ChildFailedError, OSError, ImportError, ValueError, TypeError)
+"""The last two if a child was taken over and sends what is no request."""
 
 _log = logging.getLogger(__name__)
 _slots = FairSemaphore(_MAX_CHILDREN)
@@ -58,7 +60,7 @@ class Signer:
         worth more than its manifest. Blocks."""
         try:
             self._sign(video, self._own_identity(), production)
-        except (CredentialsError, ChildFailedError, ChildProcessError, OSError) as error:
+        except _FAILURES as error:
             logs.event(_log, "content credentials missing", logging.WARNING, reason=str(error))
             return False
         return True

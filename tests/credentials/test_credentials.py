@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import hashlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -191,7 +192,7 @@ def test_processes_that_start_at_once_share_a_certificate(tmp_path: Path) -> Non
         assert process.stdin
         process.stdin.close()
         process.stdin = None
-    chains = {process.communicate(timeout=60)[0] for process in started}
+    chains = {process.communicate(timeout=120)[0] for process in started}
     assert len(chains) == 1
     assert "BEGIN CERTIFICATE" in chains.pop()
     assert len(list((tmp_path / "signing").iterdir())) == 1
@@ -313,6 +314,27 @@ def test_an_owner_s_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         new_signer(tmp_path, signing_cert=settings["signing_cert"])
 
 
+@pytest.mark.parametrize("command", [["app.py"], ["-m", "kolbo_demo", "serve", "--port", "0"]])
+def test_a_start_with_unusable_files_ends_with_a_sentence(
+    tmp_path: Path, command: list[str]
+) -> None:
+    settings = issued(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+    settings["signing_key"].unlink()
+    ended = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ
+        | {f"KOLBO_{name.upper()}": str(path) for name, path in settings.items()}
+        | {"KOLBO_DATA_DIR": str(tmp_path / "data"), "GRADIO_SERVER_PORT": "0"},
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("KOLBO_SIGNING_KEY")
+    assert "Traceback" not in ended.stderr
+
+
 def test_files_without_credentials(tmp_path: Path) -> None:
     assert read(CLIP) == Credentials("none")
     assert read(PORTRAIT).state == "none"
@@ -389,7 +411,7 @@ def test_a_manifest_of_others_cannot_write_to_a_terminal(tmp_path: Path) -> None
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert shown.returncode == 0, shown.stderr
     assert all(line.isprintable() and len(line) < 600 for line in shown.stdout.splitlines())
@@ -400,7 +422,7 @@ def test_a_manifest_of_others_cannot_write_to_a_terminal(tmp_path: Path) -> None
 def test_the_command_line_verifies(signed: Path, signed_bytes: bytes) -> None:
     def verify(path: Path, *options: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "kolbo_demo", "verify", str(path), *options]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
     intact = verify(signed)
     assert (intact.returncode, intact.stderr) == (0, "")

@@ -99,7 +99,7 @@ def strays(folder: Path, generations: int) -> list[str]:
     whole = sorted(f"{stem}{end}" for stem in stems for end in (".jpg", ".mp4"))
     if len(stems) != generations or [file.name for file in results] != whole:
         left += results
-    known = {"inputs", "work", "results"}
+    known = {"inputs", "work", "results", "signing"}
     left += [
         file
         for file in folder.iterdir()

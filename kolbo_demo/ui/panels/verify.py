@@ -38,8 +38,8 @@ class VerifyPanel:
         file.upload(self._verify, file, answer, **{**QUIET, **LOOKING})
         file.clear(lambda: "", None, answer, **QUIET)
 
-    def _verify(self, asked_by: gr.Request, file: str | None) -> str:
-        if not file:
+    def _verify(self, asked_by: gr.Request, file: object) -> str:
+        if not isinstance(file, str):
             return ""
         CURRENT_CALLER.set(caller_of(asked_by).visitor)
         try:
@@ -49,7 +49,7 @@ class VerifyPanel:
 
 
 def render(found: Credentials) -> str:
-    """What was found, as HTML."""
+    """Verdict and facts, as HTML."""
     facts = {
         say("verify.signer"): _signer(found),
         say("verify.generator"): found.generator,
