@@ -90,16 +90,16 @@ def lay_out(access: Access, runs: Runs) -> None:
             link, file = _given(source)
             said, recording = _given(voice)
             face = (face_x, face_y) if face_x >= 0 and face_y >= 0 else None
-            request = request_of(
+            wanted = request_of(
                 file, None, link, recording, said, words, prompt, model or None, face
             )
             check_speed(speed)
-            if request.words is None and speed != 1:
+            if wanted.words is None and speed != 1:
                 raise UnusableError(say("api.speed_of_words"))
-            options = request.options.replace(speed=speed, mark=mark, insist=insist)
-            request = replace(request, options=options)
+            options = wanted.options.replace(speed=speed, mark=mark, insist=insist)
+            wanted = replace(wanted, options=options)
             asked = client(where, x_api_key, asked_by, patient=True)
-            return runs.start(asked, request, where, visitor=counted(caller_of(asked_by))).ticket
+            return runs.start(asked, wanted, where, visitor=counted(caller_of(asked_by))).ticket
 
         def answer(ticket: str) -> dict[str, Any] | None:
             accepted = runs.accepted(ticket)

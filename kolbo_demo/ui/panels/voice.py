@@ -114,12 +114,12 @@ class Hearing:
             **hidden,
         )
 
-    def as_given(self, said: Path | None, words: str | None, speed: float) -> tuple[Any, ...]:
-        """What `speed`, the player and `heard` become for a voice of before. `said` is the file of
-        a recording, or of the words as they were spoken."""
-        heard = self._hear(str(said)) if said else Heard()
+    def as_given(self, recording: Path | None, words: str | None, speed: float) -> tuple[Any, ...]:
+        """Values of `given` for an earlier voice. `recording` is its file, or that of the words as
+        they were spoken."""
+        heard = self._hear(str(recording)) if recording else Heard()
         if words:
-            heard = Heard(said=as_said(words, speed), voice=heard.voice) if said else Heard()
+            heard = Heard(said=as_said(words, speed), voice=heard.voice) if recording else Heard()
         return speed, _no_player(), heard
 
     def _recorded(self, path: str | None, heard: Heard) -> Any:
