@@ -139,14 +139,14 @@ class Batches(Folders):
         """Begins it, or goes on with it. `again` and `local` as in `Batch`; `spending` as in `Run`.
         Raises `UnusableError`, a `QuotaError` too, and `KolboError`."""
         self.quota.check(visitor)
-        noted = self._noted(ticket)
-        if noted is None:
+        dry_run = self._dry_run(ticket)
+        if dry_run is None:
             raise UnusableError(say("cards.gone"))
-        problems, _ = noted
+        problems, _ = dry_run
         rows = self._rows(ticket, problems, local)  # links judged for where they go now
         at_once = PRIVATE_AT_ONCE if self._private else PUBLIC_AT_ONCE
         starts = STARTS_PER_MINUTE if self._private else PUBLIC_STARTS
-        paying = _told(spending) if spending else None
+        paying = _as_input_errors(spending) if spending else None
         with self._starting:
             if ticket in self._running:
                 return
@@ -181,15 +181,15 @@ class Batches(Folders):
         if found := self._running.get(ticket):
             batch = found[0]
             return View(list(batch.statuses), True, started=True, archived=False, local=batch.local)
-        noted = self._noted(ticket)
-        if noted is None:
+        dry_run = self._dry_run(ticket)
+        if dry_run is None:
             return None
-        rows = self._rows(ticket, *noted)
+        rows = self._rows(ticket, *dry_run)
         store = BatchStore(self.folder(ticket))
         archived = self.file(ticket, ARCHIVE) is not None
         started = archived or self.file(ticket, "batch.json") is not None
         lines = [_left(store.load(row)) if started else RowStatus(row) for row in rows]
-        return View(lines, False, started, archived, noted[1])
+        return View(lines, False, started, archived, dry_run[1])
 
     def served(self, name: str) -> Served | None:
         """The file of this path, if it is a result and its folder's ticket gives access to it."""
@@ -249,7 +249,7 @@ class Batches(Folders):
         found = json.dumps({"problems": problems, "local": local})
         self.write(ticket, _CHECKED, found.encode())
 
-    def _noted(self, ticket: str) -> tuple[Problems, bool] | None:
+    def _dry_run(self, ticket: str) -> tuple[Problems, bool] | None:
         """What the dry run found, and whether it is for the local service; None without one."""
         path = self.file(ticket, _CHECKED)
         if path is None:
@@ -271,18 +271,18 @@ def _left(line: RowStatus) -> RowStatus:
     return replace(line, state="failed", message=problem) if problem else line
 
 
-def _told(spending: Spending) -> Spending:
+def _as_input_errors(spending: Spending) -> Spending:
     """The same, refusing in a way that a batch understands."""
 
     @contextmanager
-    def told(voice: Path | str) -> Iterator[None]:
+    def spend(voice: Path | str) -> Iterator[None]:
         try:
             with spending(voice):
                 yield
         except UnusableError as error:
             raise InputError(str(error)) from None
 
-    return told
+    return spend
 
 
 def _rows(inputs: Path) -> list[Row]:

@@ -30,7 +30,7 @@ from kolbo_demo.ui.generation_store import RESULT, as_document
 from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.quota import counted
-from kolbo_demo.ui.runs import LOOK_SECONDS, Runs
+from kolbo_demo.ui.runs import POLL_SECONDS, Runs
 
 MEASURED_AT_ONCE = 1
 """Measuring keeps a core busy."""
@@ -43,17 +43,17 @@ def lay_out(access: Access, runs: Runs) -> None:
     """Adds the endpoints to the page that is being built."""
 
     def client(
-        where: str, key: str | None, asked_by: gr.Request, *, patient: bool = False
+        where: str, key: str | None, request: gr.Request, *, patient: bool = False
     ) -> KolboClient:
         if where not in {LOCAL, CLOUD}:
             raise UnusableError("`where` is `local` or `cloud`.")
         if where == CLOUD and not (key or "").strip():
             raise UnusableError(say("api.no_key"))
-        return access.client(where, key, caller_of(asked_by), patient=patient)
+        return access.client(where, key, caller_of(request), patient=patient)
 
     async def lipsync(
         source: str,
-        asked_by: gr.Request,
+        request: gr.Request,
         voice: str = "",
         words: str = "",
         prompt: str = "",
@@ -90,16 +90,16 @@ def lay_out(access: Access, runs: Runs) -> None:
             link, file = _given(source)
             said, recording = _given(voice)
             face = (face_x, face_y) if face_x >= 0 and face_y >= 0 else None
-            request = request_of(
+            wanted = request_of(
                 file, None, link, recording, said, words, prompt, model or None, face
             )
             check_speed(speed)
-            if request.words is None and speed != 1:
+            if wanted.words is None and speed != 1:
                 raise UnusableError(say("api.speed_of_words"))
-            options = request.options.replace(speed=speed, mark=mark, insist=insist)
-            request = replace(request, options=options)
-            asked = client(where, x_api_key, asked_by, patient=True)
-            return runs.start(asked, request, where, visitor=counted(caller_of(asked_by))).ticket
+            options = wanted.options.replace(speed=speed, mark=mark, insist=insist)
+            wanted = replace(wanted, options=options)
+            api_client = client(where, x_api_key, request, patient=True)
+            return runs.start(api_client, wanted, where, visitor=counted(caller_of(request))).ticket
 
         def answer(ticket: str) -> dict[str, Any] | None:
             accepted = runs.accepted(ticket)
@@ -111,17 +111,17 @@ def lay_out(access: Access, runs: Runs) -> None:
                 "credits_charged": accepted.credits,
             }
             if mark and where == CLOUD:
-                path = quote(str(runs.kept.folder(ticket) / RESULT))
-                started["marked_url"] = f"{_base(asked_by)}/gradio_api/file={path}"
+                path = quote(str(runs.store.folder(ticket) / RESULT))
+                started["marked_url"] = f"{_base(request)}/gradio_api/file={path}"
             return started
 
-        ticket = await anyio.to_thread.run_sync(_told, start)
-        while (started := _told(lambda: answer(ticket))) is None:
-            await asyncio.sleep(LOOK_SECONDS)
+        ticket = await anyio.to_thread.run_sync(_as_gradio_errors, start)
+        while (started := _as_gradio_errors(lambda: answer(ticket))) is None:
+            await asyncio.sleep(POLL_SECONDS)
         return started
 
     def models(
-        asked_by: gr.Request,
+        request: gr.Request,
         where: Where = "local",
         x_api_key: gr.Header = gr.Header(""),  # noqa: B008
     ) -> list[dict[str, Any]]:
@@ -131,16 +131,16 @@ def lay_out(access: Access, runs: Runs) -> None:
             where: `local` for the engine of this page; `cloud` for Kolbo's models, which need your
                 key in the X-API-Key header.
         """
-        return _told(
+        return _as_gradio_errors(
             lambda: [
                 model.model_dump(mode="json", exclude_none=True)
-                for model in client(where, x_api_key, asked_by).models()
+                for model in client(where, x_api_key, request).models()
             ]
         )
 
     def status(
         generation_id: str,
-        asked_by: gr.Request,
+        request: gr.Request,
         where: Where = "local",
         x_api_key: gr.Header = gr.Header(""),  # noqa: B008
     ) -> dict[str, Any]:
@@ -151,18 +151,20 @@ def lay_out(access: Access, runs: Runs) -> None:
             generation_id: What `lipsync` answered, such as lip_abc123.
             where: Where it was started.
         """
-        found = _told(lambda: client(where, x_api_key, asked_by).generation(generation_id).status())
+        found = _as_gradio_errors(
+            lambda: client(where, x_api_key, request).generation(generation_id).status()
+        )
         if where == LOCAL and found.result:
             # The service was asked over this machine's own address; the caller came by another.
-            base = _base(asked_by)
-            prefix = asked_by.request.scope.get("app_root_path", "") if asked_by.request else ""
+            base = _base(request)
+            prefix = request.request.scope.get("app_root_path", "") if request.request else ""
             urls, thumbnail = found.result.urls, found.result.thumbnail_url
             found.result.urls = [base + _path(url, prefix) for url in urls]
             found.result.thumbnail_url = base + _path(thumbnail, prefix) if thumbnail else None
         return as_document(found)
 
     def sync_report(
-        asked_by: gr.Request,
+        request: gr.Request,
         generation_id: str = "",
         video: str = "",
         where: Where = "local",
@@ -185,10 +187,10 @@ def lay_out(access: Access, runs: Runs) -> None:
             if file:
                 return judge_in_process(Path(file))
             with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
-                made = client(where, x_api_key, asked_by).generation(generation_id)
+                made = client(where, x_api_key, request).generation(generation_id)
                 return judge_in_process(made.download(Path(folder) / "video.mp4"))
 
-        return _told(measure)
+        return _as_gradio_errors(measure)
 
     api(lipsync, api_name="lipsync", concurrency_limit=None)
     api(models, api_name="models", concurrency_limit=None)
@@ -206,7 +208,7 @@ def _path(url: str, prefix: str) -> str:
     return urlsplit(url).path.removeprefix(prefix)
 
 
-def _told(work: Callable[[], T]) -> T:
+def _as_gradio_errors(work: Callable[[], T]) -> T:
     """What `work` gives, or one sentence."""
     try:
         return work()

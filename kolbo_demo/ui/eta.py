@@ -14,25 +14,25 @@ NEAREST = 3
 """Generations of the most similar length that are asked."""
 
 
-def foreseen(
-    kept: GenerationStore, backend: str, meant: Sequence[Model], seconds: float
+def estimate(
+    store: GenerationStore, backend: str, candidates: Sequence[Model], seconds: float
 ) -> float | None:
     """Seconds from the click to a result of `seconds` (0: not known) where it is clear which model
     will do the work; of a cloud's model what its document says. None while unknown."""
-    if len(meant) != 1:
+    if len(candidates) != 1:
         return None
     if backend != LOCAL:
-        return meant[0].estimated_duration_seconds
-    return expected(kept, meant[0].identifier, seconds) if seconds else None
+        return candidates[0].estimated_duration_seconds
+    return expected(store, candidates[0].identifier, seconds) if seconds else None
 
 
-def expected(kept: GenerationStore, model: str, seconds: float) -> float | None:
+def expected(store: GenerationStore, model: str, seconds: float) -> float | None:
     """Seconds from the click to a result of `seconds` by a local model; None while unknown.
 
     The median pace of the most similar of the last generations, waiting for their turn included.
     """
     measured: list[tuple[float, float]] = []
-    for record in kept.latest():
+    for record in store.latest():
         result = record.status.result if record.status else None
         if record.backend != LOCAL or record.end != "done" or result is None:
             continue

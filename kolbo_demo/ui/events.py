@@ -23,7 +23,7 @@ data: what Gradio put off it tells anew with the data of the first."""
 EACH: dict[str, Any] = QUIET | {"trigger_mode": "multiple"}
 """The same for what is told with an event's data: each of them counts."""
 
-LOOKING: dict[str, Any] = {"concurrency_id": "looking", "concurrency_limit": 4}
+INSPECTING: dict[str, Any] = {"concurrency_id": "looking", "concurrency_limit": 4}
 """For events that have a file looked at. Of a group with such a limit, which waits in Gradio's
 queue and not in threads, each visitor has a bounded part (`gradio_gate.py`)."""
 
@@ -37,10 +37,10 @@ def changes(parts: Iterable[Any]) -> list[Callable[..., Any]]:
     these by a hidden text of its own, in the browser. States tell each listener by itself.
     """
     parts = list(parts)
-    told = [part for part in parts if not isinstance(part, gr.State)]
+    components = [part for part in parts if not isinstance(part, gr.State)]
     relay = gr.Textbox("", visible="hidden", show_label=False)
     gr.on(
-        [part.change for part in told],
+        [part.change for part in components],
         None,
         None,
         relay,

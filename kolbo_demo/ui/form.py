@@ -13,10 +13,10 @@ from gradio.components import Component
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Trim
 from kolbo_demo.ui.inputs import request_of
-from kolbo_demo.ui.panels.face_picker import Choice, Seen
-from kolbo_demo.ui.panels.preflight import at_hand
-from kolbo_demo.ui.panels.trim import Edits, checked, edit_of
-from kolbo_demo.ui.panels.voice import Heard, as_said
+from kolbo_demo.ui.panels.face_picker import Choice, SourceFacts
+from kolbo_demo.ui.panels.preflight import trim_inputs
+from kolbo_demo.ui.panels.trim import TrimPanel, checked, edit_of
+from kolbo_demo.ui.panels.voice import VoiceFacts, normalized_words
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Fields:
     model: str | None = None
     """Identifier; empty for Smart Select."""
     choice: Choice | None = None
-    seen: Seen = field(default_factory=Seen)
+    source_facts: SourceFacts = field(default_factory=SourceFacts)
     speed: float = 1.0
-    heard: Heard = field(default_factory=Heard)
+    voice_facts: VoiceFacts = field(default_factory=VoiceFacts)
     mark: bool = False
     insist: bool = False
     edit: Trim = field(default_factory=Trim)
@@ -78,12 +78,12 @@ class Form:
     prompt: gr.Textbox
     model: gr.Dropdown
     choice: gr.State
-    seen: gr.State
+    source_facts: gr.State
     speed: gr.Slider
-    heard: gr.State
+    voice_facts: gr.State
     mark: gr.Checkbox
     insist: gr.Checkbox
-    edits: Edits
+    trim_panel: TrimPanel
 
     @property
     def source(self) -> list[Component]:
@@ -93,7 +93,7 @@ class Form:
     @property
     def components(self) -> set[Block]:
         """All of them, as the inputs of an event."""
-        return {*self._named().values(), *self.edits.values}
+        return {*self._named().values(), *self.trim_panel.values}
 
     def read(self, values: Mapping[Any, Any]) -> Fields:
         """Values out of those of an event by component.
@@ -105,15 +105,20 @@ class Form:
         given = fields.image or fields.video
         path = Path(given) if given else None
         link = "" if path else (fields.source_url or "").strip()
-        if (fields.seen.path, fields.seen.link) != (path, link):
-            fields = replace(fields, seen=Seen(), choice=None)
-        heard, recording = fields.heard, Path(fields.audio) if fields.audio else None
-        if heard.path != recording or heard.said not in {None, as_said(fields.words, fields.speed)}:
-            fields = replace(fields, heard=Heard())
-        cuts = tuple(values[part] for part in self.edits.values)
-        return replace(fields, edit=edit_of(at_hand(fields.seen, fields.heard), cuts))
+        if (fields.source_facts.path, fields.source_facts.link) != (path, link):
+            fields = replace(fields, source_facts=SourceFacts(), choice=None)
+        voice_facts, recording = fields.voice_facts, Path(fields.audio) if fields.audio else None
+        if voice_facts.path != recording or voice_facts.spoken_words not in {
+            None,
+            normalized_words(fields.words, fields.speed),
+        }:
+            fields = replace(fields, voice_facts=VoiceFacts())
+        cuts = tuple(values[part] for part in self.trim_panel.values)
+        return replace(
+            fields, edit=edit_of(trim_inputs(fields.source_facts, fields.voice_facts), cuts)
+        )
 
     def _named(self) -> dict[str, Component]:
         parts = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        del parts["edits"]
+        del parts["trim_panel"]
         return parts

@@ -39,7 +39,7 @@ from kolbo_demo.ui.quota import counted
 from kolbo_demo.ui.runs import Runs, open_by_id
 from kolbo_demo.ui.tab import Entry, Tab
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 LOST_SECONDS = 10.0
 """A view that has not looked for so long has lost its connection."""
 _LOAD = """(...values) => {
@@ -70,7 +70,7 @@ class Generate:
     backend: gr.Radio
     key: gr.Textbox
     offers: gr.State
-    versus: ModelComparison
+    model_comparison: ModelComparison
     result: ResultPanel
     history: HistoryPanel
     comparison: ComparisonPanel
@@ -89,10 +89,10 @@ class Generate:
         ]
         run: dict[str, Any] = {"inputs": started, "outputs": outputs, **EACH}
         button.click(self.generate, **run)
-        several: set[Block] = {*started, self.versus.choice}
-        self.versus.button.click(self.generate, several, outputs, **EACH)
+        several: set[Block] = {*started, self.model_comparison.choice}
+        self.model_comparison.button.click(self.generate, several, outputs, **EACH)
         keyed: set[Block] = {self.key, *base}
-        page.load(self.take_up, {*keyed, self.history.loaded}, outputs, js=_LOAD, **EACH)
+        page.load(self.resume, {*keyed, self.history.loaded}, outputs, js=_LOAD, **EACH)
         self.history.table.select(self.open_row, keyed, outputs, **EACH)
         self.comparison.table.select(self.open_row, keyed, outputs, **EACH)
         self.result.follow.click(self.follow, keyed, outputs, **EACH)
@@ -107,13 +107,13 @@ class Generate:
         self.result.beside.connect(self.history.tab, self.result.problem)
         return {"fn": self.generate, **run}
 
-    async def generate(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
+    async def generate(self, request: gr.Request, values: Values) -> AsyncIterator[Updates]:
         """Starts the generation that the form describes, or one with each of the models that are
         chosen to be compared, and shows the first."""
-        tab, caller = self._tab(values), caller_of(asked_by)
+        tab, caller = self._tab(values), caller_of(request)
         try:
             records = await asyncio.to_thread(
-                self._start, values, caller, values.get(self.versus.choice)
+                self._start, values, caller, values.get(self.model_comparison.choice)
             )
         except (UnusableError, KolboError) as error:
             yield self.result.refused(str(error))
@@ -122,15 +122,15 @@ class Generate:
         async for updates in self._watch(tab, records[0].ticket, caller):
             yield updates
 
-    async def take_up(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
+    async def resume(self, request: gr.Request, values: Values) -> AsyncIterator[Updates]:
         """At the load of the page: the generation of its link, else the last one of the browser."""
-        tab, caller = self._tab(values), caller_of(asked_by)
+        tab, caller = self._tab(values), caller_of(request)
         loaded = values[self.history.loaded]
         if isinstance(loaded, dict):
             tab.merge(loaded.get("old"))
             tab.set_zone(loaded.get("zone"))
-        linked = asked_by.query_params.get("generation")
-        there = (ticket for ticket in tab.entries if self.runs.kept.has(ticket))
+        linked = request.query_params.get("generation")
+        there = (ticket for ticket in tab.entries if self.runs.store.has(ticket))
         ticket = tab.find(linked) if linked else next(there, None)
         if linked and ticket is None:
             async for updates in self._opened(tab, linked, values[self.key], caller):
@@ -142,7 +142,7 @@ class Generate:
                 yield updates
 
     async def open_row(
-        self, asked_by: gr.Request, values: Values, event: gr.SelectData
+        self, request: gr.Request, values: Values, event: gr.SelectData
     ) -> AsyncIterator[Updates]:
         """Brings a generation of a table to the front."""
         tab = self._tab(values)
@@ -150,18 +150,18 @@ class Generate:
         if entry is None:
             yield {self.result.problem: ""}
             return
-        caller = caller_of(asked_by)
-        if entry.id and self.runs.kept.get(entry.ticket) is None:
+        caller = caller_of(request)
+        if entry.id and self.runs.store.get(entry.ticket) is None:
             ways = self._opened(tab, entry.id, values[self.key], caller, entry.ticket)
         else:
             ways = self._watch(tab, entry.ticket, caller)
         async for updates in ways:
             yield updates
 
-    async def follow(self, asked_by: gr.Request, values: Values) -> AsyncIterator[Updates]:
+    async def follow(self, request: gr.Request, values: Values) -> AsyncIterator[Updates]:
         """Takes up a generation that nobody polls any more, with the key that is given now."""
-        tab, caller = self._tab(values), caller_of(asked_by)
-        record = self.runs.kept.get(tab.front or "")
+        tab, caller = self._tab(values), caller_of(request)
+        record = self.runs.store.get(tab.front or "")
         if record is None:
             yield self.result.refused(say("cards.gone"))
             return
@@ -172,31 +172,31 @@ class Generate:
         async for updates in self._watch(tab, record.ticket, caller):
             yield updates
 
-    def tick(self, asked_by: gr.Request, values: Values) -> Updates:
+    def tick(self, request: gr.Request, values: Values) -> Updates:
         """The history again, and the result panel if its view has lost its connection."""
-        tab, caller = self._tab(values), caller_of(asked_by)
+        tab, caller = self._tab(values), caller_of(request)
         if tab.view is None and not tab.watched:  # the page is older than this process
             tab.front = next(iter(tab.entries), None)
         updates = self.history.updates(tab, caller)
         if tab.front and time.monotonic() - tab.watched > LOST_SECONDS:
             related = self._related(tab, tab.front)
-            updates |= self._look(tab, tab.front, caller, related)[0]
+            updates |= self._panel_updates(tab, tab.front, caller, related)[0]
         return updates
 
-    def cancel(self, asked_by: gr.Request, values: Values) -> None:
+    def cancel(self, request: gr.Request, values: Values) -> None:
         """Stops the work itself. Blocks for one request at most."""
         tab = self._tab(values)
         if tab.front:
-            self.runs.cancel(tab.front, caller_of(asked_by))
+            self.runs.cancel(tab.front, caller_of(request))
 
-    def delete(self, asked_by: gr.Request, values: Values) -> Updates:
+    def delete(self, request: gr.Request, values: Values) -> Updates:
         """Deletes the generation in the result panel with its files."""
         tab = self._tab(values)
         if tab.front:
             self.runs.delete(tab.front)
             tab.remove(tab.front)
         shown = {**self.result.idle(), **self.comparison.hidden()}
-        return shown | self.history.updates(tab, caller_of(asked_by))
+        return shown | self.history.updates(tab, caller_of(request))
 
     def _start(self, values: Values, caller: Caller, chosen: Sequence[str] | None) -> list[Record]:
         """Starts one generation, or one with each of the chosen models. Raises `UnusableError` and
@@ -208,13 +208,13 @@ class Generate:
         client = self.access.client(backend, key, caller)
         allowance = self.access.allowance(backend, key, caller)
         spending = partial(allowance.spend, caller.payer) if allowance else None
-        kind = fields.seen.source.kind if fields.seen.source else None
+        kind = fields.source_facts.source.kind if fields.source_facts.source else None
         group = None if chosen is None else uuid4().hex
         records = list[Record]()
         for model in rivals:
-            offered = offers.meant(model, kind)
+            offered = offers.candidates(model, kind)
             seconds = result_seconds(request.options.trim)
-            expected = eta.foreseen(self.runs.kept, backend, offered, seconds)
+            expected = eta.estimate(self.runs.store, backend, offered, seconds)
             wanted = replace(request, options=request.options.replace(model=model or None))
             try:
                 record = self.runs.start(
@@ -257,7 +257,9 @@ class Generate:
                 listed = now
                 related = await asyncio.to_thread(self._related, tab, ticket)
                 updates |= await asyncio.to_thread(self.history.updates, tab, caller)
-            panels, settled = await asyncio.to_thread(self._look, tab, ticket, caller, related)
+            panels, settled = await asyncio.to_thread(
+                self._panel_updates, tab, ticket, caller, related
+            )
             tab.watched = time.monotonic()
             changed = {
                 part: value
@@ -270,9 +272,9 @@ class Generate:
             if settled and self.runs.revision is now[1]:
                 tab.watched = float("inf")
                 return
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
-    def _look(
+    def _panel_updates(
         self, tab: Tab, ticket: str, caller: Caller, related: _Related
     ) -> tuple[Updates, bool]:
         """The panels for a generation, and whether nothing of it will change any more. Blocks for
@@ -288,14 +290,14 @@ class Generate:
 
     def _related(self, tab: Tab, ticket: str) -> _Related:
         """Reads all records of this browser."""
-        kept = self.runs.kept
-        records = [record for each in list(tab.entries) if (record := kept.get(each))]
+        store = self.runs.store
+        records = [record for each in list(tab.entries) if (record := store.get(each))]
         group = next((each.group for each in records if each.ticket == ticket), None)
         return _Related(
             [
                 (f"{title(each)} ({each.generation_id})", each.ticket)
                 for each in records
-                if each.ticket != ticket and each.end == "done" and kept.file(each.ticket, RESULT)
+                if each.ticket != ticket and each.end == "done" and store.file(each.ticket, RESULT)
             ],
             [each.ticket for each in records if group and each.group == group],
         )

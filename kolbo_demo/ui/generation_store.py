@@ -55,7 +55,7 @@ _CHANGING = {SIDE_BY_SIDE, f"{TABLE}.csv", f"{TABLE}.json"}
 End = Literal["done", "failed", "cancelled"]
 
 
-class Given(BaseModel):
+class StoredInput(BaseModel):
     """A source or a voice, as the visitor gave it."""
 
     name: str
@@ -76,9 +76,9 @@ class Record(BaseModel):
     created: float = Field(default_factory=time.time)
     """Seconds since the epoch."""
     backend: str
-    source: Given | None = None
+    source: StoredInput | None = None
     """None for a generation opened by its id alone: the id shares the result, not the inputs."""
-    voice: Given | None = None
+    voice: StoredInput | None = None
     """None where words are spoken, too."""
     words: str | None = None
     options: Options = Options()
@@ -225,12 +225,12 @@ class GenerationStore(Folders):
         return target if target.exists() else None
 
 
-def _taken(given: Path | str, folder: Path, name: str) -> Given:
+def _taken(given: Path | str, folder: Path, name: str) -> StoredInput:
     if isinstance(given, str):
-        return Given(name=given)
+        return StoredInput(name=given)
     copy = folder / f"{name}{_suffix(given)}"
     linked(given, copy)
-    return Given(name=given.name, file=copy.name)
+    return StoredInput(name=given.name, file=copy.name)
 
 
 def _suffix(path: Path) -> str:
@@ -257,5 +257,5 @@ def title(record: Record) -> str:
     """Source and voice of a generation in words."""
     if record.source is None:
         return record.generation_id or say("result.generation_id")
-    said = record.voice.name if record.voice else f"“{(record.words or '')[:60]}”"
-    return f"{record.source.name} · {said}"
+    voice = record.voice.name if record.voice else f"“{(record.words or '')[:60]}”"
+    return f"{record.source.name} · {voice}"

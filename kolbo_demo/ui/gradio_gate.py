@@ -96,7 +96,7 @@ class GradioGate:
         self._routes = (*_ROUTES, ({"GET"}, sign_in.ROUTES)) if blocks.expects_oauth else _ROUTES
         self._events = SlidingWindow(EVENTS_A_MINUTE)
         self._sessions = Sessions(blocks)
-        self._heard: dict[str, int] = {}
+        self._listeners: dict[str, int] = {}
         """Number of streams that listen to a session."""
         self._owners: dict[str, str] = {}
         """The visitor of each session that has joined."""
@@ -272,7 +272,8 @@ class GradioGate:
             if name in waiting or name in self._joining
         }
         unheard = sum(
-            who == caller.visitor and name not in self._heard for name, who in self._owners.items()
+            who == caller.visitor and name not in self._listeners
+            for name, who in self._owners.items()
         )
         limit = event.concurrency_limit
         most = 2 * limit if isinstance(limit, int) else MOST_EVENTS
@@ -302,7 +303,7 @@ class GradioGate:
             answer = refusal(scope, 404, "NOT_FOUND", "There is no such session.")
             await answer(scope, receive, send)
             return
-        self._heard[session] = self._heard.get(session, 0) + 1
+        self._listeners[session] = self._listeners.get(session, 0) + 1
         try:
             await self._app(scope, receive, send)
         except RuntimeError as error:
@@ -311,9 +312,9 @@ class GradioGate:
                 raise
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            self._heard[session] -= 1
-            if not self._heard[session]:
-                del self._heard[session]
+            self._listeners[session] -= 1
+            if not self._listeners[session]:
+                del self._listeners[session]
                 self._owners.pop(session, None)
 
     def _reach_by_loopback(self, scope: Scope) -> None:

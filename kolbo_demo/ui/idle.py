@@ -7,8 +7,8 @@ import asyncio
 
 from gradio.queueing import Queue
 
-LOOK_SECONDS = 0.02
-IDLE_LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.02
+IDLE_POLL_SECONDS = 0.5
 QUIET_SECONDS = 10.0
 """Without a request, before the page counts as idle."""
 
@@ -20,13 +20,13 @@ class QueuePolling:
         self._queue = queue
         self._last_request = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._look_every(IDLE_LOOK_SECONDS)
+        self._poll_every(IDLE_POLL_SECONDS)
 
     def request(self) -> None:
         """Look often from now on; to be called with each request, in the event loop."""
         self._last_request = asyncio.get_running_loop().time()
         if self._timer is None:
-            self._look_every(LOOK_SECONDS)
+            self._poll_every(POLL_SECONDS)
             self._check_in(QUIET_SECONDS)
 
     def _check(self) -> None:
@@ -37,11 +37,11 @@ class QueuePolling:
             self._check_in(QUIET_SECONDS)
         else:
             self._timer = None
-            self._look_every(IDLE_LOOK_SECONDS)
+            self._poll_every(IDLE_POLL_SECONDS)
 
     def _check_in(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._check)
 
-    def _look_every(self, seconds: float) -> None:
+    def _poll_every(self, seconds: float) -> None:
         self._queue.sleep_when_free = seconds
         self._queue.progress_update_sleep_when_free = seconds

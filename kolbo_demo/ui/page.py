@@ -29,11 +29,11 @@ from kolbo_demo.ui.panels.gallery import Gallery
 from kolbo_demo.ui.panels.header import Header
 from kolbo_demo.ui.panels.history import HistoryPanel
 from kolbo_demo.ui.panels.model_picker import ModelPicker
-from kolbo_demo.ui.panels.preflight import Preflight, at_hand
+from kolbo_demo.ui.panels.preflight import Preflight, trim_inputs
 from kolbo_demo.ui.panels.result import ResultPanel
-from kolbo_demo.ui.panels.trim import Edits
+from kolbo_demo.ui.panels.trim import TrimPanel
 from kolbo_demo.ui.panels.verify import VerifyPanel
-from kolbo_demo.ui.panels.voice import Hearing
+from kolbo_demo.ui.panels.voice import VoicePanel
 from kolbo_demo.ui.quota import Quota, salt_in
 from kolbo_demo.ui.reuse_inputs import ReuseInputs
 from kolbo_demo.ui.runs import Runs
@@ -65,18 +65,18 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     data = settings.data_dir.expanduser()
     salt = salt_in(data)
     quota = Quota(settings.page_disk_gb * 1e9, settings.visitor_disk_gb * 1e9, salt)
-    kept = GenerationStore(data / "page", quota)
+    store = GenerationStore(data / "page", quota)
     inspector = Inspector()
     signer = Signer(settings)
-    runs = Runs(access, kept, inspector, signer)
+    runs = Runs(access, store, inspector, signer)
     policy = Policy(settings.fetch_allow_hosts)
     batches = Batches(data / "batches", private, inspector, policy, quota, signer)
     # Served by the gate as they are, not copied by Gradio.
-    gr.set_static_paths([kept.root, batches.root])
+    gr.set_static_paths([store.root, batches.root])
     with gr.Blocks(
         title="Kolbo Lipsync",
         analytics_enabled=False,
-        delete_cache=(uploads.LOOK_SECONDS, uploads.KEEP_SECONDS),
+        delete_cache=(uploads.POLL_SECONDS, uploads.KEEP_SECONDS),
         fill_width=True,
     ) as blocks:
         secret = storage_secret(salt)
@@ -84,7 +84,7 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
         VerifyPanel(signer)
         endpoints.lay_out(access, runs)
         gradio_gate.lay_out()
-    return Page(blocks, quota, private, lambda name: kept.served(name) or batches.served(name))
+    return Page(blocks, quota, private, lambda name: store.served(name) or batches.served(name))
 
 
 class _Page:
@@ -115,8 +115,8 @@ class _Page:
                 self._options_card()
             with gr.Column(elem_id="outputs", min_width=360):
                 self.result = ResultPanel(self._runs)
-                self.comparison = ComparisonPanel(self._runs.kept)
-                self.preflight = Preflight(self._inspector, self._runs.kept)
+                self.comparison = ComparisonPanel(self._runs.store)
+                self.preflight = Preflight(self._inspector, self._runs.store)
                 self.preflight.lay_out()
                 self.gallery = Gallery()
                 self.history = HistoryPanel(self._runs, self._secret)
@@ -161,7 +161,7 @@ class _Page:
             self.picker = FacePicker(self._inspector)
 
     def _voice_card(self) -> None:
-        self.hearing = Hearing(self._inspector)
+        self.voice_panel = VoicePanel(self._inspector)
         with gr.Column(elem_classes="card"):
             _heading("voice.title")
             with gr.Tabs(elem_id="voice-tabs") as self.voice_tabs:
@@ -174,7 +174,7 @@ class _Page:
                         buttons=[],
                         elem_id="audio",
                     )
-                    self.hearing.lay_out_meter()
+                    self.voice_panel.lay_out_meter()
                 with gr.Tab(shown("voice.link"), id="link"):
                     self.audio_url = gr.Textbox(
                         label=shown("voice.url"),
@@ -190,7 +190,7 @@ class _Page:
                         max_lines=8,
                         elem_id="words",
                     )
-                    self.hearing.lay_out_words()
+                    self.voice_panel.lay_out_words()
 
     def _options_card(self) -> None:
         with gr.Column(elem_classes="card"):
@@ -204,10 +204,10 @@ class _Page:
                     elem_id="prompt",
                 )
             self.models.lay_out_note()
-            self.edits = Edits()
+            self.trim_panel = TrimPanel()
         consent.lay_out()
         self.generate = gr.Button(shown("options.generate"), variant="primary", elem_id="generate")
-        self.versus = ModelComparison(self._access)
+        self.model_comparison = ModelComparison(self._access)
 
     def _wire(self, page: gr.Blocks) -> None:
         # No event of this page is for other programs: they have `endpoints.py` and the API. None
@@ -222,24 +222,24 @@ class _Page:
             prompt=self.prompt,
             model=self.models.choice,
             choice=self.picker.choice,
-            seen=self.picker.seen,
-            speed=self.hearing.speed,
-            heard=self.hearing.heard,
-            mark=self.edits.mark,
+            source_facts=self.picker.source_facts,
+            speed=self.voice_panel.speed,
+            voice_facts=self.voice_panel.voice_facts,
+            mark=self.trim_panel.mark,
             insist=self.picker.insist,
-            edits=self.edits,
+            trim_panel=self.trim_panel,
         )
         page.load(self._inspector.preload, None, None, **QUIET)
         self.picker.follow(self.image, self.video, self.source_url)
-        self.hearing.follow(self.audio, self.words)
-        self.edits.follow(at_hand, self.picker.seen, self.hearing.heard)
+        self.voice_panel.follow(self.audio, self.words)
+        self.trim_panel.follow(trim_inputs, self.picker.source_facts, self.voice_panel.voice_facts)
         self.preflight.follow(
-            self.picker, self.hearing, self.models, self.header.backend, self.edits
+            self.picker, self.voice_panel, self.models, self.header.backend, self.trim_panel
         )
-        asked, backend = self.header.asked, self.header.backend
-        self.models.follow(asked, *self.header.follow(page))
+        api_choice, backend = self.header.api_choice, self.header.backend
+        self.models.follow(api_choice, *self.header.follow(page))
         self.code.follow(backend, form)
-        self.versus.follow(asked, form.source, self.header.key.blur)
+        self.model_comparison.follow(api_choice, form.source, self.header.key.blur)
         generate = Generate(
             access=self._access,
             runs=self._runs,
@@ -247,7 +247,7 @@ class _Page:
             backend=backend,
             key=self.header.key,
             offers=self.models.offers,
-            versus=self.versus,
+            model_comparison=self.model_comparison,
             result=self.result,
             history=self.history,
             comparison=self.comparison,
@@ -256,7 +256,7 @@ class _Page:
         run = generate.connect(page, self.generate)
         self.gallery.follow(form, backend, self.source_tabs, self.voice_tabs, run)
         reuse = ReuseInputs(
-            self._runs.kept, form, self.picker, self.hearing, self.source_tabs, self.voice_tabs
+            self._runs.store, form, self.picker, self.voice_panel, self.source_tabs, self.voice_tabs
         )
         reuse.follow(self.result.reuse, self.history.tab, self.models.offers)
         self.batch.follow(page, backend, self.header.key)

@@ -135,18 +135,18 @@ class Quota:
     def fit(self, most: int | None = None) -> None:
         """Remove what is too much in all, `most` bytes or the bound."""
         with self._lock:
-            self._look(0.0)
+            self._scan(0.0)
             self._evict((self.total if most is None else most) - self._underway())
 
     def _room(self, owner: str, size: int) -> None:
         with self._lock:
-            self._look(OLDEST_SECONDS)
+            self._scan(OLDEST_SECONDS)
             if owner and self._has(owner) + size > self.visitor:
-                self._look(0.0)
+                self._scan(0.0)
                 if self._has(owner) + size > self.visitor:
                     raise QuotaError(say("room.visitor", most=f"{self.visitor / 1e9:g}"), 413)
             if self._short(size) > 0:
-                self._look(0.0)
+                self._scan(0.0)
                 most = self._measure.total - self._short(size)
                 self._evict(most, owner, self._has(owner) + size)
                 if self._short(size) > 0:
@@ -189,7 +189,7 @@ class Quota:
                 remove(unit.path)
                 measure.remove(unit)
 
-    def _look(self, oldest: float) -> None:
+    def _scan(self, oldest: float) -> None:
         """Measure anew where the last measure is older than so many seconds."""
         began = time.monotonic()
         if began - self._measured < max(oldest, self._took * REST):

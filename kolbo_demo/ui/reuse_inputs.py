@@ -12,15 +12,15 @@ from gradio.utils import get_upload_folder
 from kolbo_demo.generation import SPEECH_FILE
 from kolbo_demo.media.probe import kind_of
 from kolbo_demo.service.gate import caller_of
-from kolbo_demo.ui.events import LOOKING, QUIET
+from kolbo_demo.ui.events import INSPECTING, QUIET
 from kolbo_demo.ui.folders import linked
 from kolbo_demo.ui.form import Form
-from kolbo_demo.ui.generation_store import GenerationStore, Given, Record
+from kolbo_demo.ui.generation_store import GenerationStore, Record, StoredInput
 from kolbo_demo.ui.panels.face_picker import Choice, FacePicker
 from kolbo_demo.ui.panels.model_picker import Offers
-from kolbo_demo.ui.panels.preflight import at_hand
+from kolbo_demo.ui.panels.preflight import trim_inputs
 from kolbo_demo.ui.panels.trim import as_chosen
-from kolbo_demo.ui.panels.voice import Hearing
+from kolbo_demo.ui.panels.voice import VoicePanel
 from kolbo_demo.ui.quota import counted
 
 
@@ -29,17 +29,17 @@ class ReuseInputs:
 
     def __init__(
         self,
-        kept: GenerationStore,
+        store: GenerationStore,
         form: Form,
         picker: FacePicker,
-        hearing: Hearing,
+        voice_panel: VoicePanel,
         source_tabs: gr.Tabs,
         voice_tabs: gr.Tabs,
     ) -> None:
-        self._kept = kept
+        self._store = store
         self._form = form
         self._picker = picker
-        self._hearing = hearing
+        self._voice_panel = voice_panel
         self._source_tabs = source_tabs
         self._voice_tabs = voice_tabs
 
@@ -47,21 +47,21 @@ class ReuseInputs:
         """Uses the inputs of the generation in the result panel. `offers` has the models that there
         are now."""
         outputs: list[Block] = [
-            *(*self._form.components, *self._picker.shown, *self._hearing.given),
+            *(*self._form.components, *self._picker.shown, *self._voice_panel.given),
             *(self._source_tabs, self._voice_tabs),
         ]
 
-        def reuse(asked_by: gr.Request, values: dict[Any, Any]) -> Any:
-            record = self._kept.get(values[tab].front or "")
+        def reuse(request: gr.Request, values: dict[Any, Any]) -> Any:
+            record = self._store.get(values[tab].front or "")
             if record is None or record.source is None:
                 return gr.skip()
-            visitor = counted(caller_of(asked_by))
+            visitor = counted(caller_of(request))
             return self._filled(record, record.source, values[offers], visitor)
 
-        button.click(reuse, {tab, offers}, outputs, **QUIET | LOOKING)
+        button.click(reuse, {tab, offers}, outputs, **QUIET | INSPECTING)
 
     def _filled(
-        self, record: Record, given: Given, offers: Offers, visitor: str
+        self, record: Record, given: StoredInput, offers: Offers, visitor: str
     ) -> dict[Block, Any]:
         form, options = self._form, record.options
         source = self._copy(record, given, visitor)
@@ -69,10 +69,10 @@ class ReuseInputs:
         voice = self._copy(record, record.voice, visitor)
         spoken = record.voice.link if record.voice else None
         choice = Choice(options.face, options.face_at) if options.face else None
-        looked = self._picker.look(source, given.link or "", choice)
-        said = self._kept.file(record.ticket, SPEECH_FILE) if record.words else voice
-        heard = self._hearing.as_given(said, record.words, options.speed)
-        trim = as_chosen(at_hand(looked[-1], heard[-1]), options.trim)
+        picker_values = self._picker.inspect(source, given.link or "", choice)
+        recording = self._store.file(record.ticket, SPEECH_FILE) if record.words else voice
+        voice_values = self._voice_panel.as_given(recording, record.words, options.speed)
+        trim = as_chosen(trim_inputs(picker_values[-1], voice_values[-1]), options.trim)
         return {
             form.image: str(source) if kind == "image" else None,
             form.video: str(source) if source and kind != "image" else None,
@@ -85,22 +85,22 @@ class ReuseInputs:
                 selected="words" if record.words else "link" if spoken else "audio"
             ),
             form.prompt: options.prompt or "",
-            form.model: options.model if options.model and offers.meant(options.model) else "",
-            **dict(zip(self._picker.shown, looked, strict=True)),
-            **dict(zip(self._hearing.given, heard, strict=True)),
-            **dict(zip(form.edits.values, trim, strict=True)),
+            form.model: options.model if options.model and offers.candidates(options.model) else "",
+            **dict(zip(self._picker.shown, picker_values, strict=True)),
+            **dict(zip(self._voice_panel.given, voice_values, strict=True)),
+            **dict(zip(form.trim_panel.values, trim, strict=True)),
             form.mark: options.mark,
             form.insist: options.insist,
         }
 
-    def _copy(self, record: Record, given: Given | None, visitor: str) -> Path | None:
+    def _copy(self, record: Record, given: StoredInput | None, visitor: str) -> Path | None:
         """Under its own name, as one of the visitor's uploads."""
-        path = self._kept.file(record.ticket, given.file) if given and given.file else None
+        path = self._store.file(record.ticket, given.file) if given and given.file else None
         if path is None or given is None:
             return None
         with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
             named = Path(folder) / given.name
             linked(path, named)
             copy = Path(save_file_to_cache(named, get_upload_folder()))
-        self._kept.quota.own(copy.parent, visitor)
+        self._store.quota.own(copy.parent, visitor)
         return copy

@@ -19,7 +19,7 @@ from kolbo_demo.ui.quota import QuotaError, counted
 from kolbo_demo.ui.run import Run, Spending, Stage
 from kolbo_demo.ui.sync_report import Report, Reports
 
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 MOST_RUNS = 20
 """Of one visitor under way: each polls in a thread of its own."""
 
@@ -57,16 +57,16 @@ class Runs:
     def __init__(
         self,
         access: Access,
-        kept: GenerationStore,
+        store: GenerationStore,
         inspector: Inspector | None = None,
         signer: Signer | None = None,
     ) -> None:
         """`inspector` trims files, `signer` signs what is marked here."""
         self._access = access
-        self.kept = kept
+        self.store = store
         self.revision = object()
         """Another one whenever a generation has ended or is deleted."""
-        self._reports = Reports(kept)
+        self._reports = Reports(store)
         self._inspector = inspector or Inspector()
         self.signer = signer
         self._lock = threading.Lock()
@@ -82,18 +82,18 @@ class Runs:
         group: str | None = None,
         spending: Spending | None = None,
         expected: float | None = None,
-        meant: Sequence[Model] = (),
+        candidates: Sequence[Model] = (),
         visitor: str = "",
     ) -> Record:
-        """Begins a generation. Gives its record at once. `meant` are the models that may do it, its
-        files count as the `visitor`'s. Raises `QuotaError`, and `UnusableError` where too many of
-        them are under way."""
+        """Begins a generation and returns its record at once. `candidates` are the models that may
+        do it; its files count as the `visitor`'s. Raises `QuotaError`, and `UnusableError` where
+        too many are under way."""
         self._check_share(visitor)
-        record = self.kept.new(request, backend, group, visitor)
+        record = self.store.new(request, backend, group, visitor)
         record.expected = expected
-        record.names = {model.identifier: model.name for model in meant if model.name}
+        record.names = {model.identifier: model.name for model in candidates if model.name}
         self._run(client, request, record, spending, visitor)
-        picture = threading.Thread(target=self.kept.picture, args=(record, visitor), daemon=True)
+        picture = threading.Thread(target=self.store.picture, args=(record, visitor), daemon=True)
         picture.start()
         return record
 
@@ -106,7 +106,7 @@ class Runs:
         self._check_share(visitor)
         asking = self._access.client(backend, typed_key, caller, patient=False)
         asking.generation(generation_id).status()
-        record = self.kept.opened(generation_id, backend, visitor)
+        record = self.store.opened(generation_id, backend, visitor)
         client = self._access.client(backend, typed_key, caller)
         self._run(client, client.generation(generation_id), record, None, visitor)
         return record
@@ -114,12 +114,12 @@ class Runs:
     def find(self, ticket: str, caller: Caller | None = None) -> tuple[Record, Run | None] | None:
         """The record, and its run where one is under way."""
         run = self._running.get(ticket)  # first: what it comes to is kept before it goes from here
-        record = self.kept.get(ticket)
+        record = self.store.get(ticket)
         if record is None:
             return None
         if run is None and record.end is None:
             run = self.follow(record, caller=caller)
-            record = self.kept.get(ticket) or record
+            record = self.store.get(ticket) or record
         return record, run
 
     def snapshot(self, ticket: str, caller: Caller | None = None) -> Snapshot | None:
@@ -129,7 +129,7 @@ class Runs:
         if found is None:
             return None
         record, run = found
-        if record.end != "done" or self.kept.file(ticket, RESULT) is None:
+        if record.end != "done" or self.store.file(ticket, RESULT) is None:
             return Snapshot(record, run)
         return Snapshot(record, run, True, self._reports.of(record))
 
@@ -141,7 +141,7 @@ class Runs:
             if record.end is None:
                 record.end = "failed"
                 record.error = say("cards.never_accepted")
-                self.kept.save(record)
+                self.store.save(record)
             return None
         try:
             client = self._access.client(record.backend, typed_key, caller)
@@ -154,7 +154,7 @@ class Runs:
     def accepted(self, ticket: str) -> Record | None:
         """The record once its generation has an id, None while files go up. Raises
         `UnusableError` where it came to nothing."""
-        record = self.kept.get(ticket)
+        record = self.store.get(ticket)
         if record is None or record.error is not None or record.end == "cancelled":
             error = record.error if record else None
             raise UnusableError(error or say("cards.gone"))
@@ -170,7 +170,7 @@ class Runs:
     def delete(self, ticket: str) -> None:
         """Forgets one that has ended."""
         if ticket not in self._running:
-            self.kept.delete(ticket)
+            self.store.delete(ticket)
             self.revision = object()
 
     def _check_share(self, visitor: str) -> None:
@@ -190,7 +190,7 @@ class Runs:
         def changed(stage: Stage) -> None:
             self._note(record, run, stage)
 
-        folder = self.kept.folder(record.ticket)
+        folder = self.store.folder(record.ticket)
         here = record.backend == LOCAL  # whose results say in their metadata what they are
         run = Run(
             client,
@@ -210,7 +210,7 @@ class Runs:
                 return other
             self._running[record.ticket] = run
             self._visitors[record.ticket] = visitor
-        self.kept.save(record)
+        self.store.save(record)
         run.start()
         return run
 
@@ -221,7 +221,7 @@ class Runs:
             record.generation_id = generation.id
             record.poll_interval = generation.poll_interval
             record.credits = generation.started.credits_charged if generation.started else None
-            self.kept.save(record)
+            self.store.save(record)
         if not stage.final:
             return
         record.status = stage.status
@@ -230,11 +230,11 @@ class Runs:
         record.seconds = time.time() - record.created
         record.error = stage.error
         record.end = "cancelled" if stage.cancelled else "failed" if stage.error else "done"
-        self.kept.save(record)
+        self.store.save(record)
         self._running.pop(record.ticket, None)
         self._visitors.pop(record.ticket, None)
         self.revision = object()
-        self.kept.quota.fit()
+        self.store.quota.fit()
         if record.end == "done":
             self._reports.ask(record)
 

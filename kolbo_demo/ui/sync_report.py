@@ -57,16 +57,16 @@ _log = logging.getLogger(__name__)
 class Reports:
     """Measures one result after another: each keeps a core busy."""
 
-    def __init__(self, kept: GenerationStore) -> None:
-        self._kept = kept
+    def __init__(self, store: GenerationStore) -> None:
+        self._store = store
         self._lock = threading.Lock()
-        self._asked: set[str] = set()
+        self._queued: set[str] = set()
         self._queue: queue.SimpleQueue[Record] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
 
     def of(self, record: Record) -> Report | None:
         """The report, or None while it is being made: the first who asks has it made."""
-        path = self._kept.file(record.ticket, REPORT)
+        path = self._store.file(record.ticket, REPORT)
         if path is not None:
             try:
                 return json.loads(path.read_bytes())
@@ -78,9 +78,9 @@ class Reports:
     def ask(self, record: Record) -> None:
         """Has the report made, unless somebody has asked before."""
         with self._lock:
-            if record.ticket in self._asked:
+            if record.ticket in self._queued:
                 return
-            self._asked.add(record.ticket)
+            self._queued.add(record.ticket)
             self._queue.put(record)
             if self._worker is None:
                 self._worker = threading.Thread(
@@ -91,7 +91,7 @@ class Reports:
     def _work(self) -> None:
         while True:
             record = self._queue.get()
-            video = self._kept.file(record.ticket, RESULT)
+            video = self._store.file(record.ticket, RESULT)
             try:
                 made = judge_in_process(video, record.options.face) if video else {"error": "gone"}
             except EngineError as error:
@@ -99,19 +99,19 @@ class Reports:
             except Exception:  # noqa: BLE001 - the next one is measured all the same
                 _log.exception("A result could not be measured")
                 made = {"error": "failed"}
-            self._kept.write(record.ticket, REPORT, json.dumps(made).encode())
+            self._store.write(record.ticket, REPORT, json.dumps(made).encode())
             with self._lock:
-                self._asked.discard(record.ticket)
+                self._queued.discard(record.ticket)
 
 
 def verdict(report: Report) -> str:
     """In a few words of the visitor's language."""
     if "error" in report:
         return say("sync.not_measured")
-    told = str(report["verdict"])
-    if found := re.fullmatch(r"(\d+) ms (late|early)", told):
+    text = str(report["verdict"])
+    if found := re.fullmatch(r"(\d+) ms (late|early)", text):
         return say(f"sync.{found[2]}", ms=found[1])
-    return say(f"sync.{_VERDICTS[told]}") if told in _VERDICTS else told
+    return say(f"sync.{_VERDICTS[text]}") if text in _VERDICTS else text
 
 
 def facts(report: Report) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from kolbo_demo.ui.disk import remove
 from kolbo_demo.ui.folders import TICKET, Folders
 from kolbo_demo.ui.quota import Quota
 
-LOOK_SECONDS = 1800
+POLL_SECONDS = 1800
 KEEP_SECONDS = 6 * 3600
 """No generation takes so long, so none loses its input."""
 
@@ -73,7 +73,7 @@ def _run(folder: Path) -> None:
         with contextlib.suppress(OSError):  # gone meanwhile
             for path in folder.rglob("*"):
                 _clean(path)
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _clean(path: Path) -> None:

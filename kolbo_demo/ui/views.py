@@ -47,7 +47,7 @@ _TRACK = re.compile(r"the voice is sound track (\d+) of (\d+)( \(.*\))?")
 _SCALED = re.compile(r"the picture was scaled down to (\d+)x(\d+)")
 
 
-def noted(text: str) -> str:
+def translate_note(text: str) -> str:
     """A note of the local engine in the visitor's language."""
     if track := _TRACK.fullmatch(text):
         return say("note.track", number=track[1], count=track[2]) + (track[3] or "")
@@ -147,13 +147,13 @@ def done(
 ) -> str:
     """The video is there. `unsynced` are its parts whose lips were left as they were, `notes` are
     those of the result."""
-    changed = note(" · ".join(map(noted, notes)))
+    changed = note(" · ".join(map(translate_note, notes)))
     facts = _facts(generation_id, COMPLETED, elapsed)
     return _status("done", say("status.ready"), facts + changed + _unsynced(unsynced))
 
 
 def _unsynced(parts: Sequence[UnsyncedSpan]) -> str:
-    told = [
+    sentences = [
         say(
             "unsynced.part",
             start=f"{part.start:.1f}",
@@ -162,12 +162,12 @@ def _unsynced(parts: Sequence[UnsyncedSpan]) -> str:
         )
         for part in parts
     ]
-    if not told:
+    if not sentences:
         return ""
-    shown = "".join(f"<li>{escape(text)}</li>" for text in told[:MOST_UNSYNCED])
-    rest = "".join(f"<li>{escape(text)}</li>" for text in told[MOST_UNSYNCED:])
+    shown = "".join(f"<li>{escape(text)}</li>" for text in sentences[:MOST_UNSYNCED])
+    rest = "".join(f"<li>{escape(text)}</li>" for text in sentences[MOST_UNSYNCED:])
     if rest:
-        count = len(told) - MOST_UNSYNCED
+        count = len(sentences) - MOST_UNSYNCED
         summary = escape(say("unsynced.more", count=count))
         shown += f"<li><details><summary>{summary}</summary><ul>{rest}</ul></details></li>"
     return f'<ul class="unsynced note">{shown}</ul>'

@@ -76,10 +76,10 @@ def test_gradio_looks_for_events_rarely_while_nobody_asks(
     settings = Settings(data_dir=tmp_path)
     with serving(settings, ui.Local("http://127.0.0.1:9/api", SecretStr(LOCAL_KEY))) as url:
         requests.get(f"{url}/config", timeout=30)
-        looks_every(idle.LOOK_SECONDS)
-        looks_every(idle.IDLE_LOOK_SECONDS)
+        looks_every(idle.POLL_SECONDS)
+        looks_every(idle.IDLE_POLL_SECONDS)
         requests.get(f"{url}/config", timeout=30)
-        looks_every(idle.LOOK_SECONDS)
+        looks_every(idle.POLL_SECONDS)
 
 
 def file_data(path: object) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def test_a_visitor_s_uploads_are_cleaned(
 ) -> None:
     """Those that grew old while it runs, and all when it stops."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    monkeypatch.setattr(uploads, "LOOK_SECONDS", 1)
+    monkeypatch.setattr(uploads, "POLL_SECONDS", 1)
     monkeypatch.setattr(uploads, "KEEP_SECONDS", 3)
     local = ui.Local("http://127.0.0.1:9/api", SecretStr(LOCAL_KEY))
     with serving(Settings(data_dir=tmp_path / "data"), local) as url:

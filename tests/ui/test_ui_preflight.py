@@ -10,11 +10,11 @@ from kolbo_demo.options import Span, Trim
 from kolbo_demo.preflight import Face, FacelessSpan, Source, Voice
 from kolbo_demo.ui import eta
 from kolbo_demo.ui.generation_store import GenerationStore
-from kolbo_demo.ui.panels.face_picker import Choice, Seen
+from kolbo_demo.ui.panels.face_picker import Choice, SourceFacts
 from kolbo_demo.ui.panels.model_picker import Offers, limits_in_words
-from kolbo_demo.ui.panels.preflight import Given, Looked, outlook
+from kolbo_demo.ui.panels.preflight import FacelessSpans, PreflightInputs, outlook
 from kolbo_demo.ui.panels.trim import edit_of, is_empty
-from kolbo_demo.ui.panels.voice import Heard
+from kolbo_demo.ui.panels.voice import VoiceFacts
 
 CLIP = Path("clip.mp4")
 LEFT, RIGHT = (Face((left, 0.2, 0.2, 0.3), 1.0, 0.0) for left in (0.1, 0.6))
@@ -33,17 +33,19 @@ def told(
 ) -> str:
     source = Source("video", "mp4", 2_000_000, 640, 360, clip, 29.97, True, True)
     parts: dict[str, Any] = {
-        "seen": Seen(CLIP, "", source, 0.0, [LEFT] if faces is None else faces),
-        "looked": Looked(CLIP),
-        "heard": Heard(voice=voice or Voice("wav", 1000, 8.0, True, -10.0, 0.0)),
+        "source_facts": SourceFacts(CLIP, "", source, 0.0, [LEFT] if faces is None else faces),
+        "faceless": FacelessSpans(CLIP),
+        "voice_facts": VoiceFacts(voice=voice or Voice("wav", 1000, 8.0, True, -10.0, 0.0)),
         "choice": None,
         "offers": Offers(models, 30),
         "model": "",
         "backend": "cloud",
     } | more
-    heard = parts["heard"].voice
-    parts.setdefault("edit", Trim(clip_seconds=clip, voice_seconds=heard.duration if heard else 0))
-    return outlook(Given(**parts))
+    voice_facts = parts["voice_facts"].voice
+    parts.setdefault(
+        "edit", Trim(clip_seconds=clip, voice_seconds=voice_facts.duration if voice_facts else 0)
+    )
+    return outlook(PreflightInputs(**parts))
 
 
 def test_price_is_a_range_under_smart_select() -> None:
@@ -105,8 +107,8 @@ def test_what_is_wrong_is_said() -> None:
 
 
 def test_where_no_face_is() -> None:
-    looked = Looked(CLIP, [FacelessSpan(1.0, 2.5, True, "")], 4.0)
-    said = told([], looked=looked)
+    faceless = FacelessSpans(CLIP, [FacelessSpan(1.0, 2.5, True, "")], 4.0)
+    said = told([], faceless=faceless)
     assert "0:01.0 to 0:02.5: faces look to the side" in said
     assert "Looked through up to 0:04.0." in said
 
@@ -122,10 +124,10 @@ def part(
 
 def test_a_part_and_a_way_are_told() -> None:
     edit = part((1.0, 3.0), (2.0, 3.5), 2.0, 1.5, "silence")
-    looked = Looked(
+    faceless = FacelessSpans(
         CLIP, [FacelessSpan(0.0, 0.8, False, ""), FacelessSpan(2.5, 4.0, False, "")], 5.0
     )
-    said = told([model("a", credit=10, min_audio_duration=1.8)], edit=edit, looked=looked)
+    said = told([model("a", credit=10, min_audio_duration=1.8)], edit=edit, faceless=faceless)
     assert "0:01.0 to 0:03.0 of 0:05.0" in said
     assert "0:02.0 to 0:03.5 of 0:08.0" in said
     assert "0:02.0 · Silence after the voice" in said
@@ -151,7 +153,7 @@ def test_only_what_stands_for_these_files_counts() -> None:
 def test_names_from_outside_are_escaped() -> None:
     voice = Voice("<b>", 1000, 8.0, True, -10.0, 0.0)
     assert "<B>" not in told([], voice)
-    assert "<i>" not in told([], heard=Heard(problem="<i>"))
+    assert "<i>" not in told([], voice_facts=VoiceFacts(problem="<i>"))
 
 
 def test_the_face_that_a_click_means() -> None:
@@ -162,17 +164,17 @@ def test_the_face_that_a_click_means() -> None:
 
 
 def test_time_is_told_by_what_was_measured(tmp_path: Path) -> None:
-    kept = GenerationStore(tmp_path)
-    assert eta.expected(kept, "m", 10) is None
+    store = GenerationStore(tmp_path)
+    assert eta.expected(store, "m", 10) is None
     for duration, seconds in [(8.0, 4.0), (12.0, 9.0), (9.0, 9.0), (100.0, 1.0)]:
-        record = kept.opened("lip_1", "local")
+        record = store.opened("lip_1", "local")
         record.end, record.seconds = "done", seconds
         record.status = Status(state="completed", result=Result(duration=duration, model="m"))
-        kept.save(record)
-    assert eta.expected(kept, "m", 10) == 7.5
-    assert eta.expected(kept, "other", 10) is None
-    assert eta.expected(kept, "m", 1) is None  # nothing so short was measured
+        store.save(record)
+    assert eta.expected(store, "m", 10) == 7.5
+    assert eta.expected(store, "other", 10) is None
+    assert eta.expected(store, "m", 1) is None  # nothing so short was measured
     here, there = Model(identifier="m"), Model(identifier="c", estimated_duration_seconds=75)
-    assert eta.foreseen(kept, "local", [here], 10) == 7.5
-    assert eta.foreseen(kept, "cloud", [there], 0) == 75  # as its document has it
-    assert eta.foreseen(kept, "cloud", [here, there], 10) is None  # which one takes it?
+    assert eta.estimate(store, "local", [here], 10) == 7.5
+    assert eta.estimate(store, "cloud", [there], 0) == 75  # as its document has it
+    assert eta.estimate(store, "cloud", [here, there], 10) is None  # which one takes it?

@@ -53,14 +53,14 @@ def test_a_generation_to_its_end(
     ticket = runs.start(runs._access.client(LOCAL, None), request(portrait, speech), LOCAL).ticket
     record = ended(runs, ticket)
     assert (record.end, record.generation_id, record.credits) == ("done", "lip_1", 20)
-    assert runs.kept.file(ticket, RESULT)
+    assert runs.store.file(ticket, RESULT)
     deadline = time.monotonic() + 30
-    while runs.kept.file(ticket, THUMBNAIL) is None:
+    while runs.store.file(ticket, THUMBNAIL) is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     runs.delete(ticket)
     assert runs.find(ticket) is None
-    assert not runs.kept.folder(ticket).exists()
+    assert not runs.store.folder(ticket).exists()
 
 
 def test_a_look_while_the_run_ends_loses_nothing(
@@ -77,16 +77,16 @@ def test_a_look_while_the_run_ends_loses_nothing(
                 time.sleep(0.01)
             return record
 
-    kept = Slow(tmp_path / "page")
-    runs = Runs(access(server), kept)
+    store = Slow(tmp_path / "page")
+    runs = Runs(access(server), store)
     refused = {"success": False, "error": "Enough for this test", "code": "MISSING_FIELDS"}
     server.on("POST /v1/generate/lipsync", Reply(400, refused, hang=0.3))
     client = runs._access.client(LOCAL, None)
     ticket = runs.start(client, request(portrait, speech), LOCAL).ticket
-    kept.ended = lambda: ticket not in runs._running
+    store.ended = lambda: ticket not in runs._running
     runs.find(ticket)
-    kept.ended = None
-    record = kept.get(ticket)
+    store.ended = None
+    record = store.get(ticket)
     assert record is not None
     assert "Enough for this test" in (record.error or "")
 
@@ -98,17 +98,17 @@ def test_an_interrupted_generation_is_taken_up_again(server: Scripted, tmp_path:
 
 
 def test_the_cloud_is_polled_again_with_a_key_only(server: Scripted, runs: Runs) -> None:
-    record = runs.kept.opened("lip_1", CLOUD)
+    record = runs.store.opened("lip_1", CLOUD)
     assert runs.find(record.ticket) == (record, None)
     assert server.requests == []
     server.on_status({"state": "failed", "error": "No face."})
     assert runs.follow(record, KEY)
     assert "No face." in (ended(runs, record.ticket).error or "")
-    assert KEY not in (runs.kept.folder(record.ticket) / "record.json").read_text()
+    assert KEY not in (runs.store.folder(record.ticket) / "record.json").read_text()
 
 
 def test_a_stop_before_it_was_accepted_is_an_error(runs: Runs, portrait: Path) -> None:
-    record = runs.kept.new(request(portrait, portrait), LOCAL)
+    record = runs.store.new(request(portrait, portrait), LOCAL)
     assert "Start it again" in (ended(runs, record.ticket).error or "")
 
 
@@ -170,7 +170,7 @@ def test_what_a_visitor_has_under_way_is_bounded(
     opened.append(runs.open("lip_1", LOCAL, None, other))
     server.on_status({"state": "failed", "error": "Enough for this test."})
     deadline = time.monotonic() + 30
-    while not all((found := runs.kept.get(record.ticket)) and found.end for record in opened):
+    while not all((found := runs.store.get(record.ticket)) and found.end for record in opened):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     runs.open("lip_1", LOCAL, None, caller)

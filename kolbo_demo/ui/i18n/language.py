@@ -104,16 +104,16 @@ def _secure(request: HTTPConnection) -> bool:
 def _translated(page: bytes, code: str, public: str | None, own: str) -> bytes:
     direction = "rtl" if code in texts.RIGHT_TO_LEFT else "ltr"
     name = texts.GRADIO_NAMES.get(code, code)
-    told = (
+    head = (
         f"<script>Object.defineProperty(navigator,'language',{{value:'{name}'}});{_SLASH}</script>"
     )
-    told += f"<script>{_STORAGE}</script>"
+    head += f"<script>{_STORAGE}</script>"
     if public:
-        told += f'<link rel="canonical" href="{escape(public)}/">'
+        head += f'<link rel="canonical" href="{escape(public)}/">'
     for old, new in (
         (f'const root = "{own}"', 'const root = "."'),  # of a script for pages in frames
         ('lang="en"', f'lang="{code}" dir="{direction}"'),
-        ("<head>", "<head>" + told),
+        ("<head>", "<head>" + head),
         ("</head>", f"<script>{_ROOT}</script></head>"),
     ):
         page = page.replace(old.encode(), new.encode(), 1)

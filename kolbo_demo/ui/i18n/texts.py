@@ -107,8 +107,8 @@ def language_of(request: HTTPConnection) -> str:
         except ValueError:
             continue
     ranked.sort(key=lambda entry: entry[0])
-    asked = [request.query_params.get("lang"), request.cookies.get(COOKIE)]
-    for tag in [*asked, *(tag for _, tag in ranked)]:
+    tags = [request.query_params.get("lang"), request.cookies.get(COOKIE)]
+    for tag in [*tags, *(tag for _, tag in ranked)]:
         code = (tag or "").strip().lower().partition("-")[0]
         if code in languages():
             return code

@@ -49,7 +49,7 @@ new MutationObserver(() => {
 """
 """Gradio puts a button into the one that adds files, and names the outer one by a text that it
 lacks."""
-Given = tuple[str, Path]
+UploadedFile = tuple[str, Path]
 """A file's name, as the visitor has it, and its path."""
 
 
@@ -355,7 +355,7 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _named(payload: ListFiles | None) -> list[Given] | None:
+def _named(payload: ListFiles | None) -> list[UploadedFile] | None:
     files: Sequence[Any] = payload.root if payload else []
     return [
         (file.orig_name or Path(file.path).name, uploads.uploaded(file.path)) for file in files

@@ -84,7 +84,7 @@ class CodePanel:
 
     def _face(self, fields: Fields) -> Point | None:
         """The face point as it would be sent. Raises MediaError."""
-        choice, source = fields.choice, fields.seen.path or fields.seen.link
+        choice, source = fields.choice, fields.source_facts.path or fields.source_facts.link
         if choice is None:
             return None
         return face_at_start(
@@ -120,7 +120,7 @@ def call_of(backend: str, fields: Fields) -> Call:
     spoken = _clean(fields.audio_url)
     if fields.audio or not is_web_link(spoken):
         spoken = ""
-    source = fields.seen.source  # either field takes both kinds
+    source = fields.source_facts.source  # either field takes both kinds
     still = source.kind == "image" if source else fields.image or not fields.video
     return Call(
         source=link or Path(fields.image or fields.video or picture).name,

@@ -20,9 +20,8 @@ from kolbo_demo.ui.folders import TICKET
 from kolbo_demo.ui.generation_store import RESULT, TABLE, GenerationStore, Record
 from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.panels.in_step import in_step
 from kolbo_demo.ui.panels.model_picker import SMART_SELECT, label
-from kolbo_demo.ui.panels.parts import download_button
+from kolbo_demo.ui.panels.parts import download_button, in_step
 from kolbo_demo.ui.runs import Snapshot
 
 LEAST, MOST = 2, 6
@@ -50,14 +49,15 @@ class ModelComparison:
             self.button = gr.Button(shown("versus.generate"), elem_id="versus-generate")
         self._open = gr.State(False)
 
-    def follow(self, asked: list[Any], source: list[Any], *events: Callable[..., Any]) -> None:
+    def follow(self, api_choice: list[Any], source: list[Any], *events: Callable[..., Any]) -> None:
         """Lists what the API has when it is unfolded, when the side or the source changes, and at
         `events`.
 
-        `asked` are the components with side and key, `source` those with image, video and link.
+        `api_choice` are the components with backend and key, `source` those with image, video
+        and link.
         """
-        side, _ = asked
-        inputs = [self._open, *asked, *source, self.choice]
+        side, _ = api_choice
+        inputs = [self._open, *api_choice, *source, self.choice]
         outputs = [self.choice, self._note]
         self._fold.expand(lambda: True, None, self._open, **QUIET).then(
             self._list, inputs, outputs, **QUIET
@@ -67,7 +67,7 @@ class ModelComparison:
 
     def _list(
         self,
-        asked_by: gr.Request,
+        request: gr.Request,
         is_open: bool,
         backend: str,
         key: str,
@@ -79,7 +79,7 @@ class ModelComparison:
         if not is_open:
             return gr.skip(), gr.skip()
         try:
-            client = self._access.client(backend, key, caller_of(asked_by), patient=False)
+            client = self._access.client(backend, key, caller_of(request), patient=False)
             models = client.models()
         except (KolboError, UnusableError) as error:
             sentence = say("options.not_listed", reason=error)
@@ -112,15 +112,15 @@ def _takes(model: Model, kind: str | None) -> bool:
 class ComparisonPanel:
     """Results of several models for the same inputs, where the caller stands in the layout."""
 
-    def __init__(self, kept: GenerationStore) -> None:
-        self._kept = kept
+    def __init__(self, store: GenerationStore) -> None:
+        self._store = store
         with gr.Column(visible=False, elem_id="models", elem_classes="card") as self._box:
             gr.HTML(shown(lambda: f"<h2>{escape(say('versus.table'))}</h2>"))
             self.table = gr.Dataframe(
                 headers=[""] * len(_COLUMNS),
                 datatype=["html", "str", "str", "str", "str"],
                 column_count=len(_COLUMNS),
-                column_widths=["30%", "26%", "18%", "13%", "13%"],
+                column_widths=["28%", "28%", "16%", "14%", "14%"],
                 show_label=False,
                 interactive=False,
                 wrap=True,
@@ -144,7 +144,7 @@ class ComparisonPanel:
         videos = [
             (path, name(each.record))
             for each in compared
-            if each.has_result and (path := self._kept.file(each.record.ticket, RESULT))
+            if each.has_result and (path := self._store.file(each.record.ticket, RESULT))
         ]
         table = {
             "headers": [say(f"versus.{column}") for column in _COLUMNS],
@@ -152,7 +152,7 @@ class ComparisonPanel:
         }
         first = compared[0].record
         self._write(list(map(figures, compared)), first)
-        folder = self._kept.folder(first.ticket)
+        folder = self._store.folder(first.ticket)
         return {
             self._box: gr.update(visible=True),
             self.table: gr.update(value=table),
@@ -166,24 +166,26 @@ class ComparisonPanel:
     def _write(self, rows: list[dict[str, Any]], first: Record) -> None:
         """The table for other programs, in the folder of the first generation."""
         text = json.dumps(rows, indent=2, ensure_ascii=False).encode()
-        before = self._kept.file(first.ticket, f"{TABLE}.json")
+        before = self._store.file(first.ticket, f"{TABLE}.json")
         if before and before.read_bytes() == text:
             return
         sheet = csv_text(list(rows[0]), [list(row.values()) for row in rows])
-        self._kept.write(first.ticket, f"{TABLE}.csv", sheet.encode())
-        self._kept.write(first.ticket, f"{TABLE}.json", text)
+        self._store.write(first.ticket, f"{TABLE}.csv", sheet.encode())
+        self._store.write(first.ticket, f"{TABLE}.json", text)
 
 
 def cells(snapshot: Snapshot) -> list[str]:
     """One model's row."""
     record, report = snapshot.record, snapshot.report
     sync = sync_report.verdict(report) if report else state(snapshot)
-    facts = dict(sync_report.facts(report)) if report else {}
-    offset = facts.get(say("sync.offset"), "")
+    known = figures(snapshot)
+    spoken, hit, offset = known["closures"], known["closures_hit"], known["offset_ms"]
+    if known["verdict"] == "in step":
+        sync += f" ({offset:+d} ms)"
     return [
         with_ticket(record.ticket, escape(name(record))),
-        f"{sync} ({offset})" if offset and report and report["verdict"] == "in step" else sync,
-        facts.get(say("sync.closures"), ""),
+        sync,
+        f"{hit} / {spoken}" if spoken else "",
         views.clock(record.seconds) if record.seconds is not None else "",
         f"{record.credits:g}" if record.credits is not None else "",
     ]

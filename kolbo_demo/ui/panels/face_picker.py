@@ -18,7 +18,7 @@ from kolbo_demo.media.probe import MediaError
 from kolbo_demo.options import Point
 from kolbo_demo.preflight import Face, Inspector, Preview, Source
 from kolbo_demo.ui import views
-from kolbo_demo.ui.events import EACH, LATEST, LOOKING, QUIET, changes
+from kolbo_demo.ui.events import EACH, INSPECTING, LATEST, QUIET, changes
 from kolbo_demo.ui.i18n.texts import say, shown
 
 FRAME_STEP = 0.1
@@ -39,7 +39,7 @@ _TEMPLATE = """
 
 
 @dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
-class Seen:
+class SourceFacts:
     """What is known of the source that is given."""
 
     path: Path | None = None
@@ -77,7 +77,7 @@ class FacePicker:
 
     def __init__(self, inspector: Inspector) -> None:
         self._inspector = inspector
-        self.seen = gr.State(Seen())
+        self.source_facts = gr.State(SourceFacts())
         self.choice = gr.State(None)
         """A `Choice`, or None."""
         self.preview = gr.HTML(
@@ -117,9 +117,9 @@ class FacePicker:
             )
         self.insist = gr.Checkbox(label=shown("face.insist"), elem_id="insist", visible="hidden")
         self.shown = [
-            self.preview, self.words, self.choice, self.clear, self.frame, self.seen
+            self.preview, self.words, self.choice, self.clear, self.frame, self.source_facts
         ]  # fmt: skip
-        """Components that `look` fills."""
+        """Components that `inspect` fills."""
 
     def follow(self, image: gr.Image, video: gr.Video, url: gr.Textbox) -> None:
         """Shows whatever source is given, and keeps the place that is clicked in it."""
@@ -128,89 +128,93 @@ class FacePicker:
         gr.on(
             [image.change, video.change, url.blur, url.submit],
             self._show,
-            [*given, self.seen],
+            [*given, self.source_facts],
             [*self.shown, self.insist],
-            **LATEST | LOOKING,
+            **LATEST | INSPECTING,
         )
         self.frame.input(
             self._move,
-            [self.frame, self.seen],
-            [*outputs, self.seen],
-            **LATEST | LOOKING,
+            [self.frame, self.source_facts],
+            [*outputs, self.source_facts],
+            **LATEST | INSPECTING,
         )
-        self.preview.select(self._pick, self.seen, outputs, **EACH)
-        self.clear.click(_clear, self.seen, outputs, **QUIET)
-        known = [self.seen, self.choice]
+        self.preview.select(self._pick, self.source_facts, outputs, **EACH)
+        self.clear.click(_clear, self.source_facts, outputs, **QUIET)
+        known = [self.source_facts, self.choice]
         gr.on(changes(known), _offered, known, self.insist, **LATEST)
 
     def _show(
-        self, image: str | None, video: str | None, url: str | None, seen: Seen
+        self, image: str | None, video: str | None, url: str | None, source_facts: SourceFacts
     ) -> tuple[Any, ...]:
         """The given source. A new one has no choices yet; a displayed one keeps its own."""
         given = image or video
         path = Path(given) if given else None
         link = "" if path else (url or "").strip()
-        if (path or link) and (path, link) == (seen.path, seen.link):
+        if (path or link) and (path, link) == (source_facts.path, source_facts.link):
             return tuple(gr.skip() for _ in range(len(self.shown) + 1))
-        return *self.look(path, link), False
+        return *self.inspect(path, link), False
 
-    def look(self, path: Path | None, link: str, choice: Choice | None = None) -> tuple[Any, ...]:
+    def inspect(
+        self, path: Path | None, link: str, choice: Choice | None = None
+    ) -> tuple[Any, ...]:
         """What `shown` becomes for a file or a link, with the place that was clicked in it."""
-        seen, html, problem = Seen(), "", ""
+        source_facts, html, problem = SourceFacts(), "", ""
         at = choice.at if choice else 0.0
         try:
             if path:
                 source, picture = self._inspector.inspect_source(path)
                 if at:
                     picture = self._inspector.inspect_frame(path, at)
-                seen = Seen(path, "", source, at, picture.faces)
+                source_facts = SourceFacts(path, "", source, at, picture.faces)
                 html = _picture(picture)
             elif link:
                 html = _linked(link)
-                seen = Seen(link=link)
+                source_facts = SourceFacts(link=link)
         except MediaError as error:
             problem, choice = views.note(str(error), bad=True), None
-        duration = seen.source.duration if seen.source else None
+        duration = source_facts.source.duration if source_facts.source else None
         last = round(max((duration or 0) - FRAME_STEP, FRAME_STEP), 1)
-        words = problem or (in_words(choice, seen) if html else views.note(say("face.first")))
+        words = problem or (
+            in_words(choice, source_facts) if html else views.note(say("face.first"))
+        )
         return (
-            _preview(html, seen.faces, choice),
+            _preview(html, source_facts.faces, choice),
             words,
             choice,
             gr.Button(visible=_visible(choice)),
-            gr.Slider(value=seen.at, maximum=last, visible=_visible(duration)),
-            seen,
+            gr.Slider(value=source_facts.at, maximum=last, visible=_visible(duration)),
+            source_facts,
         )
 
-    def _move(self, at: float, seen: Seen) -> tuple[Any, ...]:
+    def _move(self, at: float, source_facts: SourceFacts) -> tuple[Any, ...]:
         """Another frame of the clip, where a face may be that the first does not show."""
-        if seen.path is None:
+        if source_facts.path is None:
             return tuple(gr.skip() for _ in range(5))
         try:
-            picture = self._inspector.inspect_frame(seen.path, at)
+            picture = self._inspector.inspect_frame(source_facts.path, at)
         except MediaError as error:
             problem = views.note(str(error), bad=True)
             return gr.skip(), problem, gr.skip(), gr.skip(), gr.skip()
-        seen = replace(seen, at=at, faces=picture.faces)
+        source_facts = replace(source_facts, at=at, faces=picture.faces)
         return (
             _preview(_picture(picture), picture.faces),
-            in_words(None, seen),
+            in_words(None, source_facts),
             None,
             gr.Button(visible="hidden"),
-            seen,
+            source_facts,
         )
 
-    def _pick(self, seen: Seen, event: gr.SelectData) -> tuple[Any, ...]:
+    def _pick(self, source_facts: SourceFacts, event: gr.SelectData) -> tuple[Any, ...]:
         point = _point(event.index)
         if point is None:
-            return _clear(seen)
-        choice = Choice(point, seen.at)
+            return _clear(source_facts)
+        choice = Choice(point, source_facts.at)
         # The browser has drawn the marker already. Told again, Gradio sees a change when it is
         # cleared.
         x, y = point
         return (
-            gr.HTML(x=x, y=y, chosen=choice.face(seen.faces), answered=event.value),
-            in_words(choice, seen),
+            gr.HTML(x=x, y=y, chosen=choice.face(source_facts.faces), answered=event.value),
+            in_words(choice, source_facts),
             choice,
             gr.Button(visible=True),
         )
@@ -224,22 +228,26 @@ def speaking(choice: Choice | None, faces: list[Face] | None) -> Face | None:
     return max(faces or [], key=lambda face: face.scale, default=None)
 
 
-def _offered(seen: Seen, choice: Choice | None) -> gr.Checkbox:
+def _offered(source_facts: SourceFacts, choice: Choice | None) -> gr.Checkbox:
     """Rendering anyway, where the mouth is hidden or nobody here can tell: of a clip one frame was
     looked at, and the engine looks at others."""
-    face = speaking(choice, seen.faces)
-    clip = seen.source and seen.source.kind == "video"
-    return gr.Checkbox(visible=_visible(seen.link or clip or (face and face.hidden)))
+    face = speaking(choice, source_facts.faces)
+    clip = source_facts.source and source_facts.source.kind == "video"
+    return gr.Checkbox(visible=_visible(source_facts.link or clip or (face and face.hidden)))
 
 
-def in_words(choice: Choice | None, seen: Seen) -> str:
+def in_words(choice: Choice | None, source_facts: SourceFacts) -> str:
     """Which face is to speak, or how to choose it, and whether its mouth is hidden."""
-    face = speaking(choice, seen.faces)
+    face = speaking(choice, source_facts.faces)
     if face is None or not face.hidden:
-        return _chosen(choice, seen.faces)
-    still = seen.source is None or seen.source.kind == "image"
+        return _chosen(choice, source_facts.faces)
+    still = source_facts.source is None or source_facts.source.kind == "image"
     hidden = views.note(say("face.hidden" if still else "face.hidden_now"), bad=True)
-    return hidden if len(seen.faces or []) == 1 else _chosen(choice, seen.faces) + hidden
+    return (
+        hidden
+        if len(source_facts.faces or []) == 1
+        else _chosen(choice, source_facts.faces) + hidden
+    )
 
 
 def _chosen(choice: Choice | None, faces: list[Face] | None) -> str:
@@ -319,10 +327,10 @@ def _visible(thing: object) -> Literal[True, "hidden"]:
     return True if thing else "hidden"
 
 
-def _clear(seen: Seen) -> tuple[Any, ...]:
+def _clear(source_facts: SourceFacts) -> tuple[Any, ...]:
     return (
         gr.HTML(x=None, y=None, chosen=None),
-        in_words(None, seen),
+        in_words(None, source_facts),
         None,
         gr.Button(visible="hidden"),
     )

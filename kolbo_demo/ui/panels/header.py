@@ -53,7 +53,7 @@ class Header:
                 self._about = gr.HTML(
                     shown(lambda: self._side(access.default)), elem_id="about-backend"
                 )
-        self.asked = [self.backend, self.key]
+        self.api_choice = [self.backend, self.key]
         """Components that tell which API is asked, and with which key."""
 
     def follow(self, page: gr.Blocks) -> list[Callable[..., Any]]:
@@ -90,8 +90,8 @@ class Header:
             return "top.key_hint"
         return "top.key_hint_own" if access.is_owner(caller) else "shared.key_hint"
 
-    def _switch(self, backend: str, asked_by: gr.Request) -> tuple[str, Any]:
-        caller = caller_of(asked_by)
+    def _switch(self, backend: str, request: gr.Request) -> tuple[str, Any]:
+        caller = caller_of(request)
         visible = True if backend == CLOUD else "hidden"
         hint = say(self._key_hint(caller))
         return self._side(backend, caller), gr.Textbox(visible=visible, placeholder=hint)

@@ -17,7 +17,7 @@ from kolbo_demo.ui.panels import comparison
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.tab import STORAGE_KEY, Entry, Tab
 
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 THUMBNAIL_PIXELS = 48
 
 _COLUMNS = {"preflight.source": "72px", "batch.name": "55%", "batch.state": "27%"}
@@ -46,7 +46,7 @@ class HistoryPanel:
                 visible=False,
                 elem_id="history-list",
             )
-        self.timer = gr.Timer(LOOK_SECONDS, active=False)
+        self.timer = gr.Timer(POLL_SECONDS, active=False)
         self.stored = gr.BrowserState([], storage_key=STORAGE_KEY, secret=secret)
         self.tab = gr.State(Tab())
         self.loaded = gr.JSON(visible=False)
@@ -68,7 +68,7 @@ class HistoryPanel:
         """The table and the stored list. Blocks for the files of the generations."""
         rows, unsettled = list[Row](), False
         for entry in list(tab.entries.values()):
-            row = tab.rows.get(entry.ticket) if self._runs.kept.has(entry.ticket) else None
+            row = tab.rows.get(entry.ticket) if self._runs.store.has(entry.ticket) else None
             if row is None:
                 row, settled = self._row(tab, entry, caller)
                 if row is None:
@@ -110,7 +110,7 @@ class HistoryPanel:
         return cells, snapshot.settled and record.end is not None
 
     def _thumbnail(self, record: Record) -> str:
-        path = self._runs.kept.file(record.ticket, THUMBNAIL)
+        path = self._runs.store.file(record.ticket, THUMBNAIL)
         if path is None:
             return ""
         name = escape(record.source.name if record.source else title(record), quote=True)

@@ -27,7 +27,7 @@ class Offers:
     balance: float | None = None
     """Credits that the key has left; None where nobody pays, or nobody knows."""
 
-    def meant(self, chosen: str, kind: str | None = None) -> list[Model]:
+    def candidates(self, chosen: str, kind: str | None = None) -> list[Model]:
         """The chosen model alone. Under Smart Select all that take a source of this kind (`image`
         or `video`; None: any)."""
         if chosen:
@@ -57,22 +57,22 @@ class ModelPicker:
         self._note = gr.HTML("", elem_id="model-note")
         self.offers = gr.State(Offers())
 
-    def follow(self, asked: list[Any], *events: Callable[..., Any]) -> None:
-        """Lists again at each of the events. `asked` are the components with side and key."""
+    def follow(self, api_choice: list[Any], *events: Callable[..., Any]) -> None:
+        """Lists again at each of the events. `api_choice` are the components with side and key."""
         for event in events:
             event(
                 self._list,
-                [*asked, self.choice],
+                [*api_choice, self.choice],
                 [self.choice, self._note, self.offers],
                 **QUIET,
             )
         self.choice.change(_about, [self.choice, self.offers], self._note, **QUIET)
 
     def _list(
-        self, asked_by: gr.Request, backend: str, key: str, chosen: str
+        self, request: gr.Request, backend: str, key: str, chosen: str
     ) -> tuple[Any, str, Offers]:
         nothing = gr.Dropdown([SMART_SELECT], value="")
-        caller = caller_of(asked_by)
+        caller = caller_of(request)
         if not self._access.ready(backend, key, caller):
             return nothing, "", Offers()
         try:
@@ -107,7 +107,7 @@ def label(model: Model) -> str:
 
 
 def _about(chosen: str, offers: Offers) -> str:
-    models = offers.meant(chosen)
+    models = offers.candidates(chosen)
     if not chosen:
         about = texts.say("options.recommended")
     else:

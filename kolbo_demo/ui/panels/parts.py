@@ -11,6 +11,8 @@ from gradio.data_classes import FileData
 from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.i18n.texts import say, shown
 
+_IN_STEP = Path(__file__).with_name("in_step.js")
+
 
 class _WithoutStub(type(gr.Video)):
     """Metaclass of components for which Gradio writes no stub file beside their module."""
@@ -57,6 +59,13 @@ class Question:
             self.box,
             **QUIET,
         )
+
+
+def in_step(name: str) -> gr.HTML:
+    """An empty component for `views.panes`, whose one control plays videos together; `name` is its
+    id in the page."""
+    script = _IN_STEP.read_text("utf-8")
+    return gr.HTML("", elem_id=name, js_on_load=script, apply_default_css=False)
 
 
 def small_button(name: str, text: str, *, visible: bool = False) -> gr.Button:

@@ -16,20 +16,20 @@ from kolbo_demo.preflight import Face, FacelessSpan, Inspector, Source, Voice
 from kolbo_demo.preflight.trim import LENGTH_TOLERANCE_SECONDS, result_seconds
 from kolbo_demo.ui import eta, views
 from kolbo_demo.ui.backend import LOCAL
-from kolbo_demo.ui.events import LATEST, LOOKING, changes
+from kolbo_demo.ui.events import INSPECTING, LATEST, changes
 from kolbo_demo.ui.generation_store import GenerationStore
 from kolbo_demo.ui.i18n.texts import say, shown
-from kolbo_demo.ui.panels.face_picker import Choice, FacePicker, Seen, speaking
+from kolbo_demo.ui.panels.face_picker import Choice, FacePicker, SourceFacts, speaking
 from kolbo_demo.ui.panels.model_picker import ModelPicker, Offers, shared
-from kolbo_demo.ui.panels.trim import AtHand, Edits, edit_of, is_empty
-from kolbo_demo.ui.panels.voice import Heard, Hearing
+from kolbo_demo.ui.panels.trim import TrimInputs, TrimPanel, edit_of, is_empty
+from kolbo_demo.ui.panels.voice import VoiceFacts, VoicePanel
 
 QUIET_DECIBELS = -40.0
 CLIPPED_SHARE = 0.001
 
 
 @dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
-class Looked:
+class FacelessSpans:
     """Where a clip shows no usable face, once it was looked through."""
 
     path: Path | None = None
@@ -39,12 +39,12 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class Given:
+class PreflightInputs:
     """All that the outlook depends on."""
 
-    seen: Seen
-    looked: Looked
-    heard: Heard
+    source_facts: SourceFacts
+    faceless: FacelessSpans
+    voice_facts: VoiceFacts
     choice: Choice | None
     offers: Offers
     model: str
@@ -53,23 +53,23 @@ class Given:
     edit: Trim
 
     @property
-    def meant(self) -> list[Model]:
+    def candidates(self) -> list[Model]:
         """The models that may do the work."""
-        source = self.seen.source
-        return self.offers.meant(self.model, source.kind if source else None)
+        source = self.source_facts.source
+        return self.offers.candidates(self.model, source.kind if source else None)
 
     @property
     def speaker(self) -> Face | None:
         """The face that will speak, as far as the picture tells."""
-        return speaking(self.choice, self.seen.faces)
+        return speaking(self.choice, self.source_facts.faces)
 
 
 class Preflight:
     """The panel. It looks at files in children, and nothing waits for it."""
 
-    def __init__(self, inspector: Inspector, kept: GenerationStore) -> None:
+    def __init__(self, inspector: Inspector, store: GenerationStore) -> None:
         self._inspector = inspector
-        self._kept = kept
+        self._store = store
 
     def lay_out(self) -> None:
         """The panel, where the caller stands in the layout."""
@@ -77,49 +77,66 @@ class Preflight:
             shown("preflight.title"), visible=False, elem_id="preflight", elem_classes="card"
         ) as self.fold:
             self._panel = gr.HTML("", apply_default_css=False)
-        self._looked = gr.State(Looked())
+        self._faceless = gr.State(FacelessSpans())
 
     def follow(
         self,
         picker: FacePicker,
-        hearing: Hearing,
+        voice_panel: VoicePanel,
         models: ModelPicker,
         backend: gr.Radio,
-        edits: Edits,
+        trim_panel: TrimPanel,
     ) -> None:
         """Tells anew whenever something changes."""
-        picker.seen.change(
-            self._look, [picker.seen, self._looked], self._looked, **LATEST | LOOKING
+        picker.source_facts.change(
+            self._find_faceless,
+            [picker.source_facts, self._faceless],
+            self._faceless,
+            **LATEST | INSPECTING,
         )
-        told = [
-            picker.seen,
-            self._looked,
-            hearing.heard,
+        inputs = [
+            picker.source_facts,
+            self._faceless,
+            voice_panel.voice_facts,
             picker.choice,
             models.offers,
             models.choice,
             backend,
-            *edits.values,
+            *trim_panel.values,
         ]
-        gr.on(changes(told), self._tell, told, [self.fold, self._panel], **LATEST)
+        gr.on(changes(inputs), self._refresh, inputs, [self.fold, self._panel], **LATEST)
 
-    def _look(self, seen: Seen, before: Looked) -> Looked:
-        if seen.path == before.path:
+    def _find_faceless(self, source_facts: SourceFacts, before: FacelessSpans) -> FacelessSpans:
+        if source_facts.path == before.path:
             return before
-        if seen.path is None or seen.source is None or seen.source.kind != "video":
-            return Looked(seen.path)
+        if (
+            source_facts.path is None
+            or source_facts.source is None
+            or source_facts.source.kind != "video"
+        ):
+            return FacelessSpans(source_facts.path)
         try:
-            return Looked(seen.path, *self._inspector.find_faceless_spans(seen.path))
+            return FacelessSpans(
+                source_facts.path, *self._inspector.find_faceless_spans(source_facts.path)
+            )
         except MediaError:  # what is wrong with the clip is told beside it
-            return Looked(seen.path)
+            return FacelessSpans(source_facts.path)
 
-    def _tell(self, seen: Seen, looked: Looked, heard: Heard, *rest: Any) -> tuple[Any, str]:
+    def _refresh(
+        self,
+        source_facts: SourceFacts,
+        faceless: FacelessSpans,
+        voice_facts: VoiceFacts,
+        *rest: Any,
+    ) -> tuple[Any, str]:
         choice, offers, model, backend, *values = rest
-        edit = edit_of(at_hand(seen, heard), tuple(values))
-        given = Given(seen, looked, heard, choice, offers, model, backend, edit)
+        edit = edit_of(trim_inputs(source_facts, voice_facts), tuple(values))
+        given = PreflightInputs(
+            source_facts, faceless, voice_facts, choice, offers, model, backend, edit
+        )
         expected = None
-        if given.backend == LOCAL and seen.source:
-            expected = eta.foreseen(self._kept, backend, given.meant, result_seconds(edit))
+        if given.backend == LOCAL and source_facts.source:
+            expected = eta.estimate(self._store, backend, given.candidates, result_seconds(edit))
         html = outlook(given, expected)
         # Folded away by a result, it opens again for a warning only.
         fold: dict[str, Any] = {"visible": bool(html)}
@@ -128,12 +145,12 @@ class Preflight:
         return gr.update(**fold), html
 
 
-def at_hand(seen: Seen, heard: Heard) -> AtHand:
+def trim_inputs(source_facts: SourceFacts, voice_facts: VoiceFacts) -> TrimInputs:
     """What there is to be cut."""
-    return seen.source, heard.voice, heard.path is not None
+    return source_facts.source, voice_facts.voice, voice_facts.path is not None
 
 
-def outlook(given: Given, expected: float | None = None) -> str:
+def outlook(given: PreflightInputs, expected: float | None = None) -> str:
     """The panel as HTML, empty while nothing is given. `expected` are seconds that it will take."""
     rows = list(_rows(given, expected))
     warnings = "".join(f"<li>{escape(text)}</li>" for text in _warnings(given))
@@ -144,16 +161,16 @@ def outlook(given: Given, expected: float | None = None) -> str:
     return html + (f'<ul class="warnings">{warnings}</ul>' if warnings else "")
 
 
-def _rows(given: Given, expected: float | None) -> Iterator[tuple[str, str]]:
+def _rows(given: PreflightInputs, expected: float | None) -> Iterator[tuple[str, str]]:
     """Label and HTML of what is known."""
-    source, voice = given.seen.source, given.heard.voice
+    source, voice = given.source_facts.source, given.voice_facts.voice
     if source:
         yield say("preflight.source"), _listed(_of_source(source, given))
-    if given.looked.path == given.seen.path and (unseen := _unseen(given)):
-        yield say("preflight.unseen"), _stretches(unseen, given.looked, source)
+    if given.faceless.path == given.source_facts.path and (unseen := _unseen(given)):
+        yield say("preflight.unseen"), _stretches(unseen, given.faceless, source)
     if voice:
         length = _length(voice.duration, given.edit.voice)
-        notes = [views.noted(text) for text in voice.notes]
+        notes = [views.translate_note(text) for text in voice.notes]
         yield (
             say("preflight.voice"),
             _listed([voice.format.upper(), length, _size(voice.bytes), *notes]),
@@ -179,7 +196,7 @@ def _length(whole: float, part: Span | None) -> str:
     return say("preflight.part", start=clock(start), end=clock(end), whole=clock(whole))
 
 
-def _of_source(source: Source, given: Given) -> Iterator[str]:
+def _of_source(source: Source, given: PreflightInputs) -> Iterator[str]:
     yield say("preflight.clip" if source.kind == "video" else "preflight.picture")
     yield source.format.upper()
     yield f"{source.width}×{source.height}"
@@ -191,20 +208,22 @@ def _of_source(source: Source, given: Given) -> Iterator[str]:
     yield _size(source.bytes)
     if source.kind == "video":
         yield say("preflight.with_sound" if source.has_audio else "preflight.without_sound")
-    if given.seen.faces is not None:
-        count = len(given.seen.faces)
+    if given.source_facts.faces is not None:
+        count = len(given.source_facts.faces)
         yield say("preflight.one_face") if count == 1 else say("preflight.faces", count=count)
     if given.backend == LOCAL:
-        yield from map(views.noted, source.notes)
+        yield from map(views.translate_note, source.notes)
 
 
-def _unseen(given: Given) -> list[FacelessSpan]:
+def _unseen(given: PreflightInputs) -> list[FacelessSpan]:
     """The stretches without a usable face that lie in the part that is used."""
     start, end = given.edit.clip or (0.0, math.inf)
-    return [part for part in given.looked.stretches if part.end > start and part.start < end]
+    return [part for part in given.faceless.stretches if part.end > start and part.start < end]
 
 
-def _stretches(stretches: Sequence[FacelessSpan], looked: Looked, source: Source | None) -> str:
+def _stretches(
+    stretches: Sequence[FacelessSpan], faceless: FacelessSpans, source: Source | None
+) -> str:
     items = ""
     for part in stretches:
         words = say(
@@ -216,12 +235,12 @@ def _stretches(stretches: Sequence[FacelessSpan], looked: Looked, source: Source
             f'<li><img alt="" src="data:image/jpeg;base64,{part.jpeg}"><span>{escape(words)}</span>'
         )
     more = ""
-    if source and source.duration and looked.until < source.duration - LENGTH_TOLERANCE_SECONDS:
-        more = views.note(say("preflight.looked_until", time=clock(looked.until)))
+    if source and source.duration and faceless.until < source.duration - LENGTH_TOLERANCE_SECONDS:
+        more = views.note(say("preflight.looked_until", time=clock(faceless.until)))
     return f'<ul class="stretches">{items}</ul>{more}'
 
 
-def _fitted(given: Given) -> str:
+def _fitted(given: PreflightInputs) -> str:
     """How clip and voice are made equally long."""
     edit, clip, voice = given.edit, given.edit.clip_seconds, given.edit.voice_seconds
     if edit.mode:
@@ -234,9 +253,9 @@ def _fitted(given: Given) -> str:
     return say(key, time=clock(voice))
 
 
-def _price(given: Given, seconds: float) -> str:
+def _price(given: PreflightInputs, seconds: float) -> str:
     """Credits; empty while unknown."""
-    prices = [model.credit for model in given.meant]
+    prices = [model.credit for model in given.candidates]
     if not prices or None in prices:
         return ""
     least, most = (edge(price or 0 for price in prices) * seconds for edge in (min, max))
@@ -253,8 +272,8 @@ def _credits(count: float) -> str:
     return f"{count:.0f}" if count >= 10 else f"{count:.1f}".removesuffix(".0")
 
 
-def _warnings(given: Given) -> Iterator[str]:
-    seen, voice = given.seen, given.heard.voice
+def _warnings(given: PreflightInputs) -> Iterator[str]:
+    source_facts, voice = given.source_facts, given.voice_facts.voice
     face = given.speaker
     if face and face.hidden:
         yield say("warn.hidden")
@@ -262,15 +281,15 @@ def _warnings(given: Given) -> Iterator[str]:
         yield say("warn.small")
     if face and face.sideways:
         yield say("warn.side")
-    if given.heard.problem:
-        yield given.heard.problem
+    if given.voice_facts.problem:
+        yield given.voice_facts.problem
     if is_empty(given.edit):
         yield say("edit.empty")
     if voice:
         yield from _about_voice(voice, given.edit)
-    if seen.source:
-        yield from _against_limits(given, seen.source, voice)
-    least = min((model.credit or 0 for model in given.meant), default=0)
+    if source_facts.source:
+        yield from _against_limits(given, source_facts.source, voice)
+    least = min((model.credit or 0 for model in given.candidates), default=0)
     balance = given.offers.balance
     if balance is not None and least * result_seconds(given.edit) > balance:
         yield say("warn.balance")
@@ -290,9 +309,9 @@ def _about_voice(voice: Voice, edit: Trim) -> Iterator[str]:
         yield say("warn.silence", start=clock(start), end=clock(end))
 
 
-def _against_limits(given: Given, source: Source, voice: Voice | None) -> Iterator[str]:
+def _against_limits(given: PreflightInputs, source: Source, voice: Voice | None) -> Iterator[str]:
     """What no model that may do the work takes."""
-    models, edit = given.meant, given.edit
+    models, edit = given.candidates, given.edit
     kinds = {kind for model in models for kind in model.types if kind.startswith("lipsync-")}
     if kinds and f"lipsync-{source.kind}" not in kinds:
         yield say("warn.no_clips" if source.kind == "video" else "warn.no_pictures")

@@ -38,7 +38,7 @@ class ResultPanel:
     """The components, where the caller stands in the layout."""
 
     def __init__(self, runs: Runs) -> None:
-        self._kept = runs.kept
+        self._store = runs.store
         self.problem = gr.HTML("", elem_id="problem", js_on_load=_role("alert"))
         self._live = gr.HTML("", elem_id="live", elem_classes="sr-only", js_on_load=_role("status"))
         with gr.Column(elem_id="stage", elem_classes="card run"):
@@ -120,8 +120,8 @@ class ResultPanel:
         """The panel for a generation. `others` are the results that it can be compared with, as
         titles and tickets; `chosen` is the ticket of the one that it is compared with."""
         record, run, report = snapshot.record, snapshot.run, snapshot.report
-        path = self._kept.file(record.ticket, RESULT) if snapshot.has_result else None
-        words = self._kept.file(record.ticket, SUBTITLES) if path else None
+        path = self._store.file(record.ticket, RESULT) if snapshot.has_result else None
+        words = self._store.file(record.ticket, SUBTITLES) if path else None
         follow = record.end is None and run is None
         label = say("cards.follow" if follow else "cards.fetch")
         measured = report is not None and "error" not in report
@@ -159,7 +159,7 @@ class ResultPanel:
             ),
             self._report: sync_report.view(report) if path else "",
             self._report_file: gr.update(
-                value=self._kept.file(record.ticket, REPORT) if measured else None,
+                value=self._store.file(record.ticket, REPORT) if measured else None,
                 visible=measured and path is not None,
             ),
             self._details: gr.update(visible=ended is not None),
@@ -191,7 +191,8 @@ def status(record: Record, run: Run | None) -> str:
     if record.end == "done":
         result = record.status.result if record.status else None
         unsynced, notes = (result.unsynced, result.notes) if result else ((), ())
-        return views.done(record.seconds, known, unsynced, notes)
+        elapsed = record.seconds if record.source else None  # opened by its id it took no time
+        return views.done(elapsed, known, unsynced, notes)
     if record.end == "failed":
         return views.failed(record.error or "", known)
     if record.end == "cancelled":

@@ -16,8 +16,7 @@ from kolbo_demo.ui import sync_report, views
 from kolbo_demo.ui.events import QUIET, Updates, Values
 from kolbo_demo.ui.generation_store import RESULT, SIDE_BY_SIDE, Record, title
 from kolbo_demo.ui.i18n.texts import say, shown
-from kolbo_demo.ui.panels.in_step import in_step
-from kolbo_demo.ui.panels.parts import download_button, small_button
+from kolbo_demo.ui.panels.parts import download_button, in_step, small_button
 from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.tab import Tab
 
@@ -90,7 +89,7 @@ class SideBySide:
                 snapshot = self._runs.snapshot(record.ticket)
                 report = snapshot.report if snapshot else None
                 at = sync_report.widest_opening(report) if report else 0.0
-                after = self._runs.kept.after(record, at)
+                after = self._runs.store.after(record, at)
                 slider = gr.update(value=(str(left), str(after)), visible=after is not None)
             else:
                 names = (say("compare.source"), title(record))
@@ -107,7 +106,7 @@ class SideBySide:
         record, left, right = self._pair(values[self._tab], values[self._choice])
         problem = say("compare.none")
         if record and left and right:
-            target = self._runs.kept.folder(record.ticket) / SIDE_BY_SIDE
+            target = self._runs.store.folder(record.ticket) / SIDE_BY_SIDE
             mark = record.options.mark
 
             def sign(video: Path) -> None:
@@ -125,7 +124,7 @@ class SideBySide:
 
     def _pair(self, tab: Tab, other: str | None) -> tuple[Record | None, Path | None, Path | None]:
         """The generation in the result panel, what is beside it, and its result."""
-        store = self._runs.kept
+        store = self._runs.store
         record = store.get(tab.front or "")
         if record is None:
             return None, None, None

@@ -23,12 +23,12 @@ SHORTEST = 0.1
 SAME_MOMENT = 0.02
 """Seconds in which no face goes anywhere."""
 
-AtHand = tuple[Source | None, Voice | None, bool]
+TrimInputs = tuple[Source | None, Voice | None, bool]
 """The source and the voice that were looked at, and whether the voice is a file: of words there is
 no part to be chosen, they can be written shorter."""
 
 
-class Edits:
+class TrimPanel:
     """The fold."""
 
     def __init__(self) -> None:
@@ -64,15 +64,15 @@ class Edits:
         self.values = [self._known, *self._clip, *self._voice, self._mode]
         """Components whose values `edit_of` reads."""
 
-    def follow(self, at_hand: Callable[..., AtHand], *states: gr.State) -> None:
-        """Offers what is possible for what the states hold, which `at_hand` makes of them."""
+    def follow(self, trim_inputs: Callable[..., TrimInputs], *states: gr.State) -> None:
+        """Offers what is possible for what the states hold, which `trim_inputs` makes of them."""
         count = len(states)
 
         def ranges(*values: Any) -> tuple[Any, ...]:
-            return _ranges(at_hand(*values[:count]), *values[count:])
+            return _ranges(trim_inputs(*values[:count]), *values[count:])
 
         def modes(*values: Any) -> gr.Radio:
-            return _modes(at_hand(*values[:count]), *values[count:])
+            return _modes(trim_inputs(*values[:count]), *values[count:])
 
         gr.on(
             [state.change for state in states],
@@ -90,8 +90,8 @@ class Edits:
         )
 
 
-def as_chosen(given: AtHand, edit: Trim) -> tuple[Any, ...]:
-    """What `Edits.values` become for an edit that was made of what is given."""
+def as_chosen(given: TrimInputs, edit: Trim) -> tuple[Any, ...]:
+    """What `TrimPanel.values` become for an edit that was made of what is given."""
     lengths, parts = _lengths(given), (edit.clip, edit.voice)
     sliders, spans = list[Any](), list[float]()
     for length, part in zip(lengths, parts, strict=True):
@@ -106,7 +106,7 @@ def _fold() -> str:
     return f'<details class="fold"><summary>{escape(say("edit.title"))}</summary></details>'
 
 
-def edit_of(given: AtHand, values: tuple[Any, ...]) -> Trim:
+def edit_of(given: TrimInputs, values: tuple[Any, ...]) -> Trim:
     """What stands on the page, as far as it was filled in for what is given."""
     known, clip_from, clip_to, voice_from, voice_to, mode = values
     clip_length, voice_length = _lengths(given)
@@ -161,7 +161,7 @@ def _seconds(span: Span) -> float:
     return max(span[1] - span[0], 0.0)
 
 
-def _lengths(given: AtHand) -> tuple[float, float]:
+def _lengths(given: TrimInputs) -> tuple[float, float]:
     """Seconds that there are to choose a part from: of the clip, and of the voice."""
     source, voice, cuttable = given
     clip = (source.duration or 0.0) if source else 0.0
@@ -178,7 +178,7 @@ def _same(key: str, known: str | None) -> list[bool]:
     return [seconds in before[place : place + 1] for place, seconds in enumerate(now)]
 
 
-def _ranges(given: AtHand, *values: Any) -> tuple[Any, ...]:
+def _ranges(given: TrimInputs, *values: Any) -> tuple[Any, ...]:
     """The sliders anew where there is another clip or voice; where it is the same, as they are."""
     lengths, spans, sliders = _lengths(given), list(values[1:5]), list[Any]()
     known = _key(lengths)
@@ -199,11 +199,11 @@ def _pair(length: float, part: Span | None = None) -> list[gr.Slider]:
     return [gr.Slider(minimum=0, maximum=most, value=round(end, 2), visible=True) for end in ends]
 
 
-def _modes(given: AtHand, *values: Any) -> gr.Radio:
+def _modes(given: TrimInputs, *values: Any) -> gr.Radio:
     return gr.Radio(**_offered(given, *values))
 
 
-def _offered(given: AtHand, *values: Any) -> dict[str, Any]:
+def _offered(given: TrimInputs, *values: Any) -> dict[str, Any]:
     edit = edit_of(given, (*values[:5], AUTOMATIC))
     fits = {mode.name for mode in applicable_modes(edit.clip_seconds, edit.voice_seconds)}
     hidden = [f"without-{name}" for name in MODES if name not in fits]

@@ -38,10 +38,10 @@ class VerifyPanel:
         file.upload(self._verify, file, answer, **{**QUIET, **LOOKING})
         file.clear(lambda: "", None, answer, **QUIET)
 
-    def _verify(self, asked_by: gr.Request, file: object) -> str:
+    def _verify(self, request: gr.Request, file: object) -> str:
         if not isinstance(file, str):
             return ""
-        CURRENT_CALLER.set(caller_of(asked_by).visitor)
+        CURRENT_CALLER.set(caller_of(request).visitor)
         try:
             return render(read(uploaded(file), self._signer.chain()))
         except CredentialsError as error:

@@ -17,7 +17,7 @@ from kolbo_demo.generation import SPEECH_SEMAPHORE
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import Inspector, Voice
 from kolbo_demo.service.gate import caller_of
-from kolbo_demo.ui.events import LOOKING
+from kolbo_demo.ui.events import INSPECTING
 from kolbo_demo.ui.i18n.texts import say, shown
 
 Words = tuple[str, float]
@@ -35,24 +35,24 @@ def _meter() -> str:
 
 
 @dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
-class Heard:
+class VoiceFacts:
     """The voice that is given, as far as it is at hand."""
 
     path: Path | None = None
     """Of a recording; None for words, for links and where there is none."""
-    said: Words | None = None
+    spoken_words: Words | None = None
     """Words that were listened to."""
     voice: Voice | None = None
     problem: str = ""
     """One sentence where it cannot be used."""
 
 
-class Hearing:
+class VoicePanel:
     """The level meter, and what there is to choose and to hear of words."""
 
     def __init__(self, inspector: Inspector) -> None:
         self._inspector = inspector
-        self.heard = gr.State(Heard())
+        self.voice_facts = gr.State(VoiceFacts())
 
     def lay_out_meter(self) -> None:
         """The meter, where the caller stands in the layout."""
@@ -87,19 +87,26 @@ class Hearing:
             visible="hidden",
             elem_id="spoken",
         )
-        self.given = [self.speed, self._player, self.heard]
+        self.given = [self.speed, self._player, self.voice_facts]
         """Components that `as_given` fills."""
 
     def follow(self, audio: gr.Audio, words: gr.Textbox) -> None:
         """Looks at each recording as soon as it is there, speaks words when it is asked to."""
         quiet: dict[str, Any] = {"api_visibility": "private"}
         hidden: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
-        said = [words, self.speed]
-        audio.change(self._recorded, [audio, self.heard], self.heard, **quiet, **hidden, **LOOKING)
+        spoken_words = [words, self.speed]
+        audio.change(
+            self._recorded,
+            [audio, self.voice_facts],
+            self.voice_facts,
+            **quiet,
+            **hidden,
+            **INSPECTING,
+        )
         self._listen.click(
             self._speak,
-            said,
-            [self._player, self.heard],
+            spoken_words,
+            [self._player, self.voice_facts],
             show_progress_on=self._listen,
             concurrency_limit=1,  # it keeps a core busy
             **quiet,
@@ -107,36 +114,40 @@ class Hearing:
         gr.on(
             [words.blur, self.speed.input],  # of the visitor, not of inputs that are used again
             self._forget,
-            [*said, self.heard],
-            [self._player, self.heard],
+            [*spoken_words, self.voice_facts],
+            [self._player, self.voice_facts],
             concurrency_limit=None,
             **quiet,
             **hidden,
         )
 
-    def as_given(self, said: Path | None, words: str | None, speed: float) -> tuple[Any, ...]:
-        """What `speed`, the player and `heard` become for a voice of before. `said` is the file of
-        a recording, or of the words as they were spoken."""
-        heard = self._hear(str(said)) if said else Heard()
+    def as_given(self, recording: Path | None, words: str | None, speed: float) -> tuple[Any, ...]:
+        """Values of `given` for an earlier voice. `recording` is its file, or that of the words as
+        they were spoken."""
+        voice_facts = self._inspect(str(recording)) if recording else VoiceFacts()
         if words:
-            heard = Heard(said=as_said(words, speed), voice=heard.voice) if said else Heard()
-        return speed, _no_player(), heard
+            voice_facts = (
+                VoiceFacts(spoken_words=normalized_words(words, speed), voice=voice_facts.voice)
+                if recording
+                else VoiceFacts()
+            )
+        return speed, _no_player(), voice_facts
 
-    def _recorded(self, path: str | None, heard: Heard) -> Any:
+    def _recorded(self, path: str | None, voice_facts: VoiceFacts) -> Any:
         """Words that were listened to stay heard when a recording goes."""
-        return gr.skip() if not path and heard.said else self._hear(path)
+        return gr.skip() if not path and voice_facts.spoken_words else self._inspect(path)
 
-    def _hear(self, path: str | None) -> Heard:
+    def _inspect(self, path: str | None) -> VoiceFacts:
         if not path:
-            return Heard()
+            return VoiceFacts()
         try:
-            return Heard(Path(path), voice=self._inspector.inspect_voice(Path(path)))
+            return VoiceFacts(Path(path), voice=self._inspector.inspect_voice(Path(path)))
         except MediaError as error:
-            return Heard(Path(path), problem=str(error))
+            return VoiceFacts(Path(path), problem=str(error))
 
-    def _speak(self, asked_by: gr.Request, words: str, speed: float) -> tuple[Any, Heard]:
-        said = as_said(words, speed)
-        CURRENT_CALLER.set(caller_of(asked_by).visitor)
+    def _speak(self, request: gr.Request, words: str, speed: float) -> tuple[Any, VoiceFacts]:
+        spoken_words = normalized_words(words, speed)
+        CURRENT_CALLER.set(caller_of(request).visitor)
         try:
             with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
                 path = Path(folder) / "words.wav"
@@ -146,18 +157,20 @@ class Hearing:
                 with wave.open(str(path)) as file:
                     rate, sound = file.getframerate(), file.readframes(file.getnframes())
         except (MediaError, EngineError) as error:
-            return _no_player(), Heard(said=said, problem=str(error))
+            return _no_player(), VoiceFacts(spoken_words=spoken_words, problem=str(error))
         player = gr.Audio((rate, np.frombuffer(sound, "<i2")), visible=True)
-        return player, Heard(said=said, voice=voice)
+        return player, VoiceFacts(spoken_words=spoken_words, voice=voice)
 
-    def _forget(self, words: str, speed: float, heard: Heard) -> tuple[Any, Any]:
+    def _forget(self, words: str, speed: float, voice_facts: VoiceFacts) -> tuple[Any, Any]:
         """What was heard is not what stands there any more."""
-        if heard.said is None or heard.said == as_said(words, speed):
+        if voice_facts.spoken_words is None or voice_facts.spoken_words == normalized_words(
+            words, speed
+        ):
             return gr.skip(), gr.skip()
-        return _no_player(), Heard()
+        return _no_player(), VoiceFacts()
 
 
-def as_said(words: str | None, speed: float) -> Words:
+def normalized_words(words: str | None, speed: float) -> Words:
     """The same for words that sound the same."""
     return " ".join((words or "").split()), speed
 
