@@ -10,7 +10,7 @@ from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.fair_lock import CURRENT_CALLER
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui import views
-from kolbo_demo.ui.events import LOOKING, QUIET
+from kolbo_demo.ui.events import INSPECTING, QUIET
 from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.uploads import uploaded
 
@@ -35,7 +35,7 @@ class VerifyPanel:
                 apply_default_css=False,
                 elem_id="verify-answer",
             )
-        file.upload(self._verify, file, answer, **{**QUIET, **LOOKING})
+        file.upload(self._verify, file, answer, **{**QUIET, **INSPECTING})
         file.clear(lambda: "", None, answer, **QUIET)
 
     def _verify(self, request: gr.Request, file: object) -> str:
