@@ -29,7 +29,7 @@ def test_reload_while_two_run(
     desk.give_image(portrait)
     desk.give_audio(endless_speech)
     desk.generate()
-    page.wait_for_function(MOVING, timeout=60_000)
+    page.wait_for_function(MOVING, timeout=MADE_MS)
     first = desk.generation_id
     page.get_by_label("Clear", exact=True).or_(page.get_by_label("Remove Audio")).first.click()
     desk.give_audio(speech)
