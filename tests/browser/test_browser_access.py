@@ -107,7 +107,7 @@ def test_no_state_has_a_barrier(
     desk.generate()
     page.wait_for_function(
         "+document.querySelector('#status [role=progressbar]')?.getAttribute('aria-valuenow') > 0",
-        timeout=60_000,
+        timeout=MADE_MS,
     )
     picture(page, "page-running")
     no_barrier(page, "running")

@@ -120,7 +120,7 @@ class ComparisonPanel:
                 headers=[""] * len(_COLUMNS),
                 datatype=["html", "str", "str", "str", "str"],
                 column_count=len(_COLUMNS),
-                column_widths=["28%", "28%", "16%", "14%", "14%"],
+                column_widths=["25%", "24%", "21%", "13%", "17%"],
                 show_label=False,
                 interactive=False,
                 wrap=True,
