@@ -27,7 +27,7 @@ _TEMPLATE = """${((text) => `
   const name = `${text[item.kind]}, ${text[item.language]}`;
   return `<li><button type="button" class="play" data-video="${item.video}" aria-pressed="false"
   aria-label="${text.play}: ${name}" title="${item.about}"><img src="${item.poster}" alt=""
-  width="384" height="480" loading="lazy"></button>
+  width="384" height="480" loading="lazy" decoding="async" fetchpriority="low"></button>
   <p><b>${text[item.kind]}</b> ${text[item.language]}</p>
   <button type="button" class="button" data-item="${item.id}"
   aria-label="${text.try}: ${name}">${text.try}</button></li>`;
