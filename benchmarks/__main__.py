@@ -19,6 +19,7 @@ NAMES = (
     "results",
     "scale",
     "service",
+    "voices",
 )
 WITHOUT_TARGETS = ("gallery", "results")
 

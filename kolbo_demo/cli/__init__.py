@@ -1,4 +1,4 @@
-"""The command line: generate, batch, models, serve, worker.
+"""The command line: generate, batch, models, voices, serve, worker.
 
 Results go to stdout, messages for people to stderr. Exit codes: 0 done, 2 unusable input, 1 any
 other failure, 130 interrupted; `serve` exits with 0 after SIGTERM. Heavy modules are imported where
@@ -17,6 +17,7 @@ from kolbo_demo.cli.errors import CommandError, describe_error
 from kolbo_demo.cli.generate import generate
 from kolbo_demo.cli.models import models
 from kolbo_demo.cli.serve import serve
+from kolbo_demo.cli.voices import voices
 from kolbo_demo.cli.worker import worker
 
 app = typer.Typer(
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (generate, models, batch, serve, worker):
+for command in (generate, models, voices, batch, serve, worker):
     app.command()(command)
 
 

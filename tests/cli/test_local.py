@@ -11,8 +11,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-
 from kolbo_demo.engine.tts import speak
+
 from kolbo_demo.media.probe import frame_at, inspect_audio, inspect_source
 from kolbo_demo.process import child
 from tests import samples

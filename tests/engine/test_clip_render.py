@@ -10,6 +10,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from kolbo_demo.engine.tts import speak
 
 from kolbo_demo.engine.render import RenderResult, render
 from kolbo_demo.engine.speaker_tracking import (
@@ -20,7 +21,6 @@ from kolbo_demo.engine.speaker_tracking import (
     MOUTH_OUT_OF_FRAME,
     OTHER_PERSON,
 )
-from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.options import Options

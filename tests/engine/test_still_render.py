@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from kolbo_demo.engine.tts import speak
 from PIL import Image
 
 from kolbo_demo.engine.head_pose import (
@@ -21,7 +22,6 @@ from kolbo_demo.engine.landmarks import FaceLandmarker, detect_speaker, track_fa
 from kolbo_demo.engine.mouth_shape import MouthShape
 from kolbo_demo.engine.mouth_warp import MouthWarp
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
 from tests import samples
 from tests.engine import synthetic_people as people
