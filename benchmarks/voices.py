@@ -7,6 +7,7 @@ KOLBO_VOICES, names with commas between them, selects voices.
 import difflib
 import multiprocessing
 import os
+import re
 import resource
 import tempfile
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pypinyin import Style, lazy_pinyin
 
 from kolbo_demo.engine.mouth_curves import BILABIALS
 from kolbo_demo.engine.phoneme_model import SAMPLE_RATE
@@ -163,6 +165,8 @@ def _resample(samples: np.ndarray, rate: int) -> np.ndarray:
 def _letters(text: str, voice: Voice) -> str:
     """Words as they are spoken, without punctuation: the recogniser writes digits."""
     spoken = " ".join(sentence.text for sentence in spoken_sentences(text, voice.language))
+    if voice.language == "zh":  # neither homophones nor traditional characters are errors of speech
+        return " ".join(lazy_pinyin(re.sub(r"\W", "", spoken), style=Style.TONE3))
     folded = unicodedata.normalize("NFC", spoken).lower().replace("ß", "ss")
     return "".join(c for c in folded if c.isalnum())
 

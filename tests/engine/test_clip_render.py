@@ -10,7 +10,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-from kolbo_demo.engine.tts import speak
 
 from kolbo_demo.engine.render import RenderResult, render
 from kolbo_demo.engine.speaker_tracking import (
@@ -22,6 +21,7 @@ from kolbo_demo.engine.speaker_tracking import (
     OTHER_PERSON,
 )
 from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.voices import speak
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.options import Options
 from tests import samples

@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from kolbo_demo.engine.tts import speak
 from PIL import Image
 
 from kolbo_demo.engine import Cancelled
@@ -18,6 +17,7 @@ from kolbo_demo.engine.landmarks import FaceLandmarker, track_face
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import VideoWriter
+from kolbo_demo.engine.voices import speak
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.options import Options
 from tests import samples

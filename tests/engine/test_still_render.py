@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from kolbo_demo.engine.tts import speak
 from PIL import Image
 
 from kolbo_demo.engine.head_pose import (
@@ -23,6 +22,7 @@ from kolbo_demo.engine.mouth_shape import MouthShape
 from kolbo_demo.engine.mouth_warp import MouthWarp
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.voices import speak
 from tests import samples
 from tests.engine import synthetic_people as people
 from tests.engine.lip_measurements import measure_lips

@@ -90,7 +90,8 @@ def _hibari(voice: Voice) -> Callable[[str, float], Iterator[Piece]]:
             )
             noise = np.random.default_rng(0)  # the same text sounds the same
             lh, theta, ln, lr, phi, f0 = (part[0] for part in spectra)
-            sound = np.asarray(dsp.synth(lh, theta, ln, lr, phi, f0, noise), np.float32)
+            sound = dsp.synth(lh, theta, ln, lr, phi, f0, noise)
+            sound = np.asarray(sound, np.float32)
             yield _trim(sound, phonemes, durations.ravel(), 24_000)
 
     return speak
@@ -103,7 +104,9 @@ def _pico(voice: Voice) -> Callable[[str, float], Iterator[Piece]]:
 
     def speak(sentence: str, speed: float) -> Iterator[Piece]:
         pcm = engine.speak(sentence, voice=voice.model, speed=speed)
-        samples = np.frombuffer(pcm[: len(pcm) // 2 * 2], "<i2").astype(np.float32) / 32768
+        samples = np.frombuffer(pcm[: len(pcm) // 2 * 2], "<i2").astype(np.float32) * np.float32(
+            1 / 32768
+        )
         yield _trim(samples, "", np.zeros(0), voice.sample_rate)
 
     return speak
