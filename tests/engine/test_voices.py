@@ -10,6 +10,7 @@ import pytest
 
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.audio_io import load_voice
+from kolbo_demo.engine.mouth_curves import BILABIALS
 from kolbo_demo.engine.voices import (
     MAX_CHARACTERS,
     UnreadableTextError,
@@ -20,6 +21,7 @@ from kolbo_demo.engine.voices import (
     voices,
 )
 from kolbo_demo.engine.voices.loudness import TARGET_LUFS, integrated_loudness, normalise
+from kolbo_demo.engine.voices.phoneme_chunk import read_phonemes
 from kolbo_demo.engine.voices.written import spoken_sentences
 from kolbo_demo.media.probe import MediaError
 
@@ -174,7 +176,7 @@ def test_characters_that_a_voice_cannot_read_are_named():
     [
         "Hello <genfile file='{path}'>there</genfile> <volume level='500'>",
         "Hello &lt;genfile file='{path}'&gt; <play file='/etc/passwd'/>",
-        "Hello\x00 there \x1b[31m [word](/həlˈO/) \u202e `touch {path}` $(touch {path})",
+        "Hello\x00 there \x1b[31m [word](/halO/) \u202e `touch {path}` $(touch {path})",
         "<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b SYSTEM 'file://{path}'>]>Hello &b;",
     ],
 )
@@ -215,6 +217,41 @@ def test_speech_ends_when_it_is_no_longer_wanted(tmp_path: Path):
     )
     assert len(seen) < 150
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lips_close_for_each_p_b_and_m_of_the_text(tmp_path: Path):
+    speak("Pepe compra pan. Bob may map my lamp.", tmp_path / "words.wav")
+    seconds = len(load_voice(tmp_path / "words.wav")) / 16_000
+    phonemes = read_phonemes(tmp_path / "words.wav", seconds)
+    assert phonemes
+    assert sum(phoneme.symbol in BILABIALS for phoneme in phonemes) == 13
+    assert all(one.end <= two.start + 1e-6 for one, two in pairwise(phonemes))
+    assert phonemes[-1].end < seconds
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000,
+        b'[["p", 0, 1e999]]',
+        b'[["p", 5, 1]]',
+        b'[["x" , 0, 99999]]',
+        b'[["\\ud800", 0, 1]]',
+        b'{"p": 1}',
+        b"[]",
+        b"\xff\xfe",
+    ],
+)
+def test_phonemes_in_a_visitors_file_are_checked(tmp_path: Path, content: bytes):
+    path = tmp_path / "voice.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(bytes(32_000))
+    whole = path.read_bytes()
+    for size in (len(content), 2**32 - 1, 0):
+        path.write_bytes(whole + b"kbph" + size.to_bytes(4, "little") + content)
+        assert read_phonemes(path, 1.0) is None
+    assert len(load_voice(path)) == 16_000
 
 
 @pytest.mark.parametrize("rate", [16_000, 24_000, 48_000])

@@ -20,6 +20,9 @@ TOKENS: dict[str, int] = {
 }  # fmt: skip
 """Numbers of the symbols that Kokoro-82M v1.0 knows. It drops others without a word."""
 
+TimedPhoneme = tuple[str, float, float]
+"""Symbol of `TOKENS`, start and end in seconds."""
+
 _MARKS = str.maketrans(
     {"，": ",", "。": ".", "！": "!", "？": "?", "：": ":", "；": ";", "、": ",", "«": "“",
      "»": "”", "‘": "", "’": "'", "„": "“", "–": "—", "¿": "", "¡": "", "（": "(", "）": ")",

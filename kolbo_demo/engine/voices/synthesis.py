@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 from kolbo_demo.data_files import ASSETS
 from kolbo_demo.engine.voices.catalog import Voice
 from kolbo_demo.engine.voices.onnx_graph import add_output, use_float_convolutions
-from kolbo_demo.engine.voices.pronounce import TOKENS, pronounce
+from kolbo_demo.engine.voices.pronounce import TOKENS, TimedPhoneme, pronounce
 
 Samples = NDArray[np.float32]
-TimedPhoneme = tuple[str, float, float]
-"""Symbol of `pronounce.TOKENS`, start and end in seconds."""
 
 CLAUSE_PAUSE = 0.12
 EDGE_SECONDS = 0.04
@@ -141,13 +139,13 @@ def _trim(samples: Samples, phonemes: str, durations: NDArray[Any], rate: int) -
     if not len(loud):
         return Piece(samples[:0], [])
     edge = int(EDGE_SECONDS * rate)
-    first, last = max(int(loud[0]) - edge, 0), int(loud[-1]) + edge
+    first, last = max(int(loud[0]) - edge, 0), min(int(loud[-1]) + edge, len(samples))
     timed: list[TimedPhoneme] = []
     if len(durations) == len(phonemes) + 2:
         ends = (np.cumsum(durations) / durations.sum() * len(samples) - first) / rate
+        ends = np.clip(ends, 0, (last - first) / rate)
         timed = [
-            (symbol, float(max(start, 0)), float(end))
+            (symbol, float(start), float(end))
             for symbol, start, end in zip(phonemes, ends[:-2], ends[1:-1], strict=True)
-            if end > 0
         ]
     return Piece(samples[first:last], timed)

@@ -10,7 +10,9 @@ import numpy as np
 
 from kolbo_demo.engine.voices.catalog import find_voice
 from kolbo_demo.engine.voices.loudness import normalise
-from kolbo_demo.engine.voices.synthesis import CLAUSE_PAUSE, TimedPhoneme, load_engine
+from kolbo_demo.engine.voices.phoneme_chunk import append_phonemes
+from kolbo_demo.engine.voices.pronounce import TimedPhoneme
+from kolbo_demo.engine.voices.synthesis import CLAUSE_PAUSE, load_engine
 from kolbo_demo.engine.voices.written import spoken_sentences
 from kolbo_demo.process import fork_server
 from kolbo_demo.process.child import cpu_count, parent_connection
@@ -77,6 +79,8 @@ def _speak(
         file.setparams((1, 2, rate, 0, "NONE", ""))
         file.writeframes((samples * 32767).astype("<i2").tobytes())
     rounded = [(symbol, round(start, 3), round(end, 3)) for symbol, start, end in phonemes]
+    if rounded:
+        append_phonemes(Path(folder, SOUND), rounded)
     return {"phonemes": rounded, "seconds": len(samples) / rate}
 
 

@@ -72,7 +72,7 @@ def _verbalise(text: str, language: str) -> str:
 def _verbalise_chinese(text: str) -> str:
     import cn2an
 
-    text = re.sub(r"(\d{1,2}):(\d\d)\b", r"\1点\2分", text.translate(_FULL_WIDTH))
+    text = re.sub(r"(\d{1,2}):(\d\d)(?!\d)", r"\1点\2分", text.translate(_FULL_WIDTH))
     text = text.replace("°C", "摄氏度").replace("℃", "摄氏度").replace("¥", "人民币")
     text = re.sub(r"(\d+(?:\.\d+)?) ?€", r"\1欧元", text)
     text = re.sub(r"\$ ?(\d+(?:\.\d+)?)", r"\1美元", text)
