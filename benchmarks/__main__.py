@@ -20,6 +20,7 @@ NAMES = (
     "results",
     "scale",
     "service",
+    "voices",
 )
 WITHOUT_TARGETS = ("credentials", "gallery", "results")
 

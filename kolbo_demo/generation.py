@@ -16,6 +16,7 @@ from kolbo_demo.client import Generation, KolboClient
 from kolbo_demo.contract import Status
 from kolbo_demo.credentials.manifest import marked
 from kolbo_demo.credentials.signing import Signer
+from kolbo_demo.engine.voices import speak
 from kolbo_demo.fair_lock import FairSemaphore
 from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.options import Options, Point, Trim
@@ -41,7 +42,8 @@ class Step(Enum):
 
 
 OnStep = Callable[[Step, float, float | None], None]
-"""`on_step(step, done, total)`: bytes of an upload or download, else 0 and None."""
+"""`on_step(step, done, total)`: sentences of speech, bytes of an upload or download, else 0 and
+None."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class GenerationRequest:
     source: Path | str
     voice: Path | str | None
     words: str | None = None
-    """English text to speak instead of a voice."""
+    """Text to speak instead of a voice."""
     options: Options = Options()
 
 
@@ -89,13 +91,15 @@ class GenerationFlow:
         """
         voice, options = request.voice, request.options
         if request.words is not None:
-            voice = self._speak(request.words, options.speed)
+            voice = self._speak(request.words, options)
         assert voice is not None, "a request has a voice or words"
         face = face_at_start(self._inspector.track_face, request.source, options)
         if options.trim.needed:
             self._on_step(Step.TRIMMING, 0, None)
         source, voice = self._trim(request.source, voice, options.trim)
-        options = options.replace(face=face, face_at=0.0, speed=1.0, trim=Trim())
+        options = options.replace(
+            face=face, face_at=0.0, speed=1.0, language=None, voice=None, trim=Trim()
+        )
         return GenerationRequest(source, voice, None, options)
 
     def submit(
@@ -151,14 +155,21 @@ class GenerationFlow:
             edited.unlink(missing_ok=True)
         return output
 
-    def _speak(self, words: str, speed: float) -> Path:
-        from kolbo_demo.engine.tts import speak  # slow to import
-
+    def _speak(self, words: str, options: Options) -> Path:
         self._on_step(Step.SPEAKING, 0, None)
         path = self._folder / SPEECH_FILE
         with SPEECH_SEMAPHORE.acquire(self._should_continue):
             self._check_cancelled()
-            speak(words, path, speed)
+            speak(
+                words,
+                path,
+                voice=options.voice,
+                language=options.language,
+                speed=options.speed,
+                on_spoken=lambda done, of: self._on_step(Step.SPEAKING, done, of),
+                should_continue=self._should_continue,
+            )
+        self._check_cancelled()
         return path
 
     def _trim(

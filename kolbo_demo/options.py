@@ -52,6 +52,11 @@ class Options:
     """Seconds into the clip at which `face` was chosen."""
     speed: float = 1.0
     """Speed of text to speech, 0.5 to 2."""
+    language: str | None = None
+    """Language of the words to speak, such as `de`; None is guessed from the words."""
+    voice: str | None = None
+    """Voice that speaks the words, a name from `engine.voices.voices`; None is the default of the
+    language."""
     trim: Trim = Trim()
     mark: bool = False
     """Whether the video has the watermark."""

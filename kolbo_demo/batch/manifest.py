@@ -11,14 +11,17 @@ from pathlib import Path, PurePosixPath
 from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.client.upload import StartRequest
 from kolbo_demo.contract import is_web_link
-from kolbo_demo.engine.tts import check_speed
+from kolbo_demo.engine.voices import check_speed, check_words, choose_voice
 from kolbo_demo.media import sandbox, sniff
 from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.options import Options
 from kolbo_demo.service import fetch
 from kolbo_demo.service.errors import JobError
 
-COLUMNS = ("source", "audio", "words", "prompt", "model", "face", "speed", "mark", "insist")
+COLUMNS = (
+    *("source", "audio", "words", "prompt", "model", "face", "speed", "language", "voice"),
+    *("mark", "insist"),
+)
 _OPTIONAL = ", ".join(COLUMNS[3:])
 MAX_ROWS = 1000
 MAX_CSV_BYTES = 4 * 1024 * 1024
@@ -60,6 +63,8 @@ class Row:
             parts += [options.speed, options.mark]
         if options.insist:
             parts.append("insist")
+        if options.language or options.voice:
+            parts.append((options.language, options.voice))
         for given in (self.source, self.audio):
             stamp = None
             if isinstance(given, Path):
@@ -201,8 +206,11 @@ def _check_row(row: Row, models: set[str] | None) -> Row:
         StartRequest.prepare(row.source, voice, row.options)
     except InputError as error:
         return replace(row, problem=str(error))
-    if row.words and not any(letter.isalnum() for letter in row.words):
-        return replace(row, problem="There are no words to speak: type an English sentence.")
+    if row.words:
+        try:
+            check_words(row.words, choose_voice(row.words, row.options.voice, row.options.language))
+        except MediaError as error:
+            return replace(row, problem=str(error))
     model = row.options.model
     if models is not None and model and model not in models:
         return replace(
@@ -235,6 +243,8 @@ def _parse_row(number: int, names: list[str], cells: list[str], resolve: Resolve
                 model=values.get("model") or None,
                 face=_parse_face(values.get("face")),
                 speed=_parse_speed(values.get("speed"), words),
+                language=_for_words("language", values.get("language"), words),
+                voice=_for_words("voice", values.get("voice"), words),
                 mark=_parse_yes_no("mark", values.get("mark")),
                 insist=_parse_yes_no("insist", values.get("insist")),
             ),
@@ -291,6 +301,12 @@ def _parse_speed(text: str | None, words: str) -> float:
     if not words and speed != 1:
         raise InputError("A speed is for words to speak: leave it empty where there is audio.")
     return speed
+
+
+def _for_words(column: str, text: str | None, words: str) -> str | None:
+    if text and not words:
+        raise InputError(f"A {column} is for words to speak: leave it empty where there is audio.")
+    return text or None
 
 
 def _parse_yes_no(column: str, text: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: generate, batch, models, verify, serve, worker.
+"""The command line: generate, batch, models, voices, verify, serve, worker.
 
 Results go to stdout, messages for people to stderr. Exit codes: 0 done, 2 unusable input, 1 any
 other failure, 130 interrupted; `serve` exits with 0 after SIGTERM. Heavy modules are imported where
@@ -18,6 +18,7 @@ from kolbo_demo.cli.generate import generate
 from kolbo_demo.cli.models import models
 from kolbo_demo.cli.serve import serve
 from kolbo_demo.cli.verify import verify
+from kolbo_demo.cli.voices import voices
 from kolbo_demo.cli.worker import worker
 
 app = typer.Typer(
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (generate, models, batch, verify, serve, worker):
+for command in (generate, models, voices, batch, verify, serve, worker):
     app.command()(command)
 
 

@@ -36,7 +36,7 @@ def generate(
         str | None, typer.Option(metavar="PATH_OR_URL", help="A recording of what is said.")
     ] = None,
     say: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="English words to speak, instead of --audio.")
+        str | None, typer.Option(metavar="TEXT", help="Words to speak, instead of --audio.")
     ] = None,
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="How to play it, such as: subtle, smiling.")
@@ -53,6 +53,13 @@ def generate(
         float | None,
         typer.Option(metavar="FACTOR", help="How fast --say speaks: 0.5 to 2, 1 if not said."),
     ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="Language of --say, such as de; guessed if not said."),
+    ] = None,
+    voice: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A voice from `voices` for --say.")
+    ] = None,
     mark: Annotated[
         bool, typer.Option("--mark", help="Write “AI-generated” into the picture.")
     ] = False,
@@ -66,14 +73,20 @@ def generate(
     """Make the face in SOURCE say what AUDIO says."""
     if (audio is None) == (say is None):
         raise CommandError("Give either --audio or --say, one of the two.", 2)
-    if speed is not None:
-        _check_speed(speed, say)
+    _check_speech(say, speed, language, voice)
     point = _parse_face(face)
     _check_output(output, source, audio)
     from kolbo_demo.options import Options
 
     options = Options(
-        prompt=prompt, model=model, face=point, speed=speed or 1.0, mark=mark, insist=insist
+        prompt=prompt,
+        model=model,
+        face=point,
+        speed=speed or 1.0,
+        language=language,
+        voice=voice,
+        mark=mark,
+        insist=insist,
     )
     with open_client(local, read_key(api_key, api_key_file), base_url) as client:
         _run(client, source, audio, say, options, output, as_json=as_json, local=local)
@@ -174,14 +187,21 @@ def _cancel(generation: "Generation", finished: bool) -> str:
     return f"Interrupted. Generation {generation.id} is {state}."
 
 
-def _check_speed(speed: float, say: str | None) -> None:
-    from kolbo_demo.engine.tts import check_speed
+def _check_speech(
+    say: str | None, speed: float | None, language: str | None, voice: str | None
+) -> None:
+    """Check the words and their options before anything is sent."""
+    if say is None:
+        for name, given in (("speed", speed), ("language", language), ("voice", voice)):
+            if given is not None:
+                raise CommandError(f"--{name} goes with --say: a recording has its own.", 2)
+        return
+    from kolbo_demo.engine.voices import check_speed, check_words, choose_voice
     from kolbo_demo.media.sniff import MediaError
 
-    if say is None:
-        raise CommandError("--speed goes with --say: a recording has its own.", 2)
     try:
-        check_speed(speed)
+        check_speed(1.0 if speed is None else speed)
+        check_words(say, choose_voice(say, voice, language))
     except MediaError as error:
         raise CommandError(str(error), 2) from None
 

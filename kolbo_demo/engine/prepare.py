@@ -1,5 +1,6 @@
 """Plans a render: learns the speaker from the source and extracts mouth curves from the voice."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
@@ -38,6 +39,7 @@ from kolbo_demo.engine.still_picture import load_still
 from kolbo_demo.engine.thin_plate import Pixels
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import frames_for
+from kolbo_demo.engine.voices.phoneme_chunk import read_phonemes
 from kolbo_demo.media.audio_track import find_voice_track
 from kolbo_demo.media.probe import MediaError, inspect_source
 from kolbo_demo.options import Options
@@ -80,7 +82,7 @@ def prepare(
     with ThreadPoolExecutor(1, "voice-features") as pool:
         # In parallel with the source; stopped if the source fails.
         voice_features = pool.submit(
-            extract_voice_features, voice, lambda: check_not_stopped(stop_extraction)
+            _voice_features, audio, voice, lambda: check_not_stopped(stop_extraction)
         )
         try:
             if kind == "image":
@@ -101,6 +103,15 @@ def prepare(
 def read_features(audio: Path) -> AcousticFeatures:
     """Acoustic features of a file's voice. Raises MediaError."""
     return AcousticFeatures.from_blocks(stream_voice(audio, SAMPLE_RATE))
+
+
+def _voice_features(
+    audio: Path, voice: AcousticFeatures, check_cancelled: Callable[[], None]
+) -> VoiceFeatures:
+    """Of words that were spoken here, the phonemes are those of the text."""
+    features = extract_voice_features(voice, check_cancelled)
+    spoken = read_phonemes(audio, voice.duration)
+    return replace(features, phonemes=spoken) if spoken and features.phonemes else features
 
 
 def _plan_still(

@@ -140,7 +140,7 @@ def extract_voice_features(
         chunk_curves = motion_model(spectral_inputs(chunk, mean), layers, check_cancelled)
         curves.append(chunk_curves[:, start - first :][:, :CHUNK_FRAMES])
     spans = _trim_silence(_emission_spans(emitted, count), level)
-    phonemes = [part for span in spans for part in _split_diphthong(span)]
+    phonemes = [part for span in spans for part in split_diphthong(span)]
     by_name = zip(motion_model.curve_names, np.concatenate(curves, 1), strict=True)
     return VoiceFeatures(phonemes, level, dict(by_name))
 
@@ -177,7 +177,7 @@ def _trim_silence(spans: list[Phoneme], level: NDArray[np.float32]) -> Iterator[
         yield Phoneme(span.symbol, start, end)
 
 
-def _split_diphthong(span: Phoneme) -> Iterator[Phoneme]:
+def split_diphthong(span: Phoneme) -> Iterator[Phoneme]:
     """A diphthong as its two vowels, any other phoneme unchanged."""
     if span.symbol not in DIPHTHONGS:
         yield span

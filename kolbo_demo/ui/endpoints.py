@@ -1,13 +1,13 @@
 """What other programs may ask of the page: `gradio_client`, and assistants through MCP.
 
-Four endpoints, each a tool. A key for Kolbo's cloud comes in the `X-API-Key` header, never among
+Five endpoints, each a tool. A key for Kolbo's cloud comes in the `X-API-Key` header, never among
 the inputs, so that no history of calls holds it. The page's own key is not theirs to spend.
 """
 
 import asyncio
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
@@ -20,7 +20,8 @@ from gradio.utils import get_upload_folder
 from kolbo_demo.client import KolboClient, KolboError
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.sync_eval.process import judge_in_process
-from kolbo_demo.engine.tts import check_speed
+from kolbo_demo.engine.voices import check_speed, check_words, choose_voice
+from kolbo_demo.engine.voices import voices as available_voices
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.safe_file import UnsafeFileError, resolve_regular_file
 from kolbo_demo.service.gate import caller_of
@@ -64,6 +65,8 @@ def lay_out(access: Access, runs: Runs) -> None:
         speed: float = 1.0,
         mark: bool = False,
         insist: bool = False,
+        language: str = "",
+        voice_name: str = "",
         x_api_key: gr.Header = gr.Header(""),  # noqa: B008 - how Gradio names a header
     ) -> dict[str, Any]:
         """Makes a portrait or a clip say what a recording says. Starts the work and answers at once
@@ -72,7 +75,7 @@ def lay_out(access: Access, runs: Runs) -> None:
         Args:
             source: Who speaks: an http(s) link to a picture or a video, or an uploaded file.
             voice: What is said: an http(s) link to a recording, or an uploaded file.
-            words: English words to be spoken instead of a voice. Give one of the two.
+            words: Words to be spoken instead of a voice. Give one of the two.
             prompt: How it is said, such as "smiling, keep the head still". Optional.
             model: An identifier from `models`. Left out, the best one is chosen.
             face_x: With several faces, a point on the one that speaks: 0 left to 1 right.
@@ -84,6 +87,8 @@ def lay_out(access: Access, runs: Runs) -> None:
                 this page: then the answer has a marked_url, where the marked video will be a moment
                 after the generation is completed; the links of `status` lead to the plain one.
             insist: Whether a source is rendered whose mouth is not visible.
+            language: Language of the words, such as `de`. Left out, it is guessed from the words.
+            voice_name: A voice of `voices` that speaks the words. Left out, the language's first.
         """
 
         def start() -> str:
@@ -94,9 +99,21 @@ def lay_out(access: Access, runs: Runs) -> None:
                 file, None, link, recording, said, words, prompt, model or None, face
             )
             check_speed(speed)
-            if wanted.words is None and speed != 1:
-                raise UnusableError(say("api.speed_of_words"))
-            options = wanted.options.replace(speed=speed, mark=mark, insist=insist)
+            if wanted.words is None:
+                if speed != 1:
+                    raise UnusableError(say("api.speed_of_words"))
+                if language or voice_name:
+                    raise UnusableError("`language` and `voice_name` are for words to speak.")
+            else:
+                chosen = choose_voice(wanted.words, voice_name or None, language or None)
+                check_words(wanted.words, chosen)
+            options = wanted.options.replace(
+                speed=speed,
+                language=language or None,
+                voice=voice_name or None,
+                mark=mark,
+                insist=insist,
+            )
             wanted = replace(wanted, options=options)
             api_client = client(where, x_api_key, request, patient=True)
             return runs.start(api_client, wanted, where, visitor=counted(caller_of(request))).ticket
@@ -137,6 +154,15 @@ def lay_out(access: Access, runs: Runs) -> None:
                 for model in client(where, x_api_key, request).models()
             ]
         )
+
+    def voices(language: str = "") -> list[dict[str, Any]]:
+        """Lists the voices that speak words: name, language, and whether each is natural. The first
+        of a language is its default.
+
+        Args:
+            language: Only those of a language, such as `de`.
+        """
+        return [asdict(voice) for voice in available_voices(language or None)]
 
     def status(
         generation_id: str,
@@ -194,6 +220,7 @@ def lay_out(access: Access, runs: Runs) -> None:
 
     api(lipsync, api_name="lipsync", concurrency_limit=None)
     api(models, api_name="models", concurrency_limit=None)
+    api(voices, api_name="voices", concurrency_limit=None)
     api(status, api_name="status", concurrency_limit=None)
     api(sync_report, api_name="sync_report", concurrency_limit=MEASURED_AT_ONCE)
 

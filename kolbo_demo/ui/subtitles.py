@@ -3,13 +3,20 @@
 import re
 import wave
 from pathlib import Path
+from unicodedata import east_asian_width
 
 import numpy as np
 
 LINE = 42
-"""Characters that are read at a glance."""
+"""Columns that are read at a glance."""
 HOP, QUIET, PAUSE = 0.02, 0.08, 0.12
 """Seconds of a step; loudness of a pause over that of the loud parts; seconds of a pause."""
+_SENTENCES = re.compile(r"(?<=[.!?…؟])\s+|(?<=[。！？])")
+_PHRASES = re.compile(r"(?<=[,;:—،؛]\s)|(?<=[，、；：])")
+_WORDS = re.compile(
+    r"[\u3000-\u9fff\uff00-\uffef][，、；：。！？]*\s*|[^\s\u3000-\u9fff\uff00-\uffef]+\s*"
+)
+"""A character of Chinese with the punctuation after it, or a word."""
 NEAR = 0.6
 """Seconds that a pause may be from where the line should end by its length."""
 
@@ -21,7 +28,7 @@ def write(words: str, voice: Path, target: Path) -> None:
         rate = file.getframerate()
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
     start, end, pauses = _pauses(samples, rate)
-    ends = _ends([len(line) for line in lines], start, end, pauses)
+    ends = _ends([_columns(line) for line in lines], start, end, pauses)
     cues = [
         f"{_clock(begin)} --> {_clock(stop)}\n{line}\n"
         for line, begin, stop in zip(lines, [start, *ends], ends, strict=False)
@@ -30,21 +37,29 @@ def write(words: str, voice: Path, target: Path) -> None:
 
 
 def lines_of(words: str) -> list[str]:
-    """The words in lines of `LINE` characters, a new one after each sentence."""
-    lines = []
+    """The words in lines of `LINE` columns: a new one after each sentence, else between phrases
+    where it can be. Chinese and Japanese characters take two columns and need no spaces."""
+    lines: list[str] = []
     # `-->` and tags have a meaning in the format.
     plain = " ".join(re.sub(r"[<>&]|--+", " ", words).split())
-    for sentence in re.split(r"(?<=[.!?…])\s+", plain):
+    for sentence in _SENTENCES.split(plain):
         line = ""
-        for word in sentence.split():
-            if line and len(line) + 1 + len(word) > LINE:
+        for phrase in _PHRASES.split(sentence):
+            whole = _columns(phrase.strip()) <= LINE
+            if line and _columns((line + phrase).strip()) > LINE:
                 lines.append(line)
-                line = word
-            else:
-                line = f"{line} {word}".strip()
-        if line:
-            lines.append(line)
-    return lines
+                line = ""
+            for part in [phrase] if whole else _WORDS.findall(phrase):
+                if line and _columns((line + part).strip()) > LINE:
+                    lines.append(line)
+                    line = ""
+                line += part
+        lines.append(line)
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _columns(text: str) -> int:
+    return sum(1 + (east_asian_width(character) in "WF") for character in text)
 
 
 def _pauses(samples: np.ndarray, rate: int) -> tuple[float, float, list[float]]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from kolbo_demo.credentials.reading import read
-from kolbo_demo.engine.tts import speak
+from kolbo_demo.engine.voices import speak
 from kolbo_demo.media.probe import frame_at, inspect_audio, inspect_source
 from kolbo_demo.process import child
 from tests import samples

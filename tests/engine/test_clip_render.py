@@ -20,8 +20,8 @@ from kolbo_demo.engine.speaker_tracking import (
     MOUTH_OUT_OF_FRAME,
     OTHER_PERSON,
 )
-from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.voices import speak
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.options import Options
 from tests import samples

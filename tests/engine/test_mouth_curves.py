@@ -10,7 +10,7 @@ from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.motion_model import WEIGHTS_PATH, load_motion_model
 from kolbo_demo.engine.mouth_curves import BILABIALS, MouthCurves, mouth_curves
 from kolbo_demo.engine.speech_features import VoiceFeatures, extract_voice_features
-from kolbo_demo.engine.tts import speak
+from kolbo_demo.engine.voices import speak
 from tests import samples
 
 FPS = 25.0

@@ -11,9 +11,9 @@ from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.head_pose import LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTER
 from kolbo_demo.engine.landmarks import FaceLandmarker, Points, track_face
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import VideoWriter
+from kolbo_demo.engine.voices import speak
 from tests import samples
 from tests.engine.lip_measurements import measure_lips
 

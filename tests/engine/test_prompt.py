@@ -9,8 +9,8 @@ from PIL import Image
 from kolbo_demo.engine.landmarks import FaceLandmarker, track_face
 from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.voices import speak
 from kolbo_demo.options import Options
 from tests import samples
 

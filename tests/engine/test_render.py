@@ -15,9 +15,9 @@ from kolbo_demo.engine import Cancelled
 from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.landmarks import FaceLandmarker, track_face
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import VideoWriter
+from kolbo_demo.engine.voices import speak
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.options import Options
 from tests import samples

@@ -21,8 +21,8 @@ from kolbo_demo.engine.landmarks import FaceLandmarker, detect_speaker, track_fa
 from kolbo_demo.engine.mouth_shape import MouthShape
 from kolbo_demo.engine.mouth_warp import MouthWarp
 from kolbo_demo.engine.render import render
-from kolbo_demo.engine.tts import speak
 from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.engine.voices import speak
 from tests import samples
 from tests.engine import synthetic_people as people
 from tests.engine.lip_measurements import measure_lips

@@ -21,7 +21,7 @@ from tests.ui.serving import serving
 
 LOCAL_KEY = "kolbo_live_" + "1" * 40
 OWN_KEY = "kolbo_live_" + "e" * 40
-NAMES = {"lipsync", "models", "status", "sync_report"}
+NAMES = {"lipsync", "models", "status", "sync_report", "voices"}
 
 
 @pytest.fixture

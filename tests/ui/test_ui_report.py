@@ -96,3 +96,16 @@ def test_lines_are_short() -> None:
     lines = subtitles.lines_of("one two three four five six seven eight nine ten eleven. End.")
     assert all(len(line) <= subtitles.LINE for line in lines)
     assert lines[-1] == "End."
+
+
+def test_subtitles_break_between_phrases_in_every_script() -> None:
+    english = "When I was young, there was a very long bridge over the river."
+    assert subtitles.lines_of(english)[0] == "When I was young,"
+    chinese = "今天天气很好。我们一起去公园散步，然后去吃饭，晚上再回家看电视节目，好不好？"
+    lines = subtitles.lines_of(chinese)
+    assert "".join(lines) == chinese
+    assert all(line[-1] in "，。？" and len(line) <= subtitles.LINE // 2 for line in lines)
+    assert len("".join(subtitles.lines_of("好" * 50))) == 50
+    assert all(len(line) <= subtitles.LINE // 2 for line in subtitles.lines_of("好" * 50))
+    hebrew = subtitles.lines_of("שלום לכולם, היום יום יפה מאוד ואנחנו הולכים לפארק.")
+    assert hebrew[0] == "שלום לכולם,"

@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.tts import MAX_SPEED, MIN_SPEED, speak
+from kolbo_demo.engine.voices import MAX_SPEED, MIN_SPEED, speak
 from kolbo_demo.fair_lock import CURRENT_CALLER
 from kolbo_demo.generation import SPEECH_SEMAPHORE
 from kolbo_demo.media.probe import MediaError
@@ -152,7 +152,7 @@ class VoicePanel:
             with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
                 path = Path(folder) / "words.wav"
                 with SPEECH_SEMAPHORE.acquire():
-                    speak(words, path, speed)
+                    speak(words, path, speed=speed)
                 voice = self._inspector.inspect_voice(path)
                 with wave.open(str(path)) as file:
                     rate, sound = file.getframerate(), file.readframes(file.getnframes())

@@ -1,0 +1,127 @@
+"""Spoken words to phonemes in Kokoro's alphabet: IPA, with the capitals of misaki for English
+diphthongs."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+
+TOKENS: dict[str, int] = {
+    symbol: number
+    for start, symbols in (
+        (1, ";:,.!?"), (9, "—…\"()“” \u0303ʣʥʦʨᵝꭧAI"), (31, "O"), (33, "Q"), (35, "ST"), (39, "W"),
+        (41, "Yᵊabcdef"), (50, "hijklmnopqrstuvwxyzɑɐɒæ"), (75, "βɔɕç"), (80, "ɖðʤə"),
+        (85, "ɚɛɜ"), (90, "ɟ"), (92, "ɡ"), (99, "ɥ"), (101, "ɨɪʝ"), (110, "ɯɰŋɳɲɴø"), (118, "ɸθœ"),
+        (123, "ɹ"), (125, "ɾɻ"), (128, "ʁɽʂʃʈʧ"), (135, "ʊʋ"), (138, "ʌɣɤ"), (142, "χʎ"),
+        (147, "ʒʔ"), (156, "ˈˌː"), (162, "ʰ"), (164, "ʲ"), (169, "↓"), (171, "→↗↘"), (177, "ᵻ"),
+    )
+    for number, symbol in enumerate(symbols, start)
+}  # fmt: skip
+"""Numbers of the symbols that Kokoro-82M v1.0 knows. It drops others without a word."""
+
+TimedPhoneme = tuple[str, float, float]
+"""Symbol of `TOKENS`, start and end in seconds."""
+
+_MARKS = str.maketrans(
+    {"，": ",", "。": ".", "！": "!", "？": "?", "：": ":", "；": ";", "、": ",", "«": "“",
+     "»": "”", "‘": "", "’": "'", "„": "“", "–": "—", "¿": "", "¡": "", "（": "(", "）": ")",
+     "·": " "}
+)  # fmt: skip
+_NASAL_VOWELS = {vowel: unicodedata.normalize("NFD", vowel) for vowel in "ãõẽĩũ"}
+_RESPELLED = {"fr": {"où": "ou", "cinq": "cink"}}
+"""Words that piper-plus-g2p misreads."""
+_ROMANCE = {"y_vowel": "y", "dʒ": "ʤ", "tʃ": "ʧ", **_NASAL_VOWELS}
+
+# Initials and finals as misaki (Apache-2.0), with which the model was trained, writes them; 0 is
+# where the tone goes.
+_INITIALS = {
+    "zh": "ꭧ", "ch": "ꭧʰ", "sh": "ʂ", "b": "p", "c": "ʦʰ", "d": "t", "f": "f", "g": "k", "h": "x",
+    "j": "ʨ", "k": "kʰ", "l": "l", "m": "m", "n": "n", "p": "pʰ", "q": "ʨʰ", "r": "ɻ", "s": "s",
+    "t": "tʰ", "x": "ɕ", "z": "ʦ",
+}  # fmt: skip
+_FINALS = {
+    "a": "a0", "ai": "ai0", "an": "a0n", "ang": "a0ŋ", "ao": "au0", "e": "ɤ0", "ei": "ei0",
+    "en": "ə0n", "eng": "ə0ŋ", "er": "ɚ0", "i": "i0", "ia": "ja0", "ian": "jɛ0n", "iang": "ja0ŋ",
+    "iao": "jau0", "ie": "je0", "in": "i0n", "ing": "i0ŋ", "iong": "jʊ0ŋ", "iou": "jou0",
+    "o": "wo0", "ong": "ʊ0ŋ", "ou": "ou0", "u": "u0", "ua": "wa0", "uai": "wai0", "uan": "wa0n",
+    "uang": "wa0ŋ", "uei": "wei0", "uen": "wə0n", "ueng": "wə0ŋ", "uo": "wo0", "v": "y0",
+    "van": "ɥɛ0n", "ve": "ɥe0", "vn": "y0n", "io": "jɔ0", "ê": "ɛ0", "m": "m0", "n": "n0",
+    "ng": "ŋ0",
+}  # fmt: skip
+_TONES = {"1": "→", "2": "↗", "3": "↓", "4": "↘", "5": ""}
+
+
+def pronounce(text: str, locale: str) -> str:
+    """The phonemes of spoken words and their punctuation, symbols of `TOKENS` only.
+
+    `locale` is that of a voice of the catalogue."""
+    language = locale.partition("-")[0]
+    phonemes = _pronouncer(locale)(text.translate(_MARKS) if language != "zh" else text)
+    return "".join(symbol for symbol in phonemes if symbol in TOKENS).strip()
+
+
+@cache
+def _pronouncer(locale: str) -> Callable[[str], str]:
+    match locale.partition("-")[0]:
+        case "en":
+            from hibari.g2p import G2P
+
+            return G2P(british=locale == "en-GB")
+        case "zh":
+            return _chinese
+        case language:
+            return _romance(language)
+
+
+def _romance(language: str) -> Callable[[str], str]:
+    module = {"es": "spanish", "fr": "french", "pt": "portuguese"}[language]
+    # Its registry would import, and complain about, languages that are not installed.
+    languages = import_module(f"piper_plus_g2p.{module}")
+    phonemizer = getattr(languages, f"{module.capitalize()}Phonemizer")()
+
+    def pronounce_romance(text: str) -> str:
+        for written, spoken in _RESPELLED.get(language, {}).items():
+            text = re.sub(rf"\b{written}\b", spoken, text, flags=re.IGNORECASE)
+        phonemes = _replace("".join(phonemizer.phonemize(text)), _ROMANCE)
+        # Of “le” and “que” it leaves the consonant, which nobody would hear.
+        return re.sub(r"(?<!\S)([bdfkljmnpstvzʃʒɲʁ])(?=\s)", r"\1ə", phonemes)
+
+    return pronounce_romance
+
+
+def _chinese(text: str) -> str:
+    from pypinyin.seg.mmseg import seg
+
+    parts = []
+    for word in seg.cut(text):
+        if re.match(r"[A-Za-z]", word):
+            parts.append(f" {_pronouncer('en-US')(word)} ")
+        elif word[0].isalpha():
+            parts.append(_chinese_word(word) + " ")
+        else:
+            parts.append(word.translate(_MARKS))
+    return re.sub(r" +", " ", re.sub(r" +([,.;:!?])", r"\1", "".join(parts)))
+
+
+def _chinese_word(word: str) -> str:
+    from pypinyin import Style, lazy_pinyin
+
+    def read(style: Style) -> list[str]:
+        return lazy_pinyin(
+            word, style=style, strict=True, neutral_tone_with_five=True, tone_sandhi=True,
+            errors="ignore",
+        )  # fmt: skip
+
+    out = ""
+    for initial, final in zip(read(Style.INITIALS), read(Style.FINALS_TONE3), strict=True):
+        vowels, tone = final.rstrip("12345"), final[-1:]
+        apical = vowels == "i" and initial in ("zh", "ch", "sh", "r", "z", "c", "s")
+        ipa = "ɨ0" if apical else _FINALS.get(vowels, "")
+        out += _INITIALS.get(initial, "") + ipa.replace("0", _TONES.get(tone, ""))
+    return out
+
+
+def _replace(text: str, table: dict[str, str]) -> str:
+    longest_first = sorted(table, key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, longest_first)), lambda found: table[found[0]], text)
