@@ -103,7 +103,7 @@ def test_words_are_spoken_faster_and_the_picture_is_marked(tmp_path: Path, tempo
     assert stdout == f"{out}\n", stderr
     seconds = []
     for speed in (1.0, 2.0):
-        speak("Hello.", tmp_path / "spoken.wav", speed)
+        speak("Hello.", tmp_path / "spoken.wav", speed=speed)
         seconds.append(inspect_audio(tmp_path / "spoken.wav").duration)
     assert seconds[1] < 0.8 * seconds[0]
     assert inspect_source(out).duration == pytest.approx(seconds[1], abs=0.06)
