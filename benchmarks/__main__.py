@@ -14,6 +14,7 @@ NAMES = (
     "gallery",
     "judge",
     "lips",
+    "liveliness",
     "oneshot",
     "page",
     "results",
