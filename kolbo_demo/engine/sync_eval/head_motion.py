@@ -22,9 +22,9 @@ SMOOTHING_SECONDS = 0.06
 BASELINE_SECONDS, CLOSED_SHARE, MAX_BLINK_SECONDS = 1.0, 0.5, 0.6
 """An eye is closed below so much of its median opening in the seconds either side; eyes closed for
 longer than a blink are not one."""
-GAZE_SECONDS, GAZE_SHIFT = 0.12, 0.07
+GAZE_SECONDS, GAZE_SHIFT, SQUINT_SHARE = 0.12, 0.07, 0.8
 """A gaze shift moves the iris by so much of the eye's width, about 8 degrees, from its median
-position before to that after."""
+position before to that after. Lids hide the iris below so much of their median opening."""
 MIN_FRAMES = 10
 
 
@@ -72,12 +72,15 @@ def measure_head(rigid: Array, eyes: Array, fps: float) -> HeadMotion:
     angles[visible] = smooth[visible]
     speed = np.abs(np.diff(angles, axis=0)) * fps
     minutes = float(visible.sum()) / fps / 60
-    has_eyes = eyes.shape[1] > 0
+    blinks = gaze_shifts = np.nan
+    if eyes.shape[1]:
+        opening = _relative_opening(eyes[visible], fps)
+        blinks = _count_blinks(opening, fps)
+        gaze_shifts = _count_gaze_shifts(eyes[visible], opening, fps)
     return HeadMotion(
         np.nanstd(angles, axis=0), np.nanmean(speed, axis=0), float(np.nanmax(speed)),
         noise, noise * gain * np.sqrt(2 / np.pi) * fps, fps,
-        _count_blinks(eyes[visible], fps) / minutes if has_eyes else np.nan,
-        _count_gaze_shifts(eyes[visible], fps) / minutes if has_eyes else np.nan,
+        blinks / minutes, gaze_shifts / minutes,
         angles,
     )  # fmt: skip
 
@@ -116,23 +119,28 @@ def _noise(angles: Array) -> Array:
     return 1.4826 * np.median(np.abs(np.diff(angles, 3, axis=0)), axis=0) / np.sqrt(20.0)
 
 
-def _count_blinks(eyes: Array, fps: float) -> int:
-    """Times that both eyes close and open again."""
+def _relative_opening(eyes: Array, fps: float) -> Array:
+    """Opening of both eyes relative to their median in the seconds around each frame."""
     opening = np.mean(
         [_distance(eyes, up, low) / _distance(eyes, one, two) for one, two, up, low, _ in EYES], 0
     )
     reach = round(BASELINE_SECONDS * fps)
     padded = np.pad(opening, reach, "symmetric")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
-    baseline = np.median(windows, axis=1)
-    closed = np.pad(opening < CLOSED_SHARE * baseline, 1)
+    return opening / np.median(windows, axis=1)
+
+
+def _count_blinks(opening: Array, fps: float) -> int:
+    """Times that both eyes close and open again."""
+    closed = np.pad(opening < CLOSED_SHARE, 1)
     edges = np.flatnonzero(np.diff(closed.astype(np.int8)))
     lengths = (edges[1::2] - edges[::2]) / fps
     return int((lengths <= MAX_BLINK_SECONDS).sum())
 
 
-def _count_gaze_shifts(eyes: Array, fps: float) -> int:
-    """Times that the irises move to another place between the corners of the eyes."""
+def _count_gaze_shifts(eyes: Array, opening: Array, fps: float) -> int:
+    """Times that the irises move to another place between the corners of open eyes."""
+    eyes = eyes[opening > SQUINT_SHARE]
     place = []
     for one, two, _, _, iris in EYES:
         left, right, centre = (eyes[:, EYE_POINTS.index(point), :2] for point in (one, two, iris))
