@@ -4,21 +4,19 @@ It is derived from the voice alone, so equal inputs give equal videos.
 """
 
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kolbo_demo.engine.head_gestures import head_angles
 from kolbo_demo.engine.head_pose import Array, Pose
 from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.engine.smoothing import smoothed
 from kolbo_demo.engine.speech_features import HOP_SECONDS
-from kolbo_demo.engine.thin_plate import Box, Grid, Map, Picture, Pixels, resample
+from kolbo_demo.engine.thin_plate import Map, Picture, Pixels, resample
 
-BLINK_INTERVAL_SECONDS = 2.0, 6.0
+BLINK_INTERVAL_SECONDS = 1.8, 5.0
 """Range of a uniform distribution. People blink 10 to 20 times a minute while talking."""
 BLINK_SHIFT_SECONDS = 0.7
 """Most time by which a blink is moved to a pause in the voice: people blink at phrase ends."""
@@ -37,15 +35,8 @@ BREATH_LIFT_MM, BREATH_SECONDS = 0.5, 3.9
 BROW_RAISE_MM = 1.1
 """Rise of the brows on the most stressed syllables."""
 
-HEAD_NODE_SPACING_MM = 6.0
-"""Distance of the nodes at which the motion is evaluated."""
-STRIP_ROWS = 64
-"""Rows of pixels that are resampled at once: their data fits a processor's cache."""
-NECK_BELOW_NOSE_MM = 105.0
-"""Distance of the head's pivot, the neck, below the base of the nose."""
-
 # For each eye: upper lid, lower lid and brow, from the picture's left to its right.
-_EYES = (
+EYES = (
     ((33, 246, 161, 160, 159, 158, 157, 173, 133),
      (33, 7, 163, 144, 145, 153, 154, 155, 133), (46, 53, 52, 65, 55)),
     ((362, 398, 384, 385, 386, 387, 388, 466, 263),
@@ -55,11 +46,11 @@ _EYES = (
 
 @dataclass(frozen=True)
 class IdleMotion:
-    """One value a frame: shift of the head (n, 2) in mm, roll in radians, lids (0 open, 1 closed)
-    and brow raise in mm."""
+    """One value a frame: pitch, yaw and roll of the head (n, 3) in radians and its shift (n, 2) in
+    mm, lids (0 open, 1 closed) and brow raise in mm."""
 
+    angles: NDArray[np.float64]
     shift: NDArray[np.float64]
-    roll: NDArray[np.float64]
     lids: NDArray[np.float64]
     brows: NDArray[np.float64]
 
@@ -79,33 +70,34 @@ class IdleMotion:
             noise /= max(float(noise.std()), 1e-6)
             return size * fade_in * np.interp(time, np.arange(steps) / 10, noise)
 
-        x = drift(0.8, 0.9)
-        y = drift(0.7, 0.5) + 0.9 * nod * fade_in
+        x = drift(0.8, 0.4)
+        y = drift(0.7, 0.3)
         y -= (
             BREATH_LIFT_MM * fade_in * np.sin(2 * np.pi * (time / BREATH_SECONDS + random.random()))
         )
-        roll, lids = drift(0.9, 0.011), _blinks(random, time, nod)
-        return cls(
-            np.stack([x, y], 1), roll, lids, BROW_RAISE_MM * fade_in * _syllable_stress(level, time)
-        )
+        lids = _blinks(random, time, nod)
+        beat = syllable_stress(level)
+        brows = np.interp(time, np.arange(len(beat)) * HOP_SECONDS, beat)
+        angles = head_angles(level, beat, fps, frames, random)
+        return cls(angles, np.stack([x, y], 1), lids, BROW_RAISE_MM * fade_in * brows)
 
     def styled(self, style: PromptStyle) -> "IdleMotion":
         """This motion, scaled and restricted as a prompt asks."""
         return IdleMotion(
+            self.angles * style.head,
             self.shift * style.head,
-            self.roll * style.head,
             self.lids if style.blinks else np.zeros_like(self.lids),
             self.brows * min(style.head, 1.5),
         )
 
 
-def _syllable_stress(level: NDArray[np.float32], time: NDArray[np.float64]) -> NDArray[np.float64]:
-    """0-1 at each time: how much louder the voice is than in the second around it."""
+def syllable_stress(level: NDArray[np.float32]) -> NDArray[np.float64]:
+    """0-1 each 10 ms: how much louder the voice is than in the second around it."""
     audible = np.maximum(level, np.percentile(level, 95) - 30).astype(float)
     loud = smoothed(audible, 8.0, "symmetric")
     over = loud - smoothed(loud, 60.0, "symmetric")
     beat = np.clip((over - 2.0) / 8.0, 0, 1)
-    return np.interp(time, np.arange(len(beat)) * HOP_SECONDS, smoothed(beat, 7.0, "symmetric"))
+    return np.asarray(smoothed(beat, 7.0, "symmetric"), np.float64)
 
 
 def _blinks(
@@ -125,83 +117,6 @@ def _blinks(
     return lids
 
 
-class HeadMotion:
-    """Moves the head of a picture; the motion fades out into the background."""
-
-    def __init__(self, pose: Pose, size: tuple[int, int], points: Array) -> None:
-        """`size` is the picture's (height, width), `points` (478, 2+) are landmarks in pixels."""
-        self._pose, self._size = pose, size
-        self._axes = pose.matrix[:2, :2]
-        self._inverse_axes = np.linalg.inv(self._axes)
-        self._origin = pose.shift[:2]
-        rim = np.array([(x, y) for x in (-150.0, 150.0) for y in (-205.0, 165.0)])
-        corners = rim @ self._axes.T + self._origin
-        low = np.maximum(np.floor(corners.min(0)), 0).astype(int)
-        high = np.minimum(np.ceil(corners.max(0)), (size[1], size[0])).astype(int)
-        self.box: Box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-        self._grid = Grid(self.box, pose.scale, HEAD_NODE_SPACING_MM)
-        self._grid_motion = lru_cache(2)(self._compute_grid_motion)
-        brows = [points[list(brow), :2].mean(0) for _, _, brow in _EYES]
-        mm = [(self._grid.nodes - brow) @ self._inverse_axes.T for brow in brows]
-        near = sum(np.exp(-((d[:, 0] / 20) ** 2) - (d[:, 1] / 9) ** 2) for d in mm)
-        self._brows = np.outer(near, self._axes[:, 1])
-
-    def offset(self, grid: Grid, shift: Array, roll: float) -> Array:
-        """Offsets (n, 2) from a grid's nodes to the same points in the source, pixels."""
-        arm, weight = self._grid_motion(grid)
-        c, s = np.cos(roll), np.sin(roll)
-        turn = np.array([[c, -s], [s, c]])
-        turned = arm @ ((turn - np.eye(2)) @ self._axes.T)
-        return (turned - shift @ turn @ self._axes.T) * weight
-
-    def _compute_grid_motion(self, grid: Grid) -> tuple[Array, Array]:
-        """Vectors from the neck to each node, mm, and each node's share of the head's motion, 0-1.
-        The same in every frame."""
-        mm = (grid.nodes - self._origin) @ self._inverse_axes.T
-        return mm - (0.0, NECK_BELOW_NOSE_MM), self._weight(grid.nodes, mm)[:, None]
-
-    def _weight(self, pixels: Array, mm: Array) -> Array:
-        distance = np.hypot(mm[:, 0] / 92, (mm[:, 1] + 22) / 118)
-        near = np.clip((1.55 - distance) / 0.6, 0, 1)
-        height, width = self._size
-        rim = np.minimum.reduce(
-            [pixels[:, 0], pixels[:, 1], width - 1 - pixels[:, 0], height - 1 - pixels[:, 1]]
-        )
-        inner = np.clip(rim / (14 * self._pose.scale), 0, 1)
-        return near * near * (3 - 2 * near) * inner * inner * (3 - 2 * inner)
-
-    def strips(self, exclude: Box) -> Iterator[tuple[slice, slice]]:
-        """Yield rows and columns of the moving part of the box, STRIP_ROWS at a time, without the
-        pixels of the box `exclude`."""
-        left, top, right, bottom = self.box
-        cell = self._grid.cell
-        moving = (self._grid_motion(self._grid)[1] > 0).reshape(self._grid.rows, -1)
-        ends = {min(max(y, top), bottom) for y in (exclude[1], exclude[3], bottom)}
-        for first, last in pairwise(sorted({*range(top, bottom, STRIP_ROWS), *ends})):
-            rows = slice(first - top, last - top)
-            near = np.flatnonzero(moving[rows.start // cell : rows.stop // cell + 5].any(0))
-            if len(near) == 0:
-                continue
-            # The grid's margin puts a node two cells behind the pixels under it.
-            start, stop = max((near[0] - 3) * cell, 0), min((near[-1] + 1) * cell, right - left)
-            spans = [(start, stop)]
-            if exclude[1] <= first < exclude[3]:
-                spans = [
-                    (start, min(exclude[0] - left, stop)),
-                    (max(exclude[2] - left, start), stop),
-                ]
-            for one, end in spans:
-                if one < end:
-                    yield rows, slice(one, end)
-
-    def head_map(self, shift: Array, roll: float, brows: float = 0.0) -> Map:
-        """Source position of each pixel of the box, (height, width, 2); `brows` is in mm upward."""
-        offsets = self.offset(self._grid, shift, roll)
-        if brows:
-            offsets = offsets + brows * self._brows
-        return self._grid.linear_source_map(offsets)
-
-
 class Eyelids:
     """Closes the lids of a picture's open eyes by stretching the skin above them down."""
 
@@ -212,7 +127,7 @@ class Eyelids:
         self._inverse_axes = np.linalg.inv(self._axes)
         self._origin = pose.shift[:2]
         mm = (points[:, :2] - self._origin) @ self._inverse_axes.T
-        eyes = [(mm[list(up)], mm[list(low)], mm[list(brow)]) for up, low, brow in _EYES]
+        eyes = [(mm[list(up)], mm[list(low)], mm[list(brow)]) for up, low, brow in EYES]
         self._eyes = [
             eye for eye in eyes if float((eye[1] - eye[0])[:, 1].max()) > MIN_EYE_OPENING_MM
         ]

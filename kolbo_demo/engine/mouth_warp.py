@@ -52,8 +52,8 @@ _NECK_ANCHORS_MM = ((0.0, 42.0), (-45.0, 34.0), (45.0, 34.0))
 
 LIP_INSET_MM = 0.5
 """Inset of an open source's lip edges, so that no teeth move along with the lips."""
-CREASE_MARGIN_MM, MIN_CREASE_REMOVAL = 10.0, 0.05
-"""Largest motion of skin beside the mouth, and the amount of crease removal that is visible."""
+CREASE_MARGIN_MM, MIN_CREASE_REMOVAL = 22.0, 0.05
+"""Largest motion of skin beside the mouth with the head, and the least visible crease removal."""
 REACH_X, REACH_UP, REACH_DOWN = 66.0, 46.0, 84.0
 """Extent of the warp from the mouth's centre, millimetres."""
 
@@ -117,8 +117,9 @@ class Opening:
 class MouthWarp:
     """Warps one person's lower face to mouth shapes."""
 
-    def __init__(self, head: Head) -> None:
-        self.head = head
+    def __init__(self, head: Head, margin: float = 0.0) -> None:
+        """`margin` is the most that the head moves from its pose in the source, millimetres."""
+        self.head, self._margin = head, margin
         self._anchors = _anchor_points(head)
         skin = np.concatenate([head.points[list(_SHARED)], self._anchors])
         self._skin = SkinMotion(skin[:, :2], head)
@@ -126,7 +127,8 @@ class MouthWarp:
 
     def bounds(self, pose: Pose, size: tuple[int, ...]) -> Box:
         """Left, top, right, bottom of the warped part of a picture of (height, width), pixels."""
-        rim = np.array([(x, y) for x in (-REACH_X, REACH_X) for y in (-REACH_UP, REACH_DOWN)])
+        x, up, down = (reach + self._margin for reach in (REACH_X, REACH_UP, REACH_DOWN))
+        rim = np.array([(-x, -up), (-x, down), (x, -up), (x, down)])
         rim = rim @ pose.matrix[:2, :2].T + pose.project(self.head.mouth_centre[None])[0]
         low, high = np.floor(rim.min(0)), np.ceil(rim.max(0))
         left, top = max(int(low[0]), 0), max(int(low[1]), 0)

@@ -15,7 +15,7 @@ LIP_SCALES = {
     "exaggerated": 1.4,
 }
 """Amplitude of lips and jaw, relative to natural speech."""
-HEAD_SCALES = {"still": 0.0, "calm": 0.5, "lively": 1.8}
+HEAD_SCALES = {"still": 0.0, "calm": 0.5, "lively": 1.6}
 """Amplitude of a still's head motion, relative to the default."""
 SINGING_LIP_SCALE, SINGING_HEAD_SCALE = 1.2, 1.4
 
