@@ -105,8 +105,7 @@ def animate_still(
     """
     pose = Pose.from_landmarks(points.astype(np.float32))
     mouth = _MouthRenderer(speaker, MAX_MOUTH_MOTION_MM)
-    max_roll = float(np.abs(idle.angles[:, 2]).max())
-    head_turn = HeadTurn(picture, points, pose, tuple(brow for _, _, brow in EYES), max_roll)
+    head_turn = HeadTurn(picture, points, pose, tuple(brow for _, _, brow in EYES))
     inpainted = inpaint_opening(picture, points, pose)
     upsampled = UpsampledPicture(inpainted, head_turn.box)
     creaseless, boxes = remove_smile_creases(inpainted, points, pose)
@@ -115,14 +114,12 @@ def animate_still(
     source_mm = pose.unproject(points)
     lids = Eyelids(upsampled, points, pose)
     left, top, right, bottom = head_turn.box
-    strips = head_turn.strips(exclude=mouth_box)
-    edge_strips = head_turn.edge_strips(include=mouth_box)
     for frame in frames:
-        turned = head_turn.pose(idle.angles[frame], idle.shift[frame], float(idle.brows[frame]))
+        turned = head_turn.pose(idle.angles(frame), idle.shift[frame], float(idle.brows[frame]))
         out = picture.copy()
         head = out[top:bottom, left:right]
         source_map = turned.source_map
-        for strip in strips:
+        for strip in turned.strips(exclude=mouth_box):
             head[strip] = resample(upsampled, source_map[strip])
         shape = MouthShape.at(curves, frame)
         inset = corner_inset(speaker.head, source_mm, shape)
@@ -131,7 +128,7 @@ def animate_still(
             head_offset=turned.offset,
             creases=CreaseRemoval(skin, boxes, float(smoothstep(np.array(inset / CREASE_FADE_MM)))),
         )  # fmt: skip
-        head_turn.draw_background(head, source_map, edge_strips)
+        head_turn.draw_background(head, turned, mouth_box)
         # Last, because the mouth's box can overlap an eye of a tilted head.
         lids.draw(head, source_map, float(idle.lids[frame]))
         yield out

@@ -6,9 +6,8 @@ difference between its points' projections before and after. The motion fades ou
 the background stands still behind a matte, and what the head uncovers of it is inpainted.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
-from itertools import pairwise
 from typing import TypeVar
 
 import cv2
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 
 from kolbo_demo.engine.head_pose import Array, Pose, smoothstep
 from kolbo_demo.engine.matte import Matte, head_matte
-from kolbo_demo.engine.thin_plate import Box, Grid, Map, Pixels, ThinPlateSpline
+from kolbo_demo.engine.thin_plate import Box, Grid, Map, Pixels, Strip, ThinPlateSpline
 
-NODE_SPACING_MM = 5.0
+NODE_SPACING_MM = 7.0
 """Distance of the nodes at which the motion is evaluated."""
-STRIP_ROWS = 64
+STRIP_ROWS = 32
 """Rows of pixels that are resampled at once: their data fits a processor's cache."""
 PIVOT_MM = 105.0
 """Distance of the neck, about which the head turns, below the base of the nose."""
@@ -37,9 +36,6 @@ FILL_SCALE = 0.5
 """Pixels a millimetre at which the uncovered background is inpainted."""
 INVERSIONS = 3
 """Fixed-point steps from motion at the source's pixels to motion at the result's."""
-OUTLINE_RADIUS_MM, OUTLINE_SHIFT_MM = 240.0, 5.0
-"""Distance of the head's top from the neck; and the most that the head's outline moves without
-roll."""
 BROW_MOTION_MM = (20.0, 9.0)
 """Extent of a brow's motion, across and up."""
 
@@ -55,23 +51,15 @@ _SIDES = (234, 454)
 
 
 Values = TypeVar("Values", Map, Pixels)
-Strip = tuple[slice, slice]
-"""Rows and columns of a box."""
 
 
 class HeadTurn:
     """Moves the head of a picture."""
 
     def __init__(
-        self,
-        picture: Pixels,
-        points: Array,
-        pose: Pose,
-        brows: tuple[tuple[int, ...], ...],
-        max_roll: float,
+        self, picture: Pixels, points: Array, pose: Pose, brows: tuple[tuple[int, ...], ...]
     ) -> None:
-        """`points` (478, 3) are landmarks in pixels, `brows` the landmarks of each brow, and
-        `max_roll` the largest roll of any frame, radians."""
+        """`points` (478, 3) are landmarks in pixels, `brows` the landmarks of each brow."""
         self._picture, self._pose = picture, pose
         across = pose.matrix[:2, 0] / np.linalg.norm(pose.matrix[:2, 0])
         self._axes = pose.scale * np.column_stack([across, (-across[1], across[0])])
@@ -85,25 +73,24 @@ class HeadTurn:
         low = np.maximum(np.floor(corners.min(0)), 0).astype(int)
         high = np.minimum(np.ceil(corners.max(0)), (width, height)).astype(int)
         self.box: Box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-        self._grid = Grid(self.box, pose.scale, NODE_SPACING_MM)
-        nodes = self._to_mm(self._grid.nodes)
+        self.grid = Grid(self.box, pose.scale, NODE_SPACING_MM)
+        nodes = self._to_mm(self.grid.nodes)
         self._depth = self._node_depth(points, nodes)
         self._weight = self._node_weight(nodes, matte is not None)
         self._roll = 1.0 if matte is not None else ROLL_WITHOUT_MATTE
-        self._mm = nodes
+        self._arm = np.column_stack([nodes[:, 0], nodes[:, 1] - PIVOT_MM, self._depth])
         self._brows = np.zeros_like(nodes)
         for brow in brows:
             off = nodes - self._to_mm(points[list(brow), :2].mean(0)[None])
             near = np.exp(-((off / BROW_MOTION_MM) ** 2).sum(1))
             self._brows += np.outer(near, self._axes[:, 1])
-        reach = OUTLINE_SHIFT_MM + OUTLINE_RADIUS_MM * np.sin(max_roll)
-        self._reach = max(round(float(reach) * pose.scale), 1)
-        self._moving = self._upsampled_weight() > 0
-        self._edge = self._background = None
+        weight = self._weight.reshape(self.grid.rows, -1).astype(np.float32)
+        self.moving = cv2.dilate(weight, np.ones((3, 3))) > 0
+        """Whether the motion reaches the cell of each node."""
+        self.edge = self._background = None
         if matte is not None:
-            self._edge = self._soft_edge(matte)
-            self._background = self._fill_background(self._edge)
-            self._moving &= _spread(self._edge, self._reach, cv2.dilate) > 0
+            self.edge = _Edge(self._soft_edge(matte), self.grid)
+            self._background = self._fill_background(self.edge.opacity)
 
     def _to_mm(self, pixels: Array) -> Array:
         return (pixels - self._origin) @ self._inverse_axes.T
@@ -135,16 +122,10 @@ class HeadTurn:
         distance = np.hypot(mm[:, 0] / 92, (mm[:, 1] + 22) / 118)
         return (1 - smoothstep((distance - 0.95) / 0.6)) * self._rim()
 
-    def _upsampled_weight(self) -> Map:
-        """Weight of each pixel of the box."""
-        return self._grid.linear_source_map(
-            np.repeat(self._weight[:, None], 2, 1) - self._grid.nodes
-        )[..., 0]
-
     def _rim(self) -> Array:
         """0 on the border of the picture, 1 from 30 mm on."""
         height, width = self._picture.shape[:2]
-        x, y = self._grid.nodes.T
+        x, y = self.grid.nodes.T
         inside = np.minimum.reduce([x, y, width - 1 - x, height - 1 - y])
         return smoothstep(inside / (30 * self._pose.scale))
 
@@ -175,40 +156,23 @@ class HeadTurn:
         """The head at pitch, yaw and roll (radians) and shifted by (2,) mm, brows raised (mm)."""
         pitch, yaw, roll = angles
         turn = _rotation(pitch, yaw, roll * self._roll)
-        arm = np.column_stack([self._mm[:, 0], self._mm[:, 1] - PIVOT_MM, self._depth])
-        motion = (arm @ (turn - np.eye(3)).T)[:, :2] + shift
-        motion = (motion * self._weight[:, None]) @ self._axes.T - brows * self._brows
-        grid = self._grid
-        field = motion.reshape(grid.rows, -1, 2).astype(np.float32)
+        motion = self._arm @ (self._axes @ (turn - np.eye(3))[:2]).T + self._axes @ shift
+        motion = motion * self._weight[:, None] - brows * self._brows
+        field = motion.reshape(self.grid.rows, -1, 2).astype(np.float32)
         rows, columns = (np.arange(size, dtype=np.float32) for size in field.shape[:2])
         base = np.stack(np.meshgrid(columns, rows), -1)
         offsets = -field
         for _ in range(INVERSIONS):
-            at = base + offsets / np.float32(grid.cell)
-            offsets = -_sample(field, at)
-        return TurnedHead(self, np.asarray(offsets, np.float64))
+            offsets = -_sample(field, base + offsets / np.float32(self.grid.cell))
+        return TurnedHead(self, offsets)
 
-    def strips(self, exclude: Box) -> list[Strip]:
-        """Parts of the box that can move, STRIP_ROWS at a time, without the box `exclude`."""
-        return list(_strips(self._moving, _within(self.box, exclude)))
-
-    def edge_strips(self, include: Box) -> list[Strip]:
-        """Parts of the box that can show background beside the head, or are in `include`."""
-        if self._edge is None:
-            return []
-        inner = _spread(self._edge, self._reach, cv2.erode)
-        shown = self._moving.copy()
-        left, top, right, bottom = _within(self.box, include)
-        shown[top:bottom, left:right] = True
-        return list(_strips(shown & (inner < 255), (0, 0, 0, 0)))
-
-    def draw_background(self, head: Pixels, source_map: Map, strips: list[Strip]) -> None:
-        """Draw the background that stands still around the head into the box's pixels."""
-        for part in strips:
-            assert self._edge is not None
-            assert self._background is not None
-            at = source_map[part] - np.array(self.box[:2], np.float32)
-            opacity = _sample(self._edge, at)
+    def draw_background(self, head: Pixels, turned: "TurnedHead", include: Box) -> None:
+        """Draw the background that stands still beside the head into the box's pixels, where the
+        head can move and in the box `include`."""
+        if self.edge is None or self._background is None:
+            return
+        for part in turned.edge_strips(include):
+            opacity = _sample(self.edge.opacity, turned.source_map[part], origin=self.box[:2])
             if opacity.min() < 255:
                 share = opacity.astype(np.float32) / np.float32(255)
                 head[part] = cv2.blendLinear(head[part], self._background[part], share, 1 - share)
@@ -217,53 +181,79 @@ class HeadTurn:
 class TurnedHead:
     """The head in one frame."""
 
-    def __init__(self, turn: HeadTurn, offsets: Array) -> None:
+    def __init__(self, turn: HeadTurn, offsets: Map) -> None:
         """`offsets` (rows, columns, 2) from nodes to the same points in the source, pixels."""
-        self._grid, self._offsets = turn._grid, offsets
+        self._turn, self._grid, self._offsets = turn, turn.grid, offsets
 
     def offset(self, grid: Grid) -> Array:
         """Offsets (n, 2) from another grid's nodes to the same points in the source, pixels."""
         first = self._grid.nodes[0]
         at = ((grid.nodes - first) / self._grid.cell).astype(np.float32)
-        found = _sample(self._offsets.astype(np.float32), at[:, None])
-        return np.asarray(found[:, 0], np.float64)
+        return np.asarray(_sample(self._offsets, at[:, None])[:, 0], np.float64)
 
     @cached_property
     def source_map(self) -> Map:
         """Source position of each pixel of the box, (height, width, 2)."""
         return self._grid.linear_source_map(self._offsets.reshape(-1, 2))
 
+    def strips(self, exclude: Box) -> Iterator[Strip]:
+        """Parts of the turn's box that change, without most of the box `exclude`."""
+        cells = self._changed.copy()
+        cells[self._grid.cells_within(exclude)] = False
+        return self._grid.strips(cells, STRIP_ROWS)
 
-def _within(box: Box, other: Box) -> Box:
-    """Another box in coordinates of the first."""
-    left, top, right, bottom = box
-    x, y = np.clip(other[::2], left, right) - left, np.clip(other[1::2], top, bottom) - top
-    return int(x[0]), int(y[0]), int(x[1]), int(y[1])
+    def edge_strips(self, include: Box) -> Iterator[Strip]:
+        """Parts that can show background beside the head, of those that change and of a box."""
+        assert self._turn.edge is not None
+        cells = self._changed.copy()
+        cells[self._grid.cells_around(include)] = True
+        cells &= self._turn.edge.lowest_at(self._offsets) < 255
+        return self._grid.strips(cells, STRIP_ROWS)
+
+    @cached_property
+    def _changed(self) -> NDArray[np.bool_]:
+        """Whether each cell can show the head now, or does in the source; the same in all rows of a
+        strip."""
+        cells, edge = self._turn.moving, self._turn.edge
+        if edge is None:
+            return cells
+        shown = edge.in_source | (edge.highest_at(self._offsets) > 0)
+        return self._grid.joined_rows(cells & shown, STRIP_ROWS)
 
 
-def _strips(mask: NDArray[np.bool_], exclude: Box) -> Iterator[Strip]:
-    """Rectangles of at most STRIP_ROWS rows that cover a mask without the box `exclude`."""
-    left, top, right, bottom = exclude
-    for first, last in pairwise(sorted({*range(0, len(mask), STRIP_ROWS), top, bottom, len(mask)})):
-        columns = np.array(mask[first:last].any(0))
-        if top <= first < bottom:
-            columns[left:right] = False
-        edges = np.flatnonzero(np.diff(np.pad(columns, 1).astype(np.int8)))
-        for start, end in edges.reshape(-1, 2):
-            yield slice(first, last), slice(int(start), int(end))
+class _Edge:
+    """Opacity 0-255 of a head in its box."""
+
+    def __init__(self, opacity: Pixels, grid: Grid) -> None:
+        self.opacity = opacity
+        # Of the cell around each pixel, and as far again, since motion stretches cells.
+        around = np.ones((2 * grid.cell + 1, 2 * grid.cell + 1), np.uint8)
+        self._lowest, self._highest = cv2.erode(opacity, around), cv2.dilate(opacity, around)
+        nodes = grid.nodes - grid.box[:2]
+        self._nodes = nodes.reshape(grid.rows, -1, 2).astype(np.float32)
+        self.in_source = self.highest_at(np.zeros_like(self._nodes)) > 0
+        """Whether each cell shows the head in the source."""
+
+    def lowest_at(self, offsets: Map) -> Pixels:
+        """Least opacity in each cell of the nodes, at `offsets` from there."""
+        return _sample(self._lowest, self._nodes + offsets, cv2.INTER_NEAREST)
+
+    def highest_at(self, offsets: Map) -> Pixels:
+        """Largest opacity, likewise."""
+        return _sample(self._highest, self._nodes + offsets, cv2.INTER_NEAREST)
 
 
-def _spread(edge: Pixels, reach: int, morphology: Callable) -> Pixels:
-    """`edge` eroded or dilated by a square of `reach` pixels either way."""
-    return morphology(edge, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-
-
-def _sample(values: Values, at: Map) -> Values:
-    """Values at positions (height, width, 2), linearly interpolated."""
+def _sample(
+    values: Values,
+    at: Map,
+    interpolation: int = cv2.INTER_LINEAR,
+    origin: tuple[int, int] = (0, 0),
+) -> Values:
+    """Values at positions (height, width, 2), of which `origin` is that of the first value."""
     # OpenCV 5.0 misreads one map of x and y beside an empty second map here.
-    x, y = cv2.split(at)
+    x, y = at[..., 0] - np.float32(origin[0]), at[..., 1] - np.float32(origin[1])
     border = cv2.BORDER_REPLICATE
-    return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=border)  # pyright: ignore[reportReturnType]
+    return cv2.remap(values, x, y, interpolation, borderMode=border)  # pyright: ignore[reportReturnType]
 
 
 def _rotation(pitch: float, yaw: float, roll: float) -> NDArray[np.float64]:

@@ -46,13 +46,22 @@ EYES = (
 
 @dataclass(frozen=True)
 class IdleMotion:
-    """One value a frame: pitch, yaw and roll of the head (n, 3) in radians and its shift (n, 2) in
-    mm, lids (0 open, 1 closed) and brow raise in mm."""
+    """One value a frame: shift of the head (n, 2) in mm, roll in radians, lids (0 open, 1 closed),
+    brow raise in mm, pitch and yaw of the head (n, 2) in radians.
 
-    angles: NDArray[np.float64]
+    Plans of earlier releases have no pitch and yaw.
+    """
+
     shift: NDArray[np.float64]
+    roll: NDArray[np.float64]
     lids: NDArray[np.float64]
     brows: NDArray[np.float64]
+    turn: NDArray[np.float64] | None = None
+
+    def angles(self, frame: int) -> NDArray[np.float64]:
+        """Pitch, yaw and roll (3,), radians."""
+        turn = np.zeros(2) if self.turn is None else self.turn[frame]
+        return np.append(turn, self.roll[frame])
 
     @classmethod
     def from_loudness(cls, level: NDArray[np.float32], fps: float, frames: int) -> "IdleMotion":
@@ -79,15 +88,18 @@ class IdleMotion:
         beat = syllable_stress(level)
         brows = np.interp(time, np.arange(len(beat)) * HOP_SECONDS, beat)
         angles = head_angles(level, beat, fps, frames, random)
-        return cls(angles, np.stack([x, y], 1), lids, BROW_RAISE_MM * fade_in * brows)
+        return cls(
+            np.stack([x, y], 1), angles[:, 2], lids, BROW_RAISE_MM * fade_in * brows, angles[:, :2]
+        )
 
     def styled(self, style: PromptStyle) -> "IdleMotion":
         """This motion, scaled and restricted as a prompt asks."""
         return IdleMotion(
-            self.angles * style.head,
             self.shift * style.head,
+            self.roll * style.head,
             self.lids if style.blinks else np.zeros_like(self.lids),
             self.brows * min(style.head, 1.5),
+            None if self.turn is None else self.turn * style.head,
         )
 
 

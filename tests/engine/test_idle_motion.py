@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from kolbo_demo.engine.landmarks import FaceLandmarker, detect_speaker
-from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.sync_eval.head_motion import HeadMotion
 from kolbo_demo.engine.sync_eval.lip_motion import extract_lip_motion
 from kolbo_demo.engine.video_reader import Clip
+from kolbo_demo.options import Options
 from tests import samples
 
 GRID_PIXELS = 16
@@ -27,7 +27,7 @@ def natural(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _rendered(out: Path, prompt: str | None) -> Path:
-    render(samples.PORTRAIT, samples.SPEECH, out, style=PromptStyle.parse(prompt))
+    render(samples.PORTRAIT, samples.SPEECH, out, Options(prompt=prompt))
     return out
 
 
