@@ -17,7 +17,7 @@ from benchmarks.media import SPEECH, make_clip, make_still
 from kolbo_demo.engine import compositor, prepare, segment
 from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.head_turn import HeadTurn
-from kolbo_demo.engine.idle_motion import Eyelids
+from kolbo_demo.engine.idle_motion import Eyes
 from kolbo_demo.engine.landmarks import FaceLandmarker, track_face
 from kolbo_demo.engine.mouth_warp import Layers, MouthWarp
 from kolbo_demo.engine.render import render
@@ -49,7 +49,7 @@ STAGES: dict[str, tuple[object, str]] = {
     "head": (HeadTurn, "pose"),
     "resampling": (compositor, "resample"),
     "background": (HeadTurn, "draw_background"),
-    "lids": (Eyelids, "draw"),
+    "eyes": (Eyes, "draw"),
     "warp": (MouthWarp, "__call__"),
     "mouth": (Layers, "compose"),
     "planes": (segment, "patch_planes"),

@@ -18,7 +18,7 @@ from kolbo_demo.engine.exemplar_plan import Mix, MixPlan
 from kolbo_demo.engine.face_reid import Person
 from kolbo_demo.engine.head_pose import RIGID_LANDMARKS, Array, Pose, smoothstep
 from kolbo_demo.engine.head_turn import HeadTurn
-from kolbo_demo.engine.idle_motion import EYES, Eyelids, IdleMotion
+from kolbo_demo.engine.idle_motion import EYES, Eyes, IdleMotion
 from kolbo_demo.engine.landmarks import FaceLandmarker, FaceLandmarks
 from kolbo_demo.engine.lip_inpaint import inpaint_opening, remove_smile_creases
 from kolbo_demo.engine.mouth_curves import MouthCurves
@@ -112,7 +112,7 @@ def animate_still(
     mouth_box = mouth.bounds(pose, picture.shape)
     skin = UpsampledPicture(creaseless, head_turn.box)
     source_mm = pose.unproject(points)
-    lids = Eyelids(upsampled, points, pose)
+    eyes = Eyes(upsampled, points, pose)
     left, top, right, bottom = head_turn.box
     for frame in frames:
         turned = head_turn.pose(idle.angles(frame), idle.shift[frame], float(idle.brows[frame]))
@@ -130,7 +130,7 @@ def animate_still(
         )  # fmt: skip
         head_turn.draw_background(head, turned, mouth_box)
         # Last, because the mouth's box can overlap an eye of a tilted head.
-        lids.draw(head, source_map, float(idle.lids[frame]))
+        eyes.draw(head, source_map, float(idle.lids[frame]), idle.gaze(frame))
         yield out
 
 

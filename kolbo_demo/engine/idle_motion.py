@@ -1,4 +1,4 @@
-"""Idle motion of a still: small head motion, breathing, brow raises and blinks.
+"""Idle motion of a still: head motion, breathing, brow raises, blinks and gaze.
 
 It is derived from the voice alone, so equal inputs give equal videos.
 """
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kolbo_demo.engine.head_gestures import head_angles
-from kolbo_demo.engine.head_pose import Array, Pose
+from kolbo_demo.engine.head_pose import Array, Pose, smoothstep
 from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.engine.smoothing import smoothed
 from kolbo_demo.engine.speech_features import HOP_SECONDS
 from kolbo_demo.engine.thin_plate import Map, Picture, Pixels, resample
 
-BLINK_INTERVAL_SECONDS = 1.8, 5.0
+BLINK_INTERVAL_SECONDS = 1.6, 5.2
 """Range of a uniform distribution. People blink 10 to 20 times a minute while talking."""
 BLINK_SHIFT_SECONDS = 0.7
 """Most time by which a blink is moved to a pause in the voice: people blink at phrase ends."""
@@ -24,12 +24,31 @@ BLINK_CLOSE_SECONDS, BLINK_HOLD_SECONDS, BLINK_OPEN_SECONDS = 0.08, 0.04, 0.16
 """Duration of each phase of a blink."""
 MIN_EYE_OPENING_MM = 3.0
 """Distance of the lids below which an eye counts as closed and does not blink."""
+LID_OVERLAP_MM, LID_OVERLAP_PIXELS = 0.7, 1.2
+"""Distance by which a closed lid covers the lower one's landmarks, which miss by about a pixel."""
 LASH_HEIGHT_MM = 2.2
 """Height of lashes and liner above the lid's edge."""
 LID_BLUR_OFFSETS_MM = (-2.6, -1.3, 1.3, 2.6)
 """Sideways offsets that are averaged in a stretched lid, so that it shows no streaks."""
 LID_SHADE = 0.05
 """How much darker a closed lid is, because it faces down from the light."""
+FIXATION_SECONDS = 0.7, 2.6
+"""Range of the duration of a fixation."""
+HOME_SHARE = 0.5
+"""Share of the fixations on the picture's own point."""
+SACCADE_MM = 0.9, 0.35
+"""Standard deviation of the other fixations' distance from it, across and down, at the iris."""
+EYE_RADIUS_MM = 12.0
+FIXATION_GAIN = 0.8
+"""Share of the head's turn that the eyes make up for, to keep their fixation."""
+MAX_GAZE_MM = 2.0, 0.7
+"""Most that an iris moves, across and down."""
+MAX_GAZE_YAW, MIN_GAZE_SCALE = 0.45, 0.45
+"""Radians of yaw up to which, and pixels a millimetre from which, eyes are seen well enough."""
+IRIS_RADIUS_MM, EYE_END_MM = 6.5, 12.5
+"""Distance from the iris within which an eye moves rigidly, and from which it rests."""
+LID_EDGE_MM = 0.7
+"""Distance from the lids over which the motion begins."""
 BREATH_LIFT_MM, BREATH_SECONDS = 0.5, 3.9
 """Lift of the head by breathing, and duration of a breath."""
 BROW_RAISE_MM = 1.1
@@ -43,13 +62,17 @@ EYES = (
      (362, 382, 381, 380, 374, 373, 390, 249, 263), (285, 295, 282, 283, 276)),
 )  # fmt: skip
 
+IRISES = 468, 473
+"""Landmarks of the same eyes' irises."""
+
 
 @dataclass(frozen=True)
 class IdleMotion:
     """One value a frame: shift of the head (n, 2) in mm, roll in radians, lids (0 open, 1 closed),
-    brow raise in mm, pitch and yaw of the head (n, 2) in radians.
+    brow raise in mm, pitch and yaw of the head (n, 2) in radians, fixations of the irises (n, 2)
+    in mm.
 
-    Plans of earlier releases have no pitch and yaw.
+    Plans of earlier releases have no pitch, yaw and fixations.
     """
 
     shift: NDArray[np.float64]
@@ -57,11 +80,20 @@ class IdleMotion:
     lids: NDArray[np.float64]
     brows: NDArray[np.float64]
     turn: NDArray[np.float64] | None = None
+    fixations: NDArray[np.float64] | None = None
 
     def angles(self, frame: int) -> NDArray[np.float64]:
         """Pitch, yaw and roll (3,), radians."""
         turn = np.zeros(2) if self.turn is None else self.turn[frame]
         return np.append(turn, self.roll[frame])
+
+    def gaze(self, frame: int) -> NDArray[np.float64]:
+        """Shift (2,) mm of the irises in the head, which keep their fixation as it turns."""
+        if self.fixations is None:
+            return np.zeros(2)
+        pitch, yaw, _ = self.angles(frame)
+        kept = FIXATION_GAIN * EYE_RADIUS_MM * np.sin((-yaw, -pitch))
+        return np.clip(self.fixations[frame] + kept, np.negative(MAX_GAZE_MM), MAX_GAZE_MM)
 
     @classmethod
     def from_loudness(cls, level: NDArray[np.float32], fps: float, frames: int) -> "IdleMotion":
@@ -89,8 +121,9 @@ class IdleMotion:
         brows = np.interp(time, np.arange(len(beat)) * HOP_SECONDS, beat)
         angles = head_angles(level, beat, fps, frames, random)
         return cls(
-            np.stack([x, y], 1), angles[:, 2], lids, BROW_RAISE_MM * fade_in * brows, angles[:, :2]
-        )
+            np.stack([x, y], 1), angles[:, 2], lids, BROW_RAISE_MM * fade_in * brows,
+            angles[:, :2], _fixations(random, time),
+        )  # fmt: skip
 
     def styled(self, style: PromptStyle) -> "IdleMotion":
         """This motion, scaled and restricted as a prompt asks."""
@@ -100,6 +133,7 @@ class IdleMotion:
             self.lids if style.blinks else np.zeros_like(self.lids),
             self.brows * min(style.head, 1.5),
             None if self.turn is None else self.turn * style.head,
+            None if self.fixations is None else self.fixations * style.gaze,
         )
 
 
@@ -129,8 +163,20 @@ def _blinks(
     return lids
 
 
-class Eyelids:
-    """Closes the lids of a picture's open eyes by stretching the skin above them down."""
+def _fixations(random: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Places (n, 2) of the irises, mm: steps of one frame, from and to the picture's own place."""
+    places, at = np.zeros((len(time), 2)), random.uniform(*FIXATION_SECONDS)
+    while len(time) and at < time[-1] - FIXATION_SECONDS[0]:
+        away = random.random() > HOME_SHARE
+        places[time >= at] = random.standard_normal(2) * SACCADE_MM * away
+        at += random.uniform(*FIXATION_SECONDS)
+    places[time > at] = 0
+    return np.clip(places, np.negative(MAX_GAZE_MM), MAX_GAZE_MM)
+
+
+class Eyes:
+    """Moves the irises of a picture's open eyes, and closes the lids by stretching the skin above
+    them down."""
 
     def __init__(self, picture: Picture, points: Array, pose: Pose) -> None:
         """`points` (478, 2+) are the landmarks in pixels."""
@@ -139,16 +185,44 @@ class Eyelids:
         self._inverse_axes = np.linalg.inv(self._axes)
         self._origin = pose.shift[:2]
         mm = (points[:, :2] - self._origin) @ self._inverse_axes.T
-        eyes = [(mm[list(up)], mm[list(low)], mm[list(brow)]) for up, low, brow in EYES]
+        eyes = [
+            (mm[list(up)], mm[list(low)], mm[list(brow)], mm[iris])
+            for (up, low, brow), iris in zip(EYES, IRISES, strict=True)
+        ]
         self._eyes = [
             eye for eye in eyes if float((eye[1] - eye[0])[:, 1].max()) > MIN_EYE_OPENING_MM
         ]
+        yaw = float(np.arctan2(pose.matrix[2, 0], np.linalg.norm(pose.matrix[:2, 0])))
+        self._gazes = pose.scale >= MIN_GAZE_SCALE and abs(yaw) <= MAX_GAZE_YAW
 
-    def draw(self, onto: Pixels, source_map: Map, amount: float) -> None:
-        """Close the lids by `amount` (0-1) in pixels whose source positions are `source_map`."""
-        if amount < 0.02:
-            return
-        for up, low, brow in self._eyes:
+    def draw(self, onto: Pixels, source_map: Map, amount: float, gaze: NDArray[np.float64]) -> None:
+        """Move the irises by `gaze` (2,) mm and close the lids by `amount` (0-1) in pixels whose
+        source positions are `source_map`."""
+        if self._gazes and np.abs(gaze).max() > 0.05:
+            self._move_irises(onto, source_map, gaze)
+        if amount >= 0.02:
+            self._close_lids(onto, source_map, amount)
+
+    def _move_irises(self, onto: Pixels, source_map: Map, gaze: NDArray[np.float64]) -> None:
+        for up, low, _, iris in self._eyes:
+            part = self._region(source_map, np.concatenate([up, low]))
+            if part is None:
+                continue
+            source = source_map[part]
+            x, y = np.moveaxis((source - self._origin) @ self._inverse_axes.T, -1, 0)
+            lid, lower = (np.interp(x, edge[:, 0], edge[:, 1]) for edge in (up, low))
+            inner = smoothstep(np.minimum(y - lid, lower - y) / LID_EDGE_MM)
+            off = np.abs(x - iris[0] - gaze[0])
+            share = inner * (1 - smoothstep((off - IRIS_RADIUS_MM) / (EYE_END_MM - IRIS_RADIUS_MM)))
+            inside = share > 0
+            if not inside.any():
+                continue
+            by = share[inside, None] * gaze @ self._axes.T
+            moved = (source[inside] - by).astype(np.float32)[:, None]
+            onto[part][inside] = resample(self._picture, moved)[:, 0]
+
+    def _close_lids(self, onto: Pixels, source_map: Map, amount: float) -> None:
+        for up, low, brow, _ in self._eyes:
             part = self._region(source_map, np.concatenate([up, low, brow]))
             if part is None:
                 continue
@@ -157,9 +231,10 @@ class Eyelids:
             x, y = mm[..., 0], mm[..., 1]
             lid, crease = _lid_and_crease(x, up, brow)
             height = np.maximum(np.interp(x, low[:, 0], low[:, 1]) - lid, 0)
-            # Slightly beyond the landmarks, or a sliver of the eye stays open.
+            # Beyond the landmarks, or a sliver of the eye stays open.
+            beyond = LID_OVERLAP_MM + LID_OVERLAP_PIXELS / self._scale
             tallest = float((low - up)[:, 1].max())
-            edge = lid + amount * height * (1 + 0.7 / tallest)
+            edge = lid + amount * height * (1 + beyond / tallest)
             # Lashes move unstretched; only the skin above them stretches.
             lashes = np.minimum(LASH_HEIGHT_MM, 0.6 * (lid - crease))
             part_down = (y - crease) / np.maximum(edge - lashes - crease, 1e-3)
