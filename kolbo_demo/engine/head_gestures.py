@@ -22,7 +22,7 @@ MODEL_PATH = ASSETS / "head.npz"
 
 SPREAD_DEGREES = (2.5, 3.0, 1.8)
 """Standard deviation of pitch, yaw and roll in WINDOW_SECONDS of speech."""
-SPEED_DEGREES = (7.0, 7.4, 4.8)
+SPEED_DEGREES = (6.6, 7.4, 4.8)
 """Mean speed of pitch, yaw and roll, degrees a second."""
 SPEED_TOLERANCE, MAX_DRAWS = 0.15, 12
 """Motions are drawn until all speeds are so near to SPEED_DEGREES, by their logarithms; if none is,
@@ -99,7 +99,8 @@ def head_angles(
     seconds = frames / fps
     energy, resting = _energy(level)
     nods = NOD_DEGREES * np.interp(time, np.arange(len(stress)) * HOP_SECONDS, stress)
-    best, least = np.zeros((frames, 3)), np.inf
+    best: Array = np.zeros((frames, 3))
+    least = np.inf
     for _ in range(MAX_DRAWS if frames > 1 else 0):
         knots, postures = _strokes(model, energy, resting, stress, seconds, random)
         angles = np.stack([_through(knots, one, time) for one in postures.T], 1)
@@ -115,7 +116,8 @@ def head_angles(
 
 def _scaled(angles: Array, nods: Array, time: Array, seconds: float, fps: float) -> Array:
     """Postures (frames, 3) as degrees of people's spread, with nods, from and to a head at rest."""
-    angles = np.stack([smoothed(one, SMOOTHING_SECONDS * fps, "edge") for one in angles.T], 1)
+    smooth = [smoothed(one, SMOOTHING_SECONDS * fps, "edge") for one in angles.T]
+    angles = np.stack(smooth, 1).astype(np.float64)
     envelope = _smooth(time / START_SECONDS) * _smooth((seconds - time) / END_SECONDS)
     # A head that rests, as the voice does, is not scaled up.
     angles *= np.array(SPREAD_DEGREES) / np.maximum(angles.std(0), MIN_SPREAD)

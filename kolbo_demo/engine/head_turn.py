@@ -228,7 +228,8 @@ class _Edge:
         self.opacity = opacity
         # Of the cell around each pixel, and as far again, since motion stretches cells.
         around = np.ones((2 * grid.cell + 1, 2 * grid.cell + 1), np.uint8)
-        self._lowest, self._highest = cv2.erode(opacity, around), cv2.dilate(opacity, around)
+        self._lowest = np.asarray(cv2.erode(opacity, around), np.uint8)
+        self._highest = np.asarray(cv2.dilate(opacity, around), np.uint8)
         nodes = grid.nodes - grid.box[:2]
         self._nodes = nodes.reshape(grid.rows, -1, 2).astype(np.float32)
         self.in_source = self.highest_at(np.zeros_like(self._nodes)) > 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kolbo_demo.engine.landmarks import FaceLandmarker, detect_speaker
+from kolbo_demo.engine.landmarks import FaceLandmarker, detect_speaker, track_face
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.sync_eval.head_motion import HeadMotion
 from kolbo_demo.engine.sync_eval.lip_motion import extract_lip_motion
@@ -16,6 +16,7 @@ from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.options import Options
 from tests import samples
 
+WOMAN = samples.PORTRAIT.with_name("gallery") / "woman.jpg"
 GRID_PIXELS = 16
 HEAD_SCALE = 2.2
 """Of the face's outline: hair, ears and neck are within it."""
@@ -50,7 +51,12 @@ def test_head_moves_as_people_do(natural: Path):
 
 @pytest.mark.parametrize(
     ("prompt", "low", "high"),
-    [("still head", 0.0, 0.3), ("calm head", 0.35, 0.65), ("lively head", 1.3, 1.9)],
+    [
+        ("still head", 0.0, 0.3),
+        ("calm head", 0.35, 0.65),
+        ("look at the camera", 0.35, 0.65),
+        ("lively head", 1.3, 1.9),
+    ],
 )
 def test_prompt_scales_the_motion(
     natural: Path, prompt: str, low: float, high: float, tmp_path: Path
@@ -72,6 +78,30 @@ def test_motion_starts_and_ends_at_the_pictures_own_pose(natural: Path):
     distance = [np.abs(places(frame) - own).max() for frame in (frames[0], frames[-1])]
     moved = max(np.abs(places(frame) - own).max() for frame in frames[10:-10:10])
     assert max(distance) < 1.5 < 3.0 < moved
+
+
+def test_eyes_keep_looking_at_the_camera(tmp_path: Path):
+    """Irises move against a turning head, and rest in one that is still."""
+    lively, still = tmp_path / "lively.mp4", tmp_path / "still.mp4"
+    for out in (lively, still):
+        prompt = f"look at the camera, {out.stem} head"
+        render(WOMAN, samples.SPEECH, out, Options(prompt=prompt))
+    places = _iris_places(lively)
+    # The judge's yaw is positive to the picture's left.
+    assert np.corrcoef(places, _head(lively).angles[:, 1])[0, 1] > 0.6
+    assert np.std(places) > 2 * np.std(_iris_places(still))
+
+
+def _iris_places(video: Path) -> np.ndarray:
+    """0-1 from the left to the right corner, mean of both eyes, in each frame."""
+    with Clip(video) as clip:
+        faces = [face for _, face in track_face(clip.frames(), FaceLandmarker(), None)]
+    points = np.array([face.points[:, :2] for face in faces if face is not None])
+    places = []
+    for left, right, iris in ((33, 133, 468), (362, 263, 473)):
+        across, off = points[:, right] - points[:, left], points[:, iris] - points[:, left]
+        places.append((across * off).sum(1) / (across**2).sum(1))
+    return np.mean(places, axis=0)
 
 
 def test_lines_behind_the_head_stand_still(tmp_path: Path):
