@@ -42,6 +42,8 @@ NOD_DEGREES = 1.6
 """Drop of the chin on the most stressed syllables."""
 LEAD_SECONDS = 0.2
 """Strokes lead the voice's energy, in people by 0.24 s."""
+ADVANCE_SECONDS = 0.25
+"""Time by which strokes are shown earlier, since they end after the energy that made them."""
 MIN_PAUSE_SECONDS = 0.3
 """A shorter pause is no rest."""
 SNAP_SECONDS = 0.12
@@ -102,8 +104,9 @@ def head_angles(
     best: Array = np.zeros((frames, 3))
     least = np.inf
     for _ in range(MAX_DRAWS if frames > 1 else 0):
-        knots, postures = _strokes(model, energy, resting, stress, seconds, random)
-        angles = np.stack([_through(knots, one, time) for one in postures.T], 1)
+        until = seconds + ADVANCE_SECONDS
+        knots, postures = _strokes(model, energy, resting, stress, until, random)
+        angles = np.stack([_through(knots, one, time + ADVANCE_SECONDS) for one in postures.T], 1)
         angles = _scaled(angles, nods, time, seconds, fps)
         speed = np.abs(np.diff(angles, axis=0)).mean(0) * fps
         error = float(np.abs(np.log(np.maximum(speed, 1e-6) / SPEED_DEGREES)).max())
