@@ -36,8 +36,6 @@ from kolbo_demo.engine.yuv import Planes
 
 CREASE_FADE_MM = 7.0
 """Inward motion of the mouth corners at which smile creases are removed completely."""
-MAX_MOUTH_MOTION_MM = 12.0
-"""Most that a still's mouth moves with the head."""
 WARM_UP_FRAMES = LOOKAHEAD_FRAMES + 4
 """Frames of a clip that are tracked before the first that is drawn, so that landmarks do not depend
 on where tracking began. More frames change nothing."""
@@ -46,12 +44,12 @@ on where tracking began. More frames change nothing."""
 class _MouthRenderer:
     """Draws a speaker's mouth."""
 
-    def __init__(self, speaker: Speaker, margin: float = 0.0) -> None:
-        self._warp, self._speaker = MouthWarp(speaker.head, margin), speaker
+    def __init__(self, speaker: Speaker) -> None:
+        self._warp, self._speaker = MouthWarp(speaker.head), speaker
 
-    def bounds(self, pose: Pose, size: tuple[int, ...]) -> Box:
+    def bounds(self, pose: Pose, size: tuple[int, ...], head_offset: HeadOffset) -> Box:
         """See `MouthWarp.bounds`."""
-        return self._warp.bounds(pose, size)
+        return self._warp.bounds(pose, size, head_offset)
 
     def draw(
         self,
@@ -104,12 +102,11 @@ def animate_still(
     `points` (478, 3) are the picture's landmarks in pixels.
     """
     pose = Pose.from_landmarks(points.astype(np.float32))
-    mouth = _MouthRenderer(speaker, MAX_MOUTH_MOTION_MM)
+    mouth = _MouthRenderer(speaker)
     head_turn = HeadTurn(picture, points, pose, tuple(brow for _, _, brow in EYES))
     inpainted = inpaint_opening(picture, points, pose)
     upsampled = UpsampledPicture(inpainted, head_turn.box)
     creaseless, boxes = remove_smile_creases(inpainted, points, pose)
-    mouth_box = mouth.bounds(pose, picture.shape)
     skin = UpsampledPicture(creaseless, head_turn.box)
     source_mm = pose.unproject(points)
     eyes = Eyes(upsampled, points, pose)
@@ -119,6 +116,7 @@ def animate_still(
         out = picture.copy()
         head = out[top:bottom, left:right]
         source_map = turned.source_map
+        mouth_box = mouth.bounds(pose, picture.shape, turned.offset)
         for strip in turned.strips(exclude=mouth_box):
             head[strip] = resample(upsampled, source_map[strip])
         shape = MouthShape.at(curves, frame)

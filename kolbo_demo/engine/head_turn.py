@@ -185,10 +185,9 @@ class TurnedHead:
         """`offsets` (rows, columns, 2) from nodes to the same points in the source, pixels."""
         self._turn, self._grid, self._offsets = turn, turn.grid, offsets
 
-    def offset(self, grid: Grid) -> Array:
-        """Offsets (n, 2) from another grid's nodes to the same points in the source, pixels."""
-        first = self._grid.nodes[0]
-        at = ((grid.nodes - first) / self._grid.cell).astype(np.float32)
+    def offset(self, points: Array) -> Array:
+        """Offsets (n, 2) from points (n, 2) to the same points in the source, pixels."""
+        at = ((points - self._grid.nodes[0]) / self._grid.cell).astype(np.float32)
         return np.asarray(_sample(self._offsets, at[:, None])[:, 0], np.float64)
 
     @cached_property

@@ -6,6 +6,7 @@ It is derived from the voice alone, so equal inputs give equal videos.
 import zlib
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -184,6 +185,8 @@ class Eyes:
         self._axes = pose.matrix[:2, :2]
         self._inverse_axes = np.linalg.inv(self._axes)
         self._origin = pose.shift[:2]
+        shift = -self._inverse_axes @ self._origin
+        self._to_mm = np.column_stack([self._inverse_axes, shift]).astype(np.float32)
         mm = (points[:, :2] - self._origin) @ self._inverse_axes.T
         eyes = [
             (mm[list(up)], mm[list(low)], mm[list(brow)], mm[iris])
@@ -209,17 +212,20 @@ class Eyes:
             if part is None:
                 continue
             source = source_map[part]
-            x, y = np.moveaxis((source - self._origin) @ self._inverse_axes.T, -1, 0)
+            x, y = cv2.split(cv2.transform(source, self._to_mm))
+            near = np.abs(x - np.float32(iris[0] + gaze[0])) < EYE_END_MM
+            x, y = x[near], y[near]
             lid, lower = (np.interp(x, edge[:, 0], edge[:, 1]) for edge in (up, low))
-            inner = smoothstep(np.minimum(y - lid, lower - y) / LID_EDGE_MM)
+            open_eye = (y > lid) & (y < lower)
+            near[near] = open_eye
+            x, edge = x[open_eye], np.minimum(y - lid, lower - y)[open_eye]
             off = np.abs(x - iris[0] - gaze[0])
-            share = inner * (1 - smoothstep((off - IRIS_RADIUS_MM) / (EYE_END_MM - IRIS_RADIUS_MM)))
-            inside = share > 0
-            if not inside.any():
-                continue
-            by = share[inside, None] * gaze @ self._axes.T
-            moved = (source[inside] - by).astype(np.float32)[:, None]
-            onto[part][inside] = resample(self._picture, moved)[:, 0]
+            share = smoothstep(edge / LID_EDGE_MM) * (
+                1 - smoothstep((off - IRIS_RADIUS_MM) / (EYE_END_MM - IRIS_RADIUS_MM))
+            )
+            moved = (source[near] - share[:, None] * (self._axes @ gaze)).astype(np.float32)
+            if len(moved):
+                onto[part][near] = resample(self._picture, moved[:, None])[:, 0]
 
     def _close_lids(self, onto: Pixels, source_map: Map, amount: float) -> None:
         for up, low, brow, _ in self._eyes:
@@ -262,9 +268,9 @@ class Eyes:
     def _region(self, source_map: Map, mm: Array) -> tuple[slice, slice] | None:
         """Rows and columns of a map that show the face points `mm`; None if no pixel does."""
         rim = mm @ self._axes.T + self._origin
-        low, high = rim.min(0) - 3, rim.max(0) + 3
-        some = source_map[::4, ::4]
-        near = ((some > low) & (some < high)).all(-1)
+        (left, top), (right, bottom) = rim.min(0) - 3, rim.max(0) + 3
+        x, y = source_map[::4, ::4, 0], source_map[::4, ::4, 1]
+        near = (x > left) & (x < right) & (y > top) & (y < bottom)
         if not near.any():
             return None
         rows, columns = 4 * np.flatnonzero(near.any(1)), 4 * np.flatnonzero(near.any(0))

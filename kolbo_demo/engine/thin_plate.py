@@ -139,7 +139,9 @@ class Grid:
         """Position of each pixel, (height, width, 2)."""
         left, top, right, bottom = self.box
         x, y = np.arange(left, right, dtype=np.float32), np.arange(top, bottom, dtype=np.float32)
-        return np.stack(np.meshgrid(x, y), -1)
+        positions = np.empty((len(y), len(x), 2), np.float32)
+        positions[..., 0], positions[..., 1] = x, y[:, None]
+        return positions
 
     def source_map(self, offsets: Array, rows: slice) -> Map:
         """Source position of each pixel under `rows` of nodes, from offsets (n, 2) at the nodes."""
