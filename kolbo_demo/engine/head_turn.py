@@ -34,6 +34,11 @@ ROLL_WITHOUT_MATTE = 0.4
 """Share of roll without a matte: only roll moves the outline of the head much."""
 FILL_SCALE = 0.5
 """Pixels a millimetre at which the uncovered background is inpainted."""
+RIM_MM = 30.0
+"""Distance from the picture's border in which the motion fades out, where it cuts off the head."""
+NECK_MM, MAX_CUT = 40.0, 0.1
+"""Height of the neck below the base of the nose, and the share of a side above it that the head may
+cover without being cut off."""
 INVERSIONS = 3
 """Fixed-point steps from motion at the source's pixels to motion at the result's."""
 BROW_MOTION_MM = (20.0, 9.0)
@@ -76,7 +81,7 @@ class HeadTurn:
         self.grid = Grid(self.box, pose.scale, NODE_SPACING_MM)
         nodes = self._to_mm(self.grid.nodes)
         self._depth = self._node_depth(points, nodes)
-        self._weight = self._node_weight(nodes, matte is not None)
+        self._weight = self._node_weight(nodes, matte)
         self._roll = 1.0 if matte is not None else ROLL_WITHOUT_MATTE
         self._arm = np.column_stack([nodes[:, 0], nodes[:, 1] - PIVOT_MM, self._depth])
         self._brows = np.zeros_like(nodes)
@@ -113,21 +118,31 @@ class HeadTurn:
         # Beyond the ring a spline goes on; the plane of the neck does not.
         return np.minimum(depth * (1 - smoothstep((distance - 1.3) / 0.5)), 0)
 
-    def _node_weight(self, mm: Array, matted: bool) -> Array:
+    def _node_weight(self, mm: Array, matte: Matte | None) -> Array:
         """Share of the head's motion at each node, 0-1."""
         down = np.where(mm[:, 1] > -25, (mm[:, 1] + 25) / 100, (mm[:, 1] + 25) / 130)
         distance = np.hypot(mm[:, 0] / 100, down)
-        if matted:
-            return 1 - smoothstep((distance - 1.1) / 0.65)
+        if matte is not None:
+            return (1 - smoothstep((distance - 1.1) / 0.65)) * self._rim(matte)
         distance = np.hypot(mm[:, 0] / 92, (mm[:, 1] + 22) / 118)
         return (1 - smoothstep((distance - 0.95) / 0.6)) * self._rim()
 
-    def _rim(self) -> Array:
-        """0 on the border of the picture, 1 from 30 mm on."""
+    def _rim(self, matte: Matte | None = None) -> Array:
+        """0 on the border of the picture, 1 from RIM_MM on; of sides that do not cut the head off,
+        by its matte, 1."""
         height, width = self._picture.shape[:2]
         x, y = self.grid.nodes.T
-        inside = np.minimum.reduce([x, y, width - 1 - x, height - 1 - y])
-        return smoothstep(inside / (30 * self._pose.scale))
+        sides = [x, y, width - 1 - x]
+        if matte is None:
+            sides.append(height - 1 - y)
+        else:
+            neck = int(np.clip(self._origin[1] + NECK_MM * self._pose.scale, 1, height))
+            borders = (matte[:neck, 0], matte[0], matte[:neck, -1])
+            cut = [float(border.mean()) > MAX_CUT for border in borders]
+            sides = [side for side, is_cut in zip(sides, cut, strict=True) if is_cut]
+        if not sides:
+            return np.ones(len(x))
+        return smoothstep(np.minimum.reduce(sides) / (RIM_MM * self._pose.scale))
 
     def _soft_edge(self, matte: Matte) -> Pixels:
         """Opacity 0-255 of head and margin in the box."""

@@ -51,7 +51,7 @@ _NECK_ANCHORS_MM = ((0.0, 42.0), (-45.0, 34.0), (45.0, 34.0))
 
 LIP_INSET_MM = 0.5
 """Inset of an open source's lip edges, so that no teeth move along with the lips."""
-TURN_MARGIN_MM = 4.0
+TURN_MARGIN_MM = 6.0
 """Motion of the warp's edges relative to its centre when the head turns."""
 CREASE_MARGIN_MM, MIN_CREASE_REMOVAL = 32.0, 0.05
 """Largest motion of skin beside the mouth with the head, and the least visible crease removal."""
