@@ -15,6 +15,7 @@ NAMES = (
     "gallery",
     "judge",
     "lips",
+    "liveliness",
     "oneshot",
     "page",
     "results",

@@ -2,7 +2,7 @@
 
 `talking.webp` is the beginning of the painting's result. The contact sheets have twelve frames of
 the face, and twelve consecutive ones of the mouth at twice its size, from the words
-"every pop of both lips".
+"every pop of both lips"; those of each kind of still have 24 frames of the whole picture.
 """
 
 import tempfile
@@ -18,10 +18,25 @@ from kolbo_demo.engine.thin_plate import Pixels
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.gallery import GALLERY
 
-SPEECH = Path(__file__).parents[1] / "assets" / "speech.wav"
+ASSETS = Path(__file__).parents[1] / "assets"
+SPEECH = ASSETS / "speech.wav"
 DOCS = Path(__file__).parents[1] / "docs"
 FRAMES, COLUMNS = 12, 4
 MOUTH_FIRST_FRAME = 100
+STILLS = {
+    "glasses": GALLERY / "hopper.jpg",
+    "drawing": GALLERY / "lovelace.jpg",
+    "painting": GALLERY / "mona-lisa.jpg",
+    "cartoon": GALLERY / "cartoon.jpg",
+    "statue": GALLERY / "bust.jpg",
+    "figure": GALLERY / "woman.jpg",
+    "photograph": ASSETS / "portrait.jpg",
+    "tight-crop": ASSETS / "portrait.jpg",
+}
+TIGHT_CROP = (165, 45, 290, 185)
+"""Left, top, right, bottom of the face in portrait.jpg; its hair and chin touch the border."""
+STILL_FRAMES, STILL_COLUMNS, STILL_WIDTH = 24, 8, 150
+"""Frames of each kind of still, columns, and pixels of a frame's width."""
 FPS = 25
 """Of a still's video."""
 ANIMATED_SECONDS = 5
@@ -57,6 +72,25 @@ def measure() -> dict:
                 path = DOCS / f"{kind}-{part}.jpg"
                 _write_sheet(tiles, path)
                 sizes[path.name] = round(path.stat().st_size / 1000)
+    return sizes | _write_stills()
+
+
+def _write_stills() -> dict[str, int]:
+    """Write a sheet of each kind of still; returns their sizes in kB by name."""
+    sizes = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, source in STILLS.items():
+            picture, out = Path(folder) / "source.png", Path(folder) / "out.mp4"
+            with Image.open(source) as image:
+                (image.crop(TIGHT_CROP) if kind == "tight-crop" else image).save(picture)
+            render(picture, SPEECH, out)
+            with Clip(out) as clip:
+                frames = list(clip.frames())
+            chosen = np.linspace(0, len(frames) - 1, STILL_FRAMES).astype(int)
+            zoom = STILL_WIDTH / frames[0].shape[1]
+            path = DOCS / f"lively-{kind}.jpg"
+            _write_sheet([_tile(frames[i], zoom, i) for i in chosen], path, STILL_COLUMNS)
+            sizes[path.name] = round(path.stat().st_size / 1000)
     return sizes
 
 
@@ -71,15 +105,16 @@ def _animate(frames: list[Pixels], path: Path) -> int:
     return round(path.stat().st_size / 1000)
 
 
-def _tile(part: Pixels, zoom: int, number: int) -> Pixels:
-    """A part of a frame, enlarged, with the frame's number in its corner."""
-    big = cv2.resize(part, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
+def _tile(part: Pixels, zoom: float, number: int) -> Pixels:
+    """A part of a frame, scaled, with the frame's number in its corner."""
+    how = cv2.INTER_CUBIC if zoom >= 1 else cv2.INTER_AREA
+    big = cv2.resize(part, None, fx=zoom, fy=zoom, interpolation=how)
     cv2.putText(big, str(number), (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 3)
     cv2.putText(big, str(number), (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1)
     return np.asarray(big, np.uint8)
 
 
-def _write_sheet(tiles: list[Pixels], path: Path) -> None:
-    rows = [np.hstack(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)]
+def _write_sheet(tiles: list[Pixels], path: Path, columns: int = COLUMNS) -> None:
+    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
     sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
     cv2.imwrite(str(path), sheet, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])

@@ -36,21 +36,22 @@ Job = tuple[Path, Path]
 
 def measure() -> dict:
     """Summary with targets, and a row for each video."""
-    stills, clips = _shipped()
+    stills, clips = shipped()
     if media := os.environ.get("KOLBO_MEDIA"):
-        real = _recordings(Path(media))
+        real = recordings(Path(media))
         stills, clips = [*stills, *real[0]], [*clips, *real[1]]
     with tempfile.TemporaryDirectory() as folder:
         rows = [_measure_video(*job, Path(folder) / "out.mp4") for job in chain(stills, clips)]
     return {"table": table(rows), "rows": rows}
 
 
-def _shipped() -> tuple[list[Job], list[Job]]:
+def shipped() -> tuple[list[Job], list[Job]]:
+    """Shipped sources and voices: stills, then clips."""
     voice, clip = ASSETS / "speech.wav", ASSETS / "clip.mp4"
     return [(ASSETS / "portrait.jpg", voice), (ASSETS / "portrait.jpg", clip)], [(clip, voice)]
 
 
-def _recordings(folder: Path) -> tuple[list[Job], list[Job]]:
+def recordings(folder: Path) -> tuple[list[Job], list[Job]]:
     """Pictures with voices, and clips with voices of other people."""
     voices = [*sorted((folder / "speech").glob("*.wav")), ASSETS / "speech.wav"]
     pictures = sorted(p for p in (folder / "portraits").iterdir() if p.suffix in {".jpg", ".png"})

@@ -1,4 +1,4 @@
-"""`python -m fitting motion --tracks DIR`: see `docs/engine.md`, "Motion"."""
+"""`python -m fitting motion --tracks DIR` and `head`: see `docs/engine.md`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,7 @@ import numpy as np
 import typer
 
 from fitting.dataset import load
+from kolbo_demo.engine.head_gestures import MODEL_PATH
 from kolbo_demo.engine.motion_model import WEIGHTS_PATH
 
 app = typer.Typer(add_completion=False)
@@ -35,6 +36,18 @@ def motion(
     from fitting.motion import fit  # needs torch: requirements-fit.txt
 
     for line in fit(tracks, out, held_out, seeds, epochs):
+        typer.echo(line)
+
+
+@app.command()
+def head(
+    tracks: _Tracks,
+    out: Annotated[Path, typer.Option(help="Output: the model.")] = MODEL_PATH,
+) -> None:
+    """Fit the model of head gestures, and print an evaluation cross-validated by speaker."""
+    from fitting.head import fit
+
+    for line in fit(tracks, out):
         typer.echo(line)
 
 

@@ -17,7 +17,8 @@ from kolbo_demo.engine.exemplar_blend import (
 from kolbo_demo.engine.exemplar_plan import Mix, MixPlan
 from kolbo_demo.engine.face_reid import Person
 from kolbo_demo.engine.head_pose import RIGID_LANDMARKS, Array, Pose, smoothstep
-from kolbo_demo.engine.idle_motion import Eyelids, HeadMotion, IdleMotion
+from kolbo_demo.engine.head_turn import HeadTurn
+from kolbo_demo.engine.idle_motion import EYES, Eyes, IdleMotion
 from kolbo_demo.engine.landmarks import FaceLandmarker, FaceLandmarks
 from kolbo_demo.engine.lip_inpaint import inpaint_opening, remove_smile_creases
 from kolbo_demo.engine.mouth_curves import MouthCurves
@@ -46,9 +47,9 @@ class _MouthRenderer:
     def __init__(self, speaker: Speaker) -> None:
         self._warp, self._speaker = MouthWarp(speaker.head), speaker
 
-    def bounds(self, pose: Pose, size: tuple[int, ...]) -> Box:
+    def bounds(self, pose: Pose, size: tuple[int, ...], head_offset: HeadOffset) -> Box:
         """See `MouthWarp.bounds`."""
-        return self._warp.bounds(pose, size)
+        return self._warp.bounds(pose, size, head_offset)
 
     def draw(
         self,
@@ -101,32 +102,33 @@ def animate_still(
     `points` (478, 3) are the picture's landmarks in pixels.
     """
     pose = Pose.from_landmarks(points.astype(np.float32))
-    mouth, head_motion = _MouthRenderer(speaker), HeadMotion(pose, picture.shape[:2], points)
+    mouth = _MouthRenderer(speaker)
+    head_turn = HeadTurn(picture, points, pose, tuple(brow for _, _, brow in EYES))
     inpainted = inpaint_opening(picture, points, pose)
-    upsampled = UpsampledPicture(inpainted, head_motion.box)
+    upsampled = UpsampledPicture(inpainted, head_turn.box)
     creaseless, boxes = remove_smile_creases(inpainted, points, pose)
-    mouth_box = mouth.bounds(pose, picture.shape)
-    skin = UpsampledPicture(creaseless, mouth_box)
+    skin = UpsampledPicture(creaseless, head_turn.box)
     source_mm = pose.unproject(points)
-    lids = Eyelids(upsampled, points, pose)
-    left, top, right, bottom = head_motion.box
-    strips = list(head_motion.strips(exclude=mouth_box))
+    eyes = Eyes(upsampled, points, pose)
+    left, top, right, bottom = head_turn.box
     for frame in frames:
-        shift, roll = idle.shift[frame], float(idle.roll[frame])
+        turned = head_turn.pose(idle.angles(frame), idle.shift[frame], float(idle.brows[frame]))
         out = picture.copy()
         head = out[top:bottom, left:right]
-        source_map = head_motion.head_map(shift, roll, float(idle.brows[frame]))
-        for strip in strips:
+        source_map = turned.source_map
+        mouth_box = mouth.bounds(pose, picture.shape, turned.offset)
+        for strip in turned.strips(exclude=mouth_box):
             head[strip] = resample(upsampled, source_map[strip])
         shape = MouthShape.at(curves, frame)
         inset = corner_inset(speaker.head, source_mm, shape)
         mouth.draw(
             out, upsampled, points, pose, shape,
-            head_offset=lambda grid, s=shift, r=roll: head_motion.offset(grid, s, r),
+            head_offset=turned.offset,
             creases=CreaseRemoval(skin, boxes, float(smoothstep(np.array(inset / CREASE_FADE_MM)))),
         )  # fmt: skip
+        head_turn.draw_background(head, turned, mouth_box)
         # Last, because the mouth's box can overlap an eye of a tilted head.
-        lids.draw(head, source_map, float(idle.lids[frame]))
+        eyes.draw(head, source_map, float(idle.lids[frame]), idle.gaze(frame))
         yield out
 
 

@@ -47,16 +47,21 @@ class Detection:
 
 
 class LiteRtModel:
-    """One network of the task file."""
+    """A network with one input."""
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, content: bytes, threads: int = 1) -> None:
         from ai_edge_litert.interpreter import Interpreter  # heavy, and missing on some platforms
 
-        with zipfile.ZipFile(MODEL_PATH) as task:
-            self._interpreter = Interpreter(model_content=task.read(name), num_threads=threads)
+        self._interpreter = Interpreter(model_content=content, num_threads=threads)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
+
+    @classmethod
+    def from_task(cls, name: str, threads: int) -> "LiteRtModel":
+        """A network of the landmarker's task file."""
+        with zipfile.ZipFile(MODEL_PATH) as task:
+            return cls(task.read(name), threads)
 
     def __call__(self, value: NDArray[np.floating]) -> list[NDArray[np.float32]]:
         self._interpreter.set_tensor(self._input, value[None].astype(np.float32, copy=False))
@@ -68,7 +73,7 @@ class FaceDetector:
     """Boxes and keypoints of faces. Not thread-safe."""
 
     def __init__(self, threads: int) -> None:
-        self._model = LiteRtModel("face_detector.tflite", threads)
+        self._model = LiteRtModel.from_task("face_detector.tflite", threads)
         self._anchors = _anchors()
 
     def __call__(

@@ -1,24 +1,23 @@
-"""Idle motion of a still: small head motion, breathing, brow raises and blinks.
+"""Idle motion of a still: head motion, breathing, brow raises, blinks and gaze.
 
 It is derived from the voice alone, so equal inputs give equal videos.
 """
 
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kolbo_demo.engine.head_pose import Array, Pose
+from kolbo_demo.engine.head_gestures import head_angles
+from kolbo_demo.engine.head_pose import Array, Pose, smoothstep
 from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.engine.smoothing import smoothed
 from kolbo_demo.engine.speech_features import HOP_SECONDS
-from kolbo_demo.engine.thin_plate import Box, Grid, Map, Picture, Pixels, resample
+from kolbo_demo.engine.thin_plate import Map, Picture, Pixels, resample
 
-BLINK_INTERVAL_SECONDS = 2.0, 6.0
+BLINK_INTERVAL_SECONDS = 1.6, 5.2
 """Range of a uniform distribution. People blink 10 to 20 times a minute while talking."""
 BLINK_SHIFT_SECONDS = 0.7
 """Most time by which a blink is moved to a pause in the voice: people blink at phrase ends."""
@@ -26,42 +25,76 @@ BLINK_CLOSE_SECONDS, BLINK_HOLD_SECONDS, BLINK_OPEN_SECONDS = 0.08, 0.04, 0.16
 """Duration of each phase of a blink."""
 MIN_EYE_OPENING_MM = 3.0
 """Distance of the lids below which an eye counts as closed and does not blink."""
+LID_OVERLAP_MM, LID_OVERLAP_PIXELS = 0.7, 1.2
+"""Distance by which a closed lid covers the lower one's landmarks, which miss by about a pixel."""
 LASH_HEIGHT_MM = 2.2
 """Height of lashes and liner above the lid's edge."""
 LID_BLUR_OFFSETS_MM = (-2.6, -1.3, 1.3, 2.6)
 """Sideways offsets that are averaged in a stretched lid, so that it shows no streaks."""
 LID_SHADE = 0.05
 """How much darker a closed lid is, because it faces down from the light."""
+FIXATION_SECONDS = 0.7, 2.6
+"""Range of the duration of a fixation."""
+HOME_SHARE = 0.5
+"""Share of the fixations on the picture's own point."""
+SACCADE_MM = 0.9, 0.35
+"""Standard deviation of the other fixations' distance from it, across and down, at the iris."""
+EYE_RADIUS_MM = 12.0
+FIXATION_GAIN = 0.8
+"""Share of the head's turn that the eyes make up for, to keep their fixation."""
+MAX_GAZE_MM = 2.0, 0.7
+"""Most that an iris moves, across and down."""
+MAX_GAZE_YAW, MIN_GAZE_SCALE = 0.45, 0.45
+"""Radians of yaw up to which, and pixels a millimetre from which, eyes are seen well enough."""
+IRIS_RADIUS_MM, EYE_END_MM = 6.5, 12.5
+"""Distance from the iris within which an eye moves rigidly, and from which it rests."""
+LID_EDGE_MM = 0.7
+"""Distance from the lids over which the motion begins."""
 BREATH_LIFT_MM, BREATH_SECONDS = 0.5, 3.9
 """Lift of the head by breathing, and duration of a breath."""
 BROW_RAISE_MM = 1.1
 """Rise of the brows on the most stressed syllables."""
 
-HEAD_NODE_SPACING_MM = 6.0
-"""Distance of the nodes at which the motion is evaluated."""
-STRIP_ROWS = 64
-"""Rows of pixels that are resampled at once: their data fits a processor's cache."""
-NECK_BELOW_NOSE_MM = 105.0
-"""Distance of the head's pivot, the neck, below the base of the nose."""
-
 # For each eye: upper lid, lower lid and brow, from the picture's left to its right.
-_EYES = (
+EYES = (
     ((33, 246, 161, 160, 159, 158, 157, 173, 133),
      (33, 7, 163, 144, 145, 153, 154, 155, 133), (46, 53, 52, 65, 55)),
     ((362, 398, 384, 385, 386, 387, 388, 466, 263),
      (362, 382, 381, 380, 374, 373, 390, 249, 263), (285, 295, 282, 283, 276)),
 )  # fmt: skip
 
+IRISES = 468, 473
+"""Landmarks of the same eyes' irises."""
+
 
 @dataclass(frozen=True)
 class IdleMotion:
-    """One value a frame: shift of the head (n, 2) in mm, roll in radians, lids (0 open, 1 closed)
-    and brow raise in mm."""
+    """One value a frame: shift of the head (n, 2) in mm, roll in radians, lids (0 open, 1 closed),
+    brow raise in mm, pitch and yaw of the head (n, 2) in radians, fixations of the irises (n, 2)
+    in mm.
+
+    Plans of earlier releases have no pitch, yaw and fixations.
+    """
 
     shift: NDArray[np.float64]
     roll: NDArray[np.float64]
     lids: NDArray[np.float64]
     brows: NDArray[np.float64]
+    turn: NDArray[np.float64] | None = None
+    fixations: NDArray[np.float64] | None = None
+
+    def angles(self, frame: int) -> NDArray[np.float64]:
+        """Pitch, yaw and roll (3,), radians."""
+        turn = np.zeros(2) if self.turn is None else self.turn[frame]
+        return np.append(turn, self.roll[frame])
+
+    def gaze(self, frame: int) -> NDArray[np.float64]:
+        """Shift (2,) mm of the irises in the head, which keep their fixation as it turns."""
+        if self.fixations is None:
+            return np.zeros(2)
+        pitch, yaw, _ = self.angles(frame)
+        kept = FIXATION_GAIN * EYE_RADIUS_MM * np.sin((-yaw, -pitch))
+        return np.clip(self.fixations[frame] + kept, np.negative(MAX_GAZE_MM), MAX_GAZE_MM)
 
     @classmethod
     def from_loudness(cls, level: NDArray[np.float32], fps: float, frames: int) -> "IdleMotion":
@@ -79,15 +112,19 @@ class IdleMotion:
             noise /= max(float(noise.std()), 1e-6)
             return size * fade_in * np.interp(time, np.arange(steps) / 10, noise)
 
-        x = drift(0.8, 0.9)
-        y = drift(0.7, 0.5) + 0.9 * nod * fade_in
+        x = drift(0.8, 0.4)
+        y = drift(0.7, 0.3)
         y -= (
             BREATH_LIFT_MM * fade_in * np.sin(2 * np.pi * (time / BREATH_SECONDS + random.random()))
         )
-        roll, lids = drift(0.9, 0.011), _blinks(random, time, nod)
+        lids = _blinks(random, time, nod)
+        beat = syllable_stress(level)
+        brows = np.interp(time, np.arange(len(beat)) * HOP_SECONDS, beat)
+        angles = head_angles(level, beat, fps, frames, random)
         return cls(
-            np.stack([x, y], 1), roll, lids, BROW_RAISE_MM * fade_in * _syllable_stress(level, time)
-        )
+            np.stack([x, y], 1), angles[:, 2], lids, BROW_RAISE_MM * fade_in * brows,
+            angles[:, :2], _fixations(random, time),
+        )  # fmt: skip
 
     def styled(self, style: PromptStyle) -> "IdleMotion":
         """This motion, scaled and restricted as a prompt asks."""
@@ -96,16 +133,18 @@ class IdleMotion:
             self.roll * style.head,
             self.lids if style.blinks else np.zeros_like(self.lids),
             self.brows * min(style.head, 1.5),
+            None if self.turn is None else self.turn * style.head,
+            None if self.fixations is None else self.fixations * style.gaze,
         )
 
 
-def _syllable_stress(level: NDArray[np.float32], time: NDArray[np.float64]) -> NDArray[np.float64]:
-    """0-1 at each time: how much louder the voice is than in the second around it."""
+def syllable_stress(level: NDArray[np.float32]) -> NDArray[np.float64]:
+    """0-1 each 10 ms: how much louder the voice is than in the second around it."""
     audible = np.maximum(level, np.percentile(level, 95) - 30).astype(float)
     loud = smoothed(audible, 8.0, "symmetric")
     over = loud - smoothed(loud, 60.0, "symmetric")
     beat = np.clip((over - 2.0) / 8.0, 0, 1)
-    return np.interp(time, np.arange(len(beat)) * HOP_SECONDS, smoothed(beat, 7.0, "symmetric"))
+    return np.asarray(smoothed(beat, 7.0, "symmetric"), np.float64)
 
 
 def _blinks(
@@ -125,85 +164,20 @@ def _blinks(
     return lids
 
 
-class HeadMotion:
-    """Moves the head of a picture; the motion fades out into the background."""
-
-    def __init__(self, pose: Pose, size: tuple[int, int], points: Array) -> None:
-        """`size` is the picture's (height, width), `points` (478, 2+) are landmarks in pixels."""
-        self._pose, self._size = pose, size
-        self._axes = pose.matrix[:2, :2]
-        self._inverse_axes = np.linalg.inv(self._axes)
-        self._origin = pose.shift[:2]
-        rim = np.array([(x, y) for x in (-150.0, 150.0) for y in (-205.0, 165.0)])
-        corners = rim @ self._axes.T + self._origin
-        low = np.maximum(np.floor(corners.min(0)), 0).astype(int)
-        high = np.minimum(np.ceil(corners.max(0)), (size[1], size[0])).astype(int)
-        self.box: Box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-        self._grid = Grid(self.box, pose.scale, HEAD_NODE_SPACING_MM)
-        self._grid_motion = lru_cache(2)(self._compute_grid_motion)
-        brows = [points[list(brow), :2].mean(0) for _, _, brow in _EYES]
-        mm = [(self._grid.nodes - brow) @ self._inverse_axes.T for brow in brows]
-        near = sum(np.exp(-((d[:, 0] / 20) ** 2) - (d[:, 1] / 9) ** 2) for d in mm)
-        self._brows = np.outer(near, self._axes[:, 1])
-
-    def offset(self, grid: Grid, shift: Array, roll: float) -> Array:
-        """Offsets (n, 2) from a grid's nodes to the same points in the source, pixels."""
-        arm, weight = self._grid_motion(grid)
-        c, s = np.cos(roll), np.sin(roll)
-        turn = np.array([[c, -s], [s, c]])
-        turned = arm @ ((turn - np.eye(2)) @ self._axes.T)
-        return (turned - shift @ turn @ self._axes.T) * weight
-
-    def _compute_grid_motion(self, grid: Grid) -> tuple[Array, Array]:
-        """Vectors from the neck to each node, mm, and each node's share of the head's motion, 0-1.
-        The same in every frame."""
-        mm = (grid.nodes - self._origin) @ self._inverse_axes.T
-        return mm - (0.0, NECK_BELOW_NOSE_MM), self._weight(grid.nodes, mm)[:, None]
-
-    def _weight(self, pixels: Array, mm: Array) -> Array:
-        distance = np.hypot(mm[:, 0] / 92, (mm[:, 1] + 22) / 118)
-        near = np.clip((1.55 - distance) / 0.6, 0, 1)
-        height, width = self._size
-        rim = np.minimum.reduce(
-            [pixels[:, 0], pixels[:, 1], width - 1 - pixels[:, 0], height - 1 - pixels[:, 1]]
-        )
-        inner = np.clip(rim / (14 * self._pose.scale), 0, 1)
-        return near * near * (3 - 2 * near) * inner * inner * (3 - 2 * inner)
-
-    def strips(self, exclude: Box) -> Iterator[tuple[slice, slice]]:
-        """Yield rows and columns of the moving part of the box, STRIP_ROWS at a time, without the
-        pixels of the box `exclude`."""
-        left, top, right, bottom = self.box
-        cell = self._grid.cell
-        moving = (self._grid_motion(self._grid)[1] > 0).reshape(self._grid.rows, -1)
-        ends = {min(max(y, top), bottom) for y in (exclude[1], exclude[3], bottom)}
-        for first, last in pairwise(sorted({*range(top, bottom, STRIP_ROWS), *ends})):
-            rows = slice(first - top, last - top)
-            near = np.flatnonzero(moving[rows.start // cell : rows.stop // cell + 5].any(0))
-            if len(near) == 0:
-                continue
-            # The grid's margin puts a node two cells behind the pixels under it.
-            start, stop = max((near[0] - 3) * cell, 0), min((near[-1] + 1) * cell, right - left)
-            spans = [(start, stop)]
-            if exclude[1] <= first < exclude[3]:
-                spans = [
-                    (start, min(exclude[0] - left, stop)),
-                    (max(exclude[2] - left, start), stop),
-                ]
-            for one, end in spans:
-                if one < end:
-                    yield rows, slice(one, end)
-
-    def head_map(self, shift: Array, roll: float, brows: float = 0.0) -> Map:
-        """Source position of each pixel of the box, (height, width, 2); `brows` is in mm upward."""
-        offsets = self.offset(self._grid, shift, roll)
-        if brows:
-            offsets = offsets + brows * self._brows
-        return self._grid.linear_source_map(offsets)
+def _fixations(random: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Places (n, 2) of the irises, mm: steps of one frame, from and to the picture's own place."""
+    places, at = np.zeros((len(time), 2)), random.uniform(*FIXATION_SECONDS)
+    while len(time) and at < time[-1] - FIXATION_SECONDS[0]:
+        away = random.random() > HOME_SHARE
+        places[time >= at] = random.standard_normal(2) * SACCADE_MM * away
+        at += random.uniform(*FIXATION_SECONDS)
+    places[time > at] = 0
+    return np.clip(places, np.negative(MAX_GAZE_MM), MAX_GAZE_MM)
 
 
-class Eyelids:
-    """Closes the lids of a picture's open eyes by stretching the skin above them down."""
+class Eyes:
+    """Moves the irises of a picture's open eyes, and closes the lids by stretching the skin above
+    them down."""
 
     def __init__(self, picture: Picture, points: Array, pose: Pose) -> None:
         """`points` (478, 2+) are the landmarks in pixels."""
@@ -211,17 +185,50 @@ class Eyelids:
         self._axes = pose.matrix[:2, :2]
         self._inverse_axes = np.linalg.inv(self._axes)
         self._origin = pose.shift[:2]
+        shift = -self._inverse_axes @ self._origin
+        self._to_mm = np.column_stack([self._inverse_axes, shift]).astype(np.float32)
         mm = (points[:, :2] - self._origin) @ self._inverse_axes.T
-        eyes = [(mm[list(up)], mm[list(low)], mm[list(brow)]) for up, low, brow in _EYES]
+        eyes = [
+            (mm[list(up)], mm[list(low)], mm[list(brow)], mm[iris])
+            for (up, low, brow), iris in zip(EYES, IRISES, strict=True)
+        ]
         self._eyes = [
             eye for eye in eyes if float((eye[1] - eye[0])[:, 1].max()) > MIN_EYE_OPENING_MM
         ]
+        yaw = float(np.arctan2(pose.matrix[2, 0], np.linalg.norm(pose.matrix[:2, 0])))
+        self._gazes = pose.scale >= MIN_GAZE_SCALE and abs(yaw) <= MAX_GAZE_YAW
 
-    def draw(self, onto: Pixels, source_map: Map, amount: float) -> None:
-        """Close the lids by `amount` (0-1) in pixels whose source positions are `source_map`."""
-        if amount < 0.02:
-            return
-        for up, low, brow in self._eyes:
+    def draw(self, onto: Pixels, source_map: Map, amount: float, gaze: NDArray[np.float64]) -> None:
+        """Move the irises by `gaze` (2,) mm and close the lids by `amount` (0-1) in pixels whose
+        source positions are `source_map`."""
+        if self._gazes and np.abs(gaze).max() > 0.05:
+            self._move_irises(onto, source_map, gaze)
+        if amount >= 0.02:
+            self._close_lids(onto, source_map, amount)
+
+    def _move_irises(self, onto: Pixels, source_map: Map, gaze: NDArray[np.float64]) -> None:
+        for up, low, _, iris in self._eyes:
+            part = self._region(source_map, np.concatenate([up, low]))
+            if part is None:
+                continue
+            source = source_map[part]
+            x, y = cv2.split(cv2.transform(source, self._to_mm))
+            near = np.abs(x - np.float32(iris[0] + gaze[0])) < EYE_END_MM
+            x, y = x[near], y[near]
+            lid, lower = (np.interp(x, edge[:, 0], edge[:, 1]) for edge in (up, low))
+            open_eye = (y > lid) & (y < lower)
+            near[near] = open_eye
+            x, edge = x[open_eye], np.minimum(y - lid, lower - y)[open_eye]
+            off = np.abs(x - iris[0] - gaze[0])
+            share = smoothstep(edge / LID_EDGE_MM) * (
+                1 - smoothstep((off - IRIS_RADIUS_MM) / (EYE_END_MM - IRIS_RADIUS_MM))
+            )
+            moved = (source[near] - share[:, None] * (self._axes @ gaze)).astype(np.float32)
+            if len(moved):
+                onto[part][near] = resample(self._picture, moved[:, None])[:, 0]
+
+    def _close_lids(self, onto: Pixels, source_map: Map, amount: float) -> None:
+        for up, low, brow, _ in self._eyes:
             part = self._region(source_map, np.concatenate([up, low, brow]))
             if part is None:
                 continue
@@ -230,9 +237,10 @@ class Eyelids:
             x, y = mm[..., 0], mm[..., 1]
             lid, crease = _lid_and_crease(x, up, brow)
             height = np.maximum(np.interp(x, low[:, 0], low[:, 1]) - lid, 0)
-            # Slightly beyond the landmarks, or a sliver of the eye stays open.
+            # Beyond the landmarks, or a sliver of the eye stays open.
+            beyond = LID_OVERLAP_MM + LID_OVERLAP_PIXELS / self._scale
             tallest = float((low - up)[:, 1].max())
-            edge = lid + amount * height * (1 + 0.7 / tallest)
+            edge = lid + amount * height * (1 + beyond / tallest)
             # Lashes move unstretched; only the skin above them stretches.
             lashes = np.minimum(LASH_HEIGHT_MM, 0.6 * (lid - crease))
             part_down = (y - crease) / np.maximum(edge - lashes - crease, 1e-3)
@@ -260,9 +268,9 @@ class Eyelids:
     def _region(self, source_map: Map, mm: Array) -> tuple[slice, slice] | None:
         """Rows and columns of a map that show the face points `mm`; None if no pixel does."""
         rim = mm @ self._axes.T + self._origin
-        low, high = rim.min(0) - 3, rim.max(0) + 3
-        some = source_map[::4, ::4]
-        near = ((some > low) & (some < high)).all(-1)
+        (left, top), (right, bottom) = rim.min(0) - 3, rim.max(0) + 3
+        x, y = source_map[::4, ::4, 0], source_map[::4, ::4, 1]
+        near = (x > left) & (x < right) & (y > top) & (y < bottom)
         if not near.any():
             return None
         rows, columns = 4 * np.flatnonzero(near.any(1)), 4 * np.flatnonzero(near.any(0))

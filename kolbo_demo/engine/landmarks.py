@@ -122,7 +122,7 @@ class FaceLandmarker:
 
     def __init__(self, threads: int = 1) -> None:
         self._detector = FaceDetector(threads)
-        self._landmarker = LiteRtModel("face_landmarks_detector.tflite", threads)
+        self._landmarker = LiteRtModel.from_task("face_landmarks_detector.tflite", threads)
 
     def detect(
         self,

@@ -8,7 +8,6 @@ between the layers. Pixels outside the lower face are unchanged; the others are 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -36,7 +35,7 @@ from kolbo_demo.engine.mouth_shape import (
 from kolbo_demo.engine.thin_plate import Box, Grid, Map, Picture, Pixels, ThinPlateSpline, resample
 
 Paint = Callable[[Map, Map], Map]
-HeadOffset = Callable[[Grid], Array]
+HeadOffset = Callable[[Array], Array]
 
 # Skin in both layers, so that they meet without a tear beside the mouth.
 _SHARED = (
@@ -52,8 +51,10 @@ _NECK_ANCHORS_MM = ((0.0, 42.0), (-45.0, 34.0), (45.0, 34.0))
 
 LIP_INSET_MM = 0.5
 """Inset of an open source's lip edges, so that no teeth move along with the lips."""
-CREASE_MARGIN_MM, MIN_CREASE_REMOVAL = 10.0, 0.05
-"""Largest motion of skin beside the mouth, and the amount of crease removal that is visible."""
+TURN_MARGIN_MM = 6.0
+"""Motion of the warp's edges relative to its centre when the head turns."""
+CREASE_MARGIN_MM, MIN_CREASE_REMOVAL = 32.0, 0.05
+"""Largest motion of skin beside the mouth with the head, and the least visible crease removal."""
 REACH_X, REACH_UP, REACH_DOWN = 66.0, 46.0, 84.0
 """Extent of the warp from the mouth's centre, millimetres."""
 
@@ -122,12 +123,18 @@ class MouthWarp:
         self._anchors = _anchor_points(head)
         skin = np.concatenate([head.points[list(_SHARED)], self._anchors])
         self._skin = SkinMotion(skin[:, :2], head)
-        self._grid = lru_cache(1)(Grid)  # the same box in all frames of a still
 
-    def bounds(self, pose: Pose, size: tuple[int, ...]) -> Box:
+    def bounds(
+        self, pose: Pose, size: tuple[int, ...], head_offset: HeadOffset | None = None
+    ) -> Box:
         """Left, top, right, bottom of the warped part of a picture of (height, width), pixels."""
-        rim = np.array([(x, y) for x in (-REACH_X, REACH_X) for y in (-REACH_UP, REACH_DOWN)])
-        rim = rim @ pose.matrix[:2, :2].T + pose.project(self.head.mouth_centre[None])[0]
+        margin = 0.0 if head_offset is None else TURN_MARGIN_MM
+        x, up, down = (reach + margin for reach in (REACH_X, REACH_UP, REACH_DOWN))
+        rim = np.array([(-x, -up), (-x, down), (x, -up), (x, down)])
+        centre = pose.project(self.head.mouth_centre[None])[:, :2]
+        if head_offset is not None:
+            centre = centre - head_offset(centre)
+        rim = rim @ pose.matrix[:2, :2].T + centre[0]
         low, high = np.floor(rim.min(0)), np.ceil(rim.max(0))
         left, top = max(int(low[0]), 0), max(int(low[1]), 0)
         right, bottom = min(int(high[0]), size[1]), min(int(high[1]), size[0])
@@ -144,18 +151,18 @@ class MouthWarp:
     ) -> "Layers":
         """Both layers of one frame.
 
-        `source` (478, 3) are the landmarks in `rgb`, pixels. `head_offset` maps a grid to offsets
-        (n, 2) from its nodes to the same points of the head in the source, pixels; None if the head
-        does not move.
+        `source` (478, 3) are the landmarks in `rgb`, pixels. `head_offset` maps points
+        (n, 2) to offsets (n, 2) from them to the same points of the head in the source, pixels;
+        None if the head does not move.
         """
         target = pose.project(shaped_points(self.head, shape))
         source_points = _inset_open_lips(source[:, :2], pose)
         shared, anchors = self._skin_targets(source, pose, shape)
         target[list(_SHARED)] = shared
         to_mm = self.head.to_mouth_mm(pose)
-        grid = self._grid(self.bounds(pose, rgb.shape), pose.scale)
+        grid = Grid(self.bounds(pose, rgb.shape, head_offset), pose.scale)
         nodes = grid.nodes
-        offset = np.zeros_like(nodes) if head_offset is None else head_offset(grid)
+        offset = np.zeros_like(nodes) if head_offset is None else head_offset(nodes)
         at = nodes + offset
         fade = _fade(at @ to_mm[:, :2].T + to_mm[:, 2])[:, None]
         opening = _opening(target, to_mm, pose.scale)

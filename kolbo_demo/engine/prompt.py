@@ -15,7 +15,7 @@ LIP_SCALES = {
     "exaggerated": 1.4,
 }
 """Amplitude of lips and jaw, relative to natural speech."""
-HEAD_SCALES = {"still": 0.0, "calm": 0.5, "lively": 1.8}
+HEAD_SCALES = {"still": 0.0, "calm": 0.5, "lively": 1.6}
 """Amplitude of a still's head motion, relative to the default."""
 SINGING_LIP_SCALE, SINGING_HEAD_SCALE = 1.2, 1.4
 
@@ -29,6 +29,8 @@ class PromptStyle:
     head: float = 1.0
     """Amplitude of a still's head motion."""
     blinks: bool = True
+    gaze: float = 1.0
+    """Amplitude of a still's gaze shifts."""
     smile: bool | None = None
     """True adds a smile, False removes the source's, None leaves the expression."""
     understood: tuple[str, ...] = ()
@@ -48,8 +50,8 @@ class PromptStyle:
         unused += [name for name in names if name not in last.values()]
         names = [name for name in names if name in last.values()]
         style = cls(understood=tuple(names), unused=tuple(unused))
-        # Whispering and singing set the head as well; an explicit rule for it overrides them.
-        for name in sorted(names, key=lambda name: _main_setting(name) != "lips"):
+        # Some rules set the head as well; an explicit rule for it overrides them.
+        for name in sorted(names, key=lambda name: _main_setting(name) == "head"):
             style = replace(style, **_RULES[name].settings)
         return style
 
@@ -92,6 +94,12 @@ _BLINKS = r"(?:blink(?:s|ing)?)"
 _RULES: dict[str, _Rule] = {
     "no blinking": _Rule(
         rf"{_NO} {_OWN}(?:eye )?{_BLINKS}|(?:keep )?{_OWN}eyes (?:wide )?open", {"blinks": False}
+    ),
+    "eye contact": _Rule(
+        r"(?:(?:keep|maintain|hold|make)(?:s|ing)? )?(?:steady |direct )?eye contact"
+        r"|(?:look|gaze|star)(?:s|e|es|ing)? (?:straight |directly |right )?(?:at|into|to|towards?)"
+        r" (?:the )?(?:camera|viewers?|lens)",
+        {"gaze": 0.0, "head": HEAD_SCALES["calm"]},
     ),
     "still head": _Rule(
         rf"{_NO} {_OWN}head {_MOTION}|{_NO} move {_OWN}head"
@@ -142,7 +150,7 @@ _RULES: dict[str, _Rule] = {
         {"lips": LIP_SCALES["subtle"]},
     ),
 }
-_STILLS_ONLY = frozenset({"no blinking", "still head", "calm head", "lively head"})
+_STILLS_ONLY = frozenset({"no blinking", "eye contact", "still head", "calm head", "lively head"})
 
 
 def _main_setting(name: str) -> str:

@@ -1,5 +1,6 @@
 """Thin-plate splines evaluated on a grid of nodes, and resampling of pixels."""
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import cv2
@@ -12,6 +13,8 @@ Pixels = NDArray[np.uint8]
 Map = NDArray[np.floating]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels."""
+Strip = tuple[slice, slice]
+"""Rows and columns of a box."""
 
 NODE_SPACING_MM = 2.5
 """Distance of the nodes at which splines are evaluated."""
@@ -83,12 +86,62 @@ class Grid:
         """The part of `nodes` in these rows."""
         return slice(rows.start * self._columns, rows.stop * self._columns)
 
+    def cells_within(self, box: Box) -> Strip:
+        """Rows and columns of nodes whose cells are in a box of the picture."""
+        left, top, right, bottom = self._relative(box)
+        return self._node_strip(
+            -(-left // self.cell), -(-top // self.cell), right // self.cell, bottom // self.cell
+        )
+
+    def cells_around(self, box: Box) -> Strip:
+        """Rows and columns of nodes whose cells share pixels with a box of the picture."""
+        left, top, right, bottom = self._relative(box)
+        return self._node_strip(
+            left // self.cell, top // self.cell, -(-right // self.cell), -(-bottom // self.cell)
+        )
+
+    def _relative(self, box: Box) -> Box:
+        left, top = self.box[:2]
+        return box[0] - left, box[1] - top, box[2] - left, box[3] - top
+
+    def _node_strip(self, left: int, top: int, right: int, bottom: int) -> Strip:
+        left, top, right, bottom = (max(at + self._MARGIN, 0) for at in (left, top, right, bottom))
+        return slice(top, bottom), slice(left, right)
+
+    def joined_rows(self, cells: NDArray[np.bool_], height: int) -> NDArray[np.bool_]:
+        """`cells` (rows, columns), with all rows alike that share a strip of `height` pixels."""
+        step = max(height // self.cell, 1)
+        joined = cells.copy()
+        end = self.rows - self._MARGIN
+        for first in range(self._MARGIN, end, step):
+            rows = slice(first, min(first + step, end))
+            joined[rows] = cells[rows].any(0)
+        return joined
+
+    def strips(self, cells: NDArray[np.bool_], height: int) -> Iterator[Strip]:
+        """Rectangles of the box's pixels, about `height` rows each, over the cells of the nodes
+        that are set in `cells` (rows, columns)."""
+        step = max(height // self.cell, 1)
+        inner = slice(self._MARGIN, -self._MARGIN)
+        flags = np.zeros((-(-(self.rows - 2 * self._MARGIN) // step), self._columns), np.int8)
+        flags[:, inner] = self.joined_rows(cells, height)[inner, inner][::step]
+        strips, columns = np.nonzero(np.diff(flags))
+        starts, ends = columns[::2] + 1 - self._MARGIN, columns[1::2] + 1 - self._MARGIN
+        for strip, start, end in zip(
+            strips[::2].tolist(), starts.tolist(), ends.tolist(), strict=True
+        ):
+            first, last = (strip * step * self.cell, (strip + 1) * step * self.cell)
+            rows = slice(first, min(last, self.height))
+            yield rows, slice(start * self.cell, min(end * self.cell, self.width))
+
     @cached_property
     def _pixel_positions(self) -> Map:
         """Position of each pixel, (height, width, 2)."""
         left, top, right, bottom = self.box
         x, y = np.arange(left, right, dtype=np.float32), np.arange(top, bottom, dtype=np.float32)
-        return np.stack(np.meshgrid(x, y), -1)
+        positions = np.empty((len(y), len(x), 2), np.float32)
+        positions[..., 0], positions[..., 1] = x, y[:, None]
+        return positions
 
     def source_map(self, offsets: Array, rows: slice) -> Map:
         """Source position of each pixel under `rows` of nodes, from offsets (n, 2) at the nodes."""

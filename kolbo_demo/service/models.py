@@ -44,9 +44,10 @@ _MODELS = [
         "still",
         "Local still",
         "image",
-        "Makes a portrait speak on this machine: lips by phoneme, blinks, slight head motion. "
+        "Makes a portrait speak on this machine: lips by phoneme, blinks, head motion. "
         "Free. English sounds fit best. A prompt may tell lips (subtle to exaggerated, "
-        "whispering, singing), head (still to lively), no blinking, smiling or neutral.",
+        "whispering, singing), head (still to lively), no blinking, eye contact, smiling or "
+        "neutral.",
     ),
     LocalModel(
         "clip",

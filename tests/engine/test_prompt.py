@@ -34,6 +34,8 @@ FOREHEAD, LID, LOW_LID, CORNERS = 10, 159, 145, [61, 291]
         ("no smile", "neutral face"),
         ("He sings, energetically", "singing, lively head"),
         ("slight head movement", "calm head"),
+        ("She looks straight into the camera", "eye contact"),
+        ("keep eye contact, no blinking", "eye contact, no blinking"),
         ("clear articulation", "expressive lips"),
         ("smiling, cinematic lighting", "smiling (not used: cinematic lighting)"),
         ("a dragon", "nothing of the prompt (not used: dragon)"),

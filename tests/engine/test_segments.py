@@ -21,6 +21,7 @@ from kolbo_demo.engine.prepare import prepare
 from kolbo_demo.engine.render import RenderResult, render
 from kolbo_demo.engine.render_plan import RenderPlan
 from kolbo_demo.engine.segment import render_segment
+from kolbo_demo.engine.sync_eval.lip_motion import extract_lip_motion
 from kolbo_demo.engine.unsynced import UnsyncedSpan, merge_spans
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import SegmentWriter, VideoWriter, join_segments
@@ -35,6 +36,8 @@ ASSETS = samples.SPEECH.parent
 SIDE = 256
 LEGS = 32
 """Frames of the short clip."""
+IDLE_MOTION_KEYS = {"shift", "roll", "lids", "brows"}
+"""Of every release."""
 
 
 # Pieces
@@ -337,3 +340,28 @@ def test_plan_file_keys(tmp_path, clip, voice):
     assert exemplars["kept"][0].keys() == {
         *("rgb", "points", "pose", "tone", "inside", "light", "hollow"),
     }
+    prepare(samples.PORTRAIT, voice, tmp_path / "plan.npz")
+    with np.load(tmp_path / "plan.npz") as stored:
+        assert json.loads(str(stored["tree"]))["life"].keys() >= IDLE_MOTION_KEYS
+
+
+def test_a_stills_plan_of_an_earlier_release(tmp_path, voice):
+    """It has no pitch and yaw: its head only shifts and rolls."""
+    prepare(samples.PORTRAIT, voice, tmp_path / "plan.npz")
+    with np.load(tmp_path / "plan.npz") as stored:
+        arrays = dict(stored)
+    tree = json.loads(str(arrays.pop("tree")))
+    tree["life"] = {key: tree["life"][key] for key in IDLE_MOTION_KEYS}
+    with (tmp_path / "earlier.npz").open("wb") as file:
+        np.savez(file, tree=np.array(json.dumps(tree)), **arrays)
+    motion = []
+    for name in ("plan", "earlier"):
+        plan = RenderPlan.load(tmp_path / f"{name}.npz")
+        render_segment(plan, samples.PORTRAIT, 0, tmp_path / f"{name}.mp4")
+        head = extract_lip_motion(tmp_path / f"{name}.mp4").head
+        assert head is not None
+        motion.append(head)
+    now, earlier = motion
+    assert len(now.angles) == len(earlier.angles)
+    assert earlier.spread[1] < 0.6 * now.spread[1]
+    assert abs(earlier.spread[2] - now.spread[2]) < 0.5

@@ -7,6 +7,7 @@ real people; `python -m benchmarks judge` prints how well they separate good fro
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.speech_features import HOP_SECONDS, SAMPLE_RATE
 from kolbo_demo.engine.sync_eval.audio_model import LipModel, SoundFeatures, extract_sound_features
+from kolbo_demo.engine.sync_eval.head_motion import HeadMotion
 from kolbo_demo.engine.sync_eval.lip_motion import LipMotion, extract_lip_motion
 from kolbo_demo.engine.sync_eval.measures import Floats, measure_articulation, measure_sync
 from kolbo_demo.media.audio_timestamps import media_start_time
@@ -44,6 +46,9 @@ distance and encoded again are under 0.59, by 0.02 under 0.61 on ten clips of el
 MAX_SHAKE, MAX_PAUSE_MOTION, MIN_CLOSURES_HIT = 25.0, 1.0, 0.6
 """Limits of notes: three times the shake of real clips; as much motion in pauses as in speech,
 which one person in ten shows; fewer closures than any real speaker with four of them."""
+
+
+Angles = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,16 @@ class SyncReport:
     """Jitter of the upper face, thousandths of the eye distance."""
     sharpness: float | None = None
     """Of the mouth, relative to eyes and nose."""
+    head_spread: Angles | None = None
+    """Standard deviation of the head's pitch, yaw and roll, degrees,"""
+    head_speed: Angles | None = None
+    """mean speed of each, degrees a second,"""
+    head_noise_speed: Angles | None = None
+    """and the part of the speed that is noise of the landmarks, if it were the only motion."""
+    head_top_speed: float | None = None
+    """Largest speed of the three, degrees a second."""
+    blinks_per_minute: float | None = None
+    gaze_shifts_per_minute: float | None = None
     notes: tuple[str, ...] = ()
     """Other visible defects."""
     aperture: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
@@ -106,7 +121,7 @@ class SyncReport:
         """Everything but the curves, rounded, for JSON."""
         values = asdict(self)
         return {
-            name: round(value, 3) if isinstance(value, float) else value
+            name: _rounded(value)
             for name, value in values.items()
             if not isinstance(value, np.ndarray)
         }
@@ -145,6 +160,8 @@ def judge_features(motion: LipMotion, sound: SoundFeatures | None, model: LipMod
         "aperture": motion.lips[:, 0],
         "width": motion.lips[:, 1],
     }
+    if motion.head is not None and not np.isnan(motion.head.top_speed):
+        values |= _describe_head(motion.head)
     if sound is not None:
         frame_hops = np.minimum((motion.times / HOP_SECONDS).astype(int), len(sound.level) - 1)
         values["level"] = sound.level[frame_hops]
@@ -157,7 +174,7 @@ def judge_features(motion: LipMotion, sound: SoundFeatures | None, model: LipMod
         values |= measure_sync(motion, sound, model) | measure_articulation(motion, sound)
     values["notes"] = tuple(_notes(values))
     if is_still:
-        moves = motion.head_motion > MIN_FACE_MOTION
+        moves = motion.displacement > MIN_FACE_MOTION
         return SyncReport("lips do not move" if moves else "still picture", **values)
     if not speech or sound is None:
         return SyncReport("no speech found", **values)
@@ -172,6 +189,23 @@ def judge_features(motion: LipMotion, sound: SoundFeatures | None, model: LipMod
     if abs(offset) <= IN_STEP_MS:
         return SyncReport("in step", **values)
     return SyncReport(f"{abs(offset)} ms {'late' if offset > 0 else 'early'}", **values)
+
+
+def _describe_head(head: HeadMotion) -> dict:
+    return {
+        "head_spread": tuple(head.spread.tolist()),
+        "head_speed": tuple(head.speed.tolist()),
+        "head_noise_speed": tuple(head.noise_speed.tolist()),
+        "head_top_speed": head.top_speed,
+        "blinks_per_minute": head.blinks,
+        "gaze_shifts_per_minute": head.gaze_shifts,
+    }
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_rounded(one) for one in value)
+    return round(value, 3) if isinstance(value, float) else value
 
 
 def _to_json(curve: Floats) -> list[float | None]:

@@ -1,4 +1,4 @@
-"""Lip motion, face stability and mouth sharpness of a speaker in a video.
+"""Lip and head motion, face stability and mouth sharpness of a speaker in a video.
 
 Distances are in units of the distance between the outer eye corners, which removes picture size and
 head turn. Frames are streamed.
@@ -12,6 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kolbo_demo.engine.landmarks import FaceLandmarker, FaceLandmarks, Pixels, track_face
+from kolbo_demo.engine.sync_eval.head_motion import (
+    EYE_POINTS,
+    UPPER_FACE,
+    HeadMotion,
+    measure_head,
+)
 from kolbo_demo.engine.video_reader import Clip
 
 Array = NDArray[np.float64]
@@ -20,8 +26,6 @@ EYE_CORNERS = (33, 263)
 INNER_LIP_PAIRS = ((13, 14), (82, 87), (312, 317))
 LIP_CORNERS, OUTER_LIP_EDGES = (61, 291), (0, 17)
 LIP_OUTLINE = (61, 291, 0, 17, 40, 270, 91, 321)
-UPPER_FACE = (10, 151, 9, 168, 6, 197, 195, 4, 33, 133, 263, 362, 67, 297, 103, 332, 54, 284)
-"""Forehead, eye corners, nose: not moved by speech."""
 SHARPNESS_INTERVAL_SECONDS, MAX_EYE_DISTANCE = 0.2, 160.0
 """Interval of sharpness samples, and the pixels between the eyes to which larger faces are reduced
 for them: finer detail is grain."""
@@ -38,13 +42,15 @@ MIN_EYE_DISTANCE = 36.0
 class LipMotion:
     """A speaker in `count` frames: `lips` (count, 3) opening, width and height, NaN without a face;
     `sharpness` of the mouth relative to the rest of the face, None if unknown; `shake` jitter of
-    the upper face's shape, `head_motion` its displacement, in thousandths of the eye distance."""
+    the upper face's shape, `displacement` of it in thousandths of the eye distance; `head` None if
+    it was not measured."""
 
     fps: float
     lips: Array
     sharpness: float | None
     shake: float | None
-    head_motion: float
+    displacement: float
+    head: HeadMotion | None = None
 
     @property
     def times(self) -> Array:
@@ -62,7 +68,8 @@ def extract_lip_motion(video: Path, point: tuple[float, float] | None = None) ->
 
     Raises MediaError for an unreadable picture.
     """
-    lips, upper_face = list[Array](), list[NDArray[np.float32]]()
+    lips, face_points = list[Array](), list[NDArray[np.float32]]()
+    measured = [*UPPER_FACE, *EYE_POINTS]
     sharpness = list[float]()
     with Clip(video) as clip:
         fps = float(clip.fps)
@@ -73,15 +80,22 @@ def extract_lip_motion(video: Path, point: tuple[float, float] | None = None) ->
         ):
             if face is None:
                 lips.append(np.full(3, np.nan))
-                upper_face.append(np.full((len(UPPER_FACE), 2), np.nan, np.float32))
+                face_points.append(np.full((len(measured), 3), np.nan, np.float32))
                 continue
             lips.append(measure_lips(face.points))
-            upper_face.append(face.points[list(UPPER_FACE), :2])
+            face_points.append(face.points[measured])
             if index % interval == 0 and (ratio := mouth_sharpness(rgb, face)) is not None:
                 sharpness.append(ratio)
-    upper = np.array(upper_face, np.float64).reshape(-1, len(UPPER_FACE), 2)
+    points = np.array(face_points, np.float64).reshape(-1, len(measured), 3)
+    upper, eyes = points[:, : len(UPPER_FACE)], points[:, len(UPPER_FACE) :]
     median = float(np.median(sharpness)) if sharpness else None
-    return LipMotion(fps, np.array(lips).reshape(-1, 3), median, *_measure_shake(upper))
+    return LipMotion(
+        fps,
+        np.array(lips).reshape(-1, 3),
+        median,
+        *_measure_shake(upper[..., :2]),
+        measure_head(upper, eyes, fps),
+    )
 
 
 def measure_lips(points: NDArray[np.floating]) -> Array:

@@ -149,7 +149,7 @@ def test_a_silent_video_is_judged_by_its_picture(tmp_path: Path):
 def test_frames_without_a_face_are_skipped(motion: LipMotion):
     lips = motion.lips.copy()
     lips[40:60] = np.nan
-    report = judge_sound(LipMotion(motion.fps, lips, None, None, motion.head_motion), voice())
+    report = judge_sound(LipMotion(motion.fps, lips, None, None, motion.displacement), voice())
     assert report.verdict == "in step"
     assert report.face == pytest.approx(125 / 145)
     assert np.isnan(report.aperture[40:60]).all()
