@@ -12,6 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from kolbo_demo.gallery import GALLERY
 from tests.browser.desk import MADE_MS, Desk
 from tests.browser.site import ROOT, Site
 
@@ -80,7 +81,7 @@ def no_barrier(page: Page, state: str, views: int = 2) -> None:
 
 
 def test_no_state_has_a_barrier(
-    desk: Desk, portrait: Path, clip: Path, speech: Path, endless_speech: Path, links: str
+    desk: Desk, clip: Path, speech: Path, endless_speech: Path, links: str
 ) -> None:
     page = desk.page
     turn(page, *VIEWS[0])
@@ -101,14 +102,15 @@ def test_no_state_has_a_barrier(
     page.locator("#source-video").get_by_label("Clear").or_(
         page.locator("#source-video").get_by_label("Remove Video")
     ).first.click()
-    desk.give_image(portrait)
-    desk.click_face(0.44, 0.24)
+    desk.give_image(GALLERY / "mona-lisa.jpg")
+    desk.click_face(0.43, 0.36)
     desk.give_audio(endless_speech)
     desk.generate()
     page.wait_for_function(
         "+document.querySelector('#status [role=progressbar]')?.getAttribute('aria-valuenow') > 0",
         timeout=MADE_MS,
     )
+    expect(page.locator("#preview img")).to_be_visible(timeout=MADE_MS)
     picture(page, "page-running")
     no_barrier(page, "running")
     page.click("#cancel")
@@ -292,9 +294,7 @@ def test_tab_reaches_everything_and_is_seen(desk: Desk) -> None:
     unseen, reached = [], set()
     for _ in range(80):
         keys.press("Tab")
-        here = page.evaluate(
-            "document.activeElement.closest('[id]:not([id^=html-])')?.id || ''"
-        )
+        here = page.evaluate("document.activeElement.closest('[id]:not([id^=html-])')?.id || ''")
         if page.evaluate("document.activeElement === document.body"):
             break
         reached.add(here)

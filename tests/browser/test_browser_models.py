@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from kolbo_demo.gallery import GALLERY
 from tests.browser.desk import MADE_MS, Desk
 from tests.browser.site import ROOT, Site, serve
 from tests.browser.test_browser_access import no_barrier, picture
@@ -46,9 +47,9 @@ def tick(page: Page, *names: str) -> None:
         page.locator("#versus-models").get_by_label(name).check()
 
 
-def test_models_of_the_local_engine(desk: Desk, portrait: Path) -> None:
+def test_models_of_the_local_engine(desk: Desk) -> None:
     page = desk.page
-    desk.give_image(portrait)
+    desk.give_image(GALLERY / "woman.jpg")
     desk.give_audio(ROOT / "assets" / "speech.wav")  # long enough for a verdict
     unfold(page)
     expect(page.locator("#versus-models")).not_to_contain_text("Local clip")  # takes no portrait
