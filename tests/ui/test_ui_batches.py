@@ -171,9 +171,7 @@ def test_pairs_in_a_zip(batches: Batches, tmp_path: Path, portrait: Path, speech
         archive.writestr("pairs/.DS_Store", "x")
         archive.writestr("__MACOSX/pairs/one.png", "x")
     ticket = batches.check(named(path), None)
-    assert (
-        look(batches, ticket).live == "Rows checked: 2. No problems found. Nothing was sent."
-    )
+    assert look(batches, ticket).live == "Rows checked: 2. No problems found. Nothing was sent."
     names = {found.name for found in (batches.folder(ticket) / "inputs").iterdir()}
     assert names == {"one.png", "one.wav", "two.png", "two.txt"}
     assert not list(tmp_path.glob("two.png"))
