@@ -11,12 +11,13 @@ from gradio.blocks import Block
 from gradio.components import Component
 
 from kolbo_demo.generation import GenerationRequest
+from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.options import Trim
-from kolbo_demo.ui.inputs import request_of
+from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.panels.face_picker import Choice, SourceFacts
 from kolbo_demo.ui.panels.preflight import trim_inputs
 from kolbo_demo.ui.panels.trim import TrimPanel, checked, edit_of
-from kolbo_demo.ui.panels.voice import VoiceFacts, normalized_words
+from kolbo_demo.ui.panels.voice import VoiceFacts, normalized_words, voice_for
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Fields:
     choice: Choice | None = None
     source_facts: SourceFacts = field(default_factory=SourceFacts)
     speed: float = 1.0
+    voice_name: str | None = None
+    """Of a voice that speaks the words; empty for one of their language."""
     voice_facts: VoiceFacts = field(default_factory=VoiceFacts)
     mark: bool = False
     insist: bool = False
@@ -53,11 +56,16 @@ class Fields:
             self.model,
             self.choice.clicked if self.choice else None,
         )
+        try:
+            voice = voice_for(request.words, self.voice_name) if request.words else None
+        except MediaError as error:
+            raise UnusableError(str(error)) from None
         return replace(
             request,
             options=request.options.replace(
                 face_at=self.choice.at if self.choice else 0.0,
                 speed=self.speed,
+                voice=voice,
                 trim=checked(self.edit),
                 mark=self.mark,
                 insist=self.insist,
@@ -80,6 +88,7 @@ class Form:
     choice: gr.State
     source_facts: gr.State
     speed: gr.Slider
+    voice_name: gr.Dropdown
     voice_facts: gr.State
     mark: gr.Checkbox
     insist: gr.Checkbox
@@ -110,7 +119,7 @@ class Form:
         voice_facts, recording = fields.voice_facts, Path(fields.audio) if fields.audio else None
         if voice_facts.path != recording or voice_facts.spoken_words not in {
             None,
-            normalized_words(fields.words, fields.speed),
+            normalized_words(fields.words, fields.speed, fields.voice_name),
         }:
             fields = replace(fields, voice_facts=VoiceFacts())
         cuts = tuple(values[part] for part in self.trim_panel.values)

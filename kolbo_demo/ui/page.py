@@ -224,6 +224,7 @@ class _Page:
             choice=self.picker.choice,
             source_facts=self.picker.source_facts,
             speed=self.voice_panel.speed,
+            voice_name=self.voice_panel.voice_name,
             voice_facts=self.voice_panel.voice_facts,
             mark=self.trim_panel.mark,
             insist=self.picker.insist,

@@ -71,7 +71,7 @@ class ReuseInputs:
         choice = Choice(options.face, options.face_at) if options.face else None
         picker_values = self._picker.inspect(source, given.link or "", choice)
         recording = self._store.file(record.ticket, SPEECH_FILE) if record.words else voice
-        voice_values = self._voice_panel.as_given(recording, record.words, options.speed)
+        voice_values = self._voice_panel.as_given(recording, record.words, options)
         trim = as_chosen(trim_inputs(picker_values[-1], voice_values[-1]), options.trim)
         return {
             form.image: str(source) if kind == "image" else None,

@@ -120,6 +120,30 @@ def test_a_speed_out_of_range_is_refused(
     assert server.requests == []
 
 
+@pytest.mark.parametrize(
+    ("text", "options", "says"),
+    [
+        ("Hello 你好", ("--language", "en"), "cannot read: 你 好"),
+        ("Hola", ("--voice", "nobody"), "There is no voice"),
+        ("Hola", ("--voice", "dora", "--language", "de"), "speaks es"),
+        ("أين المحطة؟", (), "No voice speaks Arabic"),
+    ],
+)
+def test_words_that_no_voice_can_speak_are_refused_before_anything_is_sent(
+    run: Run, server: Scripted, words: list[object], text: str, options: tuple, says: str
+) -> None:
+    done = run(*words[:3], "--say", text, *words[5:], *options)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert server.requests == []
+
+
+def test_voices_are_listed_by_language(run: Run) -> None:
+    done = run("voices", "--language", "es")
+    names = [line.split()[1] for line in done.stdout.splitlines()]
+    assert (done.returncode, names) == (0, ["dora", "alex", "pico-es"])
+
+
 def test_links_and_json(run: Run, server: Scripted, tmp_path: Path) -> None:
     server.starts()
     server.on_status(server.completed(novelty=7))

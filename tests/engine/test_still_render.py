@@ -83,9 +83,9 @@ def side_light(picture: Picture) -> Picture:
 
 
 def drawing(picture: Picture) -> Picture:
-    """Flat colours, dark outlines."""
+    """Flat colours, dark outlines. More lines than these hide the lips from the landmarker."""
     flat = cv2.bilateralFilter(picture, 9, 60, 9) // 24 * 24 + 12
-    lines = cv2.Canny(cv2.GaussianBlur(picture, (0, 0), 1.2), 40, 90)
+    lines = cv2.Canny(cv2.GaussianBlur(picture, (0, 0), 2.2), 40, 90)
     return np.where(lines[..., None] > 0, 40, flat).astype(np.uint8)
 
 
@@ -307,8 +307,7 @@ def check_animation(source: Picture, usual: np.ndarray, words: Path, folder: Pat
     render(folder / "source.png", words, folder / "out.mp4")
     shown = measure_lips(folder / "out.mp4").aperture
     assert np.ptp(shown) > 0.5 * np.ptp(usual), "the mouth opens"
-    # Landmarks of the mouth in a drawn head that turns are less precise.
-    assert np.corrcoef(shown, usual)[0, 1] > 0.7, "in sync with the plain picture"
+    assert np.corrcoef(shown, usual)[0, 1] > 0.8, "in sync with the plain picture"
     with Clip(folder / "out.mp4") as clip:
         frames = list(clip.frames())
     wide = frames[int(shown.argmax())]

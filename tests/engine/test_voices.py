@@ -82,7 +82,7 @@ def test_speed_changes_the_length_and_not_the_pitch(tmp_path: Path):
         pitches.append(pitch(sound, rate))
     assert 1.6 < lengths[0] / lengths[1] < 2.4
     assert 1.6 < lengths[1] / lengths[2] < 2.4
-    assert max(pitches) / min(pitches) < 1.2
+    assert max(pitches) / min(pitches) < 1.4  # melody differs; played faster it would be 4
 
 
 def pitch(sound: np.ndarray, rate: int) -> float:

@@ -140,6 +140,8 @@ def _before(fields: Fields) -> Iterator[str]:
     edit = fields.edit
     if (fields.words or "").strip():
         yield say("code.words", file=_NOT_YET[1])
+        if fields.voice_name:
+            yield say("code.voice", name=fields.voice_name)
         if fields.speed != 1:
             yield say("code.speed", speed=f"{fields.speed:g}")
     for key, part in (("code.cut_clip", edit.clip), ("code.cut_voice", edit.voice)):

@@ -11,17 +11,27 @@ import gradio as gr
 import numpy as np
 
 from kolbo_demo.engine import EngineError
-from kolbo_demo.engine.voices import MAX_SPEED, MIN_SPEED, speak
+from kolbo_demo.engine.voices import (
+    MAX_SPEED,
+    MIN_SPEED,
+    check_words,
+    choose_voice,
+    find_voice,
+    speak,
+    voices,
+)
+from kolbo_demo.engine.voices import Voice as SpeechVoice
 from kolbo_demo.fair_lock import CURRENT_CALLER
 from kolbo_demo.generation import SPEECH_SEMAPHORE
 from kolbo_demo.media.probe import MediaError
+from kolbo_demo.options import Options
 from kolbo_demo.preflight import Inspector, Voice
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui.events import INSPECTING
-from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.i18n.texts import language, languages, say, shown
 
-Words = tuple[str, float]
-"""Words and the speed at which they are spoken."""
+Words = tuple[str, float, str]
+"""Words, the speed at which they are spoken, and the name of a chosen voice or nothing."""
 
 _SCRIPT = Path(__file__).with_name("level_meter.js")
 
@@ -64,8 +74,16 @@ class VoicePanel:
         )
 
     def lay_out_words(self) -> None:
-        """Speed, button and player, where the caller stands in the layout."""
+        """Voice, speed, button and player, where the caller stands in the layout."""
         with gr.Row(elem_id="words-row"):
+            self.voice_name = gr.Dropdown(
+                [(shown("voice.automatic"), ""), *_choices()],
+                value="",
+                label=shown("voice.voice"),
+                filterable=False,
+                min_width=160,
+                elem_id="voice-name",
+            )
             self.speed = gr.Slider(
                 MIN_SPEED,
                 MAX_SPEED,
@@ -87,14 +105,14 @@ class VoicePanel:
             visible="hidden",
             elem_id="spoken",
         )
-        self.given = [self.speed, self._player, self.voice_facts]
+        self.given = [self.speed, self.voice_name, self._player, self.voice_facts]
         """Components that `as_given` fills."""
 
     def follow(self, audio: gr.Audio, words: gr.Textbox) -> None:
         """Looks at each recording as soon as it is there, speaks words when it is asked to."""
         quiet: dict[str, Any] = {"api_visibility": "private"}
         hidden: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
-        spoken_words = [words, self.speed]
+        spoken_words = [words, self.speed, self.voice_name]
         audio.change(
             self._recorded,
             [audio, self.voice_facts],
@@ -112,26 +130,32 @@ class VoicePanel:
             **quiet,
         )
         gr.on(
-            [words.blur, self.speed.input],  # of the visitor, not of inputs that are used again
-            self._forget,
+            # Of the visitor, not of inputs that are used again.
+            [words.blur, self.speed.input, self.voice_name.input],
+            self._follow_words,
             [*spoken_words, self.voice_facts],
-            [self._player, self.voice_facts],
+            [self.voice_name, self._player, self.voice_facts],
             concurrency_limit=None,
             **quiet,
             **hidden,
         )
 
-    def as_given(self, recording: Path | None, words: str | None, speed: float) -> tuple[Any, ...]:
+    def as_given(self, recording: Path | None, words: str | None, options: Options) -> Any:
         """Values of `given` for an earlier voice. `recording` is its file, or that of the words as
         they were spoken."""
         voice_facts = self._inspect(str(recording)) if recording else VoiceFacts()
+        known = {voice.name for voice in voices()}
+        name = options.voice if options.voice in known else ""
         if words:
             voice_facts = (
-                VoiceFacts(spoken_words=normalized_words(words, speed), voice=voice_facts.voice)
+                VoiceFacts(
+                    spoken_words=normalized_words(words, options.speed, name),
+                    voice=voice_facts.voice,
+                )
                 if recording
                 else VoiceFacts()
             )
-        return speed, _no_player(), voice_facts
+        return options.speed, name, _no_player(), voice_facts
 
     def _recorded(self, path: str | None, voice_facts: VoiceFacts) -> Any:
         """Words that were listened to stay heard when a recording goes."""
@@ -145,14 +169,17 @@ class VoicePanel:
         except MediaError as error:
             return VoiceFacts(Path(path), problem=str(error))
 
-    def _speak(self, request: gr.Request, words: str, speed: float) -> tuple[Any, VoiceFacts]:
-        spoken_words = normalized_words(words, speed)
+    def _speak(
+        self, request: gr.Request, words: str, speed: float, name: str
+    ) -> tuple[Any, VoiceFacts]:
+        spoken_words = normalized_words(words, speed, name)
         CURRENT_CALLER.set(caller_of(request).visitor)
         try:
+            name = voice_for(words, name)
             with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
                 path = Path(folder) / "words.wav"
                 with SPEECH_SEMAPHORE.acquire():
-                    speak(words, path, speed=speed)
+                    speak(words, path, voice=name, speed=speed)
                 voice = self._inspector.inspect_voice(path)
                 with wave.open(str(path)) as file:
                     rate, sound = file.getframerate(), file.readframes(file.getnframes())
@@ -161,18 +188,44 @@ class VoicePanel:
         player = gr.Audio((rate, np.frombuffer(sound, "<i2")), visible=True)
         return player, VoiceFacts(spoken_words=spoken_words, voice=voice)
 
-    def _forget(self, words: str, speed: float, voice_facts: VoiceFacts) -> tuple[Any, Any]:
-        """What was heard is not what stands there any more."""
-        if voice_facts.spoken_words is None or voice_facts.spoken_words == normalized_words(
-            words, speed
-        ):
-            return gr.skip(), gr.skip()
-        return _no_player(), VoiceFacts()
+    def _follow_words(
+        self, words: str, speed: float, name: str, voice_facts: VoiceFacts
+    ) -> tuple[Any, Any, Any]:
+        """Tells which voice will speak and whether it can, and forgets how other words sounded."""
+        spoken_words = normalized_words(words, speed, name)
+        automatic, problem = say("voice.automatic"), ""
+        if spoken_words[0]:
+            try:
+                chosen = find_voice(voice_for(words, name), None)
+                check_words(words, chosen)
+                automatic += "" if name else f": {_title(chosen)}"
+            except MediaError as error:
+                problem = str(error)
+        choices = gr.update(choices=[(automatic, ""), *_choices()])
+        if not problem and voice_facts.spoken_words in {None, spoken_words}:
+            return choices, gr.skip(), gr.skip()
+        spoken = VoiceFacts(spoken_words=spoken_words, problem=problem)
+        return choices, _no_player(), spoken if problem else VoiceFacts()
 
 
-def normalized_words(words: str | None, speed: float) -> Words:
+def normalized_words(words: str | None, speed: float, voice: str | None) -> Words:
     """The same for words that sound the same."""
-    return " ".join((words or "").split()), speed
+    return " ".join((words or "").split()), speed, voice or ""
+
+
+def voice_for(words: str, name: str | None) -> str:
+    """The chosen voice, or one of the language of the words; where that cannot be guessed, of the
+    page's language. Raises MediaError where there is none."""
+    return choose_voice(words, name or None, default=language()).name
+
+
+def _choices() -> list[tuple[str, str]]:
+    return [(_title(voice), voice.name) for voice in voices()]
+
+
+def _title(voice: SpeechVoice) -> str:
+    """With the language as those who speak it call it."""
+    return f"{languages()[voice.language]['name']} · {voice.title}"
 
 
 def _no_player() -> gr.Audio:
