@@ -108,7 +108,7 @@ class Desk:
     def cancel(self) -> None:
         """Answers the question, too."""
         self.page.click("#cancel")
-        self.page.locator("#ask-stop").get_by_role("button", name="Stop it").click()
+        self.page.locator("#ask-stop").get_by_role("button", name="Stop").click()
 
     def delete(self) -> None:
         """Deletes the generation in the result panel, and answers the question."""

@@ -115,7 +115,7 @@ def test_no_state_has_a_barrier(
     no_barrier(page, "running")
     page.click("#cancel")
     no_barrier(page, "asked whether to stop")
-    page.locator("#ask-stop").get_by_role("button", name="Stop it").click()
+    page.locator("#ask-stop").get_by_role("button", name="Stop").click()
     expect(page.locator("#status .cancelled")).to_be_visible()
     no_barrier(page, "cancelled")
 

@@ -81,7 +81,7 @@ def test_reload_while_two_run(
     expect(stranger.locator("#result video")).to_be_visible()
     expect(stranger.locator("#reuse")).to_have_count(0)
     stranger.goto(f"{site.url}/?generation=lip_{'0' * 20}")
-    expect(stranger.locator("#problem .reason")).to_contain_text("knows no such generation")
+    expect(stranger.locator("#problem .reason")).to_contain_text("has no such generation")
     assert stranger.evaluate("document.documentElement.scrollWidth") <= 390
 
 
@@ -155,7 +155,7 @@ def test_lists_of_an_older_release_are_taken_over(page: Page, site: Site) -> Non
     expect(desk.rows).to_have_count(1)
     expect(desk.rows).to_contain_text("lip_1")
     desk.bring_to_front(0)
-    expect(page.locator("#problem .reason")).to_contain_text("knows no such generation")
+    expect(page.locator("#problem .reason")).to_contain_text("has no such generation")
 
 
 def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path
     expect(page.locator("#report .verdict")).to_be_visible(timeout=MADE_MS)
     expect(page.locator("#report svg path.aperture")).to_have_attribute("d", re.compile("^M"))
     desk.unfold("details")
-    expect(page.locator("#details table")).to_contain_text("Face seen")
+    expect(page.locator("#details table")).to_contain_text("Face visible")
     with page.expect_download() as download:
         page.click("#report-file")
     report = json.loads(download.value.path().read_bytes())

@@ -52,7 +52,7 @@ def test_a_list_from_dry_run_to_zip(
     expect(lines.nth(1)).to_contain_text("not among the uploaded files")
     expect(lines.nth(3)).to_contain_text("give a public http or https link")
     expect(page.locator("#batch-summary")).to_contain_text("Nothing was sent")
-    page.get_by_role("button", name="Make the videos (2)").click()
+    page.get_by_role("button", name="Generate videos (2)").click()
     expect(page.locator("#batch-summary")).to_contain_text(" made, ")
 
     page.reload()  # it goes on, and is found again

@@ -103,7 +103,7 @@ def test_warnings(desk: Desk, tmp_path: Path, speech: Path) -> None:
     desk.give_video(samples.video(tmp_path / "nobody.mp4", fps=10, pictures=frames))
     desk.give_audio(speech)
     expect(desk.page.locator("#face-point .bad")).to_be_visible()
-    expect(desk.page.locator("#preflight")).to_contain_text("no face is seen")
+    expect(desk.page.locator("#preflight")).to_contain_text("no face visible")
     assert_above_the_fold(desk.page)
     assert max(preview_size(desk.page)) >= LEAST_PREVIEW
 

@@ -113,7 +113,7 @@ def test_errors_are_sentences_and_pass(
     desk.give_audio(speech)
     desk.generate()
     page.wait_for_function(
-        "!document.querySelector('#problem .reason')?.textContent.includes('Nobody to speak')"
+        "!document.querySelector('#problem .reason')?.textContent.includes('No face yet')"
     )
     assert desk.await_error().count(".") >= 1
     assert page.locator("#status img, #problem img").count() == 0

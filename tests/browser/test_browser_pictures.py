@@ -62,7 +62,7 @@ def test_a_picture_is_shown_clicked_and_speaks(
     desk.await_video()
     made = desk.download(tmp_path)
     assert (made.width, made.height) == ((1446, 1446) if name == "photo.jpg" else (512, 512))
-    page.get_by_role("button", name="Use these inputs again").click()
+    page.get_by_role("button", name="Reuse inputs").click()
     expect(page.locator("#face-point")).to_contain_text("face 1 of 1")
 
 
@@ -85,7 +85,7 @@ def test_a_batch_takes_them(desk: Desk, speech: Path, tmp_path: Path) -> None:
     page.set_input_files("#batch-files input[type=file]", [rows, *sources, speech])
     expect(page.locator("#batch-files")).to_contain_text("scan")
     page.click("#batch-check")
-    page.get_by_role("button", name="Make the videos (3)").click()
+    page.get_by_role("button", name="Generate videos (3)").click()
     expect(page.locator("#batch-summary")).to_contain_text("Ended: 3 of 3", timeout=MADE_MS)
 
 
@@ -138,7 +138,7 @@ def test_what_is_changed_of_a_source_is_told_before_and_after(
     page.set_input_files("#audio input[type=file]", voice)
     panel = page.locator("#preflight")
     told = {
-        "en": ["transparency shown as white", "scaled down to 1446×1446", "sound track 2 of 2"],
+        "en": ["transparency shown as white", "scaled down to 1446×1446", "audio track 2 of 2"],
         "he": ["שקיפות", "הוקטן ל־1446×1446", "רצועת שמע 2 מתוך 2"],
     }[language]
     for words in told:

@@ -81,8 +81,8 @@ def test_what_will_happen_is_told(desk: Desk, half_empty: Path, speech: Path) ->
     desk.give_video(half_empty)
     panel = page.locator("#preflight")
     expect(panel).to_contain_text("0:04.0")
-    expect(panel).to_contain_text("25 frames a second")
-    expect(panel).to_contain_text("no face is seen")
+    expect(panel).to_contain_text("25 frames per second")
+    expect(panel).to_contain_text("no face visible")
     expect(panel.locator(".stretches img")).to_have_count(1)
     desk.give_audio(speech)
     expect(panel).to_contain_text("0:01.5, as long as the voice: the clip is cut there")
@@ -162,7 +162,7 @@ def test_parts_and_lengths_are_chosen(desk: Desk, clip: Path, speech: Path, tmp_
     assert made.sound == pytest.approx(2.0, abs=0.1)
     assert is_marked(frame_at(tmp_path / made.name, 0.5))
     desk.slide("clip-to", "2.5")
-    expect(panel).to_contain_text("as fast as the last ones here")
+    expect(panel).to_contain_text("judging by the last ones here")
     desk.slide("clip-to", "0.3")
     expect(panel).to_contain_text("Nothing is left after trimming")
     desk.generate()
@@ -171,7 +171,7 @@ def test_parts_and_lengths_are_chosen(desk: Desk, clip: Path, speech: Path, tmp_
     # All of it as it was made, whatever stands there meanwhile.
     page.locator("#mark input").uncheck()
     page.get_by_label("Automatic").check()
-    page.get_by_role("button", name="Use these inputs again").click()
+    page.get_by_role("button", name="Reuse inputs").click()
     for slider, value in {
         "clip-from": "0.6", "clip-to": "2.6", "voice-from": "0", "voice-to": "1"
     }.items():  # fmt: skip
@@ -205,14 +205,14 @@ def test_words_are_listened_to_first(desk: Desk, portrait: Path, tmp_path: Path)
 
 def test_a_voice_without_speech_is_told(desk: Desk, tmp_path: Path) -> None:
     desk.give_audio(samples.wav(tmp_path / "hum.wav", samples.chirps(2, 16000), 16000))
-    expect(desk.page.locator("#preflight .warnings")).to_contain_text("No speech was found")
+    expect(desk.page.locator("#preflight .warnings")).to_contain_text("No speech found")
 
 
 def test_limits_of_the_chosen_model_stand_there_first(desk: Desk) -> None:
     desk.page.click("#model input")
     desk.page.locator("#model [role=option]").filter(has_text="picture").first.click()
     expect(desk.page.locator("#model-note")).to_contain_text("a voice of 0.1 to 600 s")
-    expect(desk.page.locator("#model-note")).to_contain_text("up to 100 MB a file")
+    expect(desk.page.locator("#model-note")).to_contain_text("up to 100 MB per file")
 
 
 def test_a_tap_is_right_on_any_shape_at_any_zoom(

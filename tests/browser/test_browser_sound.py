@@ -39,7 +39,7 @@ def test_a_recording_is_taken_and_told(desk: Desk, tmp_path: Path, voice: Path, 
 
 def test_the_track_is_told(desk: Desk, tmp_path: Path) -> None:
     give(desk, tracks(tmp_path / "voice.mp4", silence(), speech()))
-    expect(desk.page.locator("#preflight")).to_contain_text("sound track 2 of 2")
+    expect(desk.page.locator("#preflight")).to_contain_text("audio track 2 of 2")
 
 
 def test_a_silent_recording_is_told(desk: Desk, tmp_path: Path) -> None:

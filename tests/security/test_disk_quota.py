@@ -472,7 +472,7 @@ def test_a_list_of_files_too_long_is_not_read(store: Batches, tmp_path: Path) ->
             entry = zipfile.ZipInfo(f"{number}/")
             entry.comment = bytes(60_000)
             archive.writestr(entry, b"")
-    with pytest.raises(UnusableError, match="too many files"):
+    with pytest.raises(UnusableError, match="Too many files"):
         store.check([("b.zip", path)], None, visitor=ANNE)
     assert list((tmp_path / "batches").iterdir()) == []
 

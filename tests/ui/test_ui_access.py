@@ -68,6 +68,6 @@ def test_no_key_shows() -> None:
 def test_models_of_one_name_are_told_apart() -> None:
     still = Model(identifier="a/1", name="Warp", types=["lipsync-image"], credit=5)
     clip = Model(identifier="a/2", name="Warp", types=["lipsync", "lipsync-video"])
-    assert label(still) == "Warp · pictures · 5 credits a second"
+    assert label(still) == "Warp · pictures · 5 credits per second"
     assert label(clip) == "Warp · clips"
     assert label(Model(identifier="a/3")) == "a/3"

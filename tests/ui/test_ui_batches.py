@@ -77,7 +77,7 @@ def test_a_batch_to_its_zip(
     rows = listed(tmp_path, "portrait.png,speech.wav", "gone.png,speech.wav", ",speech.wav")
     ticket = batches.check([rows, *named(portrait, speech)], client)
     card = look(batches, ticket)
-    assert card.live == "Rows checked: 3. Cannot work: 2. Nothing was sent."
+    assert card.live == "Rows checked: 3. With problems: 2. Nothing was sent."
     assert "ready" in card.rows[0]
     assert "not among the uploaded files" in card.rows[1]
     assert server.requests == []
@@ -110,15 +110,15 @@ def test_links_are_judged_by_who_fetches_them(
     server.on_status(server.completed())
     ticket = batches.check([rows, *named(speech)], None, local=True)
     card = look(batches, ticket)
-    assert card.live == "Rows checked: 3. Cannot work: 2. Nothing was sent."
+    assert card.live == "Rows checked: 3. With problems: 2. Nothing was sent."
     for row, sentence in zip(card.rows, ("private", "ready", "port 22"), strict=True):
         assert sentence in row
         assert "not checked" not in row
 
     cloud = batches.check([rows, *named(speech)], None, local=False)
     card = look(batches, cloud)
-    assert card.live == "Rows checked: 3. Nothing wrong was found. Nothing was sent."
-    assert all("was not checked: Kolbo fetches it itself" in row for row in card.rows)
+    assert card.live == "Rows checked: 3. No problems found. Nothing was sent."
+    assert all("was not checked: Kolbo fetches it" in row for row in card.rows)
 
     batches.start(ticket, client, "somebody", local=False)  # looked at for the other side
     assert ended(batches, ticket).live == "Ended: 3 of 3 made, 0 failed"
@@ -171,9 +171,7 @@ def test_pairs_in_a_zip(batches: Batches, tmp_path: Path, portrait: Path, speech
         archive.writestr("pairs/.DS_Store", "x")
         archive.writestr("__MACOSX/pairs/one.png", "x")
     ticket = batches.check(named(path), None)
-    assert (
-        look(batches, ticket).live == "Rows checked: 2. Nothing wrong was found. Nothing was sent."
-    )
+    assert look(batches, ticket).live == "Rows checked: 2. No problems found. Nothing was sent."
     names = {found.name for found in (batches.folder(ticket) / "inputs").iterdir()}
     assert names == {"one.png", "one.wav", "two.png", "two.txt"}
     assert not list(tmp_path.glob("two.png"))
@@ -214,7 +212,7 @@ def test_a_visitor_has_one_batch_of_so_many_rows(
     with pytest.raises(UnusableError, match="under way"):
         batches.start(two, client, "somebody")
     deadline = time.monotonic() + 30
-    while "being made" not in look(batches, one).rows[0]:
+    while "generating" not in look(batches, one).rows[0]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert "waiting" in look(batches, one).rows[1]  # one at a time

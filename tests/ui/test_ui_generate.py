@@ -50,9 +50,9 @@ def test_generate_yields_updates_and_ends_with_the_video(
     messages = list(browser.send("generate", "click"))
     assert len({json.dumps(message) for message in messages}) >= 5
     everything = json.dumps(messages)
-    for words in ("2 before it", "frame 5 of 25", "20 %", "80 %", "lip_1", "Your video is ready"):
+    for words in ("2 ahead", "frame 5 of 25", "20 %", "80 %", "lip_1", "Your video is ready"):
         assert words in everything, words
-    assert everything.index("2 before it") < everything.index("80 %")
+    assert everything.index("2 ahead") < everything.index("80 %")
     assert "result.mp4" in json.dumps(messages[-4:])
     # The browser stores ticket and id, and no key.
     stored = json.dumps([message[browser.part("browserstate")] for message in messages])
@@ -91,7 +91,7 @@ def test_files_of_a_generation_need_its_ticket(
 
 def test_an_error_is_one_sentence_and_no_message_of_gradio(page: str, server: Scripted) -> None:
     (message,) = {json.dumps(each) for each in Browser(page).send("generate", "click")}
-    assert "Nobody to speak yet" in message
+    assert "No face yet" in message
     assert server.count("POST /v1/generate/lipsync") == 0
 
 

@@ -37,9 +37,9 @@ def test_links_and_words() -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({}, "Nobody to speak"),
-        ({"image": "a.png"}, "Nothing to say"),
-        ({"image": "a.png", "words": " \n"}, "Nothing to say"),
+        ({}, "No face yet"),
+        ({"image": "a.png"}, "No voice yet"),
+        ({"image": "a.png", "words": " \n"}, "No voice yet"),
         ({"image": "a.png", "source_url": "https://a.b", "words": "x"}, "An image and a link are"),
         (
             {"image": "a.png", "video": "b.mp4", "source_url": "https://a.b", "words": "x"},

@@ -60,13 +60,13 @@ def test_nothing_is_told_of_an_unknown_price() -> None:
 
 
 def test_credits_that_are_not_enough() -> None:
-    assert "may not be enough" in told([model("a", credit=4)])
-    assert "may not be enough" not in told([model("a", credit=4), model("b", credit=1)])
+    assert "may not have enough" in told([model("a", credit=4)])
+    assert "may not have enough" not in told([model("a", credit=4), model("b", credit=1)])
 
 
 def test_what_a_model_does_not_take() -> None:
     limited = model("a", max_audio_duration=6, audio_max_follows_video_duration=True)
-    assert "at most 0:06.0 are taken" in told([limited])
+    assert "the maximum is 0:06.0" in told([limited])
     assert "longer than the clip" in told([limited])
     assert "at most" not in told([limited, model("b", max_audio_duration=60)])
     stills = Model(identifier="s", types=["lipsync-image"])
@@ -76,7 +76,7 @@ def test_what_a_model_does_not_take() -> None:
 def test_limits_that_all_models_share() -> None:
     one = model("a", min_audio_duration=1, max_audio_duration=60, max_file_size=100 * 2**20)
     other = model("b", min_audio_duration=2, max_audio_duration=60)
-    assert limits_in_words([one]) == "Takes a voice of 1 to 60 s; up to 100 MB a file."
+    assert limits_in_words([one]) == "Takes a voice of 1 to 60 s; up to 100 MB per file."
     assert limits_in_words([one, other]) == "Takes a voice of at most 60 s."
     assert limits_in_words([other, Model(identifier="c")]) == ""
 
@@ -96,21 +96,21 @@ def test_how_lengths_are_fitted(clip: float, backend: str, words: str) -> None:
 
 def test_what_is_wrong_is_said() -> None:
     silent = Voice("wav", 1000, 8.0, False, -10.0, 0.0)
-    assert "No speech was found" in told([], silent)
+    assert "No speech found" in told([], silent)
     assert "very quiet" in told([], Voice("wav", 1000, 8.0, True, -50.0, 0.0))
     assert "0:02.0 to 0:06.5" in told([], Voice("wav", 1, 8.0, True, -9.0, 0.0, [(2, 6.5)]))
     small, side = Face((0.1, 0.1, 0.1, 0.1), 0.2, 0.0), Face((0.5, 0.1, 0.2, 0.2), 1.0, 70.0)
     assert "is small" in told([], faces=[small])
     assert "is small" not in told([], faces=[small, LEFT])  # the larger one will speak
     assert "to the side" in told([], faces=[LEFT, side], choice=Choice((0.6, 0.2)))
-    assert "variable frame rate, made 29.97" in told([])
+    assert "variable frame rate, converted to 29.97" in told([])
 
 
 def test_where_no_face_is() -> None:
     faceless = FacelessSpans(CLIP, [FacelessSpan(1.0, 2.5, True, "")], 4.0)
     said = told([], faceless=faceless)
     assert "0:01.0 to 0:02.5: faces look to the side" in said
-    assert "Looked through up to 0:04.0." in said
+    assert "Checked up to 0:04.0." in said
 
 
 def part(
@@ -132,8 +132,8 @@ def test_a_part_and_a_way_are_told() -> None:
     assert "0:02.0 to 0:03.5 of 0:08.0" in said
     assert "0:02.0 · Silence after the voice" in said
     assert "about 20 credits" in said
-    assert "are needed" not in said  # silence makes it long enough
-    assert "0:02.5 to 0:04.0: no face is seen" in said
+    assert "the minimum is" not in said  # silence makes it long enough
+    assert "0:02.5 to 0:04.0: no face visible" in said
     assert "0:00.8" not in said
 
 

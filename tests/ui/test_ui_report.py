@@ -39,7 +39,7 @@ def test_the_verdict_is_plain(told: str, words: str) -> None:
     assert words in page
     assert "98%" not in page  # numbers are among the details
     values = [value for _, value in sync_report.facts(report(told))]
-    assert values == ["+120 ms", "98%", "3 hit of 4 spoken", "67%"]
+    assert values == ["+120 ms", "98%", "3 of 4", "67%"]
 
 
 def test_the_axes_of_the_plot_have_names() -> None:

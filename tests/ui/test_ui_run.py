@@ -159,7 +159,7 @@ def test_a_cancel_that_fails_is_told(
     run.start()
     wait_for("GET /v1/generate/lip_1/status", server)
     run.cancel()
-    assert "goes on" in (run.fault or "")
+    assert "still running" in (run.fault or "")
     assert not run.stage.final
     server.on_status(server.completed())
     assert until_over(run).video

@@ -108,7 +108,7 @@ def test_each_visitor_spends_so_much_and_no_more(public, server, portrait, speec
     for _ in range(2):
         assert "Enough for this test" in generate(page, portrait, speech)
     refused = generate(page, portrait, speech)
-    assert "takes 1.0 s" in refused
+    assert "lasts 1.0 s" in refused
     assert "of the 2 s" in refused
     assert "Enough for this test" in generate(page, portrait, speech, OTHER)
     assert starts(server) == [OWNER] * 3
@@ -135,7 +135,7 @@ def test_a_batch_spends_no_more(public, server, portrait, speech, tmp_path) -> N
         time.sleep(0.05)
         said = press(page, ("batch-chosen", "input"), known, VISITOR)
     assert "Enough for this test" in said
-    assert "takes 1.0 s" in said
+    assert "lasts 1.0 s" in said
     assert "not among the uploaded files" in said
     folder = f"{page}/gradio_api/file={tmp_path / 'data' / 'batches'}"
     served = requests.get(f"{folder}/{ticket}/report.csv", timeout=10)
@@ -144,7 +144,7 @@ def test_a_batch_spends_no_more(public, server, portrait, speech, tmp_path) -> N
     for name in (f"{ticket}/checked.json", f"{ticket}/inputs/rows.csv", "x/report.csv"):
         assert requests.get(f"{folder}/{name}", timeout=10).status_code == 403
     assert starts(server) == [OWNER]
-    assert "takes 1.0 s" in generate(page, portrait, speech), "one allowance for both"
+    assert "lasts 1.0 s" in generate(page, portrait, speech), "one allowance for both"
 
 
 def test_a_batch_reads_no_file_that_was_not_uploaded(public, portrait, tmp_path) -> None:
@@ -161,10 +161,10 @@ def test_who_is_behind_a_proxy_is_believed_of_trusted_ones_only(
     page = public(share_key=True, visitor_limit=1.5)
     assert "Enough" in generate(page, portrait, speech, VISITOR)
     # A visitor may write into the header what he likes: what the proxy adds comes last.
-    assert "takes 1.0 s" in generate(page, portrait, speech, f"{OTHER}, {VISITOR}")
+    assert "lasts 1.0 s" in generate(page, portrait, speech, f"{OTHER}, {VISITOR}")
     distrusting = public(share_key=True, visitor_limit=1.5, trusted_proxies="192.0.2.1")
     assert "Enough" in generate(distrusting, portrait, speech, VISITOR)
-    assert "takes 1.0 s" in generate(distrusting, portrait, speech, OTHER)
+    assert "lasts 1.0 s" in generate(distrusting, portrait, speech, OTHER)
 
 
 def test_what_was_surely_not_started_does_not_count(speech) -> None:

@@ -21,7 +21,7 @@ pytest.importorskip("authlib", reason="bash script/test installs it")
 
 SECRET = "client-secret"
 SPACE = "someone-lipsync.hf.space"
-REFUSED, STARTED = "takes 1.0 s", "Enough for this test"
+REFUSED, STARTED = "lasts 1.0 s", "Enough for this test"
 
 
 @pytest.fixture(scope="module")
