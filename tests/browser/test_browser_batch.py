@@ -42,7 +42,7 @@ def test_a_list_from_dry_run_to_zip(
     )
     unfold(page)
     page.click("#batch-check")
-    expect(page.locator("#batch-problem")).to_contain_text("nothing to check yet")
+    expect(page.locator("#batch-problem")).to_contain_text("Nothing to check yet")
     page.set_input_files("#batch-files input[type=file]", [rows, face, speech])
     expect(page.locator("#batch-files")).to_contain_text("speech")
     page.click("#batch-check")

@@ -55,7 +55,7 @@ def tags(html: str) -> dict[str, str]:
 def test_title_sentence_and_picture(crawler: Crawler) -> None:
     found = tags(crawler.get("/", Accept_Language="de").text)
     assert found["og:title"] == "Kolbo Lipsync"
-    assert found["og:description"].startswith("Lass ein Porträt")
+    assert found["og:description"].startswith("Lässt ein Porträt")
     assert found["twitter:card"] == "summary_large_image"
     picture = crawler.get("/gallery/share.jpg")
     size = Image.open(BytesIO(picture.content)).size
