@@ -116,7 +116,9 @@ def test_keys_stay_on_the_server(page_url: str) -> None:
 
 def test_public_endpoints_are_these(page_url: str) -> None:
     info = requests.get(f"{page_url}/gradio_api/info", timeout=10).json()
-    assert set(info["named_endpoints"]) == {"/lipsync", "/models", "/status", "/sync_report"}
+    assert set(info["named_endpoints"]) == {
+        *("/lipsync", "/models", "/status", "/sync_report", "/voices")
+    }
     assert info["unnamed_endpoints"] == {}
     assert "api_key" not in str(info)  # it is a header, no input
 
