@@ -186,7 +186,7 @@ class _Page:
                     self.words = gr.Textbox(
                         label=shown("voice.to_speak"),
                         placeholder=shown("voice.words_hint"),
-                        lines=3,
+                        lines=2,
                         max_lines=8,
                         elem_id="words",
                     )

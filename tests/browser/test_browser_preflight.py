@@ -103,7 +103,7 @@ def test_consent_is_said_until_the_first_generation(
     page: Page, site: Site, portrait: Path, speech: Path
 ) -> None:
     desk = Desk.open(page, site.url)
-    expect(page.locator("#consent")).to_contain_text("agreed")
+    expect(page.locator("#consent")).to_contain_text("permission")
     desk.give_image(portrait)
     desk.give_audio(speech)
     desk.generate()

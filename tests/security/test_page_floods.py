@@ -144,7 +144,7 @@ def test_many_words_to_be_heard(site: Site, config: dict[str, Any], calm: Calm) 
     listen = events.event_of(config, "listen", "click")
     words = "She sells sea shells by the sea shore. " * 20
     with watched(site) as took:
-        statuses = flood(lambda _: join(site, listen["id"], [words, 1.0]).status_code, 45)
+        statuses = flood(lambda _: join(site, listen["id"], [words, 1.0, ""]).status_code, 45)
         seconds = started(site)
     assert statuses[429] > 20
     calm.unmoved(took, seconds)

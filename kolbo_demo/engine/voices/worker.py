@@ -26,6 +26,8 @@ MAX_FILE_BYTES = 64 * 1024**2
 MAX_THREADS = 4
 MAX_SECONDS_PER_CHARACTER = 0.4
 """Speech that takes longer is an engine's fault."""
+LEAD_SECONDS = 0.15
+"""Silence before the words, in which the lips get ready for the first of them."""
 SOUND = "speech.wav"
 
 
@@ -57,9 +59,9 @@ def _speak(
     rate, sentences = chosen.sample_rate, spoken_sentences(text, chosen.language)
     speak = load_engine(chosen, min(cpu_count(), MAX_THREADS))
     most = int(rate * MAX_SECONDS_PER_CHARACTER / speed * (len(text) + 100))
-    parts: list[np.ndarray] = []
+    length = int(LEAD_SECONDS * rate)
+    parts = [np.zeros(length, np.float32)]
     phonemes: list[TimedPhoneme] = []
-    length = 0
     for number, sentence in enumerate(sentences):
         for piece in speak(sentence.text, speed):
             offset = length / rate
@@ -71,7 +73,7 @@ def _speak(
         parts.append(np.zeros(int((sentence.pause - CLAUSE_PAUSE) / speed * rate), np.float32))
         length += len(parts[-1])
         send(done=number + 1, of=len(sentences))
-    samples = np.concatenate(parts[:-2]) if parts else np.zeros(0, np.float32)
+    samples = np.concatenate(parts[:-2]) if parts[:-2] else np.zeros(0, np.float32)
     if len(samples) < rate // 25 or float(np.abs(samples).max()) < 1e-3:
         return {"problem": "silent"}
     samples = normalise(samples, rate)

@@ -16,6 +16,7 @@ MAX_SENTENCE = 400
 _LOCALES = {"pt": "pt_BR"}
 _AND = {"en": "and", "es": "y", "fr": "et", "de": "und", "pt": "e", "zh": "和"}
 _MARKUP = re.compile(r"[<>\\`\[\]{}|^~_*#=]")
+_LONG_WORD = re.compile(r"(\S{40})(?=\S)")  # speech engines take minutes for such a word
 _SENTENCES = re.compile(r"(?<=[.!?…])[\"”’»)]*\s+|(?<=[。！？])[”’」』]*")
 _CLAUSES = re.compile(r"(?<=[,;:，；：、—])\s*")
 
@@ -66,7 +67,7 @@ def _verbalise(text: str, language: str) -> str:
     spoken = prepare(text, language=locale, normalize_literals=True).spoken_text
     if re.search(r"[0-9]", spoken):
         spoken = prepare(_separate_digits(spoken), language=locale).spoken_text
-    return " ".join(re.sub(r"[0-9]", " ", _MARKUP.sub(" ", spoken)).split())
+    return " ".join(_LONG_WORD.sub(r"\1 ", re.sub(r"[0-9]", " ", _MARKUP.sub(" ", spoken))).split())
 
 
 def _verbalise_chinese(text: str) -> str:
