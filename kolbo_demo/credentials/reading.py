@@ -20,7 +20,7 @@ _slots = FairSemaphore(2)
 
 @dataclass(frozen=True)
 class Credentials:
-    """What the manifest of a file says. Texts are one line of printable characters."""
+    """Contents of a file's manifest. Texts are one line of printable characters."""
 
     state: State
     """`none`: there is no manifest. `intact`: the file is as it was signed. `changed`: picture,

@@ -57,7 +57,7 @@ class Fields:
             self.choice.clicked if self.choice else None,
         )
         try:
-            voice = voice_for(request.words, self.voice_name) if request.words else None
+            name = voice_for(request.words, self.voice_name).name if request.words else None
         except MediaError as error:
             raise UnusableError(str(error)) from None
         return replace(
@@ -65,7 +65,7 @@ class Fields:
             options=request.options.replace(
                 face_at=self.choice.at if self.choice else 0.0,
                 speed=self.speed,
-                voice=voice,
+                voice=name,
                 trim=checked(self.edit),
                 mark=self.mark,
                 insist=self.insist,

@@ -1,4 +1,4 @@
-"""What a visitor sees before the first click: steps, and finished results that play."""
+"""The page before the first click: numbered steps, and finished results that play."""
 
 from pathlib import Path
 

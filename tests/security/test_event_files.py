@@ -157,7 +157,7 @@ def test_detours_to_a_file(
 
 
 def admitted(sent: Callable[[], Any]) -> Any:
-    """What an event was answered, unless it was one too many for a minute."""
+    """Send an event and return its response; None if the limit of events a minute refused it."""
     found = sent()
     return None if found[1].status_code == 429 else found
 

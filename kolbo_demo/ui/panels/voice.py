@@ -16,7 +16,6 @@ from kolbo_demo.engine.voices import (
     MIN_SPEED,
     check_words,
     choose_voice,
-    find_voice,
     speak,
     voices,
 )
@@ -146,15 +145,9 @@ class VoicePanel:
         voice_facts = self._inspect(str(recording)) if recording else VoiceFacts()
         known = {voice.name for voice in voices()}
         name = options.voice if options.voice in known else ""
-        if words:
-            voice_facts = (
-                VoiceFacts(
-                    spoken_words=normalized_words(words, options.speed, name),
-                    voice=voice_facts.voice,
-                )
-                if recording
-                else VoiceFacts()
-            )
+        if words and recording:
+            spoken_words = normalized_words(words, options.speed, name)
+            voice_facts = VoiceFacts(spoken_words=spoken_words, voice=voice_facts.voice)
         return options.speed, name, _no_player(), voice_facts
 
     def _recorded(self, path: str | None, voice_facts: VoiceFacts) -> Any:
@@ -175,7 +168,7 @@ class VoicePanel:
         spoken_words = normalized_words(words, speed, name)
         CURRENT_CALLER.set(caller_of(request).visitor)
         try:
-            name = voice_for(words, name)
+            name = voice_for(words, name).name
             with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
                 path = Path(folder) / "words.wav"
                 with SPEECH_SEMAPHORE.acquire():
@@ -196,13 +189,14 @@ class VoicePanel:
         automatic, problem = say("voice.automatic"), ""
         if spoken_words[0]:
             try:
-                chosen = find_voice(voice_for(words, name), None)
+                chosen = voice_for(words, name)
                 check_words(words, chosen)
                 automatic += "" if name else f": {_title(chosen)}"
             except MediaError as error:
                 problem = str(error)
         choices = gr.update(choices=[(automatic, ""), *_choices()])
-        if not problem and voice_facts.spoken_words in {None, spoken_words}:
+        unchanged = not problem and voice_facts.spoken_words in {None, spoken_words}
+        if unchanged or voice_facts.path:  # of a recording nothing is forgotten
             return choices, gr.skip(), gr.skip()
         spoken = VoiceFacts(spoken_words=spoken_words, problem=problem)
         return choices, _no_player(), spoken if problem else VoiceFacts()
@@ -213,10 +207,10 @@ def normalized_words(words: str | None, speed: float, voice: str | None) -> Word
     return " ".join((words or "").split()), speed, voice or ""
 
 
-def voice_for(words: str, name: str | None) -> str:
+def voice_for(words: str, name: str | None) -> SpeechVoice:
     """The chosen voice, or one of the language of the words; where that cannot be guessed, of the
     page's language. Raises MediaError where there is none."""
-    return choose_voice(words, name or None, default=language()).name
+    return choose_voice(words, name or None, default=language())
 
 
 def _choices() -> list[tuple[str, str]]:
