@@ -169,9 +169,11 @@ class Runs:
 
     def delete(self, ticket: str) -> None:
         """Forgets one that has ended."""
-        if ticket not in self._running:
+        with self._lock:
+            if ticket in self._running:
+                return
             self.store.delete(ticket)
-            self.revision = object()
+        self.revision = object()
 
     def _check_share(self, visitor: str) -> None:
         with self._lock:
@@ -224,15 +226,16 @@ class Runs:
             self.store.save(record)
         if not stage.final:
             return
-        record.status = stage.status
-        if stage.status and stage.status.credits_used is not None:
-            record.credits = stage.status.credits_used
-        record.seconds = time.time() - record.created
-        record.error = stage.error
-        record.end = "cancelled" if stage.cancelled else "failed" if stage.error else "done"
-        self.store.save(record)
-        self._running.pop(record.ticket, None)
-        self._visitors.pop(record.ticket, None)
+        with self._lock:  # whoever sees its end may delete it
+            record.status = stage.status
+            if stage.status and stage.status.credits_used is not None:
+                record.credits = stage.status.credits_used
+            record.seconds = time.time() - record.created
+            record.error = stage.error
+            record.end = "cancelled" if stage.cancelled else "failed" if stage.error else "done"
+            self.store.save(record)
+            self._running.pop(record.ticket, None)
+            self._visitors.pop(record.ticket, None)
         self.revision = object()
         self.store.quota.fit()
         if record.end == "done":

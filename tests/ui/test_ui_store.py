@@ -1,5 +1,6 @@
 """Stored generations: their records, their files and their runs."""
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,31 @@ def ended(runs: Runs, ticket: str) -> Record:
         assert time.monotonic() < deadline, found
         time.sleep(0.02)
     return found[0]
+
+
+def test_delete_at_the_moment_a_generation_ends(
+    runs: Runs, server: Scripted, portrait: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    save, deletions = runs.store.save, []
+
+    def save_and_delete(record: Record) -> None:
+        save(record)
+        if record.end is not None:
+            deletion = threading.Thread(target=runs.delete, args=(record.ticket,))
+            deletion.start()
+            deletions.append(deletion)
+            deletion.join(0.2)
+
+    monkeypatch.setattr(runs.store, "save", save_and_delete)
+    ticket = runs.start(runs._access.client(LOCAL, None), request(portrait, speech), LOCAL).ticket
+    deadline = time.monotonic() + 60
+    while not deletions:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    deletions[0].join()
+    assert runs.find(ticket) is None
 
 
 def test_a_generation_to_its_end(
