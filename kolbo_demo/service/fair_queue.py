@@ -57,7 +57,7 @@ def unfinished(engine: sa.Engine, caller: str) -> int:
 
 
 @cache  # building a query takes longer than running it
-def _unfinished_query(schema: str | None) -> sa.Select[tuple[int]]:
+def _unfinished_query(schema: str | None) -> sa.Select[Any]:
     return sa.select(sa.func.count()).where(_own_unfinished(_table(schema).c))
 
 
@@ -72,7 +72,7 @@ def next_turn(engine: sa.Engine, caller: str) -> int:
 
 
 @cache
-def _turns_query(schema: str | None) -> sa.Select[tuple[int | None, int | None, int | None]]:
+def _turns_query(schema: str | None) -> sa.Select[Any, Any, Any]:
     """The round under way, and a caller's last turn of the recent ones and of those that wait."""
     rows = _table(schema).c
     latest = (
