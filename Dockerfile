@@ -7,7 +7,8 @@ WORKDIR /app
 
 COPY requirements.txt requirements-scale.txt requirements.lock requirements-dev.lock ./
 RUN pip install --require-hashes -r requirements.lock \
-    && pip install -r requirements-scale.txt -c requirements-dev.lock
+    && sed '/^ *--hash=/d; s/ *\\$//' requirements-dev.lock > /tmp/versions \
+    && pip install -r requirements-scale.txt -c /tmp/versions
 
 # Owned by root: the user that serves and renders cannot change the code.
 COPY app.py ./
