@@ -58,11 +58,6 @@ class Access:
         """The key that is used where the visitor types none."""
         return self.environment_key if self.is_owner(caller) or self.shared else None
 
-    @property
-    def withheld(self) -> bool:
-        """Whether a key is set that this page does not use."""
-        return self.withheld_from(None)
-
     def withheld_from(self, caller: Caller | None) -> bool:
         """Whether a key is set that this caller may not spend."""
         return self.environment_key is not None and self.own_key(caller) is None

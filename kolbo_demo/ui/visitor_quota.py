@@ -9,11 +9,8 @@ from pathlib import Path
 
 from kolbo_demo.client import ApiError, InputError, UnreachableError
 from kolbo_demo.media.sandbox import max_audio_duration
-from kolbo_demo.service.gate import visitor_of
 from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError
-
-__all__ = ["DAY", "Allowance", "visitor_of"]
 
 DAY = 24 * 3600.0
 

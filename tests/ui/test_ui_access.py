@@ -35,7 +35,7 @@ def test_alone_on_this_machine_the_environment_pays(server: Scripted) -> None:
 def test_visitors_cannot_spend_the_key_of_the_environment(server: Scripted) -> None:
     found = access(server, private=False)
     assert found.default == LOCAL
-    assert found.withheld
+    assert found.withheld_from(None)
     assert not found.ready(CLOUD, "")
     with pytest.raises(UnusableError, match="needs a key"):
         found.client(CLOUD, " ")

@@ -20,8 +20,6 @@ STEP = 0.01
 """Seconds between two places of a slider."""
 SHORTEST = 0.1
 """Seconds of a part that is left."""
-SAME_MOMENT = 0.02
-"""Seconds in which no face goes anywhere."""
 
 TrimInputs = tuple[Source | None, Voice | None, bool]
 """The source and the voice that were looked at, and whether the voice is a file: of words there is
