@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kolbo_demo.client import InputError
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui.disk import Inode, Measure, Unit, entries, private, remove, sized
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.inputs import UnusableError
 
 SPARE_BYTES = 100 * 1024 * 1024
 """Bytes of the disk that stay free, whatever the bounds allow."""
@@ -31,7 +31,7 @@ REST = 20
 _OWNER = ".owner"
 
 
-class QuotaError(UnusableError):
+class QuotaError(InputError):
     """The visitor, or the page, has no room for more."""
 
     def __init__(self, sentence: str, status: int) -> None:

@@ -9,7 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kolbo_demo.client import Generation, GenerationCancelledError, KolboClient, KolboError
+from kolbo_demo.client import (
+    Generation,
+    GenerationCancelledError,
+    KolboClient,
+    KolboError,
+)
 from kolbo_demo.contract import CANCELLED, PENDING, PROCESSING, Status
 from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.engine import EngineError
@@ -20,7 +25,6 @@ from kolbo_demo.preflight import CancelledError, Inspector
 from kolbo_demo.ui import subtitles
 from kolbo_demo.ui.generation_store import RESULT, SUBTITLES
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.inputs import UnusableError
 
 Spending = Callable[[Path | str], AbstractContextManager[object]]
 
@@ -204,7 +208,7 @@ class Run:
             self._follow(self._generation or self._accepted())
         except (CancelledError, GenerationCancelledError):
             self._show(replace(self._stage, cancelled=True))
-        except (KolboError, MediaError, EngineError, UnusableError) as error:
+        except (KolboError, MediaError, EngineError) as error:
             self._show(replace(self._stage, error=str(error)))
         except Exception:  # noqa: BLE001 - a thread that dies in silence leaves its page waiting
             _log.exception("A run of the page failed")

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kolbo_demo.client import Generation, KolboClient, KolboError, NotFoundError
+from kolbo_demo.client import Generation, InputError, KolboClient, KolboError, NotFoundError
 from kolbo_demo.contract import COMPLETED, Model
 from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.generation import GenerationRequest
@@ -14,7 +14,6 @@ from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui.backend import CLOUD, LOCAL, Access
 from kolbo_demo.ui.generation_store import RESULT, GenerationStore, Record
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.quota import QuotaError, counted
 from kolbo_demo.ui.run import Run, Spending, Stage
 from kolbo_demo.ui.sync_report import Report, Reports
@@ -86,7 +85,7 @@ class Runs:
         visitor: str = "",
     ) -> Record:
         """Begins a generation and returns its record at once. `candidates` are the models that may
-        do it; its files count as the `visitor`'s. Raises `QuotaError`, and `UnusableError` where
+        do it; its files count as the `visitor`'s. Raises `QuotaError`, and `InputError` where
         too many are under way."""
         self._check_share(visitor)
         record = self.store.new(request, backend, group, visitor)
@@ -101,7 +100,7 @@ class Runs:
         self, generation_id: str, backend: str, typed_key: str | None, caller: Caller | None
     ) -> Record:
         """A record for a generation that this browser knows by its id. Raises `KolboError` where
-        there is none, or the key may not see it, `UnusableError` without a key, `QuotaError`."""
+        there is none, or the key may not see it, `InputError` without a key, `QuotaError`."""
         visitor = counted(caller)
         self._check_share(visitor)
         asking = self._access.client(backend, typed_key, caller, patient=False)
@@ -145,7 +144,7 @@ class Runs:
             return None
         try:
             client = self._access.client(record.backend, typed_key, caller)
-        except (UnusableError, KolboError):
+        except KolboError:
             return None
         record.end = record.error = None
         generation = client.generation(record.generation_id, record.poll_interval)
@@ -153,11 +152,11 @@ class Runs:
 
     def accepted(self, ticket: str) -> Record | None:
         """The record once its generation has an id, None while files go up. Raises
-        `UnusableError` where it came to nothing."""
+        `InputError` where it came to nothing."""
         record = self.store.get(ticket)
         if record is None or record.error is not None or record.end == "cancelled":
             error = record.error if record else None
-            raise UnusableError(error or say("cards.gone"))
+            raise InputError(error or say("cards.gone"))
         return record if record.generation_id is not None else None
 
     def cancel(self, ticket: str, caller: Caller | None = None) -> None:
@@ -179,7 +178,7 @@ class Runs:
         with self._lock:
             mine = list(self._visitors.values()).count(visitor)
         if visitor and mine >= MOST_RUNS:
-            raise UnusableError(say("cards.too_many", most=MOST_RUNS))
+            raise InputError(say("cards.too_many", most=MOST_RUNS))
 
     def _run(
         self,
@@ -256,7 +255,7 @@ def open_by_id(
 ) -> Record:
     """Opens a generation by its id: the local engine's where it knows it, else the cloud's.
 
-    Raises `UnusableError` or `KolboError` with a sentence for the visitor.
+    Raises `InputError` or `KolboError` with a sentence for the visitor.
     """
     if access.local.problem() is None:
         try:
@@ -265,10 +264,10 @@ def open_by_id(
             pass
     if not access.is_owner(caller) and not (typed_key or "").strip():
         # An owner who shares a key shares what it can make, not all that was made with it.
-        raise UnusableError(say("cards.unknown"))
+        raise InputError(say("cards.unknown"))
     try:
         return runs.open(generation_id, CLOUD, typed_key, caller)
     except QuotaError:
         raise
-    except UnusableError:
-        raise UnusableError(say("cards.unknown")) from None
+    except InputError:
+        raise InputError(say("cards.unknown")) from None

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from kolbo_demo.client import InputError
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Options, Trim
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui import folders
 from kolbo_demo.ui.backend import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.generation_store import RESULT, THUMBNAIL, GenerationStore, Record
-from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.runs import Runs, open_by_id
 from kolbo_demo.ui.visitor_quota import Allowance
 from tests.scripted import KEY, Reply, Scripted
@@ -177,7 +177,7 @@ def test_a_shared_key_opens_nobodys_generations(server: Scripted, tmp_path: Path
     shared = Access(nobody, server.base_url, own, private=False, shared=Allowance(60))
     runs = Runs(shared, GenerationStore(tmp_path / "page"))
     server.on_status({"state": "processing", "progress": 1})
-    with pytest.raises(UnusableError):
+    with pytest.raises(InputError):
         open_by_id(runs, shared, "lip_1", "")
     assert server.requests == []
     assert open_by_id(runs, shared, "lip_1", KEY).generation_id == "lip_1"
@@ -191,7 +191,7 @@ def test_what_a_visitor_has_under_way_is_bounded(
     server.on_status({"state": "processing", "progress": 5})
     caller, other = Caller("203.0.113.7"), Caller("198.51.100.20")
     opened = [runs.open("lip_1", LOCAL, None, caller) for _ in range(3)]
-    with pytest.raises(UnusableError, match="3 generations"):
+    with pytest.raises(InputError, match="3 generations"):
         runs.open("lip_1", LOCAL, None, caller)
     opened.append(runs.open("lip_1", LOCAL, None, other))
     server.on_status({"state": "failed", "error": "Enough for this test."})

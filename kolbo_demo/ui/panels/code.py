@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from kolbo_demo.client import InputError
 from kolbo_demo.contract import is_web_link
 from kolbo_demo.generation import face_at_start
 from kolbo_demo.media.probe import MediaError
@@ -18,7 +19,6 @@ from kolbo_demo.ui.backend import CLOUD, Access
 from kolbo_demo.ui.events import LATEST, changes
 from kolbo_demo.ui.form import Fields, Form
 from kolbo_demo.ui.i18n.texts import say, shown
-from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.snippets import LANGUAGES, Call
 
 FOLLOWED = 32
@@ -72,7 +72,7 @@ class CodePanel:
         call = call_of(backend, fields)
         try:
             fields.request()
-        except UnusableError as error:
+        except InputError as error:
             notes.append(str(error))
         try:
             call = replace(call, face=self._face(fields))

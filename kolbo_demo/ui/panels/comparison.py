@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from kolbo_demo.client import KolboError
+from kolbo_demo.client import InputError, KolboError
 from kolbo_demo.contract import Model, is_web_link, url_kind
 from kolbo_demo.csv_export import csv_text
 from kolbo_demo.service.gate import caller_of
@@ -19,7 +19,6 @@ from kolbo_demo.ui.events import LATEST, QUIET, Updates, changes
 from kolbo_demo.ui.folders import TICKET
 from kolbo_demo.ui.generation_store import RESULT, TABLE, GenerationStore, Record
 from kolbo_demo.ui.i18n.texts import say, shown
-from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.panels.model_picker import SMART_SELECT, label
 from kolbo_demo.ui.panels.parts import download_button, in_step
 from kolbo_demo.ui.runs import Snapshot
@@ -81,7 +80,7 @@ class ModelComparison:
         try:
             client = self._access.client(backend, key, caller_of(request), patient=False)
             models = client.models()
-        except (KolboError, UnusableError) as error:
+        except KolboError as error:
             sentence = say("options.not_listed", reason=error)
             return gr.CheckboxGroup([], value=[]), views.note(sentence, bad=True)
         kind = "image" if image else "video" if video else None
@@ -97,9 +96,9 @@ class ModelComparison:
 
 
 def checked(chosen: Sequence[str]) -> list[str]:
-    """The identifiers. Raises `UnusableError` for too few or too many."""
+    """The identifiers. Raises `InputError` for too few or too many."""
     if not LEAST <= len(chosen) <= MOST:
-        raise UnusableError(say("versus.choose_some", least=LEAST, most=MOST))
+        raise InputError(say("versus.choose_some", least=LEAST, most=MOST))
     return list(chosen)
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import gradio as gr
 
+from kolbo_demo.client import InputError
 from kolbo_demo.options import Span, Trim
 from kolbo_demo.preflight import Source, Voice
 from kolbo_demo.preflight.trim import MODES, applicable_modes
 from kolbo_demo.ui.events import LATEST
 from kolbo_demo.ui.i18n.texts import say, shown
-from kolbo_demo.ui.inputs import UnusableError
 
 AUTOMATIC = ""
 STEP = 0.01
@@ -128,9 +128,9 @@ def is_empty(edit: Trim) -> bool:
 
 
 def checked(edit: Trim) -> Trim:
-    """The same. Raises `UnusableError` where nothing is left."""
+    """The same. Raises `InputError` where nothing is left."""
     if is_empty(edit):
-        raise UnusableError(say("edit.empty"))
+        raise InputError(say("edit.empty"))
     return edit
 
 
