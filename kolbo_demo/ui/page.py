@@ -207,7 +207,7 @@ class _Page:
             self.trim_panel = TrimPanel()
         consent.lay_out()
         self.generate = gr.Button(shown("options.generate"), variant="primary", elem_id="generate")
-        self.model_comparison = ModelComparison(self._access)
+        self.model_comparison = ModelComparison()
 
     def _wire(self, page: gr.Blocks) -> None:
         # No event of this page is for other programs: they have `endpoints.py` and the API. None
@@ -240,7 +240,7 @@ class _Page:
         api_choice, backend = self.header.api_choice, self.header.backend
         self.models.follow(api_choice, *self.header.follow(page))
         self.code.follow(backend, form)
-        self.model_comparison.follow(api_choice, form.source, self.header.key.blur)
+        self.model_comparison.follow(self.models.offers, form.source)
         generate = Generate(
             access=self._access,
             runs=self._runs,
