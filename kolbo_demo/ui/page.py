@@ -119,7 +119,7 @@ class _Page:
                 self.preflight = Preflight(self._inspector, self._runs.store)
                 self.preflight.lay_out()
                 self.gallery = Gallery()
-                self.history = HistoryPanel(self._runs, self._secret)
+        self.history = HistoryPanel(self._runs, self._secret)
         self.code = CodePanel(self._access, self._inspector)
         self.batch = BatchPanel(self._access, self._batches)
         self._wire(page)

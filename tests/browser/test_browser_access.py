@@ -128,6 +128,7 @@ def test_no_state_has_a_barrier(
     page.locator("#report .verdict").wait_for(timeout=MADE_MS)
     for fold in ("details", "compare", "history"):
         desk.unfold(fold)
+    page.locator("#report summary").click()
     expect(page.locator("#before-after img").first).to_be_visible()
     no_barrier(page, "done, all unfolded", 4)
 

@@ -66,10 +66,10 @@ class ResultPanel:
                 label=shown("cards.link_is"), visible=False, elem_id="address", buttons=["copy"]
             )
             self._id = gr.Textbox(visible="hidden", show_label=False)
-            self.beside = SideBySide(runs)
             self._report = gr.HTML(
                 "", elem_id="report", js_on_load=_PLOT.read_text("utf-8"), apply_default_css=False
             )
+            self.beside = SideBySide(runs)
             with gr.Accordion(
                 shown("result.details"), open=False, visible=False, elem_id="details"
             ) as self._details:
