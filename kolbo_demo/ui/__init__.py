@@ -3,7 +3,6 @@
 from kolbo_demo.ui.backend import Local
 from kolbo_demo.ui.mount import mount
 from kolbo_demo.ui.page import build
-from kolbo_demo.ui.server import serve
 from kolbo_demo.ui.uploads import clean_uploads
 
-__all__ = ["Local", "build", "clean_uploads", "mount", "serve"]
+__all__ = ["Local", "build", "clean_uploads", "mount"]

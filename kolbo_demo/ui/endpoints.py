@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import anyio.to_thread
@@ -26,7 +26,7 @@ from kolbo_demo.media.probe import MediaError
 from kolbo_demo.safe_file import UnsafeFileError, resolve_regular_file
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.service.public_url import public_base_url
-from kolbo_demo.ui.backend import CLOUD, LOCAL, Access
+from kolbo_demo.ui.backend import CLOUD, LOCAL, Access, Backend
 from kolbo_demo.ui.generation_store import RESULT, as_document
 from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import request_of
@@ -36,7 +36,6 @@ from kolbo_demo.ui.runs import POLL_SECONDS, Runs
 MEASURED_AT_ONCE = 1
 """Measuring keeps a core busy."""
 
-Where = Literal["local", "cloud"]
 T = TypeVar("T")
 
 
@@ -61,7 +60,7 @@ def lay_out(access: Access, runs: Runs) -> None:
         model: str = "",
         face_x: float = -1.0,
         face_y: float = -1.0,
-        where: Where = "local",
+        where: Backend = "local",
         speed: float = 1.0,
         mark: bool = False,
         insist: bool = False,
@@ -139,7 +138,7 @@ def lay_out(access: Access, runs: Runs) -> None:
 
     def models(
         request: gr.Request,
-        where: Where = "local",
+        where: Backend = "local",
         x_api_key: gr.Header = gr.Header(""),  # noqa: B008
     ) -> list[dict[str, Any]]:
         """Lists the lipsync models there are now: identifier, name, what each takes and costs.
@@ -167,7 +166,7 @@ def lay_out(access: Access, runs: Runs) -> None:
     def status(
         generation_id: str,
         request: gr.Request,
-        where: Where = "local",
+        where: Backend = "local",
         x_api_key: gr.Header = gr.Header(""),  # noqa: B008
     ) -> dict[str, Any]:
         """Tells where a generation stands: state, progress from 0 to 100, and once it is completed
@@ -193,7 +192,7 @@ def lay_out(access: Access, runs: Runs) -> None:
         request: gr.Request,
         generation_id: str = "",
         video: str = "",
-        where: Where = "local",
+        where: Backend = "local",
         x_api_key: gr.Header = gr.Header(""),  # noqa: B008
     ) -> dict[str, Any]:
         """Measures on a finished video whether the lips say what is heard: a verdict such as

@@ -25,8 +25,6 @@ from kolbo_demo.ui.disk import private, remove
 from kolbo_demo.ui.quota import Quota
 
 KEEP_SECONDS = 7 * 86400.0
-KEEP_BYTES = 5 * 1024**3
-"""Of all visitors together, where no quota is given."""
 SWEEP_SECONDS = 600.0
 TICKET = re.compile(r"[0-9A-Za-z_-]{22}")
 
@@ -64,9 +62,8 @@ class Folders:
             root = Path(tempfile.mkdtemp(prefix="kolbo-page-"))
         root = root.resolve()
         self._root = root
-        self.quota = quota or Quota(KEEP_BYTES)
+        self.quota = quota or Quota()
         self.quota.watch(root, self.busy)
-        self._alone = quota is None
         self._lock = threading.Lock()
         self._swept = -float("inf")
 
@@ -135,7 +132,7 @@ class Folders:
             if self.expired(folder.name, clock.now() - _changed(folder)):
                 remove(folder)
         self.quota.changed()
-        self.quota.fit(KEEP_BYTES if self._alone else None)
+        self.quota.fit()
 
 
 def linked(given: Path, copy: Path) -> None:

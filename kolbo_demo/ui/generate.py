@@ -35,7 +35,7 @@ from kolbo_demo.ui.panels.comparison import (
 from kolbo_demo.ui.panels.history import HistoryPanel
 from kolbo_demo.ui.panels.result import ResultPanel
 from kolbo_demo.ui.quota import counted
-from kolbo_demo.ui.runs import Runs, open_by_id
+from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.tab import Entry, Tab
 
 POLL_SECONDS = 0.5
@@ -231,9 +231,7 @@ class Generate:
     ) -> AsyncIterator[Updates]:
         """Opens a generation by its id, and shows it. `ticket` is that of its former record."""
         try:
-            record = await asyncio.to_thread(
-                open_by_id, self.runs, self.access, generation_id, key, caller
-            )
+            record = await asyncio.to_thread(self.runs.open, generation_id, key, caller)
         except KolboError as error:
             known = await asyncio.to_thread(self.history.updates, tab, caller)
             yield {**self.result.refused(str(error)), **known}

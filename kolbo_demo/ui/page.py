@@ -87,26 +87,19 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     return Page(blocks, quota, private, lambda name: store.served(name) or batches.served(name))
 
 
+@dataclass
 class _Page:
     """The components of one page and what they do. What belongs to a visitor is in `gr.State`."""
 
-    def __init__(
-        self,
-        access: Access,
-        runs: Runs,
-        batches: Batches,
-        inspector: Inspector,
-        secret: str,
-    ) -> None:
-        """`secret` as in `HistoryPanel`."""
-        self._access = access
-        self._batches = batches
-        self._runs = runs
-        self._inspector = inspector
-        self._secret = secret
+    access: Access
+    runs: Runs
+    batches: Batches
+    inspector: Inspector
+    secret: str
+    """As in `HistoryPanel`."""
 
     def lay_out(self, page: gr.Blocks) -> None:
-        self.header = Header(self._access)
+        self.header = Header(self.access)
         with gr.Row(elem_id="columns", equal_height=False):
             with gr.Column(elem_id="source", min_width=300):
                 self._face_card()
@@ -114,14 +107,14 @@ class _Page:
                 self._voice_card()
                 self._options_card()
             with gr.Column(elem_id="outputs", min_width=360):
-                self.result = ResultPanel(self._runs)
-                self.comparison = ComparisonPanel(self._runs.store)
-                self.preflight = Preflight(self._inspector, self._runs.store)
+                self.result = ResultPanel(self.runs)
+                self.comparison = ComparisonPanel(self.runs.store)
+                self.preflight = Preflight(self.inspector, self.runs.store)
                 self.preflight.lay_out()
                 self.gallery = Gallery()
-        self.history = HistoryPanel(self._runs, self._secret)
-        self.code = CodePanel(self._access, self._inspector)
-        self.batch = BatchPanel(self._access, self._batches)
+        self.history = HistoryPanel(self.runs, self.secret)
+        self.code = CodePanel(self.access, self.inspector)
+        self.batch = BatchPanel(self.access, self.batches)
         self._wire(page)
 
     def _face_card(self) -> None:
@@ -158,10 +151,10 @@ class _Page:
                         max_lines=1,
                         elem_id="source-url",
                     )
-            self.picker = FacePicker(self._inspector)
+            self.picker = FacePicker(self.inspector)
 
     def _voice_card(self) -> None:
-        self.voice_panel = VoicePanel(self._inspector)
+        self.voice_panel = VoicePanel(self.inspector)
         with gr.Column(elem_classes="card"):
             _heading("voice.title")
             with gr.Tabs(elem_id="voice-tabs") as self.voice_tabs:
@@ -195,7 +188,7 @@ class _Page:
     def _options_card(self) -> None:
         with gr.Column(elem_classes="card"):
             with gr.Row(elem_id="options"):
-                self.models = ModelPicker(self._access)
+                self.models = ModelPicker(self.access)
                 self.prompt = gr.Textbox(
                     label=shown("options.prompt"),
                     placeholder=shown("options.prompt_hint"),
@@ -230,7 +223,7 @@ class _Page:
             insist=self.picker.insist,
             trim_panel=self.trim_panel,
         )
-        page.load(self._inspector.preload, None, None, **QUIET)
+        page.load(self.inspector.preload, None, None, **QUIET)
         self.picker.follow(self.image, self.video, self.source_url)
         self.voice_panel.follow(self.audio, self.words)
         self.trim_panel.follow(trim_inputs, self.picker.source_facts, self.voice_panel.voice_facts)
@@ -242,8 +235,8 @@ class _Page:
         self.code.follow(backend, form)
         self.model_comparison.follow(self.models.offers, form.source)
         generate = Generate(
-            access=self._access,
-            runs=self._runs,
+            access=self.access,
+            runs=self.runs,
             form=form,
             backend=backend,
             key=self.header.key,
@@ -257,7 +250,7 @@ class _Page:
         run = generate.connect(page, self.generate)
         self.gallery.follow(form, backend, self.source_tabs, self.voice_tabs, run)
         reuse = ReuseInputs(
-            self._runs.store, form, self.picker, self.voice_panel, self.source_tabs, self.voice_tabs
+            self.runs.store, form, self.picker, self.voice_panel, self.source_tabs, self.voice_tabs
         )
         reuse.follow(self.result.reuse, self.history.tab, self.models.offers)
         self.batch.follow(page, backend, self.header.key)

@@ -88,7 +88,6 @@ class Run:
         spending: Spending | None = None,
         inspector: Inspector | None = None,
         mark: bool = False,
-        stamp: bool = False,
         visitor: str = "",
         local: bool = True,
         signer: Signer | None = None,
@@ -97,9 +96,9 @@ class Run:
         `folder`. `on_change` hears of every new stage, on whichever thread it comes about.
         `spending` goes around the start: it may refuse it, and counts what was started. `inspector`
         cuts files. `mark` has the picture say that it is AI-generated: where the API does not see
-        to it, the result is marked here. `stamp` writes that into the metadata of a result. Where
-        work waits for turns, it waits for those of `visitor`. `local` and `signer`
-        are those of `GenerationFlow`."""
+        to it, the result is marked here. Where work waits for turns, it waits for those of
+        `visitor`, empty for the owner at a private page. `local` and `signer` are those of
+        `GenerationFlow`."""
         self._client = client
         self._work = work
         self._folder = folder
@@ -114,11 +113,11 @@ class Run:
             should_continue=self._wanted,
             on_step=self._on_step,
         )
-        self._mark, self._stamp, self._local = mark, stamp, local
+        self._mark, self._local = mark, local
         self._preview: bytes | None = None
         self._previewed = 0.0
         self._preview_lock = threading.Lock()
-        self._visitor = visitor
+        self.visitor = visitor
         self._cancel = threading.Event()
         self._lock = threading.RLock()
         self._generation = work if isinstance(work, Generation) else None
@@ -203,7 +202,7 @@ class Run:
             self._on_change(stage)
 
     def _run(self) -> None:
-        CURRENT_CALLER.set(self._visitor)
+        CURRENT_CALLER.set(self.visitor)
         try:
             self._follow(self._generation or self._accepted())
         except (CancelledError, GenerationCancelledError):
@@ -251,7 +250,11 @@ class Run:
         if stage.final or stage.status is None:
             return
         video = self._flow.save(
-            generation, stage.status, self._folder / RESULT, mark=self._mark, stamp=self._stamp
+            generation,
+            stage.status,
+            self._folder / RESULT,
+            mark=self._mark,
+            stamp=not self._local,  # the local service's results say it already
         )
         self._show(replace(stage, video=video))
 

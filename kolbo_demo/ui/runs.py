@@ -70,8 +70,6 @@ class Runs:
         self.signer = signer
         self._lock = threading.Lock()
         self._running: dict[str, Run] = {}
-        self._visitors: dict[str, str] = {}
-        """Visitor of each run; empty for the owner at a private page."""
 
     def start(
         self,
@@ -97,10 +95,28 @@ class Runs:
         return record
 
     def open(
+        self, generation_id: str, typed_key: str | None, caller: Caller | None = None
+    ) -> Record:
+        """A record for a generation that is known by its id: the local engine's where it knows it,
+        else the cloud's. Raises `KolboError` with a sentence for the visitor."""
+        if self._access.local.problem() is None:
+            try:
+                return self._open(generation_id, LOCAL, None, caller)
+            except NotFoundError:
+                pass
+        if not self._access.is_owner(caller) and not (typed_key or "").strip():
+            # An owner who shares a key shares what it can make, not all that was made with it.
+            raise InputError(say("cards.unknown"))
+        try:
+            return self._open(generation_id, CLOUD, typed_key, caller)
+        except QuotaError:
+            raise
+        except InputError:
+            raise InputError(say("cards.unknown")) from None
+
+    def _open(
         self, generation_id: str, backend: str, typed_key: str | None, caller: Caller | None
     ) -> Record:
-        """A record for a generation that this browser knows by its id. Raises `KolboError` where
-        there is none, or the key may not see it, `InputError` without a key, `QuotaError`."""
         visitor = counted(caller)
         self._check_share(visitor)
         asking = self._access.client(backend, typed_key, caller, patient=False)
@@ -176,7 +192,7 @@ class Runs:
 
     def _check_share(self, visitor: str) -> None:
         with self._lock:
-            mine = list(self._visitors.values()).count(visitor)
+            mine = sum(run.visitor == visitor for run in self._running.values())
         if visitor and mine >= MOST_RUNS:
             raise InputError(say("cards.too_many", most=MOST_RUNS))
 
@@ -191,26 +207,22 @@ class Runs:
         def changed(stage: Stage) -> None:
             self._note(record, run, stage)
 
-        folder = self.store.folder(record.ticket)
-        here = record.backend == LOCAL  # whose results say in their metadata what they are
         run = Run(
             client,
             work,
-            folder,
+            self.store.folder(record.ticket),
             changed,
             spending,
             self._inspector,
             record.options.mark,
-            stamp=not here,
             visitor=visitor,
-            local=here,
+            local=record.backend == LOCAL,
             signer=self.signer,
         )
         with self._lock:
             if other := self._running.get(record.ticket):
                 return other
             self._running[record.ticket] = run
-            self._visitors[record.ticket] = visitor
         self.store.save(record)
         run.start()
         return run
@@ -234,7 +246,6 @@ class Runs:
             record.end = "cancelled" if stage.cancelled else "failed" if stage.error else "done"
             self.store.save(record)
             self._running.pop(record.ticket, None)
-            self._visitors.pop(record.ticket, None)
         self.revision = object()
         self.store.quota.fit()
         if record.end == "done":
@@ -244,30 +255,3 @@ class Runs:
 def fetchable(record: Record) -> bool:
     """Whether a generation that counts as failed here has a video all the same."""
     return record.end == "failed" and record.status is not None and record.status.state == COMPLETED
-
-
-def open_by_id(
-    runs: Runs,
-    access: Access,
-    generation_id: str,
-    typed_key: str | None,
-    caller: Caller | None = None,
-) -> Record:
-    """Opens a generation by its id: the local engine's where it knows it, else the cloud's.
-
-    Raises `InputError` or `KolboError` with a sentence for the visitor.
-    """
-    if access.local.problem() is None:
-        try:
-            return runs.open(generation_id, LOCAL, None, caller)
-        except NotFoundError:
-            pass
-    if not access.is_owner(caller) and not (typed_key or "").strip():
-        # An owner who shares a key shares what it can make, not all that was made with it.
-        raise InputError(say("cards.unknown"))
-    try:
-        return runs.open(generation_id, CLOUD, typed_key, caller)
-    except QuotaError:
-        raise
-    except InputError:
-        raise InputError(say("cards.unknown")) from None

@@ -215,7 +215,7 @@ def test_a_result_s_metadata_say_what_it_is(
     if readable:
         server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
     signer = Signer(Settings(data_dir=tmp_path / "data"))
-    last = until_end(Run(client, request(portrait, speech), tmp_path, stamp=True, signer=signer))
+    last = until_end(Run(client, request(portrait, speech), tmp_path, local=False, signer=signer))
     assert last.video, last.error
     if readable:
         found = read(last.video)

@@ -15,7 +15,7 @@ from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui import folders
 from kolbo_demo.ui.backend import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.generation_store import RESULT, THUMBNAIL, GenerationStore, Record
-from kolbo_demo.ui.runs import Runs, open_by_id
+from kolbo_demo.ui.runs import Runs
 from kolbo_demo.ui.visitor_quota import Allowance
 from tests.scripted import KEY, Reply, Scripted
 
@@ -162,8 +162,10 @@ def test_what_is_old_or_too_much_goes(
     store.save(first)
     second = store.new(request(portrait, portrait), LOCAL)
     assert store.get(first.ticket)
-    monkeypatch.setattr(folders, "KEEP_BYTES", 1)
     third = store.new(request(portrait, portrait), LOCAL)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.quota, "total", 1)
+        store.quota.fit()
     assert store.get(first.ticket) is None
     assert store.get(second.ticket)  # still running
     monkeypatch.setattr(folders, "KEEP_SECONDS", -1.0)
@@ -178,9 +180,9 @@ def test_a_shared_key_opens_nobodys_generations(server: Scripted, tmp_path: Path
     runs = Runs(shared, GenerationStore(tmp_path / "page"))
     server.on_status({"state": "processing", "progress": 1})
     with pytest.raises(InputError):
-        open_by_id(runs, shared, "lip_1", "")
+        runs.open("lip_1", "")
     assert server.requests == []
-    assert open_by_id(runs, shared, "lip_1", KEY).generation_id == "lip_1"
+    assert runs.open("lip_1", KEY).generation_id == "lip_1"
 
 
 def test_what_a_visitor_has_under_way_is_bounded(
@@ -190,16 +192,16 @@ def test_what_a_visitor_has_under_way_is_bounded(
     monkeypatch.setattr("kolbo_demo.ui.runs.MOST_RUNS", 3)
     server.on_status({"state": "processing", "progress": 5})
     caller, other = Caller("203.0.113.7"), Caller("198.51.100.20")
-    opened = [runs.open("lip_1", LOCAL, None, caller) for _ in range(3)]
+    opened = [runs.open("lip_1", None, caller) for _ in range(3)]
     with pytest.raises(InputError, match="3 generations"):
-        runs.open("lip_1", LOCAL, None, caller)
-    opened.append(runs.open("lip_1", LOCAL, None, other))
+        runs.open("lip_1", None, caller)
+    opened.append(runs.open("lip_1", None, other))
     server.on_status({"state": "failed", "error": "Enough for this test."})
     deadline = time.monotonic() + 30
     while not all((found := runs.store.get(record.ticket)) and found.end for record in opened):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    runs.open("lip_1", LOCAL, None, caller)
+    runs.open("lip_1", None, caller)
 
 
 def test_a_record_of_an_older_release_has_its_options() -> None:
