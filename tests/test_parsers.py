@@ -24,9 +24,9 @@ from kolbo_demo.service.app import LocalService
 from kolbo_demo.service.errors import JobError
 from kolbo_demo.service.gate import visitor_of
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import views
 from kolbo_demo.ui.i18n.texts import language_of, languages
 from kolbo_demo.ui.inputs import request_of
+from kolbo_demo.ui.panels import views
 from tests.hostile import INSIDE
 
 thoroughly = settings(

@@ -26,12 +26,12 @@ from kolbo_demo.media.probe import MediaError
 from kolbo_demo.safe_file import UnsafeFileError, resolve_regular_file
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.service.public_url import public_base_url
-from kolbo_demo.ui.backend import CLOUD, LOCAL, Access, Backend
-from kolbo_demo.ui.generation_store import RESULT, as_document
+from kolbo_demo.ui.access.backend import CLOUD, LOCAL, Access, Backend
+from kolbo_demo.ui.background.runs import POLL_SECONDS, Runs
 from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import request_of
-from kolbo_demo.ui.quota import counted
-from kolbo_demo.ui.runs import POLL_SECONDS, Runs
+from kolbo_demo.ui.storage.generation_store import RESULT, as_document
+from kolbo_demo.ui.storage.quota import counted
 
 MEASURED_AT_ONCE = 1
 """Measuring keeps a core busy."""

@@ -20,11 +20,10 @@ from gradio.blocks import Block
 from kolbo_demo.client import InputError, KolboError
 from kolbo_demo.preflight.trim import result_seconds
 from kolbo_demo.service.gate import Caller, caller_of
-from kolbo_demo.ui import eta
-from kolbo_demo.ui.backend import Access
+from kolbo_demo.ui.access.backend import Access
+from kolbo_demo.ui.background import eta
+from kolbo_demo.ui.background.runs import Runs
 from kolbo_demo.ui.events import EACH, QUIET, Updates, Values
-from kolbo_demo.ui.form import Form
-from kolbo_demo.ui.generation_store import RESULT, Record, title
 from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.panels.comparison import (
     ComparisonPanel,
@@ -32,10 +31,11 @@ from kolbo_demo.ui.panels.comparison import (
     checked,
     selected_ticket,
 )
+from kolbo_demo.ui.panels.form import Form
 from kolbo_demo.ui.panels.history import HistoryPanel
 from kolbo_demo.ui.panels.result import ResultPanel
-from kolbo_demo.ui.quota import counted
-from kolbo_demo.ui.runs import Runs
+from kolbo_demo.ui.storage.generation_store import RESULT, Record, title
+from kolbo_demo.ui.storage.quota import counted
 from kolbo_demo.ui.tab import Entry, Tab
 
 POLL_SECONDS = 0.5

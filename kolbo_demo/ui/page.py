@@ -1,6 +1,5 @@
 """The page: what stands where, and which event reaches which function."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -12,46 +11,36 @@ from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import consent, endpoints, gradio_gate, uploads
-from kolbo_demo.ui.backend import Access, Local
-from kolbo_demo.ui.batches import Batches
+from kolbo_demo.ui import endpoints
+from kolbo_demo.ui.access.backend import Access, Local
+from kolbo_demo.ui.access.visitor_quota import Allowance
+from kolbo_demo.ui.background.batches import Batches
+from kolbo_demo.ui.background.runs import Runs
 from kolbo_demo.ui.events import QUIET
-from kolbo_demo.ui.folders import Served
-from kolbo_demo.ui.form import Form
+from kolbo_demo.ui.gate import gradio_gate
 from kolbo_demo.ui.generate import Generate
-from kolbo_demo.ui.generation_store import GenerationStore
 from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.mount import Page
+from kolbo_demo.ui.panels import consent
 from kolbo_demo.ui.panels.batch import BatchPanel
 from kolbo_demo.ui.panels.code import CodePanel
 from kolbo_demo.ui.panels.comparison import ComparisonPanel, ModelComparison
 from kolbo_demo.ui.panels.face_picker import FacePicker
+from kolbo_demo.ui.panels.form import Form
 from kolbo_demo.ui.panels.gallery import Gallery
 from kolbo_demo.ui.panels.header import Header
 from kolbo_demo.ui.panels.history import HistoryPanel
 from kolbo_demo.ui.panels.model_picker import ModelPicker
 from kolbo_demo.ui.panels.preflight import Preflight, trim_inputs
 from kolbo_demo.ui.panels.result import ResultPanel
+from kolbo_demo.ui.panels.reuse_inputs import ReuseInputs
 from kolbo_demo.ui.panels.trim import TrimPanel
 from kolbo_demo.ui.panels.verify import VerifyPanel
 from kolbo_demo.ui.panels.voice import VoicePanel
-from kolbo_demo.ui.quota import Quota, salt_in
-from kolbo_demo.ui.reuse_inputs import ReuseInputs
-from kolbo_demo.ui.runs import Runs
+from kolbo_demo.ui.storage import uploads
+from kolbo_demo.ui.storage.generation_store import GenerationStore
+from kolbo_demo.ui.storage.quota import Quota, salt_in
 from kolbo_demo.ui.tab import storage_secret
-from kolbo_demo.ui.visitor_quota import Allowance
-
-
-@dataclass(frozen=True)
-class Page:
-    """What is to be served."""
-
-    blocks: gr.Blocks
-    quota: Quota
-    """Of the files of visitors."""
-    private: bool
-    """As in `build`."""
-    results: Callable[[str], Served | None]
-    """Finds the files of generations and batches that are served."""
 
 
 def build(settings: Settings, local: Local, *, private: bool = False) -> Page:

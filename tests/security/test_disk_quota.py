@@ -21,11 +21,13 @@ from kolbo_demo import clock, ui
 from kolbo_demo.client import InputError
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import batches, disk, folders, quota, upload_quota
-from kolbo_demo.ui.batches import Batches
-from kolbo_demo.ui.generation_store import RESULT, GenerationStore, Record
-from kolbo_demo.ui.quota import Quota, QuotaError, salt_in
-from kolbo_demo.ui.uploads import Uploads
+from kolbo_demo.ui.background import batches
+from kolbo_demo.ui.background.batches import Batches
+from kolbo_demo.ui.gate import upload_quota
+from kolbo_demo.ui.storage import disk, folders, quota
+from kolbo_demo.ui.storage.generation_store import RESULT, GenerationStore, Record
+from kolbo_demo.ui.storage.quota import Quota, QuotaError, salt_in
+from kolbo_demo.ui.storage.uploads import Uploads
 from tests.scripted import media_dir, no_settings, portrait, speech  # noqa: F401 - fixtures
 from tests.ui.serving import serving
 from tests.waiting import wait

@@ -5,7 +5,7 @@ from pydantic import SecretStr
 
 from kolbo_demo.client import InputError
 from kolbo_demo.contract import Model
-from kolbo_demo.ui.backend import CLOUD, LOCAL, Access, Local
+from kolbo_demo.ui.access.backend import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.panels.model_picker import label
 from tests.scripted import Reply, Scripted
 

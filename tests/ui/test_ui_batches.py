@@ -13,9 +13,9 @@ import pytest
 from kolbo_demo.client import InputError, KolboClient, KolboError
 from kolbo_demo.media.probe import frame_at
 from kolbo_demo.service.fetch import Policy
-from kolbo_demo.ui.batches import Batches
+from kolbo_demo.ui.access.visitor_quota import Allowance
+from kolbo_demo.ui.background.batches import Batches
 from kolbo_demo.ui.panels import batch as batch_panel
-from kolbo_demo.ui.visitor_quota import Allowance
 from tests.marked import is_marked
 from tests.scripted import Reply, Scripted
 
@@ -179,7 +179,7 @@ def test_pairs_in_a_zip(batches: Batches, tmp_path: Path, portrait: Path, speech
 def test_archives_that_are_refused(
     batches: Batches, tmp_path: Path, portrait: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kolbo_demo.ui.batches.MAX_FILE_BYTES", 2**20)
+    monkeypatch.setattr("kolbo_demo.ui.background.batches.MAX_FILE_BYTES", 2**20)
     bomb, twice, broken = (tmp_path / name for name in ("bomb.zip", "twice.zip", "broken.zip"))
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros.png", bytes(2**20 + 1))

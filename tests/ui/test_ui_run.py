@@ -16,7 +16,7 @@ from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.media.probe import frame_at
 from kolbo_demo.options import Options
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui.run import Run, Stage
+from kolbo_demo.ui.background.run import Run, Stage
 from tests.scripted import VIDEO, Reply, Scripted, sparse_wav
 
 

@@ -12,11 +12,11 @@ from kolbo_demo.client import InputError
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Options, Trim
 from kolbo_demo.service.gate import Caller
-from kolbo_demo.ui import folders
-from kolbo_demo.ui.backend import CLOUD, LOCAL, Access, Local
-from kolbo_demo.ui.generation_store import RESULT, THUMBNAIL, GenerationStore, Record
-from kolbo_demo.ui.runs import Runs
-from kolbo_demo.ui.visitor_quota import Allowance
+from kolbo_demo.ui.access.backend import CLOUD, LOCAL, Access, Local
+from kolbo_demo.ui.access.visitor_quota import Allowance
+from kolbo_demo.ui.background.runs import Runs
+from kolbo_demo.ui.storage import folders
+from kolbo_demo.ui.storage.generation_store import RESULT, THUMBNAIL, GenerationStore, Record
 from tests.scripted import KEY, Reply, Scripted
 
 
@@ -189,7 +189,7 @@ def test_what_a_visitor_has_under_way_is_bounded(
     runs: Runs, server: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is polled in a thread of its own, so an id may not be opened without end."""
-    monkeypatch.setattr("kolbo_demo.ui.runs.MOST_RUNS", 3)
+    monkeypatch.setattr("kolbo_demo.ui.background.runs.MOST_RUNS", 3)
     server.on_status({"state": "processing", "progress": 5})
     caller, other = Caller("203.0.113.7"), Caller("198.51.100.20")
     opened = [runs.open("lip_1", None, caller) for _ in range(3)]

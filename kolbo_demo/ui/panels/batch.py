@@ -13,14 +13,15 @@ from gradio.data_classes import ListFiles
 from kolbo_demo.batch import RowStatus
 from kolbo_demo.client import KolboError
 from kolbo_demo.service.gate import caller_of
-from kolbo_demo.ui import uploads, views
-from kolbo_demo.ui.backend import LOCAL, Access
-from kolbo_demo.ui.batches import ARCHIVE, REPORT, Batches, View
+from kolbo_demo.ui.access.backend import LOCAL, Access
+from kolbo_demo.ui.background.batches import ARCHIVE, REPORT, Batches, View
 from kolbo_demo.ui.events import EACH, QUIET, Updates, Values
-from kolbo_demo.ui.folders import TICKET
 from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.panels import views
 from kolbo_demo.ui.panels.parts import Player, Question, download_button, small_button
-from kolbo_demo.ui.quota import counted
+from kolbo_demo.ui.storage import uploads
+from kolbo_demo.ui.storage.folders import TICKET
+from kolbo_demo.ui.storage.quota import counted
 
 POLL_SECONDS = 1.5
 """While a batch runs."""

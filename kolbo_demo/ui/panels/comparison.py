@@ -13,14 +13,15 @@ from gradio.components import Component
 from kolbo_demo.client import InputError
 from kolbo_demo.contract import Model, is_web_link, url_kind
 from kolbo_demo.csv_export import csv_text
-from kolbo_demo.ui import sync_report, views
+from kolbo_demo.ui.background import sync_report
+from kolbo_demo.ui.background.runs import Snapshot
 from kolbo_demo.ui.events import LATEST, Updates, changes
-from kolbo_demo.ui.folders import TICKET
-from kolbo_demo.ui.generation_store import RESULT, TABLE, GenerationStore, Record
 from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.panels import views
 from kolbo_demo.ui.panels.model_picker import SMART_SELECT, Offers, label
 from kolbo_demo.ui.panels.parts import download_button, in_step
-from kolbo_demo.ui.runs import Snapshot
+from kolbo_demo.ui.storage.folders import TICKET
+from kolbo_demo.ui.storage.generation_store import RESULT, TABLE, GenerationStore, Record
 
 LEAST, MOST = 2, 6
 """Models at once: ten generations a minute are all that the API takes."""

@@ -10,10 +10,10 @@ import gradio as gr
 from kolbo_demo.client import KolboClient, KolboError
 from kolbo_demo.contract import Model
 from kolbo_demo.service.gate import caller_of
-from kolbo_demo.ui import views
-from kolbo_demo.ui.backend import Access
+from kolbo_demo.ui.access.backend import Access
 from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.i18n import texts
+from kolbo_demo.ui.panels import views
 
 SMART_SELECT = ("Smart Select", "")
 

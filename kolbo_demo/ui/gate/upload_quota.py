@@ -23,11 +23,11 @@ from kolbo_demo.service.gate import TOO_MANY_MESSAGE, Caller, caller_of
 from kolbo_demo.service.public_url import route_of
 from kolbo_demo.service.rate_limit import ConcurrencyLimit, TooManyRequestsError
 from kolbo_demo.service.request_body import discard, iter_chunks
-from kolbo_demo.ui.disk import remove
-from kolbo_demo.ui.gradio_gate import UPLOAD
+from kolbo_demo.ui.gate.gradio_gate import UPLOAD
 from kolbo_demo.ui.i18n.texts import language_of, say, speaking
-from kolbo_demo.ui.quota import Quota, QuotaError, Writing, counted
-from kolbo_demo.ui.uploads import Uploads, parts
+from kolbo_demo.ui.storage.disk import remove
+from kolbo_demo.ui.storage.quota import Quota, QuotaError, Writing, counted
+from kolbo_demo.ui.storage.uploads import Uploads, parts
 
 AT_ONCE = 4
 """Uploads of one visitor under way."""

@@ -12,9 +12,9 @@ from gradio.utils import get_upload_folder
 
 from kolbo_demo import clock, private_folder
 from kolbo_demo.safe_file import UnsafeFileError, resolve_regular_file
-from kolbo_demo.ui.disk import remove
-from kolbo_demo.ui.folders import TICKET, Folders
-from kolbo_demo.ui.quota import Quota
+from kolbo_demo.ui.storage.disk import remove
+from kolbo_demo.ui.storage.folders import TICKET, Folders
+from kolbo_demo.ui.storage.quota import Quota
 
 POLL_SECONDS = 1800
 KEEP_SECONDS = 6 * 3600

@@ -23,8 +23,8 @@ from kolbo_demo.generation import SPEECH_FILE, GenerationFlow, GenerationRequest
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import CancelledError, Inspector
 from kolbo_demo.ui import subtitles
-from kolbo_demo.ui.generation_store import RESULT, SUBTITLES
 from kolbo_demo.ui.i18n.texts import say
+from kolbo_demo.ui.storage.generation_store import RESULT, SUBTITLES
 
 Spending = Callable[[Path | str], AbstractContextManager[object]]
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from kolbo_demo import clock, private_folder
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.safe_file import UnsafeFileError, link_or_copy
-from kolbo_demo.ui.disk import private, remove
-from kolbo_demo.ui.quota import Quota
+from kolbo_demo.ui.storage.disk import private, remove
+from kolbo_demo.ui.storage.quota import Quota
 
 KEEP_SECONDS = 7 * 86400.0
 SWEEP_SECONDS = 600.0

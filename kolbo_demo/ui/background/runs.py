@@ -11,12 +11,12 @@ from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.gate import Caller
-from kolbo_demo.ui.backend import CLOUD, LOCAL, Access
-from kolbo_demo.ui.generation_store import RESULT, GenerationStore, Record
+from kolbo_demo.ui.access.backend import CLOUD, LOCAL, Access
+from kolbo_demo.ui.background.run import Run, Spending, Stage
+from kolbo_demo.ui.background.sync_report import Report, Reports
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.quota import QuotaError, counted
-from kolbo_demo.ui.run import Run, Spending, Stage
-from kolbo_demo.ui.sync_report import Report, Reports
+from kolbo_demo.ui.storage.generation_store import RESULT, GenerationStore, Record
+from kolbo_demo.ui.storage.quota import QuotaError, counted
 
 POLL_SECONDS = 0.1
 MOST_RUNS = 20

@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from kolbo_demo.client import InputError
-from kolbo_demo.ui.disk import private
-from kolbo_demo.ui.folders import linked
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.quota import Writing
+from kolbo_demo.ui.storage.disk import private
+from kolbo_demo.ui.storage.folders import linked
+from kolbo_demo.ui.storage.quota import Writing
 
 MOST_FILES = 2001
 """As many as the longest list can name, and the list."""

@@ -29,11 +29,11 @@ from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.fetch import Policy
-from kolbo_demo.ui.archives import Room, take
-from kolbo_demo.ui.folders import Folders, Served
+from kolbo_demo.ui.background.archives import Room, take
+from kolbo_demo.ui.background.run import Spending
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.quota import Quota, QuotaError
-from kolbo_demo.ui.run import Spending
+from kolbo_demo.ui.storage.folders import Folders, Served
+from kolbo_demo.ui.storage.quota import Quota, QuotaError
 
 _TYPES = {".zip": "application/zip", ".csv": "text/csv", ".mp4": "video/mp4"}
 """Of the results' files."""

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from kolbo_demo.client import InputError
 from kolbo_demo.service.gate import Caller
-from kolbo_demo.ui.disk import Inode, Measure, Unit, entries, private, remove, sized
 from kolbo_demo.ui.i18n.texts import say
+from kolbo_demo.ui.storage.disk import Inode, Measure, Unit, entries, private, remove, sized
 
 SPARE_BYTES = 100 * 1024 * 1024
 """Bytes of the disk that stay free, whatever the bounds allow."""

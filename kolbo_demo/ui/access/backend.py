@@ -9,8 +9,8 @@ from pydantic import SecretStr
 
 from kolbo_demo.client import InputError, KolboClient, Retry
 from kolbo_demo.service.gate import Caller
+from kolbo_demo.ui.access.visitor_quota import Allowance
 from kolbo_demo.ui.i18n import texts
-from kolbo_demo.ui.visitor_quota import Allowance
 
 Backend = Literal["local", "cloud"]
 LOCAL: Backend = "local"

@@ -15,8 +15,8 @@ from typing import Any
 
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.sync_eval.process import judge_in_process
-from kolbo_demo.ui.generation_store import REPORT, RESULT, GenerationStore, Record
 from kolbo_demo.ui.i18n.texts import say
+from kolbo_demo.ui.storage.generation_store import REPORT, RESULT, GenerationStore, Record
 
 SECOND_PIXELS = 90
 LEAST_PIXELS, MOST_PIXELS = 520, 20_000

@@ -14,15 +14,15 @@ from kolbo_demo.generation import SPEECH_FILE
 from kolbo_demo.media.probe import kind_of
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui.events import INSPECTING, QUIET
-from kolbo_demo.ui.folders import linked
-from kolbo_demo.ui.form import Form
-from kolbo_demo.ui.generation_store import GenerationStore, Record, StoredInput
 from kolbo_demo.ui.panels.face_picker import Choice, FacePicker
+from kolbo_demo.ui.panels.form import Form
 from kolbo_demo.ui.panels.model_picker import Offers
 from kolbo_demo.ui.panels.preflight import trim_inputs
 from kolbo_demo.ui.panels.trim import as_chosen
 from kolbo_demo.ui.panels.voice import VoicePanel
-from kolbo_demo.ui.quota import counted
+from kolbo_demo.ui.storage.folders import linked
+from kolbo_demo.ui.storage.generation_store import GenerationStore, Record, StoredInput
+from kolbo_demo.ui.storage.quota import counted
 
 
 @dataclass(frozen=True)
