@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 
 import gradio as gr
-from gradio.data_classes import FileData, ImageData
+from gradio.data_classes import ImageData
 
 from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.preflight import Inspector
@@ -31,6 +30,7 @@ from kolbo_demo.ui.panels.gallery import Gallery
 from kolbo_demo.ui.panels.header import Header
 from kolbo_demo.ui.panels.history import HistoryPanel
 from kolbo_demo.ui.panels.model_picker import ModelPicker
+from kolbo_demo.ui.panels.parts import Player
 from kolbo_demo.ui.panels.preflight import Preflight, trim_inputs
 from kolbo_demo.ui.panels.result import ResultPanel
 from kolbo_demo.ui.panels.reuse_inputs import ReuseInputs
@@ -123,7 +123,8 @@ class _Page:
                     # Gradio would open the picture first and fail with a message of its own.
                     self.image.preprocess = _given_file
                 with gr.Tab(shown("face.video"), id="video"):
-                    self.video = gr.Video(
+                    # One that is used again is the file that was given, not a copy in MP4.
+                    self.video = Player(
                         label=shown("face.clip"),
                         show_label=False,
                         sources=["upload", "webcam"],
@@ -131,8 +132,6 @@ class _Page:
                         buttons=[],
                         elem_id="source-video",
                     )
-                    # One that is used again is the file that was given, not a copy in MP4.
-                    self.video.postprocess = _same_file  # pyright: ignore[reportAttributeAccessIssue]
                 with gr.Tab(shown("face.link"), id="link"):
                     self.source_url = gr.Textbox(
                         label=shown("face.url"),
@@ -248,10 +247,6 @@ class _Page:
 def _heading(title: str) -> gr.HTML:
     """A card's title; `title` is the key of a text."""
     return gr.HTML(shown(lambda: f"<h2>{escape(say(title))}</h2>"), elem_classes="card-title")
-
-
-def _same_file(path: str | None) -> FileData | None:
-    return FileData(path=path, orig_name=Path(path).name) if path else None
 
 
 def _given_file(payload: ImageData | None) -> str | None:

@@ -27,7 +27,7 @@ class Uploads(Folders):
     def __init__(self, root: Path, quota: Quota) -> None:
         self._since = time.time()
         super().__init__(root, quota)
-        for folder in self._root.iterdir():
+        for folder in self.root.iterdir():
             if TICKET.fullmatch(folder.name) and list(parts(folder)):
                 remove(folder)  # its process was killed while it arrived
 
@@ -35,7 +35,7 @@ class Uploads(Folders):
         """Whether Gradio keeps it for the page itself: it was there before any visitor."""
         try:
             return not TICKET.fullmatch(ticket) and (
-                (self._root / ticket).lstat().st_mtime <= self._since
+                (self.root / ticket).lstat().st_mtime <= self._since
             )
         except OSError:
             return True
