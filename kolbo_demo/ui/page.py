@@ -31,7 +31,7 @@ from kolbo_demo.ui.panels.header import Header
 from kolbo_demo.ui.panels.history import HistoryPanel
 from kolbo_demo.ui.panels.model_picker import ModelPicker
 from kolbo_demo.ui.panels.parts import Player
-from kolbo_demo.ui.panels.preflight import Preflight, trim_inputs
+from kolbo_demo.ui.panels.preflight import Preflight
 from kolbo_demo.ui.panels.result import ResultPanel
 from kolbo_demo.ui.panels.reuse_inputs import ReuseInputs
 from kolbo_demo.ui.panels.trim import TrimPanel
@@ -214,7 +214,7 @@ class _Page:
         page.load(self.inspector.preload, None, None, **QUIET)
         self.picker.follow(self.image, self.video, self.source_url)
         self.voice_panel.follow(self.audio, self.words)
-        self.trim_panel.follow(trim_inputs, self.picker.source_facts, self.voice_panel.voice_facts)
+        self.trim_panel.follow(self.picker.source_facts, self.voice_panel.voice_facts)
         self.preflight.follow(
             self.picker, self.voice_panel, self.models, self.header.backend, self.trim_panel
         )

@@ -16,8 +16,7 @@ from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.options import Trim
 from kolbo_demo.ui.inputs import request_of
 from kolbo_demo.ui.panels.face_picker import Choice, SourceFacts
-from kolbo_demo.ui.panels.preflight import trim_inputs
-from kolbo_demo.ui.panels.trim import TrimPanel, checked, edit_of
+from kolbo_demo.ui.panels.trim import TrimPanel, checked, edit_of, trim_inputs
 from kolbo_demo.ui.panels.voice import VoiceFacts, normalized_words, voice_for
 
 

@@ -21,7 +21,7 @@ from kolbo_demo.ui.i18n.texts import say, shown
 from kolbo_demo.ui.panels import views
 from kolbo_demo.ui.panels.face_picker import Choice, FacePicker, SourceFacts, speaking
 from kolbo_demo.ui.panels.model_picker import ModelPicker, Offers, shared
-from kolbo_demo.ui.panels.trim import TrimInputs, TrimPanel, edit_of, is_empty
+from kolbo_demo.ui.panels.trim import TrimPanel, edit_of, is_empty, trim_inputs
 from kolbo_demo.ui.panels.voice import VoiceFacts, VoicePanel
 from kolbo_demo.ui.storage.generation_store import GenerationStore
 
@@ -144,11 +144,6 @@ class Preflight:
         if any(_warnings(given)):
             fold["open"] = True
         return gr.update(**fold), html
-
-
-def trim_inputs(source_facts: SourceFacts, voice_facts: VoiceFacts) -> TrimInputs:
-    """What there is to be cut."""
-    return source_facts.source, voice_facts.voice, voice_facts.path is not None
 
 
 def outlook(given: PreflightInputs, expected: float | None = None) -> str:

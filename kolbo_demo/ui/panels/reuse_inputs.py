@@ -17,8 +17,7 @@ from kolbo_demo.ui.events import INSPECTING, QUIET
 from kolbo_demo.ui.panels.face_picker import Choice, FacePicker
 from kolbo_demo.ui.panels.form import Form
 from kolbo_demo.ui.panels.model_picker import Offers
-from kolbo_demo.ui.panels.preflight import trim_inputs
-from kolbo_demo.ui.panels.trim import as_chosen
+from kolbo_demo.ui.panels.trim import as_chosen, trim_inputs
 from kolbo_demo.ui.panels.voice import VoicePanel
 from kolbo_demo.ui.storage.folders import linked
 from kolbo_demo.ui.storage.generation_store import GenerationStore, Record, StoredInput
