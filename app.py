@@ -1,5 +1,6 @@
 """Serves the page and the local service: `python app.py`."""
 
+import contextlib
 import ipaddress
 import os
 import secrets
@@ -13,6 +14,7 @@ from kolbo_demo import logs, private_folder
 from kolbo_demo.service.app import create_app
 from kolbo_demo.service.errors import ServiceError
 from kolbo_demo.service.hostnames import Site
+from kolbo_demo.service.http_server import Server
 from kolbo_demo.settings import Settings, describe_error
 
 
@@ -99,7 +101,8 @@ def main() -> None:
     logs.announce(f"Kolbo Lipsync is at http://{client_host}:{port}{query}", sys.stdout)
     if site.public:
         logs.announce(f"Visitors reach it at {site.public}", sys.stdout)
-    ui.serve(app, host, port, settings.proxies_for(host))
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(app, settings.proxies_for(host), host, port).run()
 
 
 if __name__ == "__main__":

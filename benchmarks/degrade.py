@@ -1,6 +1,6 @@
 """Known degradations of videos and sounds, for evaluating the judge."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from kolbo_demo.engine.speech_features import HOP_SECONDS, SAMPLE_RATE, loudness
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import VideoWriter
 
-Change = Callable[[Pixels, FaceLandmarks], Pixels]
 LIPS = (61, 291, 0, 17)
 
 

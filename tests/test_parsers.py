@@ -15,18 +15,18 @@ from pydantic import ValidationError
 from starlette.requests import HTTPConnection
 
 from kolbo_demo import contract
-from kolbo_demo.client import retry
+from kolbo_demo.client import InputError, retry
 from kolbo_demo.engine.prompt import PromptStyle
 from kolbo_demo.ip_policy import is_local_name, parse_address
 from kolbo_demo.media import sniff
 from kolbo_demo.service import fetch
 from kolbo_demo.service.app import LocalService
 from kolbo_demo.service.errors import JobError
+from kolbo_demo.service.gate import visitor_of
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import views
 from kolbo_demo.ui.i18n.texts import language_of, languages
-from kolbo_demo.ui.inputs import UnusableError, request_of
-from kolbo_demo.ui.visitor_quota import visitor_of
+from kolbo_demo.ui.inputs import request_of
+from kolbo_demo.ui.panels import views
 from tests.hostile import INSIDE
 
 thoroughly = settings(
@@ -143,7 +143,7 @@ def test_any_link(link: str) -> None:
     with contextlib.suppress(JobError):
         fetch.check(link, "source", fetch.Policy())
     assert contract.url_kind(link) in ("image", "video")
-    with contextlib.suppress(UnusableError):
+    with contextlib.suppress(InputError):
         request_of(None, None, link, None, link, None, None, None, None)
 
 

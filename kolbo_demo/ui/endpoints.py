@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import anyio.to_thread
@@ -17,7 +17,7 @@ import gradio as gr
 from gradio.events import api
 from gradio.utils import get_upload_folder
 
-from kolbo_demo.client import KolboClient, KolboError
+from kolbo_demo.client import InputError, KolboClient, KolboError
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.sync_eval.process import judge_in_process
 from kolbo_demo.engine.voices import check_speed, check_words, choose_voice
@@ -26,17 +26,16 @@ from kolbo_demo.media.probe import MediaError
 from kolbo_demo.safe_file import UnsafeFileError, resolve_regular_file
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.service.public_url import public_base_url
-from kolbo_demo.ui.backend import CLOUD, LOCAL, Access
-from kolbo_demo.ui.generation_store import RESULT, as_document
+from kolbo_demo.ui.access.backend import CLOUD, LOCAL, Access, Backend
+from kolbo_demo.ui.background.runs import POLL_SECONDS, Runs
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.inputs import UnusableError, request_of
-from kolbo_demo.ui.quota import counted
-from kolbo_demo.ui.runs import POLL_SECONDS, Runs
+from kolbo_demo.ui.inputs import request_of
+from kolbo_demo.ui.storage.generation_store import RESULT, as_document
+from kolbo_demo.ui.storage.quota import counted
 
 MEASURED_AT_ONCE = 1
 """Measuring keeps a core busy."""
 
-Where = Literal["local", "cloud"]
 T = TypeVar("T")
 
 
@@ -47,9 +46,9 @@ def lay_out(access: Access, runs: Runs) -> None:
         where: str, key: str | None, request: gr.Request, *, patient: bool = False
     ) -> KolboClient:
         if where not in {LOCAL, CLOUD}:
-            raise UnusableError("`where` is `local` or `cloud`.")
+            raise InputError("`where` is `local` or `cloud`.")
         if where == CLOUD and not (key or "").strip():
-            raise UnusableError(say("api.no_key"))
+            raise InputError(say("api.no_key"))
         return access.client(where, key, caller_of(request), patient=patient)
 
     async def lipsync(
@@ -61,7 +60,7 @@ def lay_out(access: Access, runs: Runs) -> None:
         model: str = "",
         face_x: float = -1.0,
         face_y: float = -1.0,
-        where: Where = "local",
+        where: Backend = "local",
         speed: float = 1.0,
         mark: bool = False,
         insist: bool = False,
@@ -101,9 +100,9 @@ def lay_out(access: Access, runs: Runs) -> None:
             check_speed(speed)
             if wanted.words is None:
                 if speed != 1:
-                    raise UnusableError(say("api.speed_of_words"))
+                    raise InputError(say("api.speed_of_words"))
                 if language or voice_name:
-                    raise UnusableError("`language` and `voice_name` are for words to speak.")
+                    raise InputError("`language` and `voice_name` are for words to speak.")
             else:
                 chosen = choose_voice(wanted.words, voice_name or None, language or None)
                 check_words(wanted.words, chosen)
@@ -139,7 +138,7 @@ def lay_out(access: Access, runs: Runs) -> None:
 
     def models(
         request: gr.Request,
-        where: Where = "local",
+        where: Backend = "local",
         x_api_key: gr.Header = gr.Header(""),  # noqa: B008
     ) -> list[dict[str, Any]]:
         """Lists the lipsync models there are now: identifier, name, what each takes and costs.
@@ -167,7 +166,7 @@ def lay_out(access: Access, runs: Runs) -> None:
     def status(
         generation_id: str,
         request: gr.Request,
-        where: Where = "local",
+        where: Backend = "local",
         x_api_key: gr.Header = gr.Header(""),  # noqa: B008
     ) -> dict[str, Any]:
         """Tells where a generation stands: state, progress from 0 to 100, and once it is completed
@@ -193,7 +192,7 @@ def lay_out(access: Access, runs: Runs) -> None:
         request: gr.Request,
         generation_id: str = "",
         video: str = "",
-        where: Where = "local",
+        where: Backend = "local",
         x_api_key: gr.Header = gr.Header(""),  # noqa: B008
     ) -> dict[str, Any]:
         """Measures on a finished video whether the lips say what is heard: a verdict such as
@@ -209,7 +208,7 @@ def lay_out(access: Access, runs: Runs) -> None:
         def measure() -> dict[str, Any]:
             link, file = _given(video)
             if link or bool(file) == bool(generation_id):
-                raise UnusableError(say("api.one_video"))
+                raise InputError(say("api.one_video"))
             if file:
                 return judge_in_process(Path(file))
             with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
@@ -239,7 +238,7 @@ def _as_gradio_errors(work: Callable[[], T]) -> T:
     """What `work` gives, or one sentence."""
     try:
         return work()
-    except (KolboError, UnusableError, MediaError, EngineError) as error:
+    except (KolboError, MediaError, EngineError) as error:
         raise gr.Error(str(error), print_exception=False) from None
 
 
@@ -253,4 +252,4 @@ def _given(value: Any) -> tuple[str, str | None]:
     try:
         return "", str(resolve_regular_file(text, Path(get_upload_folder())))
     except UnsafeFileError:
-        raise UnusableError(say("api.no_file")) from None
+        raise InputError(say("api.no_file")) from None

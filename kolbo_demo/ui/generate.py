@@ -17,26 +17,25 @@ from uuid import uuid4
 import gradio as gr
 from gradio.blocks import Block
 
-from kolbo_demo.client import KolboError
+from kolbo_demo.client import InputError, KolboError
 from kolbo_demo.preflight.trim import result_seconds
 from kolbo_demo.service.gate import Caller, caller_of
-from kolbo_demo.ui import eta
-from kolbo_demo.ui.backend import Access
+from kolbo_demo.ui.access.backend import Access
+from kolbo_demo.ui.background import eta
+from kolbo_demo.ui.background.runs import Runs
 from kolbo_demo.ui.events import EACH, QUIET, Updates, Values
-from kolbo_demo.ui.form import Form
-from kolbo_demo.ui.generation_store import RESULT, Record, title
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.inputs import UnusableError
 from kolbo_demo.ui.panels.comparison import (
     ComparisonPanel,
     ModelComparison,
     checked,
     selected_ticket,
 )
+from kolbo_demo.ui.panels.form import Form
 from kolbo_demo.ui.panels.history import HistoryPanel
 from kolbo_demo.ui.panels.result import ResultPanel
-from kolbo_demo.ui.quota import counted
-from kolbo_demo.ui.runs import Runs, open_by_id
+from kolbo_demo.ui.storage.generation_store import RESULT, Record, title
+from kolbo_demo.ui.storage.quota import counted
 from kolbo_demo.ui.tab import Entry, Tab
 
 POLL_SECONDS = 0.5
@@ -115,7 +114,7 @@ class Generate:
             records = await asyncio.to_thread(
                 self._start, values, caller, values.get(self.model_comparison.choice)
             )
-        except (UnusableError, KolboError) as error:
+        except KolboError as error:
             yield self.result.refused(str(error))
             return
         tab.add(_entry(record) for record in records)
@@ -199,7 +198,7 @@ class Generate:
         return shown | self.history.updates(tab, caller_of(request))
 
     def _start(self, values: Values, caller: Caller, chosen: Sequence[str] | None) -> list[Record]:
-        """Starts one generation, or one with each of the chosen models. Raises `UnusableError` and
+        """Starts one generation, or one with each of the chosen models. Raises `InputError` and
         `KolboError` if not one could be started."""
         backend, key, offers = (values[part] for part in (self.backend, self.key, self.offers))
         fields = self.form.read(values)
@@ -220,7 +219,7 @@ class Generate:
                 record = self.runs.start(
                     client, wanted, backend, group, spending, expected, offered, counted(caller)
                 )
-            except UnusableError:
+            except InputError:
                 if not records:
                     raise
                 break
@@ -232,10 +231,8 @@ class Generate:
     ) -> AsyncIterator[Updates]:
         """Opens a generation by its id, and shows it. `ticket` is that of its former record."""
         try:
-            record = await asyncio.to_thread(
-                open_by_id, self.runs, self.access, generation_id, key, caller
-            )
-        except (UnusableError, KolboError) as error:
+            record = await asyncio.to_thread(self.runs.open, generation_id, key, caller)
+        except KolboError as error:
             known = await asyncio.to_thread(self.history.updates, tab, caller)
             yield {**self.result.refused(str(error)), **known}
             return

@@ -3,14 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from kolbo_demo.client import InputError
 from kolbo_demo.contract import is_web_link
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Options, Point
 from kolbo_demo.ui.i18n.texts import enumeration, say
-
-
-class UnusableError(ValueError):
-    """What was filled in cannot work. The message is one sentence for the visitor."""
 
 
 def request_of(
@@ -24,7 +21,7 @@ def request_of(
     model: str | None,
     face: Point | None,
 ) -> GenerationRequest:
-    """Reads the fields of the page. Raises `UnusableError` unless exactly one source and one voice
+    """Reads the fields of the page. Raises `InputError` unless exactly one source and one voice
     are given: guessing which one was meant would surprise."""
     source, chosen = _only(
         {"image": image, "video": video, "link": source_url},
@@ -48,10 +45,10 @@ def _only(given: Mapping[str, str | None], nothing: str, several: str) -> tuple[
     """The one name and value that is given; `nothing` and `several` are the texts otherwise."""
     filled = [(name, text) for name, value in given.items() if (text := (value or "").strip())]
     if not filled:
-        raise UnusableError(say(nothing))
+        raise InputError(say(nothing))
     if len(filled) > 1:
         things = enumeration([say(f"inputs.{name}") for name, _ in filled])
-        raise UnusableError(say(several, things=things[:1].upper() + things[1:]))
+        raise InputError(say(several, things=things[:1].upper() + things[1:]))
     return filled[0]
 
 
@@ -59,5 +56,5 @@ def _link(text: str) -> str:
     """The link. Anything else stops here: further on a text that is no link would be a path, and a
     visitor may not name files of this machine."""
     if not is_web_link(text):
-        raise UnusableError(say("inputs.no_link"))
+        raise InputError(say("inputs.no_link"))
     return text

@@ -1,6 +1,8 @@
 """The page beside the service, in one FastAPI app, with Gradio's doors to the outside shut."""
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
@@ -16,15 +18,16 @@ from kolbo_demo.gallery import GALLERY, ROUTE
 from kolbo_demo.service.gate import Gate
 from kolbo_demo.service.hostnames import Site
 from kolbo_demo.service.public_url import route_of
-from kolbo_demo.ui import sessions
-from kolbo_demo.ui.event_log import log_events
-from kolbo_demo.ui.gradio_gate import EVENTS, UPLOAD, GradioGate, limit_work
+from kolbo_demo.ui.gate import sessions
+from kolbo_demo.ui.gate.event_log import log_events
+from kolbo_demo.ui.gate.gradio_gate import EVENTS, UPLOAD, GradioGate, limit_work
+from kolbo_demo.ui.gate.upload_quota import UploadQuota
 from kolbo_demo.ui.i18n import texts
 from kolbo_demo.ui.i18n.language import InLanguage
-from kolbo_demo.ui.page import Page
 from kolbo_demo.ui.panels import gallery
+from kolbo_demo.ui.storage.folders import Served
+from kolbo_demo.ui.storage.quota import Quota
 from kolbo_demo.ui.theme import theme
-from kolbo_demo.ui.upload_quota import UploadQuota
 
 _HERE = Path(__file__).parent
 _log = logging.getLogger(__name__)
@@ -43,6 +46,19 @@ _POLICY = "; ".join(
 )
 """Scripts, styles, fonts and calls come from this host. Pictures and clips may also come from
 elsewhere: a visitor's own link is shown by his browser."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is to be served."""
+
+    blocks: gr.Blocks
+    quota: Quota
+    """Of the files of visitors."""
+    private: bool
+    """Whether nobody but this machine's user can reach it."""
+    results: Callable[[str], Served | None]
+    """Finds the files of generations and batches that are served."""
 
 
 def mount(app: FastAPI, page: Page, site: Site | None = None, token: str | None = None) -> FastAPI:

@@ -1,57 +1,46 @@
 """The page: what stands where, and which event reaches which function."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 
 import gradio as gr
-from gradio.data_classes import FileData, ImageData
+from gradio.data_classes import ImageData
 
 from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.fetch import Policy
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import consent, endpoints, gradio_gate, uploads
-from kolbo_demo.ui.backend import Access, Local
-from kolbo_demo.ui.batches import Batches
+from kolbo_demo.ui import endpoints
+from kolbo_demo.ui.access.backend import Access, Local
+from kolbo_demo.ui.access.visitor_quota import Allowance
+from kolbo_demo.ui.background.batches import Batches
+from kolbo_demo.ui.background.runs import Runs
 from kolbo_demo.ui.events import QUIET
-from kolbo_demo.ui.folders import Served
-from kolbo_demo.ui.form import Form
+from kolbo_demo.ui.gate import gradio_gate
 from kolbo_demo.ui.generate import Generate
-from kolbo_demo.ui.generation_store import GenerationStore
 from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.mount import Page
+from kolbo_demo.ui.panels import consent
 from kolbo_demo.ui.panels.batch import BatchPanel
 from kolbo_demo.ui.panels.code import CodePanel
 from kolbo_demo.ui.panels.comparison import ComparisonPanel, ModelComparison
 from kolbo_demo.ui.panels.face_picker import FacePicker
+from kolbo_demo.ui.panels.form import Form
 from kolbo_demo.ui.panels.gallery import Gallery
 from kolbo_demo.ui.panels.header import Header
 from kolbo_demo.ui.panels.history import HistoryPanel
 from kolbo_demo.ui.panels.model_picker import ModelPicker
-from kolbo_demo.ui.panels.preflight import Preflight, trim_inputs
+from kolbo_demo.ui.panels.parts import Player
+from kolbo_demo.ui.panels.preflight import Preflight
 from kolbo_demo.ui.panels.result import ResultPanel
+from kolbo_demo.ui.panels.reuse_inputs import ReuseInputs
 from kolbo_demo.ui.panels.trim import TrimPanel
 from kolbo_demo.ui.panels.verify import VerifyPanel
 from kolbo_demo.ui.panels.voice import VoicePanel
-from kolbo_demo.ui.quota import Quota, salt_in
-from kolbo_demo.ui.reuse_inputs import ReuseInputs
-from kolbo_demo.ui.runs import Runs
+from kolbo_demo.ui.storage import uploads
+from kolbo_demo.ui.storage.generation_store import GenerationStore
+from kolbo_demo.ui.storage.quota import Quota, salt_in
 from kolbo_demo.ui.tab import storage_secret
-from kolbo_demo.ui.visitor_quota import Allowance
-
-
-@dataclass(frozen=True)
-class Page:
-    """What is to be served."""
-
-    blocks: gr.Blocks
-    quota: Quota
-    """Of the files of visitors."""
-    private: bool
-    """As in `build`."""
-    results: Callable[[str], Served | None]
-    """Finds the files of generations and batches that are served."""
 
 
 def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
@@ -87,26 +76,19 @@ def build(settings: Settings, local: Local, *, private: bool = False) -> Page:
     return Page(blocks, quota, private, lambda name: store.served(name) or batches.served(name))
 
 
+@dataclass
 class _Page:
     """The components of one page and what they do. What belongs to a visitor is in `gr.State`."""
 
-    def __init__(
-        self,
-        access: Access,
-        runs: Runs,
-        batches: Batches,
-        inspector: Inspector,
-        secret: str,
-    ) -> None:
-        """`secret` as in `HistoryPanel`."""
-        self._access = access
-        self._batches = batches
-        self._runs = runs
-        self._inspector = inspector
-        self._secret = secret
+    access: Access
+    runs: Runs
+    batches: Batches
+    inspector: Inspector
+    secret: str
+    """As in `HistoryPanel`."""
 
     def lay_out(self, page: gr.Blocks) -> None:
-        self.header = Header(self._access)
+        self.header = Header(self.access)
         with gr.Row(elem_id="columns", equal_height=False):
             with gr.Column(elem_id="source", min_width=300):
                 self._face_card()
@@ -114,14 +96,14 @@ class _Page:
                 self._voice_card()
                 self._options_card()
             with gr.Column(elem_id="outputs", min_width=360):
-                self.result = ResultPanel(self._runs)
-                self.comparison = ComparisonPanel(self._runs.store)
-                self.preflight = Preflight(self._inspector, self._runs.store)
+                self.result = ResultPanel(self.runs)
+                self.comparison = ComparisonPanel(self.runs.store)
+                self.preflight = Preflight(self.inspector, self.runs.store)
                 self.preflight.lay_out()
                 self.gallery = Gallery()
-                self.history = HistoryPanel(self._runs, self._secret)
-        self.code = CodePanel(self._access, self._inspector)
-        self.batch = BatchPanel(self._access, self._batches)
+        self.history = HistoryPanel(self.runs, self.secret)
+        self.code = CodePanel(self.access, self.inspector)
+        self.batch = BatchPanel(self.access, self.batches)
         self._wire(page)
 
     def _face_card(self) -> None:
@@ -141,7 +123,8 @@ class _Page:
                     # Gradio would open the picture first and fail with a message of its own.
                     self.image.preprocess = _given_file
                 with gr.Tab(shown("face.video"), id="video"):
-                    self.video = gr.Video(
+                    # One that is used again is the file that was given, not a copy in MP4.
+                    self.video = Player(
                         label=shown("face.clip"),
                         show_label=False,
                         sources=["upload", "webcam"],
@@ -149,8 +132,6 @@ class _Page:
                         buttons=[],
                         elem_id="source-video",
                     )
-                    # One that is used again is the file that was given, not a copy in MP4.
-                    self.video.postprocess = _same_file  # pyright: ignore[reportAttributeAccessIssue]
                 with gr.Tab(shown("face.link"), id="link"):
                     self.source_url = gr.Textbox(
                         label=shown("face.url"),
@@ -158,10 +139,10 @@ class _Page:
                         max_lines=1,
                         elem_id="source-url",
                     )
-            self.picker = FacePicker(self._inspector)
+            self.picker = FacePicker(self.inspector)
 
     def _voice_card(self) -> None:
-        self.voice_panel = VoicePanel(self._inspector)
+        self.voice_panel = VoicePanel(self.inspector)
         with gr.Column(elem_classes="card"):
             _heading("voice.title")
             with gr.Tabs(elem_id="voice-tabs") as self.voice_tabs:
@@ -195,7 +176,7 @@ class _Page:
     def _options_card(self) -> None:
         with gr.Column(elem_classes="card"):
             with gr.Row(elem_id="options"):
-                self.models = ModelPicker(self._access)
+                self.models = ModelPicker(self.access)
                 self.prompt = gr.Textbox(
                     label=shown("options.prompt"),
                     placeholder=shown("options.prompt_hint"),
@@ -207,7 +188,7 @@ class _Page:
             self.trim_panel = TrimPanel()
         consent.lay_out()
         self.generate = gr.Button(shown("options.generate"), variant="primary", elem_id="generate")
-        self.model_comparison = ModelComparison(self._access)
+        self.model_comparison = ModelComparison()
 
     def _wire(self, page: gr.Blocks) -> None:
         # No event of this page is for other programs: they have `endpoints.py` and the API. None
@@ -230,20 +211,20 @@ class _Page:
             insist=self.picker.insist,
             trim_panel=self.trim_panel,
         )
-        page.load(self._inspector.preload, None, None, **QUIET)
+        page.load(self.inspector.preload, None, None, **QUIET)
         self.picker.follow(self.image, self.video, self.source_url)
         self.voice_panel.follow(self.audio, self.words)
-        self.trim_panel.follow(trim_inputs, self.picker.source_facts, self.voice_panel.voice_facts)
+        self.trim_panel.follow(self.picker.source_facts, self.voice_panel.voice_facts)
         self.preflight.follow(
             self.picker, self.voice_panel, self.models, self.header.backend, self.trim_panel
         )
         api_choice, backend = self.header.api_choice, self.header.backend
         self.models.follow(api_choice, *self.header.follow(page))
         self.code.follow(backend, form)
-        self.model_comparison.follow(api_choice, form.source, self.header.key.blur)
+        self.model_comparison.follow(self.models.offers, form.source)
         generate = Generate(
-            access=self._access,
-            runs=self._runs,
+            access=self.access,
+            runs=self.runs,
             form=form,
             backend=backend,
             key=self.header.key,
@@ -257,7 +238,7 @@ class _Page:
         run = generate.connect(page, self.generate)
         self.gallery.follow(form, backend, self.source_tabs, self.voice_tabs, run)
         reuse = ReuseInputs(
-            self._runs.store, form, self.picker, self.voice_panel, self.source_tabs, self.voice_tabs
+            self.runs.store, form, self.picker, self.voice_panel, self.source_tabs, self.voice_tabs
         )
         reuse.follow(self.result.reuse, self.history.tab, self.models.offers)
         self.batch.follow(page, backend, self.header.key)
@@ -266,10 +247,6 @@ class _Page:
 def _heading(title: str) -> gr.HTML:
     """A card's title; `title` is the key of a text."""
     return gr.HTML(shown(lambda: f"<h2>{escape(say(title))}</h2>"), elem_classes="card-title")
-
-
-def _same_file(path: str | None) -> FileData | None:
-    return FileData(path=path, orig_name=Path(path).name) if path else None
 
 
 def _given_file(payload: ImageData | None) -> str | None:

@@ -128,6 +128,7 @@ def test_no_state_has_a_barrier(
     page.locator("#report .verdict").wait_for(timeout=MADE_MS)
     for fold in ("details", "compare", "history"):
         desk.unfold(fold)
+    page.locator("#report summary").click()
     expect(page.locator("#before-after img").first).to_be_visible()
     no_barrier(page, "done, all unfolded", 4)
 
@@ -179,6 +180,7 @@ def test_pictures_of_a_result(desk: Desk, site: Site) -> None:
     desk.click_face(0.52, 0.39)
     desk.await_video()
     page.locator("#report .verdict").wait_for(timeout=MADE_MS)
+    page.locator("#report summary").click()
     desk.play()
     page.evaluate(f"v = document.querySelector('#result video'); v.pause(); v.currentTime = {AT}")
     page.wait_for_function("!document.querySelector('#result video').seeking")

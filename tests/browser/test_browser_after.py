@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.desk import MADE_MS, Desk, Video
 from tests.browser.site import KEY, Site
+from tests.browser.test_browser_layout import DESKTOP, hidden_parts
 
 MOVING = "+document.querySelector('#status [role=progressbar]')?.getAttribute('aria-valuenow') > 0"
 
@@ -147,6 +148,57 @@ def test_three_at_once_in_two_tabs(
     other.page.close()
 
 
+def test_a_result_is_in_view(desk: Desk, portrait: Path, speech: Path) -> None:
+    """What is secondary is folded away: the video and its verdict are in view together."""
+    page = desk.page
+    page.set_viewport_size(DESKTOP)
+    desk.give_image(portrait)
+    desk.give_audio(speech)
+    desk.generate()
+    desk.await_video()
+    expect(page.locator("#report .verdict")).to_be_visible(timeout=MADE_MS)
+    page.evaluate("scrollTo(0, 0)")
+    assert hidden_parts(page, "#stage", "#result", "#report .verdict", "#details") == {}
+    expect(page.locator("#report svg")).to_be_hidden()
+    page.locator("#report summary").click()
+    expect(page.locator("#report svg")).to_be_visible()
+
+
+def test_the_comparison_keeps_its_choice(desk: Desk, site: Site, portrait: Path, speech: Path):
+    """While the result is measured, and while another tab makes one more."""
+    page = desk.page
+    shown = page.locator("#status .generation-id")
+    desk.give_image(portrait)
+    desk.give_audio(speech)
+    desk.generate()
+    desk.await_video()
+    first = desk.generation_id
+    desk.generate()
+    expect(shown).not_to_have_text(first)
+    desk.await_video()
+    desk.unfold("compare")
+    beside = page.locator("#beside input")
+    beside.click()
+    page.locator("#beside [role=option]", has_text=first).click()
+    videos = page.locator("#in-step video")
+    expect(videos).to_have_count(2)
+    left = videos.first.get_attribute("src") or ""
+    expect(page.locator("#report .verdict")).to_be_visible(timeout=MADE_MS)
+
+    other = Desk.open(page.context.new_page(), site.url)
+    other.give_image(portrait)
+    other.give_audio(speech)
+    other.generate()
+    expect(other.page.locator("#status .running")).to_be_visible()
+    other.await_video()
+    desk.unfold("history")
+    expect(desk.rows).to_have_count(3)
+    expect(desk.rows.filter(has_text="Done")).to_have_count(3, timeout=MADE_MS)
+    expect(beside).to_have_value(re.compile(first))
+    expect(videos.first).to_have_attribute("src", left)
+    expect(page.locator("#compare .label-wrap")).to_have_class(re.compile("open"))
+
+
 def test_lists_of_an_older_release_are_taken_over(page: Page, site: Site) -> None:
     stored = '[{"ticket": "AAAAAAAAAAAAAAAAAAAAAA", "id": "lip_1", "backend": "cloud"}, 5]'
     page.add_init_script(f"localStorage.setItem('kolbo-generations', '{stored}')")
@@ -179,6 +231,7 @@ def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path
         "document.querySelector('#result video').textTracks[0]?.cues?.length > 0"
     )
     expect(page.locator("#report .verdict")).to_be_visible(timeout=MADE_MS)
+    page.locator("#report summary").click()
     expect(page.locator("#report svg path.aperture")).to_have_attribute("d", re.compile("^M"))
     desk.unfold("details")
     expect(page.locator("#details table")).to_contain_text("Face visible")

@@ -64,6 +64,12 @@ def test_first_visit(desk: Desk) -> None:
     assert hidden_parts(desk.page, "#examples", "#stage") == {}
 
 
+def test_the_examples_fill_their_rows(desk: Desk) -> None:
+    ends = "boxes => boxes.map(box => box.getBoundingClientRect().right)"
+    right = desk.page.locator("#examples ul").evaluate_all(ends)
+    assert desk.page.locator("#examples li:last-child").evaluate_all(ends) == pytest.approx(right)
+
+
 def test_words_that_were_listened_to(desk: Desk, portrait: Path) -> None:
     desk.give_image(portrait)
     desk.tab("voice", "Words")
@@ -147,7 +153,7 @@ def test_generate_stays_in_view_on_a_phone(page: Page, site: Site, portrait: Pat
         page.evaluate("top => scrollTo({ top, behavior: 'instant' })", top)
         expect(page.locator("#generate")).to_be_in_viewport(ratio=1)
     page.evaluate("scrollTo({ top: document.documentElement.scrollHeight, behavior: 'instant' })")
-    last, button = (page.locator(one).bounding_box() for one in ("#batch", "#generate"))
+    last, button = (page.locator(one).bounding_box() for one in ("#verify", "#generate"))
     assert last
     assert button
     assert last["y"] + last["height"] <= button["y"]  # nothing is left below it

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kolbo_demo.client.snippets import Call, curl, javascript, python
 from kolbo_demo.service.app import LocalService
-from kolbo_demo.ui.snippets import Call, curl, javascript, python
 from tests import scripted
 from tests.contract.conftest import Media
 from tests.scripted import Scripted

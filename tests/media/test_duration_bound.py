@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from av.audio.stream import AudioStream
 
+from kolbo_demo.client import InputError
 from kolbo_demo.media import sandbox
-from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.visitor_quota import Allowance
+from kolbo_demo.ui.access.visitor_quota import Allowance
 from tests import samples
 
 
@@ -94,7 +94,7 @@ LIARS: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.parametrize("liar", LIARS)
 def test_a_recording_that_says_to_be_short_costs_what_it_lasts(liar: str, tmp_path: Path):
     voice = LIARS[liar](tmp_path)
-    with pytest.raises(UnusableError), Allowance(45.0).spend("visitor", voice):
+    with pytest.raises(InputError), Allowance(45.0).spend("visitor", voice):
         pass
     with Allowance(49.0).spend("visitor", voice):
         pass

@@ -43,10 +43,9 @@ with serving(Settings(), limits=Limits(10_000, 1_000_000), connections=limits) a
     input()
 """
 PAGE = f"""{_LIMITS}
-from kolbo_demo import ui
-serve = ui.serve
-ui.serve = lambda *args: serve(*args, limits=limits)
+import functools
 import app
+app.Server = functools.partial(app.Server, limits=limits)
 app.main()
 """
 

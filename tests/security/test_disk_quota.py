@@ -18,14 +18,16 @@ import requests
 from pydantic import SecretStr
 
 from kolbo_demo import clock, ui
+from kolbo_demo.client import InputError
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import batches, disk, folders, quota, upload_quota
-from kolbo_demo.ui.batches import Batches
-from kolbo_demo.ui.generation_store import RESULT, GenerationStore, Record
-from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.quota import Quota, QuotaError, salt_in
-from kolbo_demo.ui.uploads import Uploads
+from kolbo_demo.ui.background import batches
+from kolbo_demo.ui.background.batches import Batches
+from kolbo_demo.ui.gate import upload_quota
+from kolbo_demo.ui.storage import disk, folders, quota
+from kolbo_demo.ui.storage.generation_store import RESULT, GenerationStore, Record
+from kolbo_demo.ui.storage.quota import Quota, QuotaError, salt_in
+from kolbo_demo.ui.storage.uploads import Uploads
 from tests.scripted import media_dir, no_settings, portrait, speech  # noqa: F401 - fixtures
 from tests.ui.serving import serving
 from tests.waiting import wait
@@ -307,9 +309,9 @@ def test_results_count_and_the_next_start_is_refused(tmp_path: Path, portrait: P
     store = GenerationStore(tmp_path / "page", bound)
     first = ended(store, portrait, ANNE, 21 * MB)
     bound.changed()  # as time does
-    with pytest.raises(UnusableError, match="delete some of your videos"):
+    with pytest.raises(InputError, match="delete some of your videos"):
         store.new(request(portrait), "local", visitor=ANNE)
-    with pytest.raises(UnusableError):
+    with pytest.raises(InputError):
         store.opened("lip_1", "local", ANNE)
     store.new(request(portrait), "local", visitor=BEN)
     store.delete(first.ticket)
@@ -427,7 +429,7 @@ def pairs(path: Path, size: int, count: int = 1) -> Path:
 
 def test_a_bomb_is_refused_early(store: Batches, tmp_path: Path) -> None:
     bomb = packed(tmp_path / "b.zip", {f"{n}.png": bytes(8 * MB) for n in range(5)})
-    with pytest.raises(UnusableError, match="unpacks to far more"):
+    with pytest.raises(InputError, match="unpacks to far more"):
         store.check([("b.zip", bomb)], None, visitor=ANNE)
     assert list((tmp_path / "batches").iterdir()) == []
 
@@ -438,7 +440,7 @@ def test_a_bomb_that_bursts_in_memory(store: Batches, tmp_path: Path, method: in
     bomb = packed(tmp_path / "b.zip", {"a.txt": b"Hi.", "a.png": bytes(64 * MB)}, method)
     tracemalloc.start()
     try:
-        with pytest.raises(UnusableError, match="could not be unpacked"):
+        with pytest.raises(InputError, match="could not be unpacked"):
             store.check([("b.zip", bomb)], None, visitor=ANNE)
         assert tracemalloc.get_traced_memory()[1] < 16 * MB
     finally:
@@ -472,7 +474,7 @@ def test_a_list_of_files_too_long_is_not_read(store: Batches, tmp_path: Path) ->
             entry = zipfile.ZipInfo(f"{number}/")
             entry.comment = bytes(60_000)
             archive.writestr(entry, b"")
-    with pytest.raises(UnusableError, match="Too many files"):
+    with pytest.raises(InputError, match="Too many files"):
         store.check([("b.zip", path)], None, visitor=ANNE)
     assert list((tmp_path / "batches").iterdir()) == []
 
@@ -482,7 +484,7 @@ def test_a_batch_of_a_public_page_is_smaller(
 ) -> None:
     monkeypatch.setattr(batches, "PUBLIC_BYTES", 2**20)
     given = [("b.zip", pairs(tmp_path / "b.zip", 2 * MB))]
-    with pytest.raises(UnusableError, match="1 MB at most"):
+    with pytest.raises(InputError, match="1 MB at most"):
         store.check(given, None, visitor=ANNE)
     private = Batches(tmp_path / "private", private=True)
     assert private.check(given, None)

@@ -17,7 +17,7 @@ import pytest
 import requests
 from gradio_client import Client, handle_file
 
-from kolbo_demo.ui import gradio_gate
+from kolbo_demo.ui.gate import gradio_gate
 from tests import events
 from tests.browser.site import ROOT, Site, serve
 

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import SecretStr
 
+from kolbo_demo.client import InputError
 from kolbo_demo.contract import Model
-from kolbo_demo.ui.backend import CLOUD, LOCAL, Access, Local
-from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.access.backend import CLOUD, LOCAL, Access, Local
 from kolbo_demo.ui.panels.model_picker import label
 from tests.scripted import Reply, Scripted
 
@@ -35,9 +35,9 @@ def test_alone_on_this_machine_the_environment_pays(server: Scripted) -> None:
 def test_visitors_cannot_spend_the_key_of_the_environment(server: Scripted) -> None:
     found = access(server, private=False)
     assert found.default == LOCAL
-    assert found.withheld
+    assert found.withheld_from(None)
     assert not found.ready(CLOUD, "")
-    with pytest.raises(UnusableError, match="needs a key"):
+    with pytest.raises(InputError, match="needs a key"):
         found.client(CLOUD, " ")
     assert key_used(server, found, CLOUD, TYPED) == TYPED
 
@@ -52,7 +52,7 @@ def test_a_missing_engine_is_named(server: Scripted) -> None:
     local = Local(server.base_url, SecretStr("kolbo_live_local"), lambda: BROKEN)
     found = Access(local, server.base_url, None, private=True)
     assert not found.ready(LOCAL, "")
-    with pytest.raises(UnusableError, match="libEGL"):
+    with pytest.raises(InputError, match="libEGL"):
         found.client(LOCAL, "")
     assert found.ready(CLOUD, TYPED)
 

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from kolbo_demo.client import KolboClient, KolboError
+from kolbo_demo.client import InputError, KolboClient, KolboError
 from kolbo_demo.media.probe import frame_at
 from kolbo_demo.service.fetch import Policy
-from kolbo_demo.ui.batches import Batches
-from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.access.visitor_quota import Allowance
+from kolbo_demo.ui.background.batches import Batches
 from kolbo_demo.ui.panels import batch as batch_panel
-from kolbo_demo.ui.visitor_quota import Allowance
 from tests.marked import is_marked
 from tests.scripted import Reply, Scripted
 
@@ -180,7 +179,7 @@ def test_pairs_in_a_zip(batches: Batches, tmp_path: Path, portrait: Path, speech
 def test_archives_that_are_refused(
     batches: Batches, tmp_path: Path, portrait: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kolbo_demo.ui.batches.MAX_FILE_BYTES", 2**20)
+    monkeypatch.setattr("kolbo_demo.ui.background.batches.MAX_FILE_BYTES", 2**20)
     bomb, twice, broken = (tmp_path / name for name in ("bomb.zip", "twice.zip", "broken.zip"))
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros.png", bytes(2**20 + 1))
@@ -192,7 +191,7 @@ def test_archives_that_are_refused(
         (bomb, "larger than 1 MB"), (twice, "Two files are called one.png"),
         (broken, "could not be unpacked"),
     ):  # fmt: skip
-        with pytest.raises(UnusableError, match=sentence):
+        with pytest.raises(InputError, match=sentence):
             batches.check(named(path), None)
     assert list((tmp_path / "batches").iterdir()) == []
 
@@ -202,14 +201,14 @@ def test_a_visitor_has_one_batch_of_so_many_rows(
     tmp_path: Path, portrait: Path, speech: Path,
 ) -> None:  # fmt: skip
     many = listed(tmp_path, *["portrait.png,speech.wav"] * 31)
-    with pytest.raises(UnusableError, match="30 at most"):
+    with pytest.raises(InputError, match="30 at most"):
         batches.check([many, *named(portrait, speech)], None)
     server.starts()
     server.on_status({"state": "processing", "progress": 4})
     rows = listed(tmp_path, "portrait.png,speech.wav", "portrait.png,speech.wav")
     one, two = (batches.check([rows, *named(portrait, speech)], None) for _ in range(2))
     batches.start(one, client, "somebody")
-    with pytest.raises(UnusableError, match="under way"):
+    with pytest.raises(InputError, match="under way"):
         batches.start(two, client, "somebody")
     deadline = time.monotonic() + 30
     while "generating" not in look(batches, one).rows[0]:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from kolbo_demo.client import InputError
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Options
-from kolbo_demo.ui.inputs import UnusableError, request_of
+from kolbo_demo.ui.inputs import request_of
 
 NOTHING: dict[str, Any] = dict.fromkeys(
     ("image", "video", "source_url", "audio", "audio_url", "words", "prompt", "model", "face")
@@ -53,5 +54,5 @@ def test_links_and_words() -> None:
     ],
 )
 def test_what_cannot_work_is_said(given: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(UnusableError, match=sentence):
+    with pytest.raises(InputError, match=sentence):
         ask(**given)

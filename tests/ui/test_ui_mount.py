@@ -13,7 +13,8 @@ from pydantic import SecretStr
 
 from kolbo_demo import ui
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui import idle, uploads
+from kolbo_demo.ui.gate import idle
+from kolbo_demo.ui.storage import uploads
 from tests import events
 from tests.browser.site import serve
 from tests.ui.conftest import ENVIRONMENT_KEY, LOCAL_KEY

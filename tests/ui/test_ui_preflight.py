@@ -8,13 +8,13 @@ import pytest
 from kolbo_demo.contract import Model, Result, Status
 from kolbo_demo.options import Span, Trim
 from kolbo_demo.preflight import Face, FacelessSpan, Source, Voice
-from kolbo_demo.ui import eta
-from kolbo_demo.ui.generation_store import GenerationStore
+from kolbo_demo.ui.background import eta
 from kolbo_demo.ui.panels.face_picker import Choice, SourceFacts
 from kolbo_demo.ui.panels.model_picker import Offers, limits_in_words
 from kolbo_demo.ui.panels.preflight import FacelessSpans, PreflightInputs, outlook
 from kolbo_demo.ui.panels.trim import edit_of, is_empty
 from kolbo_demo.ui.panels.voice import VoiceFacts
+from kolbo_demo.ui.storage.generation_store import GenerationStore
 
 CLIP = Path("clip.mp4")
 LEFT, RIGHT = (Face((left, 0.2, 0.2, 0.3), 1.0, 0.0) for left in (0.1, 0.6))

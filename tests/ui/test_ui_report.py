@@ -8,7 +8,8 @@ import pytest
 
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.sync_eval.process import judge_in_process
-from kolbo_demo.ui import subtitles, sync_report
+from kolbo_demo.ui import subtitles
+from kolbo_demo.ui.background import sync_report
 
 
 def report(told: str, **more: object) -> dict:

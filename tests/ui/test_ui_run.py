@@ -16,7 +16,7 @@ from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.media.probe import frame_at
 from kolbo_demo.options import Options
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui.run import Run, Stage
+from kolbo_demo.ui.background.run import Run, Stage
 from tests.scripted import VIDEO, Reply, Scripted, sparse_wav
 
 
@@ -215,7 +215,7 @@ def test_a_result_s_metadata_say_what_it_is(
     if readable:
         server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
     signer = Signer(Settings(data_dir=tmp_path / "data"))
-    last = until_end(Run(client, request(portrait, speech), tmp_path, stamp=True, signer=signer))
+    last = until_end(Run(client, request(portrait, speech), tmp_path, local=False, signer=signer))
     assert last.video, last.error
     if readable:
         found = read(last.video)

@@ -13,11 +13,11 @@ import requests
 from pydantic import SecretStr
 
 from kolbo_demo import ui
-from kolbo_demo.client import ApiError, MaybeAcceptedError
+from kolbo_demo.client import ApiError, InputError, MaybeAcceptedError
+from kolbo_demo.service.gate import visitor_of
 from kolbo_demo.settings import Settings
-from kolbo_demo.ui.backend import CLOUD
-from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.visitor_quota import DAY, Allowance, visitor_of
+from kolbo_demo.ui.access.backend import CLOUD
+from kolbo_demo.ui.access.visitor_quota import DAY, Allowance
 from tests import events
 from tests.scripted import Reply, Scripted
 from tests.ui.serving import serving
@@ -173,7 +173,7 @@ def test_what_was_surely_not_started_does_not_count(speech) -> None:
         raise ApiError("Insufficient credits.", status=400)
     with pytest.raises(MaybeAcceptedError), allowance.spend("a", speech):
         raise MaybeAcceptedError("No answer.")
-    with pytest.raises(UnusableError), allowance.spend("a", speech):
+    with pytest.raises(InputError), allowance.spend("a", speech):
         pass
 
 
@@ -183,7 +183,7 @@ def test_a_day_later_there_is_something_to_spend_again(speech) -> None:
     with allowance.spend("a", speech):
         pass
     now[0] = DAY - 1
-    with pytest.raises(UnusableError), allowance.spend("a", speech):
+    with pytest.raises(InputError), allowance.spend("a", speech):
         pass
     now[0] = DAY + 1
     with allowance.spend("a", speech):

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from kolbo_demo.client import InputError
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Options, Trim
 from kolbo_demo.service.gate import Caller
-from kolbo_demo.ui import folders
-from kolbo_demo.ui.backend import CLOUD, LOCAL, Access, Local
-from kolbo_demo.ui.generation_store import RESULT, THUMBNAIL, GenerationStore, Record
-from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.runs import Runs, open_by_id
-from kolbo_demo.ui.visitor_quota import Allowance
+from kolbo_demo.ui.access.backend import CLOUD, LOCAL, Access, Local
+from kolbo_demo.ui.access.visitor_quota import Allowance
+from kolbo_demo.ui.background.runs import Runs
+from kolbo_demo.ui.storage import folders
+from kolbo_demo.ui.storage.generation_store import RESULT, THUMBNAIL, GenerationStore, Record
 from tests.scripted import KEY, Reply, Scripted
 
 
@@ -162,8 +162,10 @@ def test_what_is_old_or_too_much_goes(
     store.save(first)
     second = store.new(request(portrait, portrait), LOCAL)
     assert store.get(first.ticket)
-    monkeypatch.setattr(folders, "KEEP_BYTES", 1)
     third = store.new(request(portrait, portrait), LOCAL)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.quota, "total", 1)
+        store.quota.fit()
     assert store.get(first.ticket) is None
     assert store.get(second.ticket)  # still running
     monkeypatch.setattr(folders, "KEEP_SECONDS", -1.0)
@@ -177,29 +179,29 @@ def test_a_shared_key_opens_nobodys_generations(server: Scripted, tmp_path: Path
     shared = Access(nobody, server.base_url, own, private=False, shared=Allowance(60))
     runs = Runs(shared, GenerationStore(tmp_path / "page"))
     server.on_status({"state": "processing", "progress": 1})
-    with pytest.raises(UnusableError):
-        open_by_id(runs, shared, "lip_1", "")
+    with pytest.raises(InputError):
+        runs.open("lip_1", "")
     assert server.requests == []
-    assert open_by_id(runs, shared, "lip_1", KEY).generation_id == "lip_1"
+    assert runs.open("lip_1", KEY).generation_id == "lip_1"
 
 
 def test_what_a_visitor_has_under_way_is_bounded(
     runs: Runs, server: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is polled in a thread of its own, so an id may not be opened without end."""
-    monkeypatch.setattr("kolbo_demo.ui.runs.MOST_RUNS", 3)
+    monkeypatch.setattr("kolbo_demo.ui.background.runs.MOST_RUNS", 3)
     server.on_status({"state": "processing", "progress": 5})
     caller, other = Caller("203.0.113.7"), Caller("198.51.100.20")
-    opened = [runs.open("lip_1", LOCAL, None, caller) for _ in range(3)]
-    with pytest.raises(UnusableError, match="3 generations"):
-        runs.open("lip_1", LOCAL, None, caller)
-    opened.append(runs.open("lip_1", LOCAL, None, other))
+    opened = [runs.open("lip_1", None, caller) for _ in range(3)]
+    with pytest.raises(InputError, match="3 generations"):
+        runs.open("lip_1", None, caller)
+    opened.append(runs.open("lip_1", None, other))
     server.on_status({"state": "failed", "error": "Enough for this test."})
     deadline = time.monotonic() + 30
     while not all((found := runs.store.get(record.ticket)) and found.end for record in opened):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    runs.open("lip_1", LOCAL, None, caller)
+    runs.open("lip_1", None, caller)
 
 
 def test_a_record_of_an_older_release_has_its_options() -> None:

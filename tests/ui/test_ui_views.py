@@ -6,9 +6,9 @@ import pytest
 
 from kolbo_demo.contract import Result, Status, UnsyncedSpan
 from kolbo_demo.engine import speaker_tracking
-from kolbo_demo.ui import views
+from kolbo_demo.ui.background.run import Stage
 from kolbo_demo.ui.i18n import texts
-from kolbo_demo.ui.run import Stage
+from kolbo_demo.ui.panels import views
 
 HOSTILE = "<script>alert('x')</script>&\"{{constructor}}${1}"
 

@@ -13,15 +13,15 @@ from gradio.data_classes import ListFiles
 from kolbo_demo.batch import RowStatus
 from kolbo_demo.client import KolboError
 from kolbo_demo.service.gate import caller_of
-from kolbo_demo.ui import uploads, views
-from kolbo_demo.ui.backend import LOCAL, Access
-from kolbo_demo.ui.batches import ARCHIVE, REPORT, Batches, View
+from kolbo_demo.ui.access.backend import LOCAL, Access
+from kolbo_demo.ui.background.batches import ARCHIVE, REPORT, Batches, View
 from kolbo_demo.ui.events import EACH, QUIET, Updates, Values
-from kolbo_demo.ui.folders import TICKET
 from kolbo_demo.ui.i18n.texts import say, shown
-from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.panels import views
 from kolbo_demo.ui.panels.parts import Player, Question, download_button, small_button
-from kolbo_demo.ui.quota import counted
+from kolbo_demo.ui.storage import uploads
+from kolbo_demo.ui.storage.folders import TICKET
+from kolbo_demo.ui.storage.quota import counted
 
 POLL_SECONDS = 1.5
 """While a batch runs."""
@@ -167,7 +167,7 @@ class BatchPanel:
             ready = self._access.ready(backend, key, caller)
             client = self._access.client(backend, key, caller, patient=False) if ready else None
             ticket = self._batches.check(given, client, backend == LOCAL, counted(caller))
-        except (UnusableError, KolboError) as error:
+        except KolboError as error:
             return self._redraw(values, str(error))
         tickets = [ticket, *_valid(values[self._tickets])]
         return self._redraw({self._tickets: tickets, self._chosen: ticket})
@@ -182,7 +182,7 @@ class BatchPanel:
             spending = partial(allowance.spend, caller.payer) if allowance else None
             local = backend == LOCAL
             self._batches.start(str(ticket), client, caller.visitor, again, spending, local)
-        except (UnusableError, KolboError) as error:
+        except KolboError as error:
             return self._redraw(values, str(error))
         return self._redraw(values)
 

@@ -8,18 +8,18 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from kolbo_demo.client import InputError
+from kolbo_demo.client.snippets import LANGUAGES, Call
 from kolbo_demo.contract import is_web_link
 from kolbo_demo.generation import face_at_start
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.options import Options, Point
 from kolbo_demo.preflight import Inspector
-from kolbo_demo.ui import views
-from kolbo_demo.ui.backend import CLOUD, Access
+from kolbo_demo.ui.access.backend import CLOUD, Access
 from kolbo_demo.ui.events import LATEST, changes
-from kolbo_demo.ui.form import Fields, Form
 from kolbo_demo.ui.i18n.texts import say, shown
-from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.snippets import LANGUAGES, Call
+from kolbo_demo.ui.panels import views
+from kolbo_demo.ui.panels.form import Fields, Form
 
 FOLLOWED = 32
 """Faces whose way is remembered."""
@@ -72,7 +72,7 @@ class CodePanel:
         call = call_of(backend, fields)
         try:
             fields.request()
-        except UnusableError as error:
+        except InputError as error:
             notes.append(str(error))
         try:
             call = replace(call, face=self._face(fields))

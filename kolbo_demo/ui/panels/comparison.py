@@ -2,27 +2,26 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
+from gradio.components import Component
 
-from kolbo_demo.client import KolboError
+from kolbo_demo.client import InputError
 from kolbo_demo.contract import Model, is_web_link, url_kind
 from kolbo_demo.csv_export import csv_text
-from kolbo_demo.service.gate import caller_of
-from kolbo_demo.ui import sync_report, views
-from kolbo_demo.ui.backend import Access
-from kolbo_demo.ui.events import LATEST, QUIET, Updates, changes
-from kolbo_demo.ui.folders import TICKET
-from kolbo_demo.ui.generation_store import RESULT, TABLE, GenerationStore, Record
+from kolbo_demo.ui.background import sync_report
+from kolbo_demo.ui.background.runs import Snapshot
+from kolbo_demo.ui.events import LATEST, Updates, changes
 from kolbo_demo.ui.i18n.texts import say, shown
-from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.panels.model_picker import SMART_SELECT, label
+from kolbo_demo.ui.panels import views
+from kolbo_demo.ui.panels.model_picker import SMART_SELECT, Offers, label
 from kolbo_demo.ui.panels.parts import download_button, in_step
-from kolbo_demo.ui.runs import Snapshot
+from kolbo_demo.ui.storage.folders import TICKET
+from kolbo_demo.ui.storage.generation_store import RESULT, TABLE, GenerationStore, Record
 
 LEAST, MOST = 2, 6
 """Models at once: ten generations a minute are all that the API takes."""
@@ -38,68 +37,41 @@ _STATES = {
 class ModelComparison:
     """Folded away: the models that take this source, and a button that starts one of each."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
-        with gr.Accordion(shown("versus.title"), open=False, elem_id="versus") as self._fold:
+    def __init__(self) -> None:
+        with gr.Accordion(shown("versus.title"), open=False, elem_id="versus"):
             self.choice = gr.CheckboxGroup(
-                [], label=shown("versus.choose"), elem_id="versus-models"
+                [SMART_SELECT], label=shown("versus.choose"), elem_id="versus-models"
             )
             """Its value holds identifiers, an empty one for Smart Select."""
-            self._note = gr.HTML("", elem_id="versus-note")
+            gr.HTML(shown(lambda: views.note(say("versus.hint", most=MOST))), elem_id="versus-note")
             self.button = gr.Button(shown("versus.generate"), elem_id="versus-generate")
-        self._open = gr.State(False)
 
-    def follow(self, api_choice: list[Any], source: list[Any], *events: Callable[..., Any]) -> None:
-        """Lists what the API has when it is unfolded, when the side or the source changes, and at
-        `events`.
+    def follow(self, offers: gr.State, source: list[Component]) -> None:
+        """Lists the offered models that take the source: image, video or link."""
+        watched = [offers, *source]
+        gr.on(changes(watched), _list, [*watched, self.choice], self.choice, **LATEST)
 
-        `api_choice` are the components with backend and key, `source` those with image, video
-        and link.
-        """
-        side, _ = api_choice
-        inputs = [self._open, *api_choice, *source, self.choice]
-        outputs = [self.choice, self._note]
-        self._fold.expand(lambda: True, None, self._open, **QUIET).then(
-            self._list, inputs, outputs, **QUIET
-        )
-        self._fold.collapse(lambda: False, None, self._open, **QUIET)
-        gr.on([*events, *changes([side, *source])], self._list, inputs, outputs, **LATEST)
 
-    def _list(
-        self,
-        request: gr.Request,
-        is_open: bool,
-        backend: str,
-        key: str,
-        image: str | None,
-        video: str | None,
-        link: str | None,
-        chosen: list[str],
-    ) -> tuple[Any, Any]:
-        if not is_open:
-            return gr.skip(), gr.skip()
-        try:
-            client = self._access.client(backend, key, caller_of(request), patient=False)
-            models = client.models()
-        except (KolboError, UnusableError) as error:
-            sentence = say("options.not_listed", reason=error)
-            return gr.CheckboxGroup([], value=[]), views.note(sentence, bad=True)
-        kind = "image" if image else "video" if video else None
-        if kind is None and is_web_link(link or ""):
-            kind = url_kind(link or "")
-        choices = [SMART_SELECT, *((label(m), m.identifier) for m in models if _takes(m, kind))]
-        there = {identifier for _, identifier in choices}
-        update: dict[str, Any] = {"choices": choices}
-        if not there.issuperset(chosen):
-            update["value"] = [identifier for identifier in chosen if identifier in there]
-        # Otherwise the value is left alone: the visitor may have ticked another one meanwhile.
-        return gr.CheckboxGroup(**update), views.note(say("versus.hint", most=MOST))
+def _list(
+    offers: Offers, image: str | None, video: str | None, link: str | None, chosen: list[str]
+) -> gr.CheckboxGroup:
+    kind = "image" if image else "video" if video else None
+    if kind is None and is_web_link(link or ""):
+        kind = url_kind(link or "")
+    models = [model for model in offers.models if _takes(model, kind)]
+    choices = [SMART_SELECT, *((label(model), model.identifier) for model in models)]
+    there = {identifier for _, identifier in choices}
+    update: dict[str, Any] = {"choices": choices}
+    if not there.issuperset(chosen):
+        update["value"] = [identifier for identifier in chosen if identifier in there]
+    # Otherwise the value is left alone: the visitor may have ticked another one meanwhile.
+    return gr.CheckboxGroup(**update)
 
 
 def checked(chosen: Sequence[str]) -> list[str]:
-    """The identifiers. Raises `UnusableError` for too few or too many."""
+    """The identifiers. Raises `InputError` for too few or too many."""
     if not LEAST <= len(chosen) <= MOST:
-        raise UnusableError(say("versus.choose_some", least=LEAST, most=MOST))
+        raise InputError(say("versus.choose_some", least=LEAST, most=MOST))
     return list(chosen)
 
 

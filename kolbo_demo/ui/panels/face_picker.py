@@ -17,9 +17,9 @@ from kolbo_demo.contract import url_kind
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.options import Point
 from kolbo_demo.preflight import Face, Inspector, Preview, Source
-from kolbo_demo.ui import views
 from kolbo_demo.ui.events import EACH, INSPECTING, LATEST, QUIET, changes
 from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.panels import views
 
 FRAME_STEP = 0.1
 """Seconds between two places of the slider."""

@@ -9,10 +9,10 @@ from typing import Any
 import gradio as gr
 
 from kolbo_demo.gallery import ROUTE, GalleryItem, items
-from kolbo_demo.ui.backend import LOCAL
+from kolbo_demo.ui.access.backend import LOCAL
 from kolbo_demo.ui.events import QUIET
-from kolbo_demo.ui.form import Form
 from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.panels.form import Form
 
 INPUTS = tuple(path for item in items() for path in (item.source, item.voice))
 """Files that fill in the form."""

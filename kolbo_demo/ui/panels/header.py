@@ -8,11 +8,12 @@ from typing import Any
 import gradio as gr
 
 from kolbo_demo.service.gate import Caller, caller_of
-from kolbo_demo.ui import sign_in, views
-from kolbo_demo.ui.backend import CLOUD, LOCAL, Access
+from kolbo_demo.ui.access import sign_in
+from kolbo_demo.ui.access.backend import CLOUD, LOCAL, Access
 from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.i18n import language
 from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.panels import views
 
 
 class Header:

@@ -8,13 +8,12 @@ import gradio as gr
 from gradio.blocks import Block
 
 from kolbo_demo.service.gate import Caller
-from kolbo_demo.ui import views
-from kolbo_demo.ui.backend import CLOUD
+from kolbo_demo.ui.access.backend import CLOUD
+from kolbo_demo.ui.background.runs import Runs
 from kolbo_demo.ui.events import Updates
-from kolbo_demo.ui.generation_store import THUMBNAIL, Record, title
 from kolbo_demo.ui.i18n.texts import say, shown
-from kolbo_demo.ui.panels import comparison
-from kolbo_demo.ui.runs import Runs
+from kolbo_demo.ui.panels import comparison, views
+from kolbo_demo.ui.storage.generation_store import THUMBNAIL, Record, title
 from kolbo_demo.ui.tab import STORAGE_KEY, Entry, Tab
 
 POLL_SECONDS = 2.0

@@ -10,11 +10,10 @@ import gradio as gr
 from kolbo_demo.client import KolboClient, KolboError
 from kolbo_demo.contract import Model
 from kolbo_demo.service.gate import caller_of
-from kolbo_demo.ui import views
-from kolbo_demo.ui.backend import Access
+from kolbo_demo.ui.access.backend import Access
 from kolbo_demo.ui.events import QUIET
 from kolbo_demo.ui.i18n import texts
-from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.panels import views
 
 SMART_SELECT = ("Smart Select", "")
 
@@ -78,7 +77,7 @@ class ModelPicker:
         try:
             client = self._access.client(backend, key, caller, patient=False)
             models = client.models()
-        except (KolboError, UnusableError) as error:
+        except KolboError as error:
             sentence = texts.say("options.not_listed", reason=error)
             return nothing, views.note(sentence, bad=True), Offers()
         offers = Offers(models, _balance(client) if any(m.credit for m in models) else None)

@@ -14,15 +14,16 @@ from kolbo_demo.media.probe import MediaError
 from kolbo_demo.options import Span, Trim
 from kolbo_demo.preflight import Face, FacelessSpan, Inspector, Source, Voice
 from kolbo_demo.preflight.trim import LENGTH_TOLERANCE_SECONDS, result_seconds
-from kolbo_demo.ui import eta, views
-from kolbo_demo.ui.backend import LOCAL
+from kolbo_demo.ui.access.backend import LOCAL
+from kolbo_demo.ui.background import eta
 from kolbo_demo.ui.events import INSPECTING, LATEST, changes
-from kolbo_demo.ui.generation_store import GenerationStore
 from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.panels import views
 from kolbo_demo.ui.panels.face_picker import Choice, FacePicker, SourceFacts, speaking
 from kolbo_demo.ui.panels.model_picker import ModelPicker, Offers, shared
-from kolbo_demo.ui.panels.trim import TrimInputs, TrimPanel, edit_of, is_empty
+from kolbo_demo.ui.panels.trim import TrimPanel, edit_of, is_empty, trim_inputs
 from kolbo_demo.ui.panels.voice import VoiceFacts, VoicePanel
+from kolbo_demo.ui.storage.generation_store import GenerationStore
 
 QUIET_DECIBELS = -40.0
 CLIPPED_SHARE = 0.001
@@ -143,11 +144,6 @@ class Preflight:
         if any(_warnings(given)):
             fold["open"] = True
         return gr.update(**fold), html
-
-
-def trim_inputs(source_facts: SourceFacts, voice_facts: VoiceFacts) -> TrimInputs:
-    """What there is to be cut."""
-    return source_facts.source, voice_facts.voice, voice_facts.path is not None
 
 
 def outlook(given: PreflightInputs, expected: float | None = None) -> str:

@@ -8,10 +8,16 @@ from pathlib import Path
 import gradio as gr
 from gradio.blocks import Block
 
-from kolbo_demo.ui import sync_report, views
-from kolbo_demo.ui.backend import CLOUD
+from kolbo_demo.ui.access.backend import CLOUD
+from kolbo_demo.ui.background import sync_report
+from kolbo_demo.ui.background.run import Run
+from kolbo_demo.ui.background.runs import Runs, Snapshot, fetchable
 from kolbo_demo.ui.events import QUIET, Updates
-from kolbo_demo.ui.generation_store import (
+from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.panels import views
+from kolbo_demo.ui.panels.parts import Player, Question, download_button, small_button
+from kolbo_demo.ui.panels.side_by_side import SideBySide
+from kolbo_demo.ui.storage.generation_store import (
     REPORT,
     RESULT,
     SUBTITLES,
@@ -19,11 +25,6 @@ from kolbo_demo.ui.generation_store import (
     as_document,
     title,
 )
-from kolbo_demo.ui.i18n.texts import say, shown
-from kolbo_demo.ui.panels.parts import Player, Question, download_button, small_button
-from kolbo_demo.ui.panels.side_by_side import SideBySide
-from kolbo_demo.ui.run import Run
-from kolbo_demo.ui.runs import Runs, Snapshot, fetchable
 
 _PLOT = Path(__file__).with_name("plot.js")
 _COPY = """(_, id) => {
@@ -66,10 +67,10 @@ class ResultPanel:
                 label=shown("cards.link_is"), visible=False, elem_id="address", buttons=["copy"]
             )
             self._id = gr.Textbox(visible="hidden", show_label=False)
-            self.beside = SideBySide(runs)
             self._report = gr.HTML(
                 "", elem_id="report", js_on_load=_PLOT.read_text("utf-8"), apply_default_css=False
             )
+            self.beside = SideBySide(runs)
             with gr.Accordion(
                 shown("result.details"), open=False, visible=False, elem_id="details"
             ) as self._details:

@@ -12,12 +12,13 @@ from kolbo_demo.fair_lock import CURRENT_CALLER, FairSemaphore
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.media.side_by_side import write_side_by_side
 from kolbo_demo.service.gate import caller_of
-from kolbo_demo.ui import sync_report, views
+from kolbo_demo.ui.background import sync_report
+from kolbo_demo.ui.background.runs import Runs
 from kolbo_demo.ui.events import QUIET, Updates, Values
-from kolbo_demo.ui.generation_store import RESULT, SIDE_BY_SIDE, Record, title
 from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.panels import views
 from kolbo_demo.ui.panels.parts import download_button, in_step, small_button
-from kolbo_demo.ui.runs import Runs
+from kolbo_demo.ui.storage.generation_store import RESULT, SIDE_BY_SIDE, Record, title
 from kolbo_demo.ui.tab import Tab
 
 _WORK: dict[str, Any] = QUIET | {"concurrency_id": "side-by-side", "concurrency_limit": 2}

@@ -1,27 +1,26 @@
 """Folded away below the options: which part of clip and voice is used, what becomes of different
 lengths, and whether the picture says that it is AI-generated."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from html import escape
 from typing import Any
 
 import gradio as gr
 
+from kolbo_demo.client import InputError
 from kolbo_demo.options import Span, Trim
 from kolbo_demo.preflight import Source, Voice
 from kolbo_demo.preflight.trim import MODES, applicable_modes
 from kolbo_demo.ui.events import LATEST
 from kolbo_demo.ui.i18n.texts import say, shown
-from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.panels.face_picker import SourceFacts
+from kolbo_demo.ui.panels.voice import VoiceFacts
 
 AUTOMATIC = ""
 STEP = 0.01
 """Seconds between two places of a slider."""
 SHORTEST = 0.1
 """Seconds of a part that is left."""
-SAME_MOMENT = 0.02
-"""Seconds in which no face goes anywhere."""
 
 TrimInputs = tuple[Source | None, Voice | None, bool]
 """The source and the voice that were looked at, and whether the voice is a file: of words there is
@@ -64,30 +63,17 @@ class TrimPanel:
         self.values = [self._known, *self._clip, *self._voice, self._mode]
         """Components whose values `edit_of` reads."""
 
-    def follow(self, trim_inputs: Callable[..., TrimInputs], *states: gr.State) -> None:
-        """Offers what is possible for what the states hold, which `trim_inputs` makes of them."""
-        count = len(states)
+    def follow(self, source_facts: gr.State, voice_facts: gr.State) -> None:
+        """Offers what is possible for the source and the voice."""
+        inputs = [source_facts, voice_facts, *self.values]
+        gr.on([source_facts.change, voice_facts.change], _ranges, inputs, self.values, **LATEST)
+        moved = [slider.input for slider in (*self._clip, *self._voice)]
+        gr.on(moved, _modes, inputs, self._mode, **LATEST)
 
-        def ranges(*values: Any) -> tuple[Any, ...]:
-            return _ranges(trim_inputs(*values[:count]), *values[count:])
 
-        def modes(*values: Any) -> gr.Radio:
-            return _modes(trim_inputs(*values[:count]), *values[count:])
-
-        gr.on(
-            [state.change for state in states],
-            ranges,
-            [*states, *self.values],
-            self.values,
-            **LATEST,
-        )
-        gr.on(
-            [slider.input for slider in (*self._clip, *self._voice)],
-            modes,
-            [*states, *self.values],
-            self._mode,
-            **LATEST,
-        )
+def trim_inputs(source_facts: SourceFacts, voice_facts: VoiceFacts) -> TrimInputs:
+    """What there is to be cut."""
+    return source_facts.source, voice_facts.voice, voice_facts.path is not None
 
 
 def as_chosen(given: TrimInputs, edit: Trim) -> tuple[Any, ...]:
@@ -130,9 +116,9 @@ def is_empty(edit: Trim) -> bool:
 
 
 def checked(edit: Trim) -> Trim:
-    """The same. Raises `UnusableError` where nothing is left."""
+    """The same. Raises `InputError` where nothing is left."""
     if is_empty(edit):
-        raise UnusableError(say("edit.empty"))
+        raise InputError(say("edit.empty"))
     return edit
 
 
@@ -178,8 +164,9 @@ def _same(key: str, known: str | None) -> list[bool]:
     return [seconds in before[place : place + 1] for place, seconds in enumerate(now)]
 
 
-def _ranges(given: TrimInputs, *values: Any) -> tuple[Any, ...]:
+def _ranges(source_facts: SourceFacts, voice_facts: VoiceFacts, *values: Any) -> tuple[Any, ...]:
     """The sliders anew where there is another clip or voice; where it is the same, as they are."""
+    given = trim_inputs(source_facts, voice_facts)
     lengths, spans, sliders = _lengths(given), list(values[1:5]), list[Any]()
     known = _key(lengths)
     for place, (length, same) in enumerate(zip(lengths, _same(known, values[0]), strict=True)):
@@ -188,7 +175,7 @@ def _ranges(given: TrimInputs, *values: Any) -> tuple[Any, ...]:
         else:
             sliders += _pair(length)
             spans[2 * place : 2 * place + 2] = 0.0, length
-    return known, *sliders, _modes(given, known, *spans, values[5])
+    return known, *sliders, gr.Radio(**_offered(given, known, *spans, values[5]))
 
 
 def _pair(length: float, part: Span | None = None) -> list[gr.Slider]:
@@ -199,8 +186,8 @@ def _pair(length: float, part: Span | None = None) -> list[gr.Slider]:
     return [gr.Slider(minimum=0, maximum=most, value=round(end, 2), visible=True) for end in ends]
 
 
-def _modes(given: TrimInputs, *values: Any) -> gr.Radio:
-    return gr.Radio(**_offered(given, *values))
+def _modes(source_facts: SourceFacts, voice_facts: VoiceFacts, *values: Any) -> gr.Radio:
+    return gr.Radio(**_offered(trim_inputs(source_facts, voice_facts), *values))
 
 
 def _offered(given: TrimInputs, *values: Any) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from kolbo_demo.credentials.reading import Credentials, read
 from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.fair_lock import CURRENT_CALLER
 from kolbo_demo.service.gate import caller_of
-from kolbo_demo.ui import views
 from kolbo_demo.ui.events import INSPECTING, QUIET
 from kolbo_demo.ui.i18n.texts import say, shown
-from kolbo_demo.ui.uploads import uploaded
+from kolbo_demo.ui.panels import views
+from kolbo_demo.ui.storage.uploads import uploaded
 
 
 class VerifyPanel:

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status, UnsyncedSpan, is_web_link
+from kolbo_demo.ui.background.run import Stage
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.run import Stage
 
 _LABELED = (
     "generation_id",

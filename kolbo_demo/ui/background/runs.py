@@ -5,19 +5,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kolbo_demo.client import Generation, KolboClient, KolboError, NotFoundError
+from kolbo_demo.client import Generation, InputError, KolboClient, KolboError, NotFoundError
 from kolbo_demo.contract import COMPLETED, Model
 from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.gate import Caller
-from kolbo_demo.ui.backend import CLOUD, LOCAL, Access
-from kolbo_demo.ui.generation_store import RESULT, GenerationStore, Record
+from kolbo_demo.ui.access.backend import CLOUD, LOCAL, Access
+from kolbo_demo.ui.background.run import Run, Spending, Stage
+from kolbo_demo.ui.background.sync_report import Report, Reports
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.quota import QuotaError, counted
-from kolbo_demo.ui.run import Run, Spending, Stage
-from kolbo_demo.ui.sync_report import Report, Reports
+from kolbo_demo.ui.storage.generation_store import RESULT, GenerationStore, Record
+from kolbo_demo.ui.storage.quota import QuotaError, counted
 
 POLL_SECONDS = 0.1
 MOST_RUNS = 20
@@ -71,8 +70,6 @@ class Runs:
         self.signer = signer
         self._lock = threading.Lock()
         self._running: dict[str, Run] = {}
-        self._visitors: dict[str, str] = {}
-        """Visitor of each run; empty for the owner at a private page."""
 
     def start(
         self,
@@ -86,7 +83,7 @@ class Runs:
         visitor: str = "",
     ) -> Record:
         """Begins a generation and returns its record at once. `candidates` are the models that may
-        do it; its files count as the `visitor`'s. Raises `QuotaError`, and `UnusableError` where
+        do it; its files count as the `visitor`'s. Raises `QuotaError`, and `InputError` where
         too many are under way."""
         self._check_share(visitor)
         record = self.store.new(request, backend, group, visitor)
@@ -98,10 +95,28 @@ class Runs:
         return record
 
     def open(
+        self, generation_id: str, typed_key: str | None, caller: Caller | None = None
+    ) -> Record:
+        """A record for a generation that is known by its id: the local engine's where it knows it,
+        else the cloud's. Raises `KolboError` with a sentence for the visitor."""
+        if self._access.local.problem() is None:
+            try:
+                return self._open(generation_id, LOCAL, None, caller)
+            except NotFoundError:
+                pass
+        if not self._access.is_owner(caller) and not (typed_key or "").strip():
+            # An owner who shares a key shares what it can make, not all that was made with it.
+            raise InputError(say("cards.unknown"))
+        try:
+            return self._open(generation_id, CLOUD, typed_key, caller)
+        except QuotaError:
+            raise
+        except InputError:
+            raise InputError(say("cards.unknown")) from None
+
+    def _open(
         self, generation_id: str, backend: str, typed_key: str | None, caller: Caller | None
     ) -> Record:
-        """A record for a generation that this browser knows by its id. Raises `KolboError` where
-        there is none, or the key may not see it, `UnusableError` without a key, `QuotaError`."""
         visitor = counted(caller)
         self._check_share(visitor)
         asking = self._access.client(backend, typed_key, caller, patient=False)
@@ -145,7 +160,7 @@ class Runs:
             return None
         try:
             client = self._access.client(record.backend, typed_key, caller)
-        except (UnusableError, KolboError):
+        except KolboError:
             return None
         record.end = record.error = None
         generation = client.generation(record.generation_id, record.poll_interval)
@@ -153,11 +168,11 @@ class Runs:
 
     def accepted(self, ticket: str) -> Record | None:
         """The record once its generation has an id, None while files go up. Raises
-        `UnusableError` where it came to nothing."""
+        `InputError` where it came to nothing."""
         record = self.store.get(ticket)
         if record is None or record.error is not None or record.end == "cancelled":
             error = record.error if record else None
-            raise UnusableError(error or say("cards.gone"))
+            raise InputError(error or say("cards.gone"))
         return record if record.generation_id is not None else None
 
     def cancel(self, ticket: str, caller: Caller | None = None) -> None:
@@ -177,9 +192,9 @@ class Runs:
 
     def _check_share(self, visitor: str) -> None:
         with self._lock:
-            mine = list(self._visitors.values()).count(visitor)
+            mine = sum(run.visitor == visitor for run in self._running.values())
         if visitor and mine >= MOST_RUNS:
-            raise UnusableError(say("cards.too_many", most=MOST_RUNS))
+            raise InputError(say("cards.too_many", most=MOST_RUNS))
 
     def _run(
         self,
@@ -192,26 +207,22 @@ class Runs:
         def changed(stage: Stage) -> None:
             self._note(record, run, stage)
 
-        folder = self.store.folder(record.ticket)
-        here = record.backend == LOCAL  # whose results say in their metadata what they are
         run = Run(
             client,
             work,
-            folder,
+            self.store.folder(record.ticket),
             changed,
             spending,
             self._inspector,
             record.options.mark,
-            stamp=not here,
             visitor=visitor,
-            local=here,
+            local=record.backend == LOCAL,
             signer=self.signer,
         )
         with self._lock:
             if other := self._running.get(record.ticket):
                 return other
             self._running[record.ticket] = run
-            self._visitors[record.ticket] = visitor
         self.store.save(record)
         run.start()
         return run
@@ -235,7 +246,6 @@ class Runs:
             record.end = "cancelled" if stage.cancelled else "failed" if stage.error else "done"
             self.store.save(record)
             self._running.pop(record.ticket, None)
-            self._visitors.pop(record.ticket, None)
         self.revision = object()
         self.store.quota.fit()
         if record.end == "done":
@@ -245,30 +255,3 @@ class Runs:
 def fetchable(record: Record) -> bool:
     """Whether a generation that counts as failed here has a video all the same."""
     return record.end == "failed" and record.status is not None and record.status.state == COMPLETED
-
-
-def open_by_id(
-    runs: Runs,
-    access: Access,
-    generation_id: str,
-    typed_key: str | None,
-    caller: Caller | None = None,
-) -> Record:
-    """Opens a generation by its id: the local engine's where it knows it, else the cloud's.
-
-    Raises `UnusableError` or `KolboError` with a sentence for the visitor.
-    """
-    if access.local.problem() is None:
-        try:
-            return runs.open(generation_id, LOCAL, None, caller)
-        except NotFoundError:
-            pass
-    if not access.is_owner(caller) and not (typed_key or "").strip():
-        # An owner who shares a key shares what it can make, not all that was made with it.
-        raise UnusableError(say("cards.unknown"))
-    try:
-        return runs.open(generation_id, CLOUD, typed_key, caller)
-    except QuotaError:
-        raise
-    except UnusableError:
-        raise UnusableError(say("cards.unknown")) from None

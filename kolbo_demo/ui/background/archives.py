@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from kolbo_demo.ui.disk import private
-from kolbo_demo.ui.folders import linked
+from kolbo_demo.client import InputError
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.quota import Writing
+from kolbo_demo.ui.storage.disk import private
+from kolbo_demo.ui.storage.folders import linked
+from kolbo_demo.ui.storage.quota import Writing
 
 MOST_FILES = 2001
 """As many as the longest list can name, and the list."""
@@ -57,17 +57,17 @@ class Room:
         self._files += 1
         target = self._folder / plain
         if self._files > MOST_FILES:
-            raise UnusableError(say("batch.too_many_files", most=MOST_FILES))
+            raise InputError(say("batch.too_many_files", most=MOST_FILES))
         if target.exists():
-            raise UnusableError(say("batch.twice", name=plain[:80]))
+            raise InputError(say("batch.twice", name=plain[:80]))
         return target
 
     def take(self, size: int) -> None:
-        """Counts bytes before they are written. Raises `UnusableError` where there are too many, or
+        """Counts bytes before they are written. Raises `InputError` where there are too many, or
         no room for them."""
         self._bytes += size
         if self._bytes > self._most:
-            raise UnusableError(say("batch.too_much", most=self._most >> 20))
+            raise InputError(say("batch.too_much", most=self._most >> 20))
         self._writing.grow(size)
 
 
@@ -78,7 +78,7 @@ def take(files: Sequence[tuple[str, Path]], room: Room) -> None:
             try:
                 _unpack(path, given, room)
             except _BROKEN:
-                raise UnusableError(say("batch.bad_zip", name=given[:80])) from None
+                raise InputError(say("batch.bad_zip", name=given[:80])) from None
         elif target := room.place(given):
             linked(path, target)
             with suppress(OSError):
@@ -91,7 +91,7 @@ def _unpack(path: Path, name: str, room: Room) -> None:
     with path.open("rb") as raw:
         end = zipfile._EndRecData(raw)  # pyright: ignore[reportAttributeAccessIssue]
         if end is not None and end[_DIRECTORY_BYTES] > MOST_DIRECTORY:
-            raise UnusableError(say("batch.too_many_files", most=MOST_FILES))
+            raise InputError(say("batch.too_many_files", most=MOST_FILES))
         most = max(FREE_BYTES, MOST_RATIO * path.stat().st_size)
         with zipfile.ZipFile(raw) as archive:
             for entry in archive.infolist():
@@ -104,7 +104,7 @@ def _unpack(path: Path, name: str, room: Room) -> None:
                     for piece in _pieces(packed, entry.filename, room.most_each):
                         most -= len(piece)
                         if most < 0:
-                            raise UnusableError(say("batch.bomb", name=name[:80]))
+                            raise InputError(say("batch.bomb", name=name[:80]))
                         room.take(len(piece))
                         file.write(piece)
 
@@ -114,5 +114,5 @@ def _pieces(packed: IO[bytes], name: str, most: int) -> Iterator[bytes]:
     while piece := packed.read(1 << 20):
         size += len(piece)
         if size > most:
-            raise UnusableError(say("batch.too_large", name=name[-80:], most=most >> 20))
+            raise InputError(say("batch.too_large", name=name[-80:], most=most >> 20))
         yield piece

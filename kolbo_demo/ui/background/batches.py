@@ -8,8 +8,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,12 +29,11 @@ from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.preflight import Inspector
 from kolbo_demo.service.fetch import Policy
-from kolbo_demo.ui.archives import Room, take
-from kolbo_demo.ui.folders import Folders, Served
+from kolbo_demo.ui.background.archives import Room, take
+from kolbo_demo.ui.background.run import Spending
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.quota import Quota, QuotaError
-from kolbo_demo.ui.run import Spending
+from kolbo_demo.ui.storage.folders import Folders, Served
+from kolbo_demo.ui.storage.quota import Quota, QuotaError
 
 _TYPES = {".zip": "application/zip", ".csv": "text/csv", ".mp4": "video/mp4"}
 """Of the results' files."""
@@ -109,7 +107,7 @@ class Batches(Folders):
 
         `files` are names, as the visitor has them, and where they lie. Without a client models are
         not looked up; links are judged where it is `local`. On a public page an earlier batch that
-        the `visitor` did not start goes. Raises `UnusableError` and `KolboError`.
+        the `visitor` did not start goes. Raises `InputError` and `KolboError`.
         """
         self._replace(visitor)
         ticket = self.make(visitor)
@@ -137,28 +135,27 @@ class Batches(Folders):
         local: bool = False,
     ) -> None:
         """Begins it, or goes on with it. `again` and `local` as in `Batch`; `spending` as in `Run`.
-        Raises `UnusableError`, a `QuotaError` too, and `KolboError`."""
+        Raises `InputError`, a `QuotaError` too, and `KolboError`."""
         self.quota.check(visitor)
         dry_run = self._dry_run(ticket)
         if dry_run is None:
-            raise UnusableError(say("cards.gone"))
+            raise InputError(say("cards.gone"))
         problems, _ = dry_run
         rows = self._rows(ticket, problems, local)  # links judged for where they go now
         at_once = PRIVATE_AT_ONCE if self._private else PUBLIC_AT_ONCE
         starts = STARTS_PER_MINUTE if self._private else PUBLIC_STARTS
-        paying = _as_input_errors(spending) if spending else None
         with self._starting:
             if ticket in self._running:
                 return
             if not self._private and any(who == visitor for _, who in self._running.values()):
-                raise UnusableError(say("batch.one_at_a_time"))
+                raise InputError(say("batch.one_at_a_time"))
             batch = Batch(
                 client,
                 rows,
                 self.folder(ticket),
                 at_once,
                 again,
-                paying,
+                spending,
                 starts,
                 self._inspector,
                 local,
@@ -223,7 +220,7 @@ class Batches(Folders):
     def _few(self, inputs: Path) -> list[Row]:
         rows = _rows(inputs)
         if not self._private and len(rows) > PUBLIC_ROWS:
-            raise UnusableError(say("batch.too_many", rows=len(rows), most=PUBLIC_ROWS))
+            raise InputError(say("batch.too_many", rows=len(rows), most=PUBLIC_ROWS))
         return rows
 
     def _run(self, ticket: str, batch: Batch, visitor: str) -> None:
@@ -271,24 +268,10 @@ def _left(line: RowStatus) -> RowStatus:
     return replace(line, state="failed", message=problem) if problem else line
 
 
-def _as_input_errors(spending: Spending) -> Spending:
-    """The same, refusing in a way that a batch understands."""
-
-    @contextmanager
-    def spend(voice: Path | str) -> Iterator[None]:
-        try:
-            with spending(voice):
-                yield
-        except UnusableError as error:
-            raise InputError(str(error)) from None
-
-    return spend
-
-
 def _rows(inputs: Path) -> list[Row]:
     lists = [path for path in inputs.iterdir() if path.suffix.lower() == ".csv"]
     if len(lists) > 1:
-        raise UnusableError(say("batch.several_lists"))
+        raise InputError(say("batch.several_lists"))
     if not lists:
         return read_pairs(inputs)
     files = {path.name: path for path in inputs.iterdir() if path not in lists}

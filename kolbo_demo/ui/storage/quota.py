@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kolbo_demo.client import InputError
 from kolbo_demo.service.gate import Caller
-from kolbo_demo.ui.disk import Inode, Measure, Unit, entries, private, remove, sized
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.storage.disk import Inode, Measure, Unit, entries, private, remove, sized
 
 SPARE_BYTES = 100 * 1024 * 1024
 """Bytes of the disk that stay free, whatever the bounds allow."""
@@ -31,7 +31,7 @@ REST = 20
 _OWNER = ".owner"
 
 
-class QuotaError(UnusableError):
+class QuotaError(InputError):
     """The visitor, or the page, has no room for more."""
 
     def __init__(self, sentence: str, status: int) -> None:
@@ -51,7 +51,9 @@ class Writing:
 
     def grow(self, size: int) -> None:
         """Count bytes that are about to be written. Raises `QuotaError`. Blocks."""
-        self.quota.grow(self, size)
+        with self.quota.lock:
+            self.quota.make_room(self.owner, size)
+            self.size += size
 
 
 class Quota:
@@ -72,7 +74,7 @@ class Quota:
         """Since the last measure, by folder."""
         self._measure = Measure()
         self._measured, self._took = -float("inf"), 0.0
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     def watch(self, root: Path, busy: Callable[[str], bool]) -> None:
         """Count what is below a folder. A unit of a name that is `busy` stays however little room
@@ -85,7 +87,7 @@ class Quota:
         if owner:
             with contextlib.suppress(FileExistsError), private(folder / _OWNER) as file:
                 file.write(owner.encode())
-        with self._lock:
+        with self.lock:
             self._owners.pop(folder, None)
             self._owner(folder)
 
@@ -95,18 +97,18 @@ class Quota:
 
     def check(self, visitor: str) -> None:
         """Raises `QuotaError` where a visitor, or the page, has no room to start anything."""
-        self._room(self._digest(visitor), 1)
+        self.make_room(self._digest(visitor), 1)
 
     @contextlib.contextmanager
     def writing(self, folder: Path, visitor: str) -> Iterator[Writing]:
         """While a new unit is filled. The caller removes it where that fails."""
         writing = Writing(self, folder, self._digest(visitor))
-        with self._lock:
+        with self.lock:
             self._writing.append(writing)
         try:
             yield writing
         finally:
-            with self._lock:
+            with self.lock:
                 self._writing.remove(writing)
                 files: dict[Inode, int] = {}
                 with contextlib.suppress(OSError):  # it was removed
@@ -114,32 +116,27 @@ class Quota:
                 writing.size = sum(files.values())
                 self._written[folder] = writing
 
-    def grow(self, writing: Writing, size: int) -> None:
-        """As `Writing.grow`."""
-        with self._lock:
-            self._room(writing.owner, size)
-            writing.size += size
-
     def removed(self, folder: Path) -> None:
         """A unit is gone."""
-        with self._lock:
+        with self.lock:
             self._written.pop(folder, None)
             if unit := self._measure.units.get(folder):
                 self._measure.remove(unit)
 
     def changed(self) -> None:
         """Have the next judgement measure anew."""
-        with self._lock:
+        with self.lock:
             self._measured = -float("inf")
 
-    def fit(self, most: int | None = None) -> None:
-        """Remove what is too much in all, `most` bytes or the bound."""
-        with self._lock:
+    def fit(self) -> None:
+        """Remove what is too much in all."""
+        with self.lock:
             self._scan(0.0)
-            self._evict((self.total if most is None else most) - self._underway())
+            self._evict(self.total - self._underway())
 
-    def _room(self, owner: str, size: int) -> None:
-        with self._lock:
+    def make_room(self, owner: str, size: int) -> None:
+        """Raises `QuotaError` where there is none for `size` bytes of an owner, a digest."""
+        with self.lock:
             self._scan(OLDEST_SECONDS)
             if owner and self._has(owner) + size > self.visitor:
                 self._scan(0.0)
@@ -213,7 +210,7 @@ class Quota:
 
     def _owner(self, folder: Path) -> str:
         """The digest of a unit's owner; empty for a unit of nobody."""
-        with self._lock:
+        with self.lock:
             if folder not in self._owners:
                 owner = ""
                 with contextlib.suppress(OSError, UnicodeError):

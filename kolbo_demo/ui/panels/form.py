@@ -10,13 +10,13 @@ import gradio as gr
 from gradio.blocks import Block
 from gradio.components import Component
 
+from kolbo_demo.client import InputError
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.options import Trim
-from kolbo_demo.ui.inputs import UnusableError, request_of
+from kolbo_demo.ui.inputs import request_of
 from kolbo_demo.ui.panels.face_picker import Choice, SourceFacts
-from kolbo_demo.ui.panels.preflight import trim_inputs
-from kolbo_demo.ui.panels.trim import TrimPanel, checked, edit_of
+from kolbo_demo.ui.panels.trim import TrimPanel, checked, edit_of, trim_inputs
 from kolbo_demo.ui.panels.voice import VoiceFacts, normalized_words, voice_for
 
 
@@ -44,7 +44,7 @@ class Fields:
     edit: Trim = field(default_factory=Trim)
 
     def request(self) -> GenerationRequest:
-        """The request that they describe. Raises `UnusableError`."""
+        """The request that they describe. Raises `InputError`."""
         request = request_of(
             self.image,
             self.video,
@@ -59,7 +59,7 @@ class Fields:
         try:
             name = voice_for(request.words, self.voice_name).name if request.words else None
         except MediaError as error:
-            raise UnusableError(str(error)) from None
+            raise InputError(str(error)) from None
         return replace(
             request,
             options=request.options.replace(

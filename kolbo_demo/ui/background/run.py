@@ -9,7 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kolbo_demo.client import Generation, GenerationCancelledError, KolboClient, KolboError
+from kolbo_demo.client import (
+    Generation,
+    GenerationCancelledError,
+    KolboClient,
+    KolboError,
+)
 from kolbo_demo.contract import CANCELLED, PENDING, PROCESSING, Status
 from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.engine import EngineError
@@ -18,9 +23,8 @@ from kolbo_demo.generation import SPEECH_FILE, GenerationFlow, GenerationRequest
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import CancelledError, Inspector
 from kolbo_demo.ui import subtitles
-from kolbo_demo.ui.generation_store import RESULT, SUBTITLES
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.storage.generation_store import RESULT, SUBTITLES
 
 Spending = Callable[[Path | str], AbstractContextManager[object]]
 
@@ -84,7 +88,6 @@ class Run:
         spending: Spending | None = None,
         inspector: Inspector | None = None,
         mark: bool = False,
-        stamp: bool = False,
         visitor: str = "",
         local: bool = True,
         signer: Signer | None = None,
@@ -93,9 +96,9 @@ class Run:
         `folder`. `on_change` hears of every new stage, on whichever thread it comes about.
         `spending` goes around the start: it may refuse it, and counts what was started. `inspector`
         cuts files. `mark` has the picture say that it is AI-generated: where the API does not see
-        to it, the result is marked here. `stamp` writes that into the metadata of a result. Where
-        work waits for turns, it waits for those of `visitor`. `local` and `signer`
-        are those of `GenerationFlow`."""
+        to it, the result is marked here. Where work waits for turns, it waits for those of
+        `visitor`, empty for the owner at a private page. `local` and `signer` are those of
+        `GenerationFlow`."""
         self._client = client
         self._work = work
         self._folder = folder
@@ -110,42 +113,29 @@ class Run:
             should_continue=self._wanted,
             on_step=self._on_step,
         )
-        self._mark, self._stamp, self._local = mark, stamp, local
+        self._mark, self._local = mark, local
         self._preview: bytes | None = None
         self._previewed = 0.0
         self._preview_lock = threading.Lock()
-        self._visitor = visitor
+        self.visitor = visitor
         self._cancel = threading.Event()
         self._lock = threading.RLock()
-        self._generation = work if isinstance(work, Generation) else None
-        self._may_be_accepted = False
-        self._stage = Stage(say("status.preparing"), generation_id=getattr(work, "id", None))
-        self._fault: str | None = None
-
-    @property
-    def stage(self) -> Stage:
-        """Where it stands now."""
-        return self._stage
-
-    @property
-    def generation(self) -> Generation | None:
+        self.generation = work if isinstance(work, Generation) else None
         """Its handle, once it has been accepted."""
-        return self._generation
-
-    @property
-    def fault(self) -> str | None:
+        self._may_be_accepted = False
+        self.stage = Stage(say("status.preparing"), generation_id=getattr(work, "id", None))
+        self.fault: str | None = None
         """One sentence where it could not be cancelled and goes on."""
-        return self._fault
 
     @property
     def cancelling(self) -> bool:
         """Whether a cancellation is under way that has not failed."""
-        return self._cancel.is_set() and self._fault is None
+        return self._cancel.is_set() and self.fault is None
 
     def preview(self) -> bytes | None:
         """The latest frame as a small JPEG, which only the local service has. Blocks for a request
         once a second."""
-        generation, status = self._generation, self._stage.status
+        generation, status = self.generation, self.stage.status
         rendering = self._local and status is not None and status.state == PROCESSING
         if generation is None or not rendering or not self._preview_lock.acquire(blocking=False):
             return self._preview
@@ -170,45 +160,45 @@ class Run:
         """Stops the work itself, not only the watching. Blocks for one request at most. `fault`
         tells where it did not succeed."""
         self._cancel.set()
-        if self._generation is not None:
-            self._cancel_generation(self._generation)
+        if self.generation is not None:
+            self._cancel_generation(self.generation)
             return
         # Half sent is not accepted. Otherwise the thread cancels it as soon as it knows the id.
-        waiting = replace(self._stage, headline=say("status.cancelling"), percent=None)
+        waiting = replace(self.stage, headline=say("status.cancelling"), percent=None)
         self._show(waiting if self._may_be_accepted else replace(waiting, cancelled=True))
 
     def _cancel_generation(self, generation: Generation) -> None:
-        self._fault = None
-        self._show(replace(self._stage, headline=say("status.cancelling")))
+        self.fault = None
+        self._show(replace(self.stage, headline=say("status.cancelling")))
         try:
             status = generation.cancel()
         except KolboError as error:
-            self._fault = say("status.not_cancelled", reason=error)
+            self.fault = say("status.not_cancelled", reason=error)
             return
         if status.state == CANCELLED:  # it may have been finished a moment before
-            self._show(replace(self._stage, cancelled=True))
+            self._show(replace(self.stage, cancelled=True))
 
     def _show(self, stage: Stage) -> None:
         with self._lock:  # the first end counts: a late poll does not undo a cancel
-            if self._stage.final:
+            if self.stage.final:
                 return
             if stage.percent and stage.first is None:
-                first = self._stage.first or (time.monotonic(), stage.percent)
+                first = self.stage.first or (time.monotonic(), stage.percent)
                 stage = replace(stage, first=first)
-            self._stage = stage
+            self.stage = stage
             self._on_change(stage)
 
     def _run(self) -> None:
-        CURRENT_CALLER.set(self._visitor)
+        CURRENT_CALLER.set(self.visitor)
         try:
-            self._follow(self._generation or self._accepted())
+            self._follow(self.generation or self._accepted())
         except (CancelledError, GenerationCancelledError):
-            self._show(replace(self._stage, cancelled=True))
-        except (KolboError, MediaError, EngineError, UnusableError) as error:
-            self._show(replace(self._stage, error=str(error)))
+            self._show(replace(self.stage, cancelled=True))
+        except (KolboError, MediaError, EngineError) as error:
+            self._show(replace(self.stage, error=str(error)))
         except Exception:  # noqa: BLE001 - a thread that dies in silence leaves its page waiting
             _log.exception("A run of the page failed")
-            self._show(replace(self._stage, error=say("status.page_failed")))
+            self._show(replace(self.stage, error=say("status.page_failed")))
 
     def _accepted(self) -> Generation:
         request = self._work
@@ -222,7 +212,7 @@ class Run:
         )
         with self._spending(prepared.voice):
             generation = self._flow.submit(prepared)
-        self._generation = generation
+        self.generation = generation
         self._show(Stage(say("status.accepted"), generation_id=generation.id))
         return generation
 
@@ -238,16 +228,20 @@ class Run:
                     status=status,
                 )
             )
-            if self._stage.final:
+            if self.stage.final:
                 break
         self._finish(generation)
 
     def _finish(self, generation: Generation) -> None:
-        stage = self._stage
+        stage = self.stage
         if stage.final or stage.status is None:
             return
         video = self._flow.save(
-            generation, stage.status, self._folder / RESULT, mark=self._mark, stamp=self._stamp
+            generation,
+            stage.status,
+            self._folder / RESULT,
+            mark=self._mark,
+            stamp=not self._local,  # the local service's results say it already
         )
         self._show(replace(stage, video=video))
 
@@ -263,9 +257,9 @@ class Run:
                 headline = say("status.sending", sent=sent, total=whole)
                 self._show(Stage(headline, spoken=say("status.sending_files")))
             case Step.DOWNLOADING:
-                self._show(replace(self._stage, headline=say("status.fetching"), percent=100))
+                self._show(replace(self.stage, headline=say("status.fetching"), percent=100))
             case Step.MARKING:
-                self._show(replace(self._stage, headline=say("status.marking"), percent=100))
+                self._show(replace(self.stage, headline=say("status.marking"), percent=100))
 
     def _wanted(self) -> bool:
         return not self._cancel.is_set()

@@ -7,11 +7,10 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from kolbo_demo.client import KolboClient, Retry
+from kolbo_demo.client import InputError, KolboClient, Retry
 from kolbo_demo.service.gate import Caller
+from kolbo_demo.ui.access.visitor_quota import Allowance
 from kolbo_demo.ui.i18n import texts
-from kolbo_demo.ui.inputs import UnusableError
-from kolbo_demo.ui.visitor_quota import Allowance
 
 Backend = Literal["local", "cloud"]
 LOCAL: Backend = "local"
@@ -58,11 +57,6 @@ class Access:
         """The key that is used where the visitor types none."""
         return self.environment_key if self.is_owner(caller) or self.shared else None
 
-    @property
-    def withheld(self) -> bool:
-        """Whether a key is set that this page does not use."""
-        return self.withheld_from(None)
-
     def withheld_from(self, caller: Caller | None) -> bool:
         """Whether a key is set that this caller may not spend."""
         return self.environment_key is not None and self.own_key(caller) is None
@@ -101,16 +95,16 @@ class Access:
     ) -> KolboClient:
         """A client for the chosen side; on the local one the caller's own limits count. One that is
         not `patient` asks once: for handlers of events, which must not sleep in a thread that
-        others wait for. Raises `UnusableError` without an engine or a key."""
+        others wait for. Raises `InputError` without an engine or a key."""
         retry = Retry() if patient else Retry(attempts=1)
         if backend == LOCAL:
             if problem := self.local.problem():
-                raise UnusableError(problem)
+                raise InputError(problem)
             return KolboClient(self.local.key(caller), self.local.base_url, retry=retry)
         typed = (typed_key or "").strip()
         key = SecretStr(typed) if typed else self.own_key(caller)
         if key is None:
-            raise UnusableError(texts.say("top.no_key"))
+            raise InputError(texts.say("top.no_key"))
         return KolboClient(key, self.cloud_url, retry=retry)
 
     def is_owner(self, caller: Caller | None) -> bool:

@@ -21,12 +21,10 @@ from pathlib import Path
 from kolbo_demo import clock, private_folder
 from kolbo_demo.contract import MAX_FILE_BYTES
 from kolbo_demo.safe_file import UnsafeFileError, link_or_copy
-from kolbo_demo.ui.disk import private, remove
-from kolbo_demo.ui.quota import Quota
+from kolbo_demo.ui.storage.disk import private, remove
+from kolbo_demo.ui.storage.quota import Quota
 
 KEEP_SECONDS = 7 * 86400.0
-KEEP_BYTES = 5 * 1024**3
-"""Of all visitors together, where no quota is given."""
 SWEEP_SECONDS = 600.0
 TICKET = re.compile(r"[0-9A-Za-z_-]{22}")
 
@@ -62,25 +60,19 @@ class Folders:
         except OSError:
             _log.warning("%s cannot be written: results are kept until the page stops", root)
             root = Path(tempfile.mkdtemp(prefix="kolbo-page-"))
-        root = root.resolve()
-        self._root = root
-        self.quota = quota or Quota(KEEP_BYTES)
-        self.quota.watch(root, self.busy)
-        self._alone = quota is None
+        self.root = root.resolve()
+        """Parent of the folders."""
+        self.quota = quota or Quota()
+        self.quota.watch(self.root, self.busy)
         self._lock = threading.Lock()
         self._swept = -float("inf")
-
-    @property
-    def root(self) -> Path:
-        """Parent of the folders."""
-        return self._root
 
     def make(self, visitor: str = "") -> str:
         """A new folder's ticket. It counts as the visitor's; an empty one is nobody."""
         self._sweep()
         ticket = secrets.token_urlsafe(16)
-        (self._root / ticket).mkdir(mode=0o700)
-        self.quota.own(self._root / ticket, visitor)
+        (self.root / ticket).mkdir(mode=0o700)
+        self.quota.own(self.root / ticket, visitor)
         return ticket
 
     def busy(self, ticket: str) -> bool:
@@ -92,13 +84,13 @@ class Folders:
         """Where its files lie. Raises ValueError for what is no ticket."""
         if not TICKET.fullmatch(ticket):
             raise ValueError("not a ticket")
-        return self._root / ticket
+        return self.root / ticket
 
     def file(self, ticket: str, name: str) -> Path | None:
         """One of its files, where there is such a one."""
         if not TICKET.fullmatch(ticket):
             return None
-        path = self._root / ticket / name
+        path = self.root / ticket / name
         return path if path.is_file() else None
 
     def write(self, ticket: str, name: str, content: bytes) -> None:
@@ -112,12 +104,12 @@ class Folders:
     def delete(self, ticket: str) -> None:
         """The folder and all that is in it."""
         if TICKET.fullmatch(ticket):
-            shutil.rmtree(self._root / ticket, ignore_errors=True)
-            self.quota.removed(self._root / ticket)
+            shutil.rmtree(self.root / ticket, ignore_errors=True)
+            self.quota.removed(self.root / ticket)
 
     def tickets(self) -> list[str]:
         """Of all visitors, what changed last first."""
-        folders = sorted(self._root.iterdir(), key=_changed, reverse=True)
+        folders = sorted(self.root.iterdir(), key=_changed, reverse=True)
         return [folder.name for folder in folders]
 
     def expired(self, ticket: str, seconds: float) -> bool:  # noqa: ARG002 - for subclasses
@@ -131,11 +123,11 @@ class Folders:
             if now - self._swept < SWEEP_SECONDS:
                 return
             self._swept = now
-        for folder in self._root.iterdir():
+        for folder in self.root.iterdir():
             if self.expired(folder.name, clock.now() - _changed(folder)):
                 remove(folder)
         self.quota.changed()
-        self.quota.fit(KEEP_BYTES if self._alone else None)
+        self.quota.fit()
 
 
 def linked(given: Path, copy: Path) -> None:

@@ -20,8 +20,8 @@ from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.media.probe import MediaError, kind_of
 from kolbo_demo.media.sandbox import preview
 from kolbo_demo.options import Options
-from kolbo_demo.ui.folders import TICKET, Folders, Served, linked
 from kolbo_demo.ui.i18n.texts import say
+from kolbo_demo.ui.storage.folders import TICKET, Folders, Served, linked
 
 THUMBNAIL_PIXELS = 160
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.sync_eval.process import judge_in_process
-from kolbo_demo.ui.generation_store import REPORT, RESULT, GenerationStore, Record
 from kolbo_demo.ui.i18n.texts import say
+from kolbo_demo.ui.storage.generation_store import REPORT, RESULT, GenerationStore, Record
 
 SECOND_PIXELS = 90
 LEAST_PIXELS, MOST_PIXELS = 520, 20_000
@@ -141,16 +141,16 @@ def widest_opening(report: Report) -> float:
 
 def view(report: Report | None) -> str:
     """The report as HTML: one sentence and the plot. None while it is being made."""
-    title = f"<h3>{escape(say('sync.title'))}</h3>"
     if report is None:
-        return f'<div class="sync measuring">{title}<p>{escape(say("sync.measuring"))}</p></div>'
+        return f'<div class="sync measuring"><p>{escape(say("sync.measuring"))}</p></div>'
     good = "good" if report.get("verdict") == "in step" else "other"
     notes = [say(f"sync.note_{_NOTES[note]}") for note in report.get("notes", ()) if note in _NOTES]
     below = f'<p class="note">{escape("; ".join(notes))}</p>' if notes else ""
-    return (
-        f'<div class="sync">{title}<p class="verdict {good}">{escape(summary(report))}</p>'
-        f"{below}{plot(report) if 'error' not in report else ''}</div>"
-    )
+    verdict = f'<p class="verdict {good}">{escape(summary(report))}</p>{below}'
+    if "error" not in report:
+        title = escape(say("sync.title"))
+        verdict += f'<details class="fold"><summary>{title}</summary>{plot(report)}</details>'
+    return f'<div class="sync">{verdict}</div>'
 
 
 def summary(report: Report) -> str:

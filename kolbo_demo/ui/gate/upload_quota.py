@@ -23,11 +23,11 @@ from kolbo_demo.service.gate import TOO_MANY_MESSAGE, Caller, caller_of
 from kolbo_demo.service.public_url import route_of
 from kolbo_demo.service.rate_limit import ConcurrencyLimit, TooManyRequestsError
 from kolbo_demo.service.request_body import discard, iter_chunks
-from kolbo_demo.ui.disk import remove
-from kolbo_demo.ui.gradio_gate import UPLOAD
+from kolbo_demo.ui.gate.gradio_gate import UPLOAD
 from kolbo_demo.ui.i18n.texts import language_of, say, speaking
-from kolbo_demo.ui.quota import Quota, QuotaError, Writing, counted
-from kolbo_demo.ui.uploads import Uploads, parts
+from kolbo_demo.ui.storage.disk import remove
+from kolbo_demo.ui.storage.quota import Quota, QuotaError, Writing, counted
+from kolbo_demo.ui.storage.uploads import Uploads, parts
 
 AT_ONCE = 4
 """Uploads of one visitor under way."""
@@ -92,11 +92,19 @@ class UploadQuota:
         with place, ExitStack() as stack:
             writing = await run_in_threadpool(self._begin, stack, counts_as)
             body = _Body(receive, writing)
-            answer = _Answer(send, body)
+            status = 0
+
+            async def unless_refused(message: Message) -> None:
+                nonlocal status
+                status = message.get("status", status)
+                if not body.refused:
+                    await send(message)
+
             try:
-                await self._app({**scope, _FOLDER: writing.folder}, body.read, answer.send)
+                await self._app({**scope, _FOLDER: writing.folder}, body.read, unless_refused)
             finally:
-                await run_in_threadpool(_end, stack, writing.folder, answer.status == 200)
+                whole = status == 200 and not body.refused
+                await run_in_threadpool(_end, stack, writing.folder, whole)
         if body.refused:
             raise body.refused
 
@@ -152,23 +160,6 @@ class _Body:
         except QuotaError as error:
             raise _RefusedError(error.status, str(error), more=more) from None
         self._reserved += step
-
-
-class _Answer:
-    """Gradio's answer, unless the upload was refused."""
-
-    def __init__(self, send: Send, body: _Body) -> None:
-        self._send = send
-        self._body = body
-        self.status = 0
-
-    async def send(self, message: Message) -> None:
-        """Passes one message on."""
-        if self._body.refused:
-            return
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-        await self._send(message)
 
 
 def _bytes(folder: Path) -> int:

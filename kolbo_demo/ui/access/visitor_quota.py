@@ -9,11 +9,7 @@ from pathlib import Path
 
 from kolbo_demo.client import ApiError, InputError, UnreachableError
 from kolbo_demo.media.sandbox import max_audio_duration
-from kolbo_demo.service.gate import visitor_of
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.inputs import UnusableError
-
-__all__ = ["DAY", "Allowance", "visitor_of"]
 
 DAY = 24 * 3600.0
 
@@ -30,10 +26,10 @@ class Allowance:
     @contextmanager
     def spend(self, visitor: str, voice: Path | str) -> Iterator[None]:
         """Count the voice of a generation that is started inside; what was surely not started does
-        not count. Raises UnusableError over the limit and for a link, whose length nobody knows
+        not count. Raises InputError over the limit and for a link, whose length nobody knows
         before it is paid for. Raises MediaError."""
         if isinstance(voice, str):
-            raise UnusableError(say("shared.no_link"))
+            raise InputError(say("shared.no_link"))
         entry = self._take(visitor, max_audio_duration(voice, self.limit))
         try:
             yield
@@ -51,7 +47,7 @@ class Allowance:
                     del self._spent[name]
             left = self.limit - sum(spent for _, spent in self._spent.get(visitor, []))
             if seconds > left:
-                raise UnusableError(
+                raise InputError(
                     say(
                         "shared.used_up",
                         left=f"{max(0.0, left):.0f}",

@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Sequence
 
 from kolbo_demo.contract import Model
-from kolbo_demo.ui.backend import LOCAL
-from kolbo_demo.ui.generation_store import GenerationStore
+from kolbo_demo.ui.access.backend import LOCAL
+from kolbo_demo.ui.storage.generation_store import GenerationStore
 
 LIKE = 3.0
 """A result so many times longer or shorter tells nothing: starting takes its own time."""

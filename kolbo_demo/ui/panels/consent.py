@@ -2,8 +2,8 @@
 
 import gradio as gr
 
-from kolbo_demo.ui import views
 from kolbo_demo.ui.i18n.texts import say, shown
+from kolbo_demo.ui.panels import views
 
 _SCRIPT = """
 try { element.hidden = Boolean(localStorage.getItem('kolbo-consent')); } catch { /* shown, then */ }

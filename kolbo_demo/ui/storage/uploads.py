@@ -12,9 +12,9 @@ from gradio.utils import get_upload_folder
 
 from kolbo_demo import clock, private_folder
 from kolbo_demo.safe_file import UnsafeFileError, resolve_regular_file
-from kolbo_demo.ui.disk import remove
-from kolbo_demo.ui.folders import TICKET, Folders
-from kolbo_demo.ui.quota import Quota
+from kolbo_demo.ui.storage.disk import remove
+from kolbo_demo.ui.storage.folders import TICKET, Folders
+from kolbo_demo.ui.storage.quota import Quota
 
 POLL_SECONDS = 1800
 KEEP_SECONDS = 6 * 3600
@@ -27,7 +27,7 @@ class Uploads(Folders):
     def __init__(self, root: Path, quota: Quota) -> None:
         self._since = time.time()
         super().__init__(root, quota)
-        for folder in self._root.iterdir():
+        for folder in self.root.iterdir():
             if TICKET.fullmatch(folder.name) and list(parts(folder)):
                 remove(folder)  # its process was killed while it arrived
 
@@ -35,7 +35,7 @@ class Uploads(Folders):
         """Whether Gradio keeps it for the page itself: it was there before any visitor."""
         try:
             return not TICKET.fullmatch(ticket) and (
-                (self._root / ticket).lstat().st_mtime <= self._since
+                (self.root / ticket).lstat().st_mtime <= self._since
             )
         except OSError:
             return True

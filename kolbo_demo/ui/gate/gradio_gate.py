@@ -30,10 +30,10 @@ from kolbo_demo.service.gate import Caller, caller_of, refusal
 from kolbo_demo.service.public_url import route_of
 from kolbo_demo.service.rate_limit import SlidingWindow, TooManyRequestsError
 from kolbo_demo.service.request_body import replay
-from kolbo_demo.ui import sign_in
-from kolbo_demo.ui.folders import Served
-from kolbo_demo.ui.idle import QueuePolling
-from kolbo_demo.ui.sessions import Sessions
+from kolbo_demo.ui.access import sign_in
+from kolbo_demo.ui.gate.idle import QueuePolling
+from kolbo_demo.ui.gate.sessions import Sessions
+from kolbo_demo.ui.storage.folders import Served
 
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The gate in front of Gradio: routes, events, sessions and uploads."""

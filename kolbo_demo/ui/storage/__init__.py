@@ -1,0 +1,1 @@
+"""Files of visitors: uploads, generations and batches, within quotas."""
