@@ -17,7 +17,7 @@ from kolbo_demo.ui.inputs import UnusableError, request_of
 from kolbo_demo.ui.panels.face_picker import Choice, SourceFacts
 from kolbo_demo.ui.panels.preflight import trim_inputs
 from kolbo_demo.ui.panels.trim import TrimPanel, checked, edit_of
-from kolbo_demo.ui.panels.voice import VoiceFacts, normalized_words, voice_for
+from kolbo_demo.ui.panels.voice import VoiceFacts, describe, normalized_words, voice_for
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Fields:
         try:
             name = voice_for(request.words, self.voice_name).name if request.words else None
         except MediaError as error:
-            raise UnusableError(str(error)) from None
+            raise UnusableError(describe(error)) from None
         return replace(
             request,
             options=request.options.replace(

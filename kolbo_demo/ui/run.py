@@ -21,6 +21,7 @@ from kolbo_demo.preflight import CancelledError, Inspector
 from kolbo_demo.ui.generation_store import RESULT, SRT, SUBTITLES
 from kolbo_demo.ui.i18n.texts import say
 from kolbo_demo.ui.inputs import UnusableError
+from kolbo_demo.ui.panels.voice import describe
 
 Spending = Callable[[Path | str], AbstractContextManager[object]]
 
@@ -205,7 +206,7 @@ class Run:
         except (CancelledError, GenerationCancelledError):
             self._show(replace(self._stage, cancelled=True))
         except (KolboError, MediaError, EngineError, UnusableError) as error:
-            self._show(replace(self._stage, error=str(error)))
+            self._show(replace(self._stage, error=describe(error)))
         except Exception:  # noqa: BLE001 - a thread that dies in silence leaves its page waiting
             _log.exception("A run of the page failed")
             self._show(replace(self._stage, error=say("status.page_failed")))

@@ -19,6 +19,11 @@ WORDS = {
 }
 REFUSED = {"ar": "مرحبا بكم في هذا المكان", "he": "שלום לכולם ותודה רבה"}
 
+NO_VOICE = {
+    "ar": "لا يوجد صوت ينطق هذه اللغة بعد (العربية)",
+    "he": "עדיין אין קול שדובר את השפה הזאת (עברית)",
+}
+
 
 def opened(page: Page, site: Site, code: str) -> Desk:
     page.goto(f"{site.url}/?lang={code}")
@@ -49,7 +54,15 @@ def test_a_language_without_a_voice_is_told_before_the_click(
 ) -> None:
     desk = opened(page, site, code)
     desk.write("words", REFUSED[code])
-    expect(page.locator("#preflight")).to_contain_text("No voice speaks")
+    expect(page.locator("#preflight")).to_contain_text(NO_VOICE[code])
+
+
+def test_a_text_that_is_too_long_is_told_in_the_language_of_the_page(
+    page: Page, site: Site
+) -> None:
+    desk = opened(page, site, "de")
+    desk.write("words", "Das Wetter ist heute schön. " * 180)
+    expect(page.locator("#preflight")).to_contain_text("Der Text ist zu lang (5039 Zeichen)")
 
 
 def test_a_chosen_voice_tells_what_it_cannot_read(page: Page, site: Site) -> None:

@@ -14,6 +14,8 @@ from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.voices import (
     MAX_SPEED,
     MIN_SPEED,
+    SpeechError,
+    SpeechUnavailableError,
     check_words,
     choose_voice,
     speak,
@@ -177,7 +179,7 @@ class VoicePanel:
                 with wave.open(str(path)) as file:
                     rate, sound = file.getframerate(), file.readframes(file.getnframes())
         except (MediaError, EngineError) as error:
-            return _no_player(), VoiceFacts(spoken_words=spoken_words, problem=str(error))
+            return _no_player(), VoiceFacts(spoken_words=spoken_words, problem=describe(error))
         player = gr.Audio((rate, np.frombuffer(sound, "<i2")), visible=True)
         return player, VoiceFacts(spoken_words=spoken_words, voice=voice)
 
@@ -193,7 +195,7 @@ class VoicePanel:
                 check_words(words, chosen)
                 automatic += "" if name else f": {_title(chosen)}"
             except MediaError as error:
-                problem = str(error)
+                problem = describe(error)
         choices = gr.update(choices=[(automatic, ""), *_choices()])
         unchanged = not problem and voice_facts.spoken_words in {None, spoken_words}
         if unchanged or voice_facts.path:  # of a recording nothing is forgotten
@@ -211,6 +213,19 @@ def voice_for(words: str, name: str | None) -> SpeechVoice:
     """The chosen voice, or one of the language of the words; where that cannot be guessed, of the
     page's language. Raises MediaError where there is none."""
     return choose_voice(words, name or None, default=language())
+
+
+def describe(error: Exception) -> str:
+    """An error's message; if words cannot be spoken, in the visitor's language."""
+    if isinstance(error, SpeechUnavailableError):
+        return say("speech.unavailable", library=error.library)
+    if not isinstance(error, SpeechError):
+        return str(error)
+    if error.code == "no_voice":
+        code = str(error.values["language"])
+        name = languages().get(code, {}).get("name", code)
+        return say("speech.no_voice", language=name)
+    return say(f"speech.{error.code}", **error.values)
 
 
 def _choices() -> list[tuple[str, str]]:
