@@ -76,6 +76,23 @@ def test_a_chosen_voice_tells_what_it_cannot_read(page: Page, site: Site) -> Non
     expect(page.get_by_text("cannot read")).to_have_count(0)
 
 
+def test_a_voice_is_heard_without_words_of_the_visitor(page: Page, site: Site) -> None:
+    desk = opened(page, site, "en")
+    page.click("#voice-name input")
+    page.locator("#voice-name [role=option]", has_text="Español · Pico").click()
+    page.click("#listen")
+    expect(page.locator("#spoken audio")).to_be_visible(timeout=60_000)
+    page.wait_for_function("document.querySelector('#spoken audio').currentTime > 0.1")
+    expect(page.locator("#preflight")).to_be_hidden()  # a sample is no voice for the video
+    page.click("#voice-name input")
+    page.locator("#voice-name [role=option]", has_text="English · Heart").click()
+    expect(page.locator("#spoken audio")).to_be_hidden()
+    desk.write("words", "Good morning.")
+    page.click("#listen")
+    expect(page.locator("#spoken audio")).to_be_visible(timeout=60_000)
+    expect(page.locator("#preflight")).to_contain_text("WAV")
+
+
 def test_markup_and_control_characters_are_no_commands(
     page: Page, site: Site, tmp_path: Path
 ) -> None:

@@ -101,6 +101,7 @@ class VoicePanel:
         self._player = gr.Audio(
             label=shown("voice.spoken"),
             interactive=False,
+            autoplay=True,
             buttons=[],
             waveform_options=gr.WaveformOptions(show_recording_waveform=False),
             visible="hidden",
@@ -164,24 +165,27 @@ class VoicePanel:
         except MediaError as error:
             return VoiceFacts(Path(path), problem=str(error))
 
-    def _speak(
-        self, request: gr.Request, words: str, speed: float, name: str
-    ) -> tuple[Any, VoiceFacts]:
+    def _speak(self, request: gr.Request, words: str, speed: float, name: str) -> tuple[Any, Any]:
+        """Speaks the words, or without words a sentence as a sample of the voice."""
         spoken_words = normalized_words(words, speed, name)
         CURRENT_CALLER.set(caller_of(request).visitor)
         try:
-            name = voice_for(words, name).name
+            chosen = voice_for(words, name)
+            name, sample = chosen.name, not spoken_words[0]
+            if sample:
+                words = languages()[chosen.language]["voice.words_hint"]
             with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
                 path = Path(folder) / "words.wav"
                 with SPEECH_SEMAPHORE.acquire():
                     speak(words, path, voice=name, speed=speed)
-                voice = self._inspector.inspect_voice(path)
+                voice = None if sample else self._inspector.inspect_voice(path)
                 with wave.open(str(path)) as file:
                     rate, sound = file.getframerate(), file.readframes(file.getnframes())
         except (MediaError, EngineError) as error:
             return _no_player(), VoiceFacts(spoken_words=spoken_words, problem=describe(error))
         player = gr.Audio((rate, np.frombuffer(sound, "<i2")), visible=True)
-        return player, VoiceFacts(spoken_words=spoken_words, voice=voice)
+        facts = VoiceFacts(spoken_words=spoken_words, voice=voice)
+        return player, gr.skip() if sample else facts
 
     def _follow_words(
         self, words: str, speed: float, name: str, voice_facts: VoiceFacts
@@ -199,7 +203,7 @@ class VoicePanel:
         choices = gr.update(choices=[(automatic, ""), *_choices()])
         unchanged = not problem and voice_facts.spoken_words in {None, spoken_words}
         if unchanged or voice_facts.path:  # of a recording nothing is forgotten
-            return choices, gr.skip(), gr.skip()
+            return choices, gr.skip() if spoken_words[0] else _no_player(), gr.skip()
         spoken = VoiceFacts(spoken_words=spoken_words, problem=problem)
         return choices, _no_player(), spoken if problem else VoiceFacts()
 
