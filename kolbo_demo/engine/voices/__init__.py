@@ -184,7 +184,9 @@ def _run(
         child.send(
             AllowedFiles(write=(folder,)), text=text, voice=voice.name, speed=speed, folder=folder
         )
-        message = _await_result(child, messages, 2 * time_limit(text), on_spoken, should_continue)
+        message = _await_result(
+            child, messages, 2 * time_limit(text, voice, speed), on_spoken, should_continue
+        )
     except ChildFailedError as error:
         failure = error
         if error.timed_out:
