@@ -37,6 +37,7 @@ def test_a_result_and_its_side_by_side_video_are_verified(
     both = tmp_path / "both.mp4"
     download.value.save_as(both)
     found = read(both)
+    assert found.state == "intact"
     assert found.comment == found.statement != ""
     assert [each.role for each in found.ingredients] == ["left", "right"]
 
