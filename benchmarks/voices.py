@@ -33,6 +33,7 @@ MAX_CER = {"zh": 5.0}
 """Percent; 3 for other languages."""
 MAX_REAL_TIME_FACTOR = 1.2
 """On two cores."""
+MAX_FIRST_SECONDS = 2.0
 MIN_CLOSURES = 98.0
 """Percent of those in the text."""
 
@@ -53,6 +54,7 @@ def missed(figures: dict[str, Any]) -> list[str]:
         limits = {
             "CER, percent": MAX_CER.get(row["language"], 3.0),
             "real-time factor, two cores": MAX_REAL_TIME_FACTOR,
+            "first sentence after load, s": MAX_FIRST_SECONDS,
         }
         misses += [f"{name}: {key} {row[key]}" for key, most in limits.items() if row[key] > most]
         if row["closures timed, percent"] < MIN_CLOSURES:
@@ -68,12 +70,14 @@ def _measure_voice(voice: Voice) -> dict[str, Any]:
             rows.append(pool.apply(_speak_all, (voice, cores)))
     one, two = rows
     errors = letters = in_text = heard = timed = 0
+    misheard = {}
     for text, (samples, closures) in zip(_sentences(voice), two["speech"], strict=True):
-        said = _letters(text, voice)
-        errors += _distance(said, _letters(_recognise(samples, voice), voice))
+        said, recognised = _letters(text, voice), _recognise(samples, voice)
+        if wrong := _distance(said, _letters(recognised, voice)):
+            misheard[text] = recognised.strip()
+        errors += wrong
         letters += len(said)
-        words = " ".join(sentence.text for sentence in spoken_sentences(text, voice.language))
-        expected = sum(symbol in "pbm" for symbol in pronounce(words, voice.locale))
+        expected = _closures(text, voice)
         wave = _resample(samples, voice.sample_rate)
         found = sum(p.symbol in BILABIALS for p in extract_voice_features(wave).phonemes)
         in_text += expected
@@ -91,6 +95,7 @@ def _measure_voice(voice: Voice) -> dict[str, Any]:
         "load, processor s": one["load processor"],
         "first sentence after load, s": two["first"],
         "memory, MB": two["memory"],
+        "misheard": misheard,
     }
 
 
@@ -98,12 +103,20 @@ def _sentences(voice: Voice) -> list[str]:
     return tomllib.loads(_SENTENCES.read_text("utf-8"))[voice.language]
 
 
+def _closures(text: str, voice: Voice) -> int:
+    words = " ".join(sentence.text for sentence in spoken_sentences(text, voice.language))
+    if voice.engine == "pico":  # which tells no phonemes; these languages are written with them
+        return len(re.findall(r"p(?!h)p?|bb?|mm?", words.lower()))
+    return sum(symbol in "pbm" for symbol in pronounce(words, voice.locale))
+
+
 def _speak_all(voice: Voice, cores: int) -> dict[str, Any]:
     """In a process of its own, on so many cores."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     began, used = time.perf_counter(), time.process_time()
     speak = load_engine(voice, cores)
-    pronounce("a", voice.locale)
+    if voice.engine != "pico":
+        pronounce("a", voice.locale)
     load, load_processor = time.perf_counter() - began, time.process_time() - used
     began, used = time.perf_counter(), time.process_time()
     speech, first = [], 0.0

@@ -60,6 +60,10 @@ def generate(
     voice: Annotated[
         str | None, typer.Option(metavar="NAME", help="A voice from `voices` for --say.")
     ] = None,
+    subtitles: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where subtitles of --say go: a name in .srt or .vtt."),
+    ] = None,
     mark: Annotated[
         bool, typer.Option("--mark", help="Write “AI-generated” into the picture.")
     ] = False,
@@ -74,6 +78,7 @@ def generate(
     if (audio is None) == (say is None):
         raise CommandError("Give either --audio or --say, one of the two.", 2)
     _check_speech(say, speed, language, voice)
+    _check_subtitles(subtitles, say)
     point = _parse_face(face)
     _check_output(output, source, audio)
     from kolbo_demo.options import Options
@@ -89,7 +94,7 @@ def generate(
         insist=insist,
     )
     with open_client(local, read_key(api_key, api_key_file), base_url) as client:
-        _run(client, source, audio, say, options, output, as_json=as_json, local=local)
+        _run(client, source, audio, say, options, output, subtitles, as_json=as_json, local=local)
     if not as_json:
         print(output)
 
@@ -101,6 +106,7 @@ def _run(
     words: str | None,
     options: "Options",
     output: Path,
+    subtitles: Path | None,
     *,
     as_json: bool,
     local: bool,
@@ -109,7 +115,7 @@ def _run(
     from kolbo_demo.client.upload import sentence
     from kolbo_demo.credentials.signing import Signer
     from kolbo_demo.engine import EngineError
-    from kolbo_demo.generation import GenerationFlow, GenerationRequest, Step
+    from kolbo_demo.generation import SPEECH_FILE, GenerationFlow, GenerationRequest, Step
     from kolbo_demo.media.sniff import MediaError
     from kolbo_demo.preflight import Inspector
     from kolbo_demo.settings import Settings
@@ -149,6 +155,8 @@ def _run(
             if as_json:
                 print(json.dumps(status.model_dump(mode="json", exclude_none=True)))
             flow.save(generation, status, output, mark=options.mark)
+            if subtitles and words:
+                _write_subtitles(words, folder / SPEECH_FILE, subtitles)
             if status.result:
                 for note in status.result.notes:
                     if (text := sentence(note)) not in warnings:
@@ -204,6 +212,29 @@ def _check_speech(
         check_words(say, choose_voice(say, voice, language))
     except MediaError as error:
         raise CommandError(str(error), 2) from None
+
+
+def _check_subtitles(path: Path | None, say: str | None) -> None:
+    """Check `--subtitles` before anything is sent."""
+    if path is None:
+        return
+    from kolbo_demo.subtitles import FORMATS
+
+    if say is None:
+        raise CommandError("--subtitles goes with --say: the words of a recording are unknown.", 2)
+    if path.suffix.lower() not in FORMATS:
+        raise CommandError("--subtitles must end in .srt or .vtt.", 2)
+    if not path.absolute().parent.is_dir():
+        raise CommandError(f"There is no folder “{path.parent}” for --subtitles.", 2)
+
+
+def _write_subtitles(words: str, voice: Path, path: Path) -> None:
+    from kolbo_demo.subtitles import write
+
+    try:
+        write(words, voice, path)
+    except OSError as error:
+        raise CommandError(f"Cannot write to “{path}”: {error.strerror}.", 1) from None
 
 
 def _parse_face(text: str | None) -> tuple[float, float] | None:

@@ -240,6 +240,13 @@ def test_history_gives_inputs_again_and_forgets(desk: Desk, clip: Path, tmp_path
     report = json.loads(download.value.path().read_bytes())
     assert report["face"] > 0.9
     assert len(report["curves"]["aperture"]) == len(report["curves"]["width"]) > 10
+    for button, first in (("#srt", "1\n00:00:00,"), ("#vtt", "WEBVTT\n\n00:00:00.")):
+        with page.expect_download() as download:
+            page.click(button)
+        assert download.value.suggested_filename.endswith(f".{button[1:]}")
+        subtitles = download.value.path().read_text()
+        assert subtitles.startswith(first)
+        assert subtitles.endswith("\nHello there.\n")
     page.locator("#report .plot svg").click(position={"x": 200, "y": 90})
     page.wait_for_function("document.querySelector('#result video').currentTime > 0.1")
 

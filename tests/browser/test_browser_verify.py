@@ -1,5 +1,6 @@
 """Results of the page are signed, and the page verifies them."""
 
+import json
 from pathlib import Path
 
 from playwright.sync_api import expect
@@ -17,12 +18,26 @@ def test_a_result_and_its_side_by_side_video_are_verified(
     desk.generate()
     desk.await_video()
     video = tmp_path / desk.download(tmp_path).name
+    # Report and details say of the result the same as its file.
+    made = read(video)
+    expect(page.locator("#report .verdict")).to_be_visible(timeout=MADE_MS)
+    expect(page.locator("#report")).to_contain_text("Content credentials: Intact")
+    desk.unfold("details")
+    details = page.locator("#details table")
+    for text in ("Intact", "the certificate of this page", made.source_type, made.comment):
+        expect(details).to_contain_text(text)
+    expect(details).to_contain_text("AI-generated")
+    with page.expect_download() as download:
+        page.click("#report-file")
+    report = json.loads(download.value.path().read_bytes())
+    assert (report["credentials"]["state"], report["credentials"]["own"]) == ("intact", True)
     desk.unfold("compare")
     with page.expect_download(timeout=MADE_MS) as download:
         page.click("#save-beside")
     both = tmp_path / "both.mp4"
     download.value.save_as(both)
     found = read(both)
+    assert found.state == "intact"
     assert found.comment == found.statement != ""
     assert [each.role for each in found.ingredients] == ["left", "right"]
 

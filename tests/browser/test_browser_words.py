@@ -19,6 +19,11 @@ WORDS = {
 }
 REFUSED = {"ar": "مرحبا بكم في هذا المكان", "he": "שלום לכולם ותודה רבה"}
 
+NO_VOICE = {
+    "ar": "لا يوجد صوت ينطق هذه اللغة بعد (العربية)",
+    "he": "עדיין אין קול שדובר את השפה הזאת (עברית)",
+}
+
 
 def opened(page: Page, site: Site, code: str) -> Desk:
     page.goto(f"{site.url}/?lang={code}")
@@ -49,7 +54,15 @@ def test_a_language_without_a_voice_is_told_before_the_click(
 ) -> None:
     desk = opened(page, site, code)
     desk.write("words", REFUSED[code])
-    expect(page.locator("#preflight")).to_contain_text("No voice speaks")
+    expect(page.locator("#preflight")).to_contain_text(NO_VOICE[code])
+
+
+def test_a_text_that_is_too_long_is_told_in_the_language_of_the_page(
+    page: Page, site: Site
+) -> None:
+    desk = opened(page, site, "de")
+    desk.write("words", "Das Wetter ist heute schön. " * 180)
+    expect(page.locator("#preflight")).to_contain_text("Der Text ist zu lang (5039 Zeichen)")
 
 
 def test_a_chosen_voice_tells_what_it_cannot_read(page: Page, site: Site) -> None:
@@ -61,6 +74,23 @@ def test_a_chosen_voice_tells_what_it_cannot_read(page: Page, site: Site) -> Non
     expect(page.locator("#preflight")).to_contain_text("This voice cannot read: 你 好")
     desk.write("words", "Good morning.")
     expect(page.get_by_text("cannot read")).to_have_count(0)
+
+
+def test_a_voice_is_heard_without_words_of_the_visitor(page: Page, site: Site) -> None:
+    desk = opened(page, site, "en")
+    page.click("#voice-name input")
+    page.locator("#voice-name [role=option]", has_text="Español · Pico").click()
+    page.click("#listen")
+    expect(page.locator("#spoken audio")).to_be_visible(timeout=60_000)
+    page.wait_for_function("document.querySelector('#spoken audio').currentTime > 0.1")
+    expect(page.locator("#preflight")).to_be_hidden()  # a sample is no voice for the video
+    page.click("#voice-name input")
+    page.locator("#voice-name [role=option]", has_text="English · Heart").click()
+    expect(page.locator("#spoken audio")).to_be_hidden()
+    desk.write("words", "Good morning.")
+    page.click("#listen")
+    expect(page.locator("#spoken audio")).to_be_visible(timeout=60_000)
+    expect(page.locator("#preflight")).to_contain_text("WAV")
 
 
 def test_markup_and_control_characters_are_no_commands(

@@ -25,6 +25,7 @@ from kolbo_demo.batch import (
     upload_resolver,
 )
 from kolbo_demo.client import InputError, KolboClient
+from kolbo_demo.credentials.reading import read
 from kolbo_demo.media.probe import frame_at
 from kolbo_demo.service.app import LocalService
 from tests.marked import is_marked
@@ -394,3 +395,9 @@ def test_the_local_service_runs_a_batch(live_service: LocalService, tmp_path: Pa
     assert all((tmp_path / "out" / name).stat().st_size > 10_000 for name in names[2:])
     marked = [is_marked(frame_at(tmp_path / "out" / name)) for name in names[2:]]
     assert marked == [False, True]
+    with zipfile.ZipFile(tmp_path / "out" / "batch.zip") as archive:
+        archive.extractall(tmp_path / "zip", names[2:])
+    copies = [read(tmp_path / "zip" / name) for name in names[2:]]
+    assert [copy.state for copy in copies] == ["intact", "intact"]
+    assert [copy.visible_mark for copy in copies] == ["", "AI-generated"]
+    assert all(copy.comment == copy.statement != "" for copy in copies)

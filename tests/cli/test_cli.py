@@ -272,6 +272,11 @@ MISTAKES = {
     "no voice": (["--audio"], [], "--audio or --say"),
     "unknown option": ([], ["--colour", "red"], "No such option"),
     "both voices": ([], ["--say", "Hello"], "--audio or --say"),
+    "subtitles of a recording": ([], ["--subtitles", "a.srt"], "goes with --say"),
+    "subtitles of no format": (
+        *(["--audio"], ["--say", "Hello", "--subtitles", "a.txt"]),
+        "end in .srt or .vtt",
+    ),
     "face of words": ([], ["--face", "left"], "two numbers"),
     "face outside": ([], ["--face", "0.5,1.5"], "0 to 1"),
     "no folder": (["--output"], ["--output", "{folder}/missing/out.mp4"], "does not exist"),
@@ -354,7 +359,9 @@ def test_help_is_quick_and_warns_of_keys_on_command_lines(run: Run) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "[]\n"
     text = run("generate", "--help").stdout
-    options = "source audio say output prompt model face speed mark local api-key base-url json"
+    options = (
+        "source audio say output prompt model face speed subtitles mark local api-key base-url json"
+    )
     for option in options.split():
         assert f"--{option} " in text
     assert "KOLBO_API_KEY" in text

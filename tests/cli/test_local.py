@@ -48,7 +48,8 @@ def start(*words: object) -> "subprocess.Popen[str]":
 
 def test_a_portrait_speaks_words(tmp_path: Path, temporary: Path) -> None:
     out = tmp_path / "it's “me”.mp4"
-    process = start("generate", "--local", "--source", PORTRAIT, "--say", "Hello.", "--output", out)
+    words = ("generate", "--local", "--source", PORTRAIT, "--say", "Hello.", "--output", out)
+    process = start(*words, "--subtitles", tmp_path / "words.srt")
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     assert stdout == f"{out}\n"
@@ -56,6 +57,8 @@ def test_a_portrait_speaks_words(tmp_path: Path, temporary: Path) -> None:
     with av.open(str(out)) as video:
         assert len(video.streams.audio) == 1
         assert next(video.decode(video=0)).width == 512
+    number, _, line = (tmp_path / "words.srt").read_text().splitlines()
+    assert (number, line) == ("1", "Hello.")
     assert list(temporary.iterdir()) == []
 
 

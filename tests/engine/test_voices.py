@@ -1,6 +1,7 @@
 """Text to speech: every language heard, one loudness, refused and hostile texts."""
 
 import sys
+import unicodedata
 import wave
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,7 @@ from kolbo_demo.engine.voices import (
 )
 from kolbo_demo.engine.voices.loudness import TARGET_LUFS, integrated_loudness, normalise
 from kolbo_demo.engine.voices.phoneme_chunk import read_phonemes
+from kolbo_demo.engine.voices.pronounce import pronounce
 from kolbo_demo.engine.voices.written import spoken_sentences
 from kolbo_demo.media.probe import MediaError
 
@@ -117,6 +119,28 @@ def test_sentences_and_paragraphs_have_pauses():
     first, second, third = spoken_sentences("Mr. Fox came. He left.\n\nThe end.", "en")
     assert first.text == "Mister Fox came."
     assert first.pause < second.pause == third.pause
+
+
+def test_a_long_text_full_of_numbers_becomes_words():
+    """The library for numbers takes minutes if it is given all of it at once."""
+    spoken = spoken_sentences("It costs 1,234 dollars since 5/12/1998, Prof. Fox said. " * 85, "en")
+    assert len(spoken) == 85
+    assert {sentence.text for sentence in spoken} == {
+        "It costs one thousand two hundred thirty four dollars since May twelfth nineteen ninety "
+        "eight, Professor Fox said."
+    }
+
+
+@pytest.mark.parametrize(
+    ("locale", "text", "phonemes"),
+    [
+        ("pt-BR", "Meu irmão Pedro", "mˈeu iɾmˈãu pˈedɾu"),
+        ("pt-BR", "O rato saiu do país, porque amanhã", "o ʁˈatu saˈiu do paˈis, pˈoɾki amaɲˈã"),
+        ("fr-FR", "les pommes et vous prenez", "le pom e vu pʁəne"),
+    ],
+)
+def test_words_are_pronounced_as_in_their_country(locale: str, text: str, phonemes: str):
+    assert pronounce(text, locale) == unicodedata.normalize("NFD", phonemes)
 
 
 @pytest.mark.parametrize(

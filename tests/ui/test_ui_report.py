@@ -1,14 +1,11 @@
-"""What the page tells of lips and speech, and the subtitles."""
+"""What the page tells of lips and speech."""
 
-import wave
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.sync_eval.process import judge_in_process
-from kolbo_demo.ui import subtitles
 from kolbo_demo.ui.background import sync_report
 
 
@@ -71,42 +68,3 @@ def test_people_who_talk_are_in_step() -> None:
     curves = found["curves"]
     assert len(curves["aperture"]) == round(found["seconds"] * found["fps"])
     assert len(curves["closure_times"]) == len(curves["closure_met"]) == found["closures"]
-
-
-def test_subtitles_end_at_pauses(tmp_path: Path) -> None:
-    rate = 8000
-    sound = np.zeros(rate * 4)
-    hum = np.sin(np.arange(rate * 4) / 5)
-    for start, end in ((0.5, 1.7), (2.1, 3.5)):
-        sound[int(start * rate) : int(end * rate)] = hum[: int(end * rate) - int(start * rate)]
-    with wave.open(str(tmp_path / "voice.wav"), "wb") as file:
-        file.setparams((1, 2, rate, 0, "NONE", ""))
-        file.writeframes((sound * 9000).astype("<i2").tobytes())
-    target = tmp_path / "words.vtt"
-    subtitles.write("Hello <b>you</b> there. Good --> bye now!", tmp_path / "voice.wav", target)
-    text = target.read_text()
-    assert text.startswith("WEBVTT\n")
-    assert "<" not in text
-    first, second = (line for line in text.splitlines() if " --> " in line)
-    assert first.startswith("00:00:00.5")
-    assert first.endswith(("00:00:01.900", "00:00:01.890", "00:00:01.910"))
-    assert second.endswith("00:00:03.500")
-
-
-def test_lines_are_short() -> None:
-    lines = subtitles.lines_of("one two three four five six seven eight nine ten eleven. End.")
-    assert all(len(line) <= subtitles.LINE for line in lines)
-    assert lines[-1] == "End."
-
-
-def test_subtitles_break_between_phrases_in_every_script() -> None:
-    english = "When I was young, there was a very long bridge over the river."
-    assert subtitles.lines_of(english)[0] == "When I was young,"
-    chinese = "今天天气很好。我们一起去公园散步，然后去吃饭，晚上再回家看电视节目，好不好？"
-    lines = subtitles.lines_of(chinese)
-    assert "".join(lines) == chinese
-    assert all(line[-1] in "，。？" and len(line) <= subtitles.LINE // 2 for line in lines)
-    assert len("".join(subtitles.lines_of("好" * 50))) == 50
-    assert all(len(line) <= subtitles.LINE // 2 for line in subtitles.lines_of("好" * 50))
-    hebrew = subtitles.lines_of("שלום לכולם, היום יום יפה מאוד ואנחנו הולכים לפארק.")
-    assert hebrew[0] == "שלום לכולם,"

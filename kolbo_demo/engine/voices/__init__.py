@@ -15,12 +15,12 @@ from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.voices.catalog import (
     LANGUAGES,
     MAX_CHARACTERS,
+    SpeechError,
     Voice,
     find_voice,
     voices,
 )
 from kolbo_demo.engine.voices.language import guess_language
-from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.process.child import Child, ChildFailedError, Message, MessageQueue
 from kolbo_demo.process.confinement import AllowedFiles
 from kolbo_demo.process.fork_server import ForkServer
@@ -31,6 +31,8 @@ __all__ = [
     "MAX_SPEED",
     "MIN_SPEED",
     "Speech",
+    "SpeechError",
+    "SpeechUnavailableError",
     "UnreadableTextError",
     "Voice",
     "check_speed",
@@ -46,7 +48,6 @@ MIN_SPEED, MAX_SPEED = 0.5, 2.0
 """Range in which the voices stay clear; 1 is their own speed."""
 CANCEL_POLL_SECONDS = 0.1
 SHOWN_CHARACTERS = 12
-_NOT_SPOKEN = "These words cannot be spoken: rephrase the text, or give a recording."
 
 OnSpoken = Callable[[int, int], None]
 """Sentences that are spoken, and all."""
@@ -55,7 +56,7 @@ _log = logging.getLogger(__name__)
 _forks = ForkServer("kolbo_demo.engine.voices.worker", {"MALLOC_ARENA_MAX": "2"})
 
 
-class UnreadableTextError(MediaError):
+class UnreadableTextError(SpeechError):
     """The voice cannot read some characters of the text."""
 
     def __init__(self, characters: list[str]) -> None:
@@ -63,10 +64,23 @@ class UnreadableTextError(MediaError):
         shown = " ".join(characters[:SHOWN_CHARACTERS])
         more = " …" if len(characters) > SHOWN_CHARACTERS else ""
         super().__init__(
+            "unreadable",
             f"This voice cannot read: {shown}{more}. Choose a voice of that language, or remove "
-            "these characters."
+            "these characters.",
+            characters=shown + more,
         )
         self.characters = characters
+
+
+class SpeechUnavailableError(EngineError):
+    """A library for text to speech is missing."""
+
+    def __init__(self, library: str) -> None:
+        super().__init__(
+            f"Words cannot be spoken on this machine because a library is missing ({library}); "
+            "give a recording instead."
+        )
+        self.library = library
 
 
 @dataclass(frozen=True)
@@ -82,8 +96,11 @@ class Speech:
 def check_speed(speed: float) -> None:
     """Raise MediaError for a speed out of range."""
     if not MIN_SPEED <= speed <= MAX_SPEED:
-        raise MediaError(
-            f"The speed of speech must be from {MIN_SPEED:g} to {MAX_SPEED:g}; 1 is normal."
+        raise SpeechError(
+            "speed",
+            f"The speed of speech must be from {MIN_SPEED:g} to {MAX_SPEED:g}; 1 is normal.",
+            least=MIN_SPEED,
+            most=MAX_SPEED,
         )
 
 
@@ -102,11 +119,14 @@ def check_words(text: str, voice: Voice) -> None:
     from kolbo_demo.engine.voices.written import plain, unreadable
 
     if not any(character.isalnum() for character in plain(text)):
-        raise MediaError("There are no words to speak: type a sentence.")
+        raise SpeechError("no_words", "There are no words to speak: type a sentence.")
     if len(text.strip()) > voice.max_characters:
-        raise MediaError(
+        raise SpeechError(
+            "too_long",
             f"The text is too long ({len(text.strip())} characters): at most "
-            f"{voice.max_characters} are spoken."
+            f"{voice.max_characters} are spoken.",
+            length=len(text.strip()),
+            most=voice.max_characters,
         )
     if characters := unreadable(text, voice):
         raise UnreadableTextError(characters)
@@ -164,14 +184,16 @@ def _run(
         child.send(
             AllowedFiles(write=(folder,)), text=text, voice=voice.name, speed=speed, folder=folder
         )
-        message = _await_result(child, messages, 2 * time_limit(text), on_spoken, should_continue)
+        message = _await_result(
+            child, messages, 2 * time_limit(text, voice, speed), on_spoken, should_continue
+        )
     except ChildFailedError as error:
         failure = error
-        raise MediaError(
-            "These words take too long to speak: shorten the text."
-            if error.timed_out
-            else _NOT_SPOKEN
-        ) from error
+        if error.timed_out:
+            raise SpeechError(
+                "too_slow", "These words take too long to speak: shorten the text."
+            ) from error
+        raise _not_spoken() from error
     finally:
         errors = child.kill()
         if failure:
@@ -204,14 +226,17 @@ def _await_result(
 
 def _result(message: Message) -> Message:
     if missing := message.get("missing"):
-        raise EngineError(
-            "Words cannot be spoken on this machine because a library is missing "
-            f"({missing}); give a recording instead."
-        )
+        raise SpeechUnavailableError(str(missing))
     if "fault" in message:
         _log.error("speech failed: %s", message["fault"])
-        raise MediaError(_NOT_SPOKEN)
+        raise _not_spoken()
     result: Message = message["result"]
     if "problem" in result:
-        raise MediaError(_NOT_SPOKEN)
+        raise _not_spoken()
     return result
+
+
+def _not_spoken() -> SpeechError:
+    return SpeechError(
+        "failed", "These words cannot be spoken: rephrase the text, or give a recording."
+    )

@@ -10,6 +10,16 @@ MAX_CHARACTERS = 5000
 """About six minutes of speech."""
 
 
+class SpeechError(MediaError):
+    """Words that cannot be spoken. The message states the problem and what to do."""
+
+    def __init__(self, code: str, message: str, **values: object) -> None:
+        """`code` names the problem for translation; `values` are those in the message."""
+        super().__init__(message)
+        self.code = code
+        self.values = values
+
+
 @dataclass(frozen=True)
 class Voice:
     """One voice of text to speech."""
@@ -81,12 +91,14 @@ def find_voice(name: str | None, language: str | None) -> Voice:
         code = _primary(language) or "en"
         if found := voices(code):
             return found[0]
-        raise MediaError(
+        raise SpeechError(
+            "no_voice",
             _NO_VOICE.get(
                 code,
                 f"No voice speaks “{code[:20]}”: give a recording, or a language of "
                 f"{', '.join(LANGUAGES)}.",
-            )
+            ),
+            language=code[:20],
         )
     for voice in VOICES:
         if voice.name == name:

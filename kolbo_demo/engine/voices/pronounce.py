@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from types import ModuleType
 
 TOKENS: dict[str, int] = {
     symbol: number
@@ -29,8 +30,18 @@ _MARKS = str.maketrans(
      "·": " "}
 )  # fmt: skip
 _NASAL_VOWELS = {vowel: unicodedata.normalize("NFD", vowel) for vowel in "ãõẽĩũ"}
-_RESPELLED = {"fr": {"où": "ou", "cinq": "cink"}}
-"""Words that piper-plus-g2p misreads."""
+_RESPELLED = {
+    "fr": {
+        r"\boù\b": "ou",
+        r"\bcinq\b": "cink",
+        r"\bet\b": "é",
+        r"\b([ldmtsc])es\b": r"\1é",
+        r"ez\b": "é",
+        r"(?<=\w\w)es\b": "e",
+        r"aît\b": "ait",
+    }
+}
+"""Spellings that piper-plus-g2p misreads."""
 _ROMANCE = {"y_vowel": "y", "dʒ": "ʤ", "tʃ": "ʧ", **_NASAL_VOWELS}
 
 # Initials and finals as misaki (Apache-2.0), with which the model was trained, writes them; 0 is
@@ -70,24 +81,47 @@ def _pronouncer(locale: str) -> Callable[[str], str]:
             return G2P(british=locale == "en-GB")
         case "zh":
             return _chinese
+        case "pt":
+            return _portuguese
         case language:
             return _romance(language)
 
 
 def _romance(language: str) -> Callable[[str], str]:
-    module = {"es": "spanish", "fr": "french", "pt": "portuguese"}[language]
-    # Its registry would import, and complain about, languages that are not installed.
-    languages = import_module(f"piper_plus_g2p.{module}")
-    phonemizer = getattr(languages, f"{module.capitalize()}Phonemizer")()
+    module = {"es": "spanish", "fr": "french"}[language]
+    phonemizer = getattr(_piper(module), f"{module.capitalize()}Phonemizer")()
 
     def pronounce_romance(text: str) -> str:
         for written, spoken in _RESPELLED.get(language, {}).items():
-            text = re.sub(rf"\b{written}\b", spoken, text, flags=re.IGNORECASE)
+            text = re.sub(written, spoken, text, flags=re.IGNORECASE)
         phonemes = _replace("".join(phonemizer.phonemize(text)), _ROMANCE)
         # Of “le” and “que” it leaves the consonant, which nobody would hear.
         return re.sub(r"(?<!\S)([bdfkljmnpstvzʃʒɲʁ])(?=\s)", r"\1ə", phonemes)
 
     return pronounce_romance
+
+
+def _piper(module: str) -> ModuleType:
+    """A language of piper-plus-g2p. Its registry would import, and complain about, languages that
+    are not installed."""
+    return import_module(f"piper_plus_g2p.{module}")
+
+
+def _portuguese(text: str) -> str:
+    return re.sub(r"[^\W\d_]+", lambda word: _portuguese_word(word[0]), text.replace("-", " "))
+
+
+def _portuguese_word(word: str) -> str:
+    """With stress, without which Kokoro swallows sounds, and with the taps of Brazil."""
+    read = _piper("portuguese").phonemize_portuguese_with_prosody
+    ipa = "".join(
+        ("ˈ" if prosody and prosody.a2 and prosody.a3 > 2 else "") + symbol
+        for symbol, prosody in zip(*read(word), strict=True)
+    )
+    ipa = _replace(ipa, _ROMANCE)
+    if not re.search("[íú]", word.lower()):  # a diphthong, whose first vowel has the stress
+        ipa = re.sub(r"([aeioɛɔ])ˈ([iu])(?![aeiouɛɔ])", r"ˈ\1\2", ipa)
+    return re.sub(r"(?<=[pbtdkɡfv])ʁ|ʁ(?![aeiouɛɔˈ])", "ɾ", ipa)
 
 
 def _chinese(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kolbo_demo.engine.voices.catalog import find_voice
+from kolbo_demo.engine.voices.catalog import Voice, find_voice
 from kolbo_demo.engine.voices.loudness import normalise
 from kolbo_demo.engine.voices.phoneme_chunk import append_phonemes
 from kolbo_demo.engine.voices.pronounce import TimedPhoneme
@@ -18,8 +18,16 @@ from kolbo_demo.process import fork_server
 from kolbo_demo.process.child import cpu_count, parent_connection
 from kolbo_demo.process.confinement import exit_after, limit_resources, lower_priority
 
-START_SECONDS, CPU_SECONDS_PER_CHARACTER = 30.0, 0.5
-"""Several times what the slowest voice needs at half speed."""
+START_SECONDS = 20.0
+"""Of processor time to load an engine, which takes 2 at most."""
+SPEECH_SECONDS_PER_CHARACTER = {"zh": 0.25}
+"""At speed 1, as measured; 0.09 for other languages."""
+LETTERS_PER_DIGIT = 8
+"""A number of one digit has so many letters as words, one of more digits a little more."""
+CPU_SECONDS_PER_SPEECH_SECOND = {"kokoro": 1.0, "hibari": 0.05, "pico": 0.03}
+"""As measured (docs/figures.md)."""
+MARGIN = 4.0
+"""For slower and busy processors."""
 MEMORY_BYTES = 3 * 1024**3
 MAX_FILE_BYTES = 64 * 1024**2
 """Half an hour of speech."""
@@ -31,9 +39,11 @@ LEAD_SECONDS = 0.15
 SOUND = "speech.wav"
 
 
-def time_limit(text: str) -> float:
-    """Seconds for all of a text."""
-    return START_SECONDS + CPU_SECONDS_PER_CHARACTER * len(text)
+def time_limit(text: str, voice: Voice, speed: float) -> float:
+    """Processor seconds for all of a text: several times what the voice needs."""
+    letters = len(text) + LETTERS_PER_DIGIT * sum(map(str.isdigit, text))
+    speech = letters * SPEECH_SECONDS_PER_CHARACTER.get(voice.language, 0.09) / speed
+    return START_SECONDS + MARGIN * speech * CPU_SECONDS_PER_SPEECH_SECOND[voice.engine]
 
 
 def main() -> None:
@@ -41,7 +51,8 @@ def main() -> None:
     lower_priority()
     with parent_connection() as (requests, send):
         request = next(requests)
-        seconds = time_limit(request["text"])
+        voice = find_voice(request["voice"], None)
+        seconds = time_limit(request["text"], voice, request["speed"])
         exit_after(2 * seconds)
         limit_resources(seconds, MEMORY_BYTES, MAX_FILE_BYTES)
         try:

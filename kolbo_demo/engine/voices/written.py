@@ -18,6 +18,13 @@ _AND = {"en": "and", "es": "y", "fr": "et", "de": "und", "pt": "e", "zh": "和"}
 _MARKUP = re.compile(r"[<>\\`\[\]{}|^~_*#=]")
 _LONG_WORD = re.compile(r"(\S{40})(?=\S)")  # speech engines take minutes for such a word
 _SENTENCES = re.compile(r"(?<=[.!?…])[\"”’»)]*\s+|(?<=[。！？])[”’」』]*")
+_MOST = f"{{0,{MAX_SENTENCE - 1}}}"
+_END = (
+    r"(?:(?<=[^\W\d]{2}[.!?…])(?<!\b[A-Z]\w\.)(?<!\b[A-Z]\w\w\.)(?<!\bProf\.)(?=\s)|(?<=[。！？]))"
+)
+_PASSAGES = re.compile(rf"\S.{_MOST}$|\S.{_MOST}{_END}|\S.{_MOST}(?=\s)|\S+")
+"""As many sentences as fit into MAX_SENTENCE characters: the time that spokenform takes grows with
+the cube of the length. It has to see "5. Mai" and "Dr. Fox" whole."""
 _CLAUSES = re.compile(r"(?<=[,;:，；：、—])\s*")
 
 
@@ -49,8 +56,12 @@ def spoken_sentences(text: str, language: str) -> list[Sentence]:
     """A text as people write it as sentences to speak, without digits."""
     sentences: list[Sentence] = []
     for paragraph in plain(text).split("\n"):
-        words = _verbalise(paragraph, language)
-        pieces = [piece for each in _SENTENCES.split(words) for piece in _divide(each.strip())]
+        pieces = [
+            piece
+            for passage in _PASSAGES.findall(paragraph)
+            for sentence in _SENTENCES.split(_verbalise(passage, language))
+            for piece in _divide(sentence.strip())
+        ]
         spoken = [piece for piece in pieces if any(c.isalnum() for c in piece)]
         sentences += [Sentence(piece, SENTENCE_PAUSE) for piece in spoken[:-1]]
         sentences += [Sentence(piece, PARAGRAPH_PAUSE) for piece in spoken[-1:]]

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kolbo_demo import subtitles
 from kolbo_demo.client import (
     Generation,
     GenerationCancelledError,
@@ -22,9 +23,9 @@ from kolbo_demo.fair_lock import CURRENT_CALLER
 from kolbo_demo.generation import SPEECH_FILE, GenerationFlow, GenerationRequest, Step
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import CancelledError, Inspector
-from kolbo_demo.ui import subtitles
+from kolbo_demo.ui.i18n.errors import describe
 from kolbo_demo.ui.i18n.texts import say
-from kolbo_demo.ui.storage.generation_store import RESULT, SUBTITLES
+from kolbo_demo.ui.storage.generation_store import RESULT, SRT, SUBTITLES
 
 Spending = Callable[[Path | str], AbstractContextManager[object]]
 
@@ -195,7 +196,7 @@ class Run:
         except (CancelledError, GenerationCancelledError):
             self._show(replace(self.stage, cancelled=True))
         except (KolboError, MediaError, EngineError) as error:
-            self._show(replace(self.stage, error=str(error)))
+            self._show(replace(self.stage, error=describe(error)))
         except Exception:  # noqa: BLE001 - a thread that dies in silence leaves its page waiting
             _log.exception("A run of the page failed")
             self._show(replace(self.stage, error=say("status.page_failed")))
@@ -205,7 +206,8 @@ class Run:
         assert isinstance(request, GenerationRequest)
         prepared = self._flow.prepare(request)
         if request.words is not None:
-            subtitles.write(request.words, self._folder / SPEECH_FILE, self._folder / SUBTITLES)
+            targets = (self._folder / name for name in (SUBTITLES, SRT))
+            subtitles.write(request.words, self._folder / SPEECH_FILE, *targets)
         assert prepared.voice is not None, "prepare() gives every request a voice"
         self._may_be_accepted = not any(
             isinstance(given, Path) for given in (prepared.source, prepared.voice)

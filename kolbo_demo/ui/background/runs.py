@@ -65,7 +65,7 @@ class Runs:
         self.store = store
         self.revision = object()
         """Another one whenever a generation has ended or is deleted."""
-        self._reports = Reports(store)
+        self._reports = Reports(store, signer)
         self._inspector = inspector or Inspector()
         self.signer = signer
         self._lock = threading.Lock()

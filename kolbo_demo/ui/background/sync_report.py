@@ -10,9 +10,14 @@ import queue
 import re
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from html import escape
+from pathlib import Path
 from typing import Any
 
+from kolbo_demo.credentials import CredentialsError
+from kolbo_demo.credentials.reading import read
+from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.sync_eval.process import judge_in_process
 from kolbo_demo.ui.i18n.texts import say
@@ -57,8 +62,10 @@ _log = logging.getLogger(__name__)
 class Reports:
     """Measures one result after another: each keeps a core busy."""
 
-    def __init__(self, store: GenerationStore) -> None:
+    def __init__(self, store: GenerationStore, signer: Signer | None = None) -> None:
+        """`signer` tells results of this installation from others."""
         self._store = store
+        self._signer = signer
         self._lock = threading.Lock()
         self._queued: set[str] = set()
         self._queue: queue.SimpleQueue[Record] = queue.SimpleQueue()
@@ -93,15 +100,26 @@ class Reports:
             record = self._queue.get()
             video = self._store.file(record.ticket, RESULT)
             try:
-                made = judge_in_process(video, record.options.face) if video else {"error": "gone"}
+                made: Report = {"error": "gone"}
+                if video:
+                    made = judge_in_process(video, record.options.face)
             except EngineError as error:
                 made = {"error": str(error)}
             except Exception:  # noqa: BLE001 - the next one is measured all the same
                 _log.exception("A result could not be measured")
                 made = {"error": "failed"}
+            if video and (found := self._credentials(video)):
+                made["credentials"] = found
             self._store.write(record.ticket, REPORT, json.dumps(made).encode())
             with self._lock:
                 self._queued.discard(record.ticket)
+
+    def _credentials(self, video: Path) -> Report | None:
+        """How the result says that it is AI-generated, as it is stored."""
+        try:
+            return asdict(read(video, self._signer.chain() if self._signer else None))
+        except CredentialsError:
+            return None
 
 
 def verdict(report: Report) -> str:
@@ -115,7 +133,28 @@ def verdict(report: Report) -> str:
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
-    """What was measured, as names and values; what could not be told is left out."""
+    """What was measured, and the marks of the file, as names and values; what could not be told is
+    left out."""
+    return [*_measured(report), *_marks(report)]
+
+
+def _marks(report: Report) -> list[tuple[str, str]]:
+    """How the file says that it is AI-generated."""
+    found = report.get("credentials")
+    if not found:
+        return []
+    signer = say("verify.own" if found["own"] else "verify.unknown", name=found["signer"])
+    state = say(f"verify.{found['state']}")
+    rows = {
+        "verify.credentials": f"{state} {signer}" if found["signer"] else state,
+        "verify.source_type": found["source_type"],
+        "verify.mark": found["visible_mark"],
+        "verify.comment": found["comment"],
+    }
+    return [(say(name), value) for name, value in rows.items() if value]
+
+
+def _measured(report: Report) -> list[tuple[str, str]]:
     if "error" in report:
         return []
     found: list[tuple[str, str]] = []
@@ -146,6 +185,9 @@ def view(report: Report | None) -> str:
     good = "good" if report.get("verdict") == "in step" else "other"
     notes = [say(f"sync.note_{_NOTES[note]}") for note in report.get("notes", ()) if note in _NOTES]
     below = f'<p class="note">{escape("; ".join(notes))}</p>' if notes else ""
+    if found := report.get("credentials"):
+        state = say(f"verify.{found['state']}")
+        below += f'<p class="note">{escape(say("verify.credentials"))}: {escape(state)}</p>'
     verdict = f'<p class="verdict {good}">{escape(summary(report))}</p>{below}'
     if "error" not in report:
         title = escape(say("sync.title"))

@@ -14,6 +14,7 @@ from kolbo_demo.client import InputError
 from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.media.sniff import MediaError
 from kolbo_demo.options import Trim
+from kolbo_demo.ui.i18n.errors import describe
 from kolbo_demo.ui.inputs import request_of
 from kolbo_demo.ui.panels.face_picker import Choice, SourceFacts
 from kolbo_demo.ui.panels.trim import TrimPanel, checked, edit_of, trim_inputs
@@ -59,7 +60,7 @@ class Fields:
         try:
             name = voice_for(request.words, self.voice_name).name if request.words else None
         except MediaError as error:
-            raise InputError(str(error)) from None
+            raise InputError(describe(error)) from None
         return replace(
             request,
             options=request.options.replace(

@@ -20,6 +20,7 @@ from kolbo_demo.ui.panels.side_by_side import SideBySide
 from kolbo_demo.ui.storage.generation_store import (
     REPORT,
     RESULT,
+    SRT,
     SUBTITLES,
     Record,
     as_document,
@@ -77,6 +78,10 @@ class ResultPanel:
                 self._table = gr.HTML("", apply_default_css=False)
                 with gr.Row(elem_classes="buttons"):
                     self._report_file = download_button("report-file", "sync.json")
+                    self._subtitles = {
+                        SRT: download_button("srt", "result.srt"),
+                        SUBTITLES: download_button("vtt", "result.vtt"),
+                    }
                 self._document = gr.JSON(
                     label=shown("result.as_json"), buttons=["copy"], elem_id="document"
                 )
@@ -84,7 +89,8 @@ class ResultPanel:
             *(self.problem, self._live, self._status, self.cancel, self.follow, self.stop.box),
             *(self._preview, self._video, self._download, self.reuse, self._link, self.delete),
             *(self.drop.box, self._address, self._id, *self.beside.outputs),
-            *(self._report, self._report_file, self._details, self._table, self._document),
+            *(self._report, self._report_file, *self._subtitles.values()),
+            *(self._details, self._table, self._document),
         ]
 
     def connect(self) -> None:
@@ -163,6 +169,11 @@ class ResultPanel:
                 value=self._store.file(record.ticket, REPORT) if measured else None,
                 visible=measured and path is not None,
             ),
+            **{
+                button: gr.update(value=file, visible=file is not None)
+                for name, button in self._subtitles.items()
+                for file in [self._store.file(record.ticket, name) if path else None]
+            },
             self._details: gr.update(visible=ended is not None),
             self._table: views.details(
                 ended, record.backend == CLOUD, sync_report.facts(report) if report else ()
@@ -177,7 +188,7 @@ class ResultPanel:
         return [
             *(self.cancel, self.follow, self.stop.box, self._download, self.reuse, self._link),
             *(self.delete, self.drop.box, self._address, self.beside.fold, self._report_file),
-            *(self._details, self._preview),
+            *(*self._subtitles.values(), self._details, self._preview),
         ]
 
 

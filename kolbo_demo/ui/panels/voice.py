@@ -27,6 +27,7 @@ from kolbo_demo.options import Options
 from kolbo_demo.preflight import Inspector, Voice
 from kolbo_demo.service.gate import caller_of
 from kolbo_demo.ui.events import INSPECTING
+from kolbo_demo.ui.i18n.errors import describe
 from kolbo_demo.ui.i18n.texts import language, languages, say, shown
 
 Words = tuple[str, float, str]
@@ -99,6 +100,7 @@ class VoicePanel:
         self._player = gr.Audio(
             label=shown("voice.spoken"),
             interactive=False,
+            autoplay=True,
             buttons=[],
             waveform_options=gr.WaveformOptions(show_recording_waveform=False),
             visible="hidden",
@@ -162,24 +164,27 @@ class VoicePanel:
         except MediaError as error:
             return VoiceFacts(Path(path), problem=str(error))
 
-    def _speak(
-        self, request: gr.Request, words: str, speed: float, name: str
-    ) -> tuple[Any, VoiceFacts]:
+    def _speak(self, request: gr.Request, words: str, speed: float, name: str) -> tuple[Any, Any]:
+        """Speaks the words, or without words a sentence as a sample of the voice."""
         spoken_words = normalized_words(words, speed, name)
         CURRENT_CALLER.set(caller_of(request).visitor)
         try:
-            name = voice_for(words, name).name
+            chosen = voice_for(words, name)
+            name, sample = chosen.name, not spoken_words[0]
+            if sample:
+                words = languages()[chosen.language]["voice.words_hint"]
             with tempfile.TemporaryDirectory(prefix="kolbo-page-") as folder:
                 path = Path(folder) / "words.wav"
                 with SPEECH_SEMAPHORE.acquire():
                     speak(words, path, voice=name, speed=speed)
-                voice = self._inspector.inspect_voice(path)
+                voice = None if sample else self._inspector.inspect_voice(path)
                 with wave.open(str(path)) as file:
                     rate, sound = file.getframerate(), file.readframes(file.getnframes())
         except (MediaError, EngineError) as error:
-            return _no_player(), VoiceFacts(spoken_words=spoken_words, problem=str(error))
+            return _no_player(), VoiceFacts(spoken_words=spoken_words, problem=describe(error))
         player = gr.Audio((rate, np.frombuffer(sound, "<i2")), visible=True)
-        return player, VoiceFacts(spoken_words=spoken_words, voice=voice)
+        facts = VoiceFacts(spoken_words=spoken_words, voice=voice)
+        return player, gr.skip() if sample else facts
 
     def _follow_words(
         self, words: str, speed: float, name: str, voice_facts: VoiceFacts
@@ -193,11 +198,11 @@ class VoicePanel:
                 check_words(words, chosen)
                 automatic += "" if name else f": {_title(chosen)}"
             except MediaError as error:
-                problem = str(error)
+                problem = describe(error)
         choices = gr.update(choices=[(automatic, ""), *_choices()])
         unchanged = not problem and voice_facts.spoken_words in {None, spoken_words}
         if unchanged or voice_facts.path:  # of a recording nothing is forgotten
-            return choices, gr.skip(), gr.skip()
+            return choices, gr.skip() if spoken_words[0] else _no_player(), gr.skip()
         spoken = VoiceFacts(spoken_words=spoken_words, problem=problem)
         return choices, _no_player(), spoken if problem else VoiceFacts()
 

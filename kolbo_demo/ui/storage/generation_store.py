@@ -29,7 +29,8 @@ BUSY_SECONDS = 24 * 3600.0
 """No generation is followed longer: one without an end that is older was left by a page that
 stopped."""
 
-RESULT, THUMBNAIL, REPORT, SUBTITLES = "result.mp4", "thumbnail.jpg", "report.json", "words.vtt"
+RESULT, THUMBNAIL, REPORT = "result.mp4", "thumbnail.jpg", "report.json"
+SUBTITLES, SRT = "words.vtt", "words.srt"
 BEFORE, AFTER = "before", "after.jpg"
 """Source as a browser can show it, under a suffix of its own, and a frame of the result: the two
 have the same size where the source is a picture."""
@@ -41,6 +42,7 @@ _SERVED = {
     RESULT: "video/mp4",
     THUMBNAIL: "image/jpeg",
     SUBTITLES: "text/vtt",
+    SRT: "application/x-subrip",
     REPORT: "application/json",
     AFTER: "image/jpeg",
     f"{BEFORE}.jpg": "image/jpeg",
@@ -187,7 +189,7 @@ class GenerationStore(Folders):
         if record is None or path.is_symlink() or not path.is_file():
             return None
         download = path.name
-        if path.name in {RESULT, REPORT, SIDE_BY_SIDE} and record.generation_id:
+        if path.name in {RESULT, REPORT, SIDE_BY_SIDE, SUBTITLES, SRT} and record.generation_id:
             download = f"{record.generation_id}{path.suffix}"
         return Served(path, kind, download, path.name not in _CHANGING)
 

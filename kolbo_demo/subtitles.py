@@ -1,11 +1,14 @@
-"""Subtitles for words that were spoken here: WebVTT, timed by the voice's own pauses."""
+"""Subtitles for spoken words as WebVTT and SRT, timed by the pauses of the voice."""
 
 import re
 import wave
 from pathlib import Path
-from unicodedata import east_asian_width
+from unicodedata import bidirectional, east_asian_width
 
 import numpy as np
+
+FORMATS = (".vtt", ".srt")
+"""Suffixes of files."""
 
 LINE = 42
 """Columns that are read at a glance."""
@@ -17,23 +20,46 @@ _WORDS = re.compile(
     r"[\u3000-\u9fff\uff00-\uffef][，、；：。！？]*\s*|[^\s\u3000-\u9fff\uff00-\uffef]+\s*"
 )
 """A character of Chinese with the punctuation after it, or a word."""
+Cue = tuple[str, float, float]
+"""Line, start and end in seconds."""
 NEAR = 0.6
 """Seconds that a pause may be from where the line should end by its length."""
 
 
-def write(words: str, voice: Path, target: Path) -> None:
-    """Writes `target` for `words` that are spoken in `voice`, a mono 16-bit WAV."""
+def write(words: str, voice: Path, *targets: Path) -> None:
+    """Write the subtitles of `words`, spoken in `voice`, a mono 16-bit WAV. The suffix of each
+    target, one of `FORMATS`, selects its format."""
     lines = lines_of(words)
     with wave.open(str(voice)) as file:
         rate = file.getframerate()
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
     start, end, pauses = _pauses(samples, rate)
     ends = _ends([_columns(line) for line in lines], start, end, pauses)
-    cues = [
-        f"{_clock(begin)} --> {_clock(stop)}\n{line}\n"
-        for line, begin, stop in zip(lines, [start, *ends], ends, strict=False)
-    ]
-    target.write_text("\n".join(["WEBVTT\n", *cues]), encoding="utf-8")
+    cues = list(zip(lines, [start, *ends], ends, strict=False))
+    for target in targets:
+        text = _srt(cues) if target.suffix.lower() == ".srt" else _vtt(cues)
+        target.write_text(text, encoding="utf-8")
+
+
+def _vtt(cues: list[Cue]) -> str:
+    return "\n".join(
+        ["WEBVTT\n", *(f"{_clock(a)} --> {_clock(b)}\n{line}\n" for line, a, b in cues)]
+    )
+
+
+def _srt(cues: list[Cue]) -> str:
+    blocks = (
+        f"{number}\n{_clock(a)} --> {_clock(b)}\n".replace(".", ",") + f"{_embedded(line)}\n"
+        for number, (line, a, b) in enumerate(cues, 1)
+    )
+    return "\n".join(blocks)
+
+
+def _embedded(line: str) -> str:
+    """A line in a direction that its first letter decides, as WebVTT has it; players of SRT assume
+    left to right, and put its full stop at the wrong end."""
+    strong = (kind for kind in map(bidirectional, line) if kind in ("L", "R", "AL"))
+    return line if next(strong, "L") == "L" else f"\u202b{line}\u202c"
 
 
 def lines_of(words: str) -> list[str]:
