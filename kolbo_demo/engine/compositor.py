@@ -89,6 +89,13 @@ class _MouthRenderer:
         return layers.box
 
 
+class StillFrame(NamedTuple):
+    """A frame of a still, and the box that contains all changes."""
+
+    pixels: Pixels
+    changed: Box
+
+
 def animate_still(
     picture: Pixels,
     points: Array,
@@ -96,7 +103,7 @@ def animate_still(
     curves: MouthCurves,
     idle: IdleMotion,
     frames: range,
-) -> Generator[Pixels]:
+) -> Generator[StillFrame]:
     """Yield the given frames of a still that speaks. Head, lids and mouth are resampled once.
 
     `points` (478, 3) are the picture's landmarks in pixels.
@@ -129,7 +136,7 @@ def animate_still(
         head_turn.draw_background(head, turned, mouth_box)
         # Last, because the mouth's box can overlap an eye of a tilted head.
         eyes.draw(head, source_map, float(idle.lids[frame]), idle.gaze(frame))
-        yield out
+        yield StillFrame(out, turned.bounds(mouth_box))
 
 
 class CompositedFrame(NamedTuple):

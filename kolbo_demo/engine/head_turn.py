@@ -216,6 +216,12 @@ class TurnedHead:
         cells[self._grid.cells_within(exclude)] = False
         return self._grid.strips(cells, STRIP_ROWS)
 
+    def bounds(self, include: Box) -> Box:
+        """Left, top, right, bottom of all that changes, and of the box `include`."""
+        cells = self._changed.copy()
+        cells[self._grid.cells_around(include)] = True
+        return self._grid.bounds(cells)
+
     def edge_strips(self, include: Box) -> Iterator[Strip]:
         """Parts that can show background beside the head, of those that change and of a box."""
         assert self._turn.edge is not None
