@@ -17,6 +17,7 @@ from kolbo_demo.options import Options
 from tests import samples
 
 WOMAN = samples.PORTRAIT.with_name("gallery") / "woman.jpg"
+HOPPER = samples.PORTRAIT.with_name("gallery") / "hopper.jpg"
 GRID_PIXELS = 16
 HEAD_SCALE = 2.2
 """Of the face's outline: hair, ears and neck are within it."""
@@ -90,6 +91,24 @@ def test_eyes_keep_looking_at_the_camera(tmp_path: Path):
     # The judge's yaw is positive to the picture's left.
     assert np.corrcoef(places, _head(lively).angles[:, 1])[0, 1] > 0.6
     assert np.std(places) > 2 * np.std(_iris_places(still))
+
+
+def test_rims_of_glasses_stay_while_lids_close(tmp_path: Path):
+    """Skin between the rim and the eye stays light: no rim is pulled down with the lid."""
+    picture = np.array(Image.open(HOPPER).convert("RGB"))
+    points = detect_speaker(picture, FaceLandmarker(), None).points[:, :2]
+    mm = float(np.linalg.norm(points[33] - points[263])) / 92
+    skin = np.zeros(picture.shape[:2], bool)
+    for lid in (159, 386):
+        x, y = points[lid]
+        skin[int(y - 5 * mm) : int(y), int(x - 6 * mm) : int(x + 6 * mm)] = True
+    skin &= picture.mean(2) > 120
+    quiet = samples.silent_wav(tmp_path / "quiet.wav", 2.4)
+    render(HOPPER, quiet, tmp_path / "out.mp4", Options(prompt="still head"))
+    with Clip(tmp_path / "out.mp4") as clip:
+        light = [np.percentile(frame.mean(2)[skin], 10) for frame in clip.frames()]
+    assert min(light) > 0.7 * light[0]
+    assert _head(tmp_path / "out.mp4").blinks > 0
 
 
 def _iris_places(video: Path) -> np.ndarray:
