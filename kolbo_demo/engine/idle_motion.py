@@ -32,13 +32,13 @@ LASH_HEIGHT_MM = 2.2
 LID_BLUR_OFFSETS_MM = (-2.6, -1.3, 1.3, 2.6)
 """Sideways offsets that are averaged in a stretched lid, so that it shows no streaks."""
 CREASE_SHARE, CREASE_STEP_MM, CREASE_MARGIN_MM, MIN_CREASE_MM = 0.6, 0.25, 0.8, 2.0
-"""Height of the skin that a lid stretches, as a share of the way to the brow; the step in which it is
-searched for a line, the distance that is kept from one, and the least height."""
+"""Height of the skin that a lid stretches, as a share of the way to the brow; the step in which it
+is searched for a line, the distance that is kept from one, and the least height."""
 MAX_LASH_START_MM, LASH_WING_SHARE = 3.0, 0.25
 """Height above the lid's landmarks up to which a dark line is lashes or liner, and the share of the
 lid at each end where lashes may be longer."""
 LINE_CONTRAST = 0.5
-"""Lightness below which, relative to the skin of the lids, a line is the rim of glasses, or drawn."""
+"""Lightness, relative to the skin of the lids, below which a line is a rim of glasses, or drawn."""
 LID_SHADE = 0.05
 """How much darker a closed lid is, because it faces down from the light."""
 FIXATION_SECONDS = 0.7, 2.6

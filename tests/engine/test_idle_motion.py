@@ -147,6 +147,17 @@ def test_lines_behind_the_head_stand_still(tmp_path: Path):
             assert np.mean((frame.mean(2) - source)[inner] ** 2) < bound
 
 
+def test_shoulders_sway_with_the_head(natural: Path):
+    """Pixels of the collar change in time; those of the picture's lower part do not."""
+    with Clip(natural) as clip:
+        frames = np.stack([frame.mean(2) for frame in clip.frames()][::5])
+    points = detect_speaker(np.array(Image.open(samples.PORTRAIT)), FaceLandmarker(), None).points
+    chin, height = points[152, 1], points[152, 1] - points[10, 1]
+    change = frames.std(0).max(1)
+    assert change[int(chin + 0.5 * height) : int(chin + 0.8 * height)].min() > 8
+    assert change[int(chin + 2 * height) :].max() < 2
+
+
 def test_frames_follow_each_other_smoothly(natural: Path):
     """No frame stands out from its neighbours by the position of the whole face."""
     head = _head(natural)
