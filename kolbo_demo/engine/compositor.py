@@ -110,7 +110,8 @@ def animate_still(
     """
     pose = Pose.from_landmarks(points.astype(np.float32))
     mouth = _MouthRenderer(speaker)
-    head_turn = HeadTurn(picture, points, pose, tuple(brow for _, _, brow in EYES))
+    _, lower_lids, brows = zip(*EYES, strict=True)
+    head_turn = HeadTurn(picture, points, pose, brows, lower_lids)
     inpainted = inpaint_opening(picture, points, pose)
     upsampled = UpsampledPicture(inpainted, head_turn.box)
     creaseless, boxes = remove_smile_creases(inpainted, points, pose)

@@ -49,6 +49,9 @@ INVERSIONS = 3
 """Fixed-point steps from motion at the source's pixels to motion at the result's."""
 BROW_MOTION_MM = (20.0, 9.0)
 """Extent of a brow's motion, across and up."""
+SQUINT_SHARE, SQUINT_BELOW_MM, SQUINT_MOTION_MM = 0.8, 5.0, (16.0, 7.0)
+"""Rise of the cheeks below the lower lids relative to the brows', its centre and extent: half of it
+reaches the lids, little the iris."""
 
 _OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
@@ -68,9 +71,14 @@ class HeadTurn:
     """Moves the head of a picture."""
 
     def __init__(
-        self, picture: Pixels, points: Array, pose: Pose, brows: tuple[tuple[int, ...], ...]
+        self,
+        picture: Pixels,
+        points: Array,
+        pose: Pose,
+        brows: tuple[tuple[int, ...], ...],
+        lower_lids: tuple[tuple[int, ...], ...],
     ) -> None:
-        """`points` (478, 3) are landmarks in pixels, `brows` the landmarks of each brow."""
+        """`points` (478, 3) are landmarks in pixels, `brows` and `lower_lids` those of each eye."""
         self._picture, self._pose = picture, pose
         across = pose.matrix[:2, 0] / np.linalg.norm(pose.matrix[:2, 0])
         self._axes = pose.scale * np.column_stack([across, (-across[1], across[0])])
@@ -93,11 +101,15 @@ class HeadTurn:
         self._sway = self._sway_weight(nodes) if matte is not None else self._weight
         self._roll = 1.0 if matte is not None else ROLL_WITHOUT_MATTE
         self._arm = np.column_stack([nodes[:, 0], nodes[:, 1] - PIVOT_MM, self._depth])
-        self._brows = np.zeros_like(nodes)
-        for brow in brows:
-            off = nodes - self._to_mm(points[list(brow), :2].mean(0)[None])
-            near = np.exp(-((off / BROW_MOTION_MM) ** 2).sum(1))
-            self._brows += np.outer(near, self._axes[:, 1])
+        raised = np.zeros(len(nodes))
+        for lines, below, extent, share in (
+            (brows, 0.0, BROW_MOTION_MM, 1.0),
+            (lower_lids, SQUINT_BELOW_MM, SQUINT_MOTION_MM, SQUINT_SHARE),
+        ):
+            for line in lines:
+                centre = np.add(self._to_mm(points[list(line), :2].mean(0)[None]), (0.0, below))
+                raised += share * np.exp(-(((nodes - centre) / extent) ** 2).sum(1))
+        self._raised = np.outer(raised, self._axes[:, 1])
         weight = np.maximum(self._weight, self._sway)
         weight = weight.reshape(self.grid.rows, -1).astype(np.float32)
         self.moving = cv2.dilate(weight, np.ones((3, 3))) > 0
@@ -202,7 +214,8 @@ class HeadTurn:
         return np.where(inside[..., None], _sample(filled, own + 2 * across), part)
 
     def pose(self, angles: Array, shift: Array, brows: float) -> "TurnedHead":
-        """The head at pitch, yaw and roll (radians) and shifted by (2,) mm, brows raised (mm)."""
+        """The head at pitch, yaw and roll (radians) and shifted by (2,) mm, brows raised (mm) and
+        cheeks with them."""
         pitch, yaw, roll = angles
         turn = _rotation(pitch, yaw, roll * self._roll)
         shift = shift.copy()
@@ -210,7 +223,7 @@ class HeadTurn:
             shift[0] += np.degrees((yaw, roll)) @ SWAY_MM_PER_DEGREE
         motion = self._arm @ (self._axes @ (turn - np.eye(3))[:2]).T * self._weight[:, None]
         motion += np.outer(self._sway, self._axes @ shift)
-        motion -= brows * self._brows
+        motion -= brows * self._raised
         field = motion.reshape(self.grid.rows, -1, 2).astype(np.float32)
         rows, columns = (np.arange(size, dtype=np.float32) for size in field.shape[:2])
         base = np.stack(np.meshgrid(columns, rows), -1)

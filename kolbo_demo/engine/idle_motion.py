@@ -61,7 +61,7 @@ LID_EDGE_MM = 0.7
 BREATH_LIFT_MM, BREATH_SECONDS = 0.5, 3.9
 """Lift of the head by breathing, and duration of a breath."""
 BROW_RAISE_MM = 1.1
-"""Rise of the brows on the most stressed syllables."""
+"""Rise of the brows on the most stressed syllables, and hint of a squint."""
 
 # For each eye: upper lid, lower lid and brow, from the picture's left to its right.
 EYES = (
