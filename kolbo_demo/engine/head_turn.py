@@ -21,7 +21,7 @@ from kolbo_demo.engine.thin_plate import Box, Grid, Map, Pixels, Strip, ThinPlat
 
 NODE_SPACING_MM = 7.0
 """Distance of the nodes at which the motion is evaluated."""
-STRIP_ROWS = 32
+STRIP_ROWS = 64
 """Rows of pixels that are resampled at once: their data fits a processor's cache."""
 PIVOT_MM = 105.0
 """Distance of the neck, about which the head turns, below the base of the nose."""
