@@ -27,7 +27,7 @@ PIVOT_MM = 105.0
 """Distance of the neck, about which the head turns, below the base of the nose."""
 AXIS_MM = 80.0
 """Depth of the neck behind the base of the nose, if the sides of the face are not seen."""
-REACH_MM, SHOULDERS_MM = (-180.0, 180.0, -260.0, 165.0), (200.0, 240.0)
+REACH_MM, SHOULDERS_MM = (-180.0, 180.0, -260.0, 165.0), (180.0, 205.0)
 """Left, right, top and bottom of the moving part, from the base of the nose; with shoulders, its
 reach to either side and down."""
 SWAY_MM_PER_DEGREE = 0.3, 0.3
@@ -152,8 +152,8 @@ class HeadTurn:
     def _sway_weight(self, mm: Array) -> Array:
         """Share of the shoulders' motion at each node, 0-1: at least that of the head's."""
         x, y = np.abs(mm[:, 0]), mm[:, 1]
-        shoulders = smoothstep((y - 50) / 60) * (1 - smoothstep((y - 150) / 85))
-        shoulders *= 1 - smoothstep((x - 100) / 95)
+        shoulders = smoothstep((y - 50) / 60) * (1 - smoothstep((y - 135) / 70))
+        shoulders *= 1 - smoothstep((x - 95) / 80)
         width = self._picture.shape[1]
         side = np.minimum(self.grid.nodes[:, 0], width - 1 - self.grid.nodes[:, 0])
         shoulders *= smoothstep(side / (RIM_MM * self._pose.scale))
