@@ -140,7 +140,8 @@ class SegmentWriter:
             raise ValueError(f"a frame must be uint8 of shape {self._size}, or planes")
         frame = np.ascontiguousarray(frame)
         if frame.ndim == 2:
-            self._last = VideoFrame.from_numpy_buffer(frame, "yuv420p")
+            # PyAV's from_numpy_buffer cuts heights to multiples of 4.
+            self._last = VideoFrame.from_ndarray(frame, "yuv420p")
         else:
             self._last = self._to_yuv(frame)
         self.repeat()
