@@ -123,7 +123,8 @@ def animate_still(
     eyes = Eyes(upsampled, points, pose)
     left, top, right, bottom = head_turn.box
     for frame in frames:
-        turned = head_turn.pose(idle.angles(frame), idle.shift[frame], float(idle.brows[frame]))
+        brow = 0.0 if eyes.rims else float(idle.brows[frame])
+        turned = head_turn.pose(idle.angles(frame), idle.shift[frame], brow)
         out = picture.copy()
         head = out[top:bottom, left:right]
         source_map = turned.source_map

@@ -39,6 +39,8 @@ MAX_LASH_START_MM, LASH_WING_SHARE = 3.0, 0.25
 lid at each end where lashes may be longer."""
 LINE_CONTRAST = 0.5
 """Lightness, relative to the skin of the lids, below which a line is a rim of glasses, or drawn."""
+MIN_RIM_SHARE = 0.5
+"""Share of a lid that a rim covers."""
 LID_SHADE = 0.05
 """How much darker a closed lid is, because it faces down from the light."""
 FIXATION_SECONDS = 0.7, 2.6
@@ -200,17 +202,20 @@ class Eyes:
             (mm[list(up)], mm[list(low)], mm[list(brow)], mm[iris])
             for (up, low, brow), iris in zip(EYES, IRISES, strict=True)
         ]
-        self._eyes = [
-            (up, low, self._crease(up, brow), iris)
-            for up, low, brow, iris in eyes
-            if float((low - up)[:, 1].max()) > MIN_EYE_OPENING_MM
-        ]
+        self._eyes: list[tuple[Array, Array, Array, Array]] = []
+        self.rims = False
+        """Whether lines above the lids, such as rims of glasses, must not move with the brows."""
+        for up, low, brow, iris in eyes:
+            if float((low - up)[:, 1].max()) > MIN_EYE_OPENING_MM:
+                crease, line_share = self._crease(up, brow)
+                self._eyes.append((up, low, crease, iris))
+                self.rims |= line_share > MIN_RIM_SHARE
         yaw = float(np.arctan2(pose.matrix[2, 0], np.linalg.norm(pose.matrix[:2, 0])))
         self._gazes = pose.scale >= MIN_GAZE_SCALE and abs(yaw) <= MAX_GAZE_YAW
 
-    def _crease(self, up: Array, brow: Array) -> Array:
+    def _crease(self, up: Array, brow: Array) -> tuple[Array, float]:
         """Points (n, 2) mm at the top of the skin that a lid stretches: below rims of glasses and
-        drawn lines, which stay in place."""
+        drawn lines, which stay in place; and the share of the lid that is below such a line."""
         wing = LASH_WING_SHARE * (up[-1, 0] - up[0, 0])
         x = np.arange(up[0, 0] + wing, up[-1, 0] - wing, CREASE_STEP_MM)
         lid, brows = (np.interp(x, line[:, 0], line[:, 1]) for line in (up, brow))
@@ -225,7 +230,8 @@ class Eyes:
         sigma = 3.0 / CREASE_STEP_MM
         lowest = cv2.erode(clear.astype(np.float32)[None], np.ones((1, 2 * round(sigma) + 1)))
         smooth = cv2.GaussianBlur(lowest, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)[0]
-        return np.stack([x, lid - np.maximum(np.minimum(smooth, reach), MIN_CREASE_MM)], 1)
+        crease = lid - np.maximum(np.minimum(smooth, reach), MIN_CREASE_MM)
+        return np.stack([x, crease], 1), float(line.any(0).mean())
 
     def draw(self, onto: Pixels, source_map: Map, amount: float, gaze: NDArray[np.float64]) -> None:
         """Move the irises by `gaze` (2,) mm and close the lids by `amount` (0-1) in pixels whose
