@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 # Defined there because renders load no pydantic.
-from kolbo_demo.media.sniff import MAX_FILE_BYTES as MAX_FILE_BYTES
+from kolbo_demo.media.limits import MAX_FILE_BYTES as MAX_FILE_BYTES
 from kolbo_demo.media.sniff import VIDEO_EXTENSIONS
 
 API_PREFIX = "/v1"

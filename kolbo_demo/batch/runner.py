@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from kolbo_demo.batch import report
 from kolbo_demo.batch.manifest import Row
 from kolbo_demo.batch.state import BatchStore, RowState, RowStatus
 from kolbo_demo.client import (
@@ -127,7 +128,7 @@ class Batch:
             self._stop.set()
             for thread in threads:
                 thread.join(timeout=1)
-            self.store.report(self.statuses)
+            report.write(self.store.folder, self.statuses)
 
     def stop(self) -> None:
         """Start no more rows. Running generations go on at the API; the next run resumes them."""

@@ -1,24 +1,17 @@
-"""The folder of a batch: videos, the state of each row, reports and a ZIP."""
+"""The folder of a batch: its videos, and the state of each row in batch.json."""
 
 import json
 import os
 import threading
-import zipfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from kolbo_demo.batch.manifest import Row
 from kolbo_demo.client import InputError
-from kolbo_demo.csv_export import csv_text
 
 RowState = Literal["waiting", "sending", "running", "completed", "failed", "unclear"]
 """`unclear`: sent whole, perhaps accepted; sent again only on request."""
-
-REPORT_COLUMNS = (
-    "row", "name", "state", "video", "message", "generation_id", "credits", "seconds", "model",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ class BatchStore:
         names = ("state", "message", "generation_id", "credits", "seconds", "video", "where")
         with self._lock:
             self._saved[self._row_key(status.row)] = {name: getattr(status, name) for name in names}
-            _write(self.folder / "batch.json", json.dumps(self._saved, indent=1))
+            write_text(self.folder / "batch.json", json.dumps(self._saved, indent=1))
 
     def video_name(self, row: Row) -> str:
         """A unique and safe file name."""
@@ -91,38 +84,13 @@ class BatchStore:
         plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in stem)
         return f"{row.number:04d}-{plain or 'video'}.mp4"
 
-    def report(self, statuses: Iterable[RowStatus]) -> Path:
-        """Write report.csv, report.json and batch.zip with both and the videos; the path of the
-        ZIP. Raises OSError."""
-        statuses = list(statuses)
-        rows = [self._report_row(status) for status in statuses]
-        table = csv_text(REPORT_COLUMNS, [list(row.values()) for row in rows])
-        _write(self.folder / "report.csv", table)
-        _write(self.folder / "report.json", json.dumps(rows, indent=2, ensure_ascii=False))
-        part = self.folder / "batch.zip.part"
-        # Videos are compressed already.
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-            for name in ("report.csv", "report.json"):
-                archive.write(self.folder / name, name)
-            for status in statuses:
-                if status.state == "completed" and status.video:
-                    archive.write(self.folder / status.video, status.video)
-        part.replace(self.folder / "batch.zip")
-        return self.folder / "batch.zip"
-
     @staticmethod
     def _row_key(row: Row) -> str:
         return f"{row.number}-{row.fingerprint}"
 
-    @staticmethod
-    def _report_row(status: RowStatus) -> dict[str, Any]:
-        cells = (status.row.number, status.row.name, status.state, status.video, status.message,
-                 status.generation_id, status.credits, status.seconds,
-                 status.row.options.model)  # fmt: skip
-        return dict(zip(REPORT_COLUMNS, cells, strict=True))
 
-
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all. Raises OSError."""
     part = path.with_name(f"{path.name}.part")
     with part.open("w", encoding="utf-8", errors="replace", newline="") as file:
         file.write(text)

@@ -26,6 +26,13 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from kolbo_demo.media.limits import (
+    MAX_FPS,
+    MAX_FRAME_GAP_SECONDS,
+    MAX_VIDEO_PIXELS,
+    MIN_FPS,
+    MIN_SIDE,
+)
 from kolbo_demo.media.sniff import UNREADABLE, MediaError
 
 FORMATS = (
@@ -61,23 +68,9 @@ _ALPHA_DECODERS: dict[str, Literal["libvpx", "libvpx-vp9"]] = {"vp8": "libvpx", 
 ENCRYPTED_TAGS = ("drms", "drmi", "enca", "encv", "aavd")
 """MP4 codec tags of encrypted streams."""
 
-MIN_SIDE = 32
-"""Pixels. No face is found in smaller pictures."""
-
-MAX_VIDEO_PIXELS = 4096 * 2304
-"""Pixels a frame: DCI 4K and UHD. More is refused before it is decoded."""
-
 STANDARD_FRAME_RATES = tuple(
     Fraction(rate) for rate in ("10", "12", "12.5", "15", "20", "24", "25", "30", "48", "50", "60")
 ) + tuple(Fraction(rate * 1000, 1001) for rate in (15, 24, 30, 48, 60))
-
-MIN_FPS = 12
-"""Minimum for lip motion: slower clips get a whole multiple of their rate."""
-
-MAX_FPS = 120
-
-MAX_FRAME_GAP_SECONDS = 600
-"""A longer gap between frames is a damaged time stamp, not a still picture."""
 
 CODEC_THREADS = 2
 """Threads of one decoder or encoder. More are slower on small machines."""

@@ -12,18 +12,17 @@ import pi_heif
 from PIL import AvifImagePlugin, Image
 
 from kolbo_demo.media import picture_metadata
-from kolbo_demo.media.demux import CODEC_THREADS, MIN_SIDE
+from kolbo_demo.media.demux import CODEC_THREADS
+from kolbo_demo.media.limits import (
+    MAX_DECODED_PIXELS,
+    MAX_DRAFT_PIXELS,
+    MAX_PIXELS,
+    MAX_WEBP_PIXELS,
+    MIN_SIDE,
+)
 from kolbo_demo.media.picture_colours import to_srgb
 from kolbo_demo.media.picture_metadata import PictureFile
 from kolbo_demo.media.sniff import UNSUPPORTED_PICTURES, MediaError, sniff
-
-MAX_PIXELS = 110_000_000
-MAX_DRAFT_PIXELS = 270_000_000
-"""Of a JPEG, which is decoded at reduced size: phones have 200-megapixel sensors."""
-MAX_WEBP_PIXELS = 70_000_000
-"""Its decoder takes 16 bytes a pixel, more than the memory limit of a child allows."""
-MAX_DECODED_PIXELS = 8_000_000
-"""Larger pictures are inspected without decoding, to save memory."""
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "HEIF")
 _EXIF_TRANSPOSES = {

@@ -31,9 +31,9 @@ from kolbo_demo.media.demux import (
     video_stream,
 )
 from kolbo_demo.media.frame_colours import RgbConverter
+from kolbo_demo.media.limits import MAX_FILE_BYTES
 from kolbo_demo.media.picture import header_size, upright_image, upright_picture, verified_size
 from kolbo_demo.media.sniff import (
-    MAX_FILE_BYTES,
     UNREADABLE,
     VIDEO_EXTENSIONS,
     MediaError,

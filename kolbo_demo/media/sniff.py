@@ -9,8 +9,6 @@ from typing import Literal
 
 MediaKind = Literal["image", "video", "audio"]
 
-MAX_FILE_BYTES = 100 * 1024 * 1024
-"""Kolbo's limit: 100 MB a file."""
 VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v"})
 """A `source_url` whose path ends so is a video; anything else is an image."""
 

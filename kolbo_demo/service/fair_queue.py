@@ -5,6 +5,7 @@ every other. Spare slots keep long renders from delaying a caller with nothing r
 is stored in dbos's documented table as the partition key.
 """
 
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,7 +20,11 @@ RECENT_GENERATIONS = 1000
 _UNFINISHED = ("ENQUEUED", "PENDING")
 
 
-def _table(engine: sa.Engine) -> sa.TableClause:
+_CALLER = sa.bindparam("caller")
+
+
+@cache
+def _table(schema: str | None) -> sa.TableClause:
     names = (
         "workflow_uuid",
         "name",
@@ -29,29 +34,47 @@ def _table(engine: sa.Engine) -> sa.TableClause:
         "queue_partition_key",
         "created_at",
     )
-    schema = None if engine.dialect.name == "sqlite" else "dbos"
     return sa.table("workflow_status", *map(sa.column, names), schema=schema)
 
 
-def _own_unfinished(rows: Any, caller: str) -> sa.ColumnElement[bool]:
+def _schema(engine: sa.Engine) -> str | None:
+    return None if engine.dialect.name == "sqlite" else "dbos"
+
+
+def _own_unfinished(rows: Any) -> sa.ColumnElement[bool]:
     return sa.and_(
         rows.name == context.GENERATIONS,
         rows.status.in_(_UNFINISHED),
-        rows.queue_partition_key == caller,
+        rows.queue_partition_key == _CALLER,
     )
 
 
 def unfinished(engine: sa.Engine, caller: str) -> int:
     """Number of a caller's generations that wait or run. Raises SQLAlchemyError."""
-    rows = _table(engine).c
-    query = sa.select(sa.func.count()).where(_own_unfinished(rows, caller))
     with engine.connect() as connection:
-        return connection.execute(query).scalar_one()
+        query = _unfinished_query(_schema(engine))
+        return connection.execute(query, {"caller": caller}).scalar_one()
+
+
+@cache  # building a query takes longer than running it
+def _unfinished_query(schema: str | None) -> sa.Select[Any]:
+    return sa.select(sa.func.count()).where(_own_unfinished(_table(schema).c))
 
 
 def next_turn(engine: sa.Engine, caller: str) -> int:
     """Turn of a caller's next generation. Raises SQLAlchemyError."""
-    rows = _table(engine).c
+    with engine.connect() as connection:
+        query = _turns_query(_schema(engine))
+        under_way, last, last_waiting = connection.execute(query, {"caller": caller}).one()
+    # Turns cannot be saved up: the earliest possible one is the round under way.
+    turn = max(under_way or 1, (last or 0) + 1, (last_waiting or 0) + 1)
+    return min(turn, MAX_TURN)
+
+
+@cache
+def _turns_query(schema: str | None) -> sa.Select[Any, Any, Any]:
+    """The round under way, and a caller's last turn of the recent ones and of those that wait."""
+    rows = _table(schema).c
     latest = (
         sa.select(rows.priority, rows.status, rows.queue_partition_key)
         .where(rows.name == context.GENERATIONS)
@@ -60,21 +83,16 @@ def next_turn(engine: sa.Engine, caller: str) -> int:
         .subquery()
         .c
     )
-    waiting = sa.select(sa.func.max(rows.priority)).where(_own_unfinished(rows, caller))
+    waiting = sa.select(sa.func.max(rows.priority)).where(_own_unfinished(rows))
     begun = sa.case((latest.status != "ENQUEUED", latest.priority))
-    own = sa.case((latest.queue_partition_key == caller, latest.priority))
-    query = sa.select(sa.func.max(begun), sa.func.max(own), waiting.scalar_subquery())
-    with engine.connect() as connection:
-        round_under_way, last, last_waiting = connection.execute(query).one()
-    # Turns cannot be saved up: the earliest possible one is the round under way.
-    turn = max(round_under_way or 1, (last or 0) + 1, (last_waiting or 0) + 1)
-    return min(turn, MAX_TURN)
+    own = sa.case((latest.queue_partition_key == _CALLER, latest.priority))
+    return sa.select(sa.func.max(begun), sa.func.max(own), waiting.scalar_subquery())
 
 
 def fill_spare_slots(engine: sa.Engine, ordinary_slots: int, spare_slots: int) -> None:
     """Fill free spare slots with generations of callers that have nothing running, if all ordinary
     slots are taken. To be called about once a second. Raises SQLAlchemyError."""
-    table = _table(engine)
+    table = _table(_schema(engine))
     rows, caller = table.c, table.c.queue_partition_key
     ordinary = sa.and_(rows.name == context.GENERATIONS, rows.queue_name == context.GENERATIONS)
     waits = sa.and_(ordinary, rows.status == "ENQUEUED", caller.is_not(None))

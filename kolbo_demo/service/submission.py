@@ -64,20 +64,25 @@ async def _accept_within_limits(api: Api, request: Request, body: AsyncIterator[
     if problem := await thread_pool.run(thread_pool.DISK, api.jobs.engine_problem):
         raise ApiError(503, "ENGINE_UNAVAILABLE", problem)
     with api.uploads.acquire(caller) as uploads:
-        unfinished = await api.supervisor.write(lambda: None, api.jobs.unfinished, caller)
-        if unfinished + uploads > api.limits.unfinished:
-            raise TooManyRequestsError(
-                UNFINISHED_RETRY_SECONDS,
-                f"You have {api.limits.unfinished} unfinished generations, as many as one caller "
-                "may have; wait until one ends, or cancel one.",
-            )
         stamp = api.starts.acquire(caller)
         try:
+            await _check_unfinished(api, caller, uploads)
             return await _upload_and_enqueue(api, request, body, caller)
         except BaseException:
             # Requests that are refused, aborted or failed do not count.
             api.starts.release(caller, stamp)
             raise
+
+
+async def _check_unfinished(api: Api, caller: str, uploads: int) -> None:
+    """Raise TooManyRequestsError where a caller has too many generations and uploads under way."""
+    unfinished = await api.supervisor.write(lambda: None, api.jobs.unfinished, caller)
+    if unfinished + uploads > api.limits.unfinished:
+        raise TooManyRequestsError(
+            UNFINISHED_RETRY_SECONDS,
+            f"You have {api.limits.unfinished} unfinished generations, as many as one caller may "
+            "have; wait until one ends, or cancel one.",
+        )
 
 
 async def _upload_and_enqueue(

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from kolbo_demo.media import demux, picture, sniff
+from kolbo_demo.media import demux, limits, picture, sniff
 
 TEXT = (Path(__file__).parents[2] / "docs" / "formats.md").read_text("utf-8")
 ONE_LINE = " ".join(TEXT.split())
@@ -21,9 +21,9 @@ def test_the_demuxers_and_decoders_are_those_of_the_code() -> None:
 
 def test_the_pictures_are_those_of_the_code() -> None:
     assert f"Taken: {', '.join(picture._FORMATS)}." in ONE_LINE
-    assert f"at most {picture.MAX_PIXELS // 10**6} megapixels" in ONE_LINE
-    assert f"baseline JPEG {picture.MAX_DRAFT_PIXELS // 10**6}" in ONE_LINE
-    assert f"a WebP {picture.MAX_WEBP_PIXELS // 10**6} " in ONE_LINE
+    assert f"at most {limits.MAX_PIXELS // 10**6} megapixels" in ONE_LINE
+    assert f"baseline JPEG {limits.MAX_DRAFT_PIXELS // 10**6}" in ONE_LINE
+    assert f"a WebP {limits.MAX_WEBP_PIXELS // 10**6} " in ONE_LINE
 
 
 def test_what_is_refused_is_named() -> None:
