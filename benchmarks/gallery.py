@@ -1,8 +1,9 @@
 """Pictures of renders of the gallery's sources, for README and `docs/gallery.md`.
 
-`talking.webp` is the beginning of the painting's result. The contact sheets have twelve frames of
-the face, and twelve consecutive ones of the mouth at twice its size, from the words
-"every pop of both lips"; those of each kind of still have 24 frames of the whole picture.
+`talking.webp` is the beginning of the painting's result; `lively.webp` shows a photograph with its
+head held still, and beside it with natural motion. The contact sheets have twelve frames of the
+face, and twelve consecutive ones of the mouth at twice its size, from the words "every pop of both
+lips"; those of each kind of still have 24 frames of the whole picture.
 """
 
 import tempfile
@@ -17,6 +18,7 @@ from kolbo_demo.engine.render import render
 from kolbo_demo.engine.thin_plate import Pixels
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.gallery import GALLERY
+from kolbo_demo.options import Options
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SPEECH = ASSETS / "speech.wav"
@@ -42,6 +44,8 @@ FPS = 25
 ANIMATED_SECONDS = 5
 ANIMATED_BOX, ANIMATED_SIZE = (32, 16, 352, 336), (384, 384)
 """The part of the result with its face, and its size in the picture."""
+COMPARED, COMPARED_BOX, COMPARED_SIZE = GALLERY / "hopper.jpg", (80, 0, 480, 480), (200, 240)
+"""Source, part of its frames, and the size of each half."""
 JPEG_QUALITY = 82
 """Keeps each sheet under 400 kB."""
 
@@ -51,7 +55,10 @@ def measure() -> dict:
     sizes = {}
     with tempfile.TemporaryDirectory() as folder:
         with Clip(GALLERY / "mona-lisa-result.mp4") as clip:
-            sizes["talking.webp"] = _animate(list(clip.frames()), DOCS / "talking.webp")
+            sizes["talking.webp"] = _animate(
+                _cut(list(clip.frames()), ANIMATED_BOX, ANIMATED_SIZE), DOCS / "talking.webp"
+            )
+        sizes["lively.webp"] = _compare(Path(folder), DOCS / "lively.webp")
         for kind, source in (("still", "hopper.jpg"), ("clip", "man.mp4")):
             out = Path(folder) / "out.mp4"
             render(GALLERY / source, SPEECH, out)
@@ -94,12 +101,26 @@ def _write_stills() -> dict[str, int]:
     return sizes
 
 
+def _compare(folder: Path, path: Path) -> int:
+    """Write a still with its head held still, and with natural motion beside it. Returns the size
+    in kB."""
+    halves = []
+    for prompt in ("still head, no blinking", None):
+        render(COMPARED, SPEECH, folder / "out.mp4", Options(prompt=prompt))
+        with Clip(folder / "out.mp4") as clip:
+            halves.append(_cut(list(clip.frames()), COMPARED_BOX, COMPARED_SIZE))
+    return _animate([np.hstack(pair) for pair in zip(*halves, strict=True)], path)
+
+
+def _cut(
+    frames: list[Pixels], box: tuple[int, int, int, int], size: tuple[int, int]
+) -> list[Pixels]:
+    return [np.asarray(Image.fromarray(frame).resize(size, box=box)) for frame in frames]
+
+
 def _animate(frames: list[Pixels], path: Path) -> int:
     """Write the first seconds as an animated WebP. Returns its size in kB."""
-    shown = frames[: ANIMATED_SECONDS * FPS : 2]
-    first, *others = (
-        Image.fromarray(frame).resize(ANIMATED_SIZE, box=ANIMATED_BOX) for frame in shown
-    )
+    first, *others = map(Image.fromarray, frames[: ANIMATED_SECONDS * FPS : 2])
     duration = 2 * 1000 // FPS
     first.save(path, save_all=True, append_images=others, duration=duration, loop=0, quality=70)
     return round(path.stat().st_size / 1000)

@@ -36,6 +36,9 @@ from kolbo_demo.engine.yuv import Planes
 
 CREASE_FADE_MM = 7.0
 """Inward motion of the mouth corners at which smile creases are removed completely."""
+CREASE_REACH_MM = 60.0
+"""Distance from the creases within which the picture without them is read: twice the margin of the
+warp, for the motion of head and skin."""
 WARM_UP_FRAMES = LOOKAHEAD_FRAMES + 4
 """Frames of a clip that are tracked before the first that is drawn, so that landmarks do not depend
 on where tracking began. More frames change nothing."""
@@ -89,6 +92,13 @@ class _MouthRenderer:
         return layers.box
 
 
+class StillFrame(NamedTuple):
+    """A frame of a still, and the box that contains all changes."""
+
+    pixels: Pixels
+    changed: Box
+
+
 def animate_still(
     picture: Pixels,
     points: Array,
@@ -96,23 +106,25 @@ def animate_still(
     curves: MouthCurves,
     idle: IdleMotion,
     frames: range,
-) -> Generator[Pixels]:
+) -> Generator[StillFrame]:
     """Yield the given frames of a still that speaks. Head, lids and mouth are resampled once.
 
     `points` (478, 3) are the picture's landmarks in pixels.
     """
     pose = Pose.from_landmarks(points.astype(np.float32))
     mouth = _MouthRenderer(speaker)
-    head_turn = HeadTurn(picture, points, pose, tuple(brow for _, _, brow in EYES))
+    _, lower_lids, brows = zip(*EYES, strict=True)
+    head_turn = HeadTurn(picture, points, pose, brows, lower_lids)
     inpainted = inpaint_opening(picture, points, pose)
     upsampled = UpsampledPicture(inpainted, head_turn.box)
     creaseless, boxes = remove_smile_creases(inpainted, points, pose)
-    skin = UpsampledPicture(creaseless, head_turn.box)
+    skin = UpsampledPicture(creaseless, _around(boxes, CREASE_REACH_MM * pose.scale, head_turn.box))
     source_mm = pose.unproject(points)
     eyes = Eyes(upsampled, points, pose)
     left, top, right, bottom = head_turn.box
     for frame in frames:
-        turned = head_turn.pose(idle.angles(frame), idle.shift[frame], float(idle.brows[frame]))
+        brow = 0.0 if eyes.rims else float(idle.brows[frame])
+        turned = head_turn.pose(idle.angles(frame), idle.shift[frame], brow)
         out = picture.copy()
         head = out[top:bottom, left:right]
         source_map = turned.source_map
@@ -129,7 +141,17 @@ def animate_still(
         head_turn.draw_background(head, turned, mouth_box)
         # Last, because the mouth's box can overlap an eye of a tilted head.
         eyes.draw(head, source_map, float(idle.lids[frame]), idle.gaze(frame))
-        yield out
+        yield StillFrame(out, turned.bounds(mouth_box))
+
+
+def _around(boxes: list[Box], margin: float, within: Box) -> Box:
+    """A box around all of `boxes` and a margin, inside another; that one if there are none."""
+    if not boxes:
+        return within
+    corners = np.array(boxes)
+    low = np.maximum(corners[:, :2].min(0) - margin, within[:2]).astype(int)
+    high = np.minimum(corners[:, 2:].max(0) + margin, within[2:]).astype(int)
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
 class CompositedFrame(NamedTuple):

@@ -2,8 +2,9 @@
 
 Each point of the head has a depth: that of the landmarks on the face, from there smoothly to the
 plane of the ears and the neck, about which the head turns. A picture of it is warped by the
-difference between its points' projections before and after. The motion fades out over the neck;
-the background stands still behind a matte, and what the head uncovers of it is inpainted.
+difference between its points' projections before and after. The turn fades out over the neck;
+shoulders sway a little with it. The background stands still behind a matte, and what the head
+uncovers of it is inpainted.
 """
 
 from collections.abc import Iterator
@@ -20,20 +21,25 @@ from kolbo_demo.engine.thin_plate import Box, Grid, Map, Pixels, Strip, ThinPlat
 
 NODE_SPACING_MM = 7.0
 """Distance of the nodes at which the motion is evaluated."""
-STRIP_ROWS = 32
+STRIP_ROWS = 64
 """Rows of pixels that are resampled at once: their data fits a processor's cache."""
 PIVOT_MM = 105.0
 """Distance of the neck, about which the head turns, below the base of the nose."""
 AXIS_MM = 80.0
 """Depth of the neck behind the base of the nose, if the sides of the face are not seen."""
-REACH_MM = (-180.0, 180.0, -260.0, 165.0)
-"""Left, right, top and bottom of the moving part, from the base of the nose."""
+REACH_MM, SHOULDERS_MM = (-180.0, 180.0, -260.0, 165.0), (180.0, 205.0)
+"""Left, right, top and bottom of the moving part, from the base of the nose; with shoulders, its
+reach to either side and down."""
+SWAY_MM_PER_DEGREE = 0.3, 0.3
+"""Sideways motion of head and shoulders by yaw and by roll."""
 MATTE_MARGIN_MM, MATTE_SOFTNESS_MM = 5.0, 1.5
 """Background that moves with the head around its outline, and the blur of that edge."""
 ROLL_WITHOUT_MATTE = 0.4
 """Share of roll without a matte: only roll moves the outline of the head much."""
-FILL_SCALE = 0.5
-"""Pixels a millimetre at which the uncovered background is inpainted."""
+FILL_SCALE = 0.15
+"""Pixels a millimetre at which the background far behind the head is inpainted."""
+MIRROR_SMOOTHING_MM = 3.0
+"""Blur of the field by which the background beside the head is mirrored into its outline."""
 RIM_MM = 30.0
 """Distance from the picture's border in which the motion fades out, where it cuts off the head."""
 NECK_MM, MAX_CUT = 40.0, 0.1
@@ -43,6 +49,9 @@ INVERSIONS = 3
 """Fixed-point steps from motion at the source's pixels to motion at the result's."""
 BROW_MOTION_MM = (20.0, 9.0)
 """Extent of a brow's motion, across and up."""
+SQUINT_SHARE, SQUINT_BELOW_MM, SQUINT_MOTION_MM = 0.8, 5.0, (16.0, 7.0)
+"""Rise of the cheeks below the lower lids relative to the brows', its centre and extent: half of it
+reaches the lids, little the iris."""
 
 _OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
@@ -62,9 +71,14 @@ class HeadTurn:
     """Moves the head of a picture."""
 
     def __init__(
-        self, picture: Pixels, points: Array, pose: Pose, brows: tuple[tuple[int, ...], ...]
+        self,
+        picture: Pixels,
+        points: Array,
+        pose: Pose,
+        brows: tuple[tuple[int, ...], ...],
+        lower_lids: tuple[tuple[int, ...], ...],
     ) -> None:
-        """`points` (478, 3) are landmarks in pixels, `brows` the landmarks of each brow."""
+        """`points` (478, 3) are landmarks in pixels, `brows` and `lower_lids` those of each eye."""
         self._picture, self._pose = picture, pose
         across = pose.matrix[:2, 0] / np.linalg.norm(pose.matrix[:2, 0])
         self._axes = pose.scale * np.column_stack([across, (-across[1], across[0])])
@@ -72,6 +86,8 @@ class HeadTurn:
         self._origin = pose.shift[:2]
         matte = head_matte(picture, points, pose)
         left, right, top, bottom = REACH_MM
+        if matte is not None:
+            left, right, bottom = -SHOULDERS_MM[0], *SHOULDERS_MM
         rim = np.array([(x, y) for x in (left, right) for y in (top, bottom)])
         corners = rim @ self._axes.T + self._origin
         height, width = picture.shape[:2]
@@ -82,14 +98,20 @@ class HeadTurn:
         nodes = self._to_mm(self.grid.nodes)
         self._depth = self._node_depth(points, nodes)
         self._weight = self._node_weight(nodes, matte)
+        self._sway = self._sway_weight(nodes) if matte is not None else self._weight
         self._roll = 1.0 if matte is not None else ROLL_WITHOUT_MATTE
         self._arm = np.column_stack([nodes[:, 0], nodes[:, 1] - PIVOT_MM, self._depth])
-        self._brows = np.zeros_like(nodes)
-        for brow in brows:
-            off = nodes - self._to_mm(points[list(brow), :2].mean(0)[None])
-            near = np.exp(-((off / BROW_MOTION_MM) ** 2).sum(1))
-            self._brows += np.outer(near, self._axes[:, 1])
-        weight = self._weight.reshape(self.grid.rows, -1).astype(np.float32)
+        raised = np.zeros(len(nodes))
+        for lines, below, extent, share in (
+            (brows, 0.0, BROW_MOTION_MM, 1.0),
+            (lower_lids, SQUINT_BELOW_MM, SQUINT_MOTION_MM, SQUINT_SHARE),
+        ):
+            for line in lines:
+                centre = np.add(self._to_mm(points[list(line), :2].mean(0)[None]), (0.0, below))
+                raised += share * np.exp(-(((nodes - centre) / extent) ** 2).sum(1))
+        self._raised = np.outer(raised, self._axes[:, 1])
+        weight = np.maximum(self._weight, self._sway)
+        weight = weight.reshape(self.grid.rows, -1).astype(np.float32)
         self.moving = cv2.dilate(weight, np.ones((3, 3))) > 0
         """Whether the motion reaches the cell of each node."""
         self.edge = self._background = None
@@ -127,6 +149,16 @@ class HeadTurn:
         distance = np.hypot(mm[:, 0] / 92, (mm[:, 1] + 22) / 118)
         return (1 - smoothstep((distance - 0.95) / 0.6)) * self._rim()
 
+    def _sway_weight(self, mm: Array) -> Array:
+        """Share of the shoulders' motion at each node, 0-1: at least that of the head's."""
+        x, y = np.abs(mm[:, 0]), mm[:, 1]
+        shoulders = smoothstep((y - 50) / 60) * (1 - smoothstep((y - 135) / 70))
+        shoulders *= 1 - smoothstep((x - 95) / 80)
+        width = self._picture.shape[1]
+        side = np.minimum(self.grid.nodes[:, 0], width - 1 - self.grid.nodes[:, 0])
+        shoulders *= smoothstep(side / (RIM_MM * self._pose.scale))
+        return np.maximum(shoulders, self._weight)
+
     def _rim(self, matte: Matte | None = None) -> Array:
         """0 on the border of the picture, 1 from RIM_MM on; of sides that do not cut the head off,
         by its matte, 1."""
@@ -155,7 +187,8 @@ class HeadTurn:
         return np.asarray(cv2.GaussianBlur(wide, (0, 0), sigma), np.uint8)
 
     def _fill_background(self, edge: Pixels) -> Pixels:
-        """The box's pixels without the head: inpainted where `edge` is opaque."""
+        """The box's pixels without the head: mirrored at its outline where `edge` is opaque, so
+        that texture and most lines go on, and inpainted where that shows the head again."""
         left, top, right, bottom = self.box
         part = self._picture[top:bottom, left:right]
         scale = min(FILL_SCALE / self._pose.scale, 1.0)
@@ -163,16 +196,34 @@ class HeadTurn:
         small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
         mask = (cv2.resize(edge, size, interpolation=cv2.INTER_AREA) > 2).astype(np.uint8)
         filled = cv2.inpaint(small, mask, 4, cv2.INPAINT_TELEA)
-        filled = cv2.resize(filled, part.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-        inside = (edge > 0)[..., None]
-        return np.where(inside, filled, part)
+        filled = np.asarray(cv2.resize(filled, part.shape[1::-1]), np.uint8)
+        inside = edge > 0
+        if inside.all():
+            return filled
+        filled = np.where(inside[..., None], filled, part)
+        found = cv2.distanceTransformWithLabels(
+            inside.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        nearest = np.asarray(found[1], np.intp)
+        y, x = np.indices(inside.shape, np.float32)
+        own = np.stack([x, y], -1)
+        outline = np.zeros((int(nearest.max()) + 1, 2), np.float32)
+        outline[nearest[~inside]] = own[~inside]
+        sigma = MIRROR_SMOOTHING_MM * self._pose.scale
+        across = np.asarray(cv2.GaussianBlur(outline[nearest] - own, (0, 0), sigma), np.float32)
+        return np.where(inside[..., None], _sample(filled, own + 2 * across), part)
 
     def pose(self, angles: Array, shift: Array, brows: float) -> "TurnedHead":
-        """The head at pitch, yaw and roll (radians) and shifted by (2,) mm, brows raised (mm)."""
+        """The head at pitch, yaw and roll (radians) and shifted by (2,) mm, brows raised (mm) and
+        cheeks with them."""
         pitch, yaw, roll = angles
         turn = _rotation(pitch, yaw, roll * self._roll)
-        motion = self._arm @ (self._axes @ (turn - np.eye(3))[:2]).T + self._axes @ shift
-        motion = motion * self._weight[:, None] - brows * self._brows
+        shift = shift.copy()
+        if self.edge is not None:
+            shift[0] += np.degrees((yaw, roll)) @ SWAY_MM_PER_DEGREE
+        motion = self._arm @ (self._axes @ (turn - np.eye(3))[:2]).T * self._weight[:, None]
+        motion += np.outer(self._sway, self._axes @ shift)
+        motion -= brows * self._raised
         field = motion.reshape(self.grid.rows, -1, 2).astype(np.float32)
         rows, columns = (np.arange(size, dtype=np.float32) for size in field.shape[:2])
         base = np.stack(np.meshgrid(columns, rows), -1)
@@ -215,6 +266,12 @@ class TurnedHead:
         cells = self._changed.copy()
         cells[self._grid.cells_within(exclude)] = False
         return self._grid.strips(cells, STRIP_ROWS)
+
+    def bounds(self, include: Box) -> Box:
+        """Left, top, right, bottom of all that changes, and of the box `include`."""
+        cells = self._changed.copy()
+        cells[self._grid.cells_around(include)] = True
+        return self._grid.bounds(cells)
 
     def edge_strips(self, include: Box) -> Iterator[Strip]:
         """Parts that can show background beside the head, of those that change and of a box."""

@@ -31,6 +31,16 @@ LASH_HEIGHT_MM = 2.2
 """Height of lashes and liner above the lid's edge."""
 LID_BLUR_OFFSETS_MM = (-2.6, -1.3, 1.3, 2.6)
 """Sideways offsets that are averaged in a stretched lid, so that it shows no streaks."""
+CREASE_SHARE, CREASE_STEP_MM, CREASE_MARGIN_MM, MIN_CREASE_MM = 0.6, 0.25, 0.8, 2.0
+"""Height of the skin that a lid stretches, as a share of the way to the brow; the step in which it
+is searched for a line, the distance that is kept from one, and the least height."""
+MAX_LASH_START_MM, LASH_WING_SHARE = 3.0, 0.25
+"""Height above the lid's landmarks up to which a dark line is lashes or liner, and the share of the
+lid at each end where lashes may be longer."""
+LINE_CONTRAST = 0.5
+"""Lightness, relative to the skin of the lids, below which a line is a rim of glasses, or drawn."""
+MIN_RIM_SHARE = 0.5
+"""Share of a lid that a rim covers."""
 LID_SHADE = 0.05
 """How much darker a closed lid is, because it faces down from the light."""
 FIXATION_SECONDS = 0.7, 2.6
@@ -53,7 +63,7 @@ LID_EDGE_MM = 0.7
 BREATH_LIFT_MM, BREATH_SECONDS = 0.5, 3.9
 """Lift of the head by breathing, and duration of a breath."""
 BROW_RAISE_MM = 1.1
-"""Rise of the brows on the most stressed syllables."""
+"""Rise of the brows on the most stressed syllables, and hint of a squint."""
 
 # For each eye: upper lid, lower lid and brow, from the picture's left to its right.
 EYES = (
@@ -192,11 +202,36 @@ class Eyes:
             (mm[list(up)], mm[list(low)], mm[list(brow)], mm[iris])
             for (up, low, brow), iris in zip(EYES, IRISES, strict=True)
         ]
-        self._eyes = [
-            eye for eye in eyes if float((eye[1] - eye[0])[:, 1].max()) > MIN_EYE_OPENING_MM
-        ]
+        self._eyes: list[tuple[Array, Array, Array, Array]] = []
+        self.rims = False
+        """Whether lines above the lids, such as rims of glasses, must not move with the brows."""
+        for up, low, brow, iris in eyes:
+            if float((low - up)[:, 1].max()) > MIN_EYE_OPENING_MM:
+                crease, line_share = self._crease(up, brow)
+                self._eyes.append((up, low, crease, iris))
+                self.rims |= line_share > MIN_RIM_SHARE
         yaw = float(np.arctan2(pose.matrix[2, 0], np.linalg.norm(pose.matrix[:2, 0])))
         self._gazes = pose.scale >= MIN_GAZE_SCALE and abs(yaw) <= MAX_GAZE_YAW
+
+    def _crease(self, up: Array, brow: Array) -> tuple[Array, float]:
+        """Points (n, 2) mm at the top of the skin that a lid stretches: below rims of glasses and
+        drawn lines, which stay in place; and the share of the lid that is below such a line."""
+        wing = LASH_WING_SHARE * (up[-1, 0] - up[0, 0])
+        x = np.arange(up[0, 0] + wing, up[-1, 0] - wing, CREASE_STEP_MM)
+        lid, brows = (np.interp(x, line[:, 0], line[:, 1]) for line in (up, brow))
+        reach = CREASE_SHARE * np.maximum(lid - brows, 1.0)
+        steps = np.arange(0, reach.max() + CREASE_STEP_MM, CREASE_STEP_MM)[:, None]
+        at = np.stack(np.broadcast_arrays(x, lid - steps), -1) @ self._axes.T + self._origin
+        light = resample(self._picture, at.astype(np.float32)).astype(np.float32).mean(-1)
+        skin = steps <= reach
+        line = (light < LINE_CONTRAST * np.median(light[skin])) & skin
+        line &= ~np.logical_and.accumulate(line | (steps < MAX_LASH_START_MM), axis=0)
+        clear = np.where(line.any(0), line.argmax(0) * CREASE_STEP_MM - CREASE_MARGIN_MM, reach)
+        sigma = 3.0 / CREASE_STEP_MM
+        lowest = cv2.erode(clear.astype(np.float32)[None], np.ones((1, 2 * round(sigma) + 1)))
+        smooth = cv2.GaussianBlur(lowest, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)[0]
+        crease = lid - np.maximum(np.minimum(smooth, reach), MIN_CREASE_MM)
+        return np.stack([x, crease], 1), float(line.any(0).mean())
 
     def draw(self, onto: Pixels, source_map: Map, amount: float, gaze: NDArray[np.float64]) -> None:
         """Move the irises by `gaze` (2,) mm and close the lids by `amount` (0-1) in pixels whose
@@ -228,14 +263,14 @@ class Eyes:
                 onto[part][near] = resample(self._picture, moved[:, None])[:, 0]
 
     def _close_lids(self, onto: Pixels, source_map: Map, amount: float) -> None:
-        for up, low, brow, _ in self._eyes:
-            part = self._region(source_map, np.concatenate([up, low, brow]))
+        for up, low, crease_line, _ in self._eyes:
+            part = self._region(source_map, np.concatenate([up, low, crease_line]))
             if part is None:
                 continue
             source = source_map[part]
             mm = (source - self._origin) @ self._inverse_axes.T
             x, y = mm[..., 0], mm[..., 1]
-            lid, crease = _lid_and_crease(x, up, brow)
+            lid, crease = _lid_and_crease(x, up, crease_line)
             height = np.maximum(np.interp(x, low[:, 0], low[:, 1]) - lid, 0)
             # Beyond the landmarks, or a sliver of the eye stays open.
             beyond = LID_OVERLAP_MM + LID_OVERLAP_PIXELS / self._scale
@@ -250,7 +285,7 @@ class Eyes:
             colours = self._colours_at(source, 0.0, drawn - y)
             mixed = colours.copy()
             for by in LID_BLUR_OFFSETS_MM:
-                lid_there, crease_there = _lid_and_crease(x + by, up, brow)
+                lid_there, crease_there = _lid_and_crease(x + by, up, crease_line)
                 skin = np.maximum(lid_there - 1.3 * lashes - crease_there, 0)
                 mixed += self._colours_at(source, by, crease_there + part_down * skin - y)
             even = mixed / (1 + len(LID_BLUR_OFFSETS_MM)) * (1 - LID_SHADE * amount)
@@ -277,8 +312,7 @@ class Eyes:
         return np.s_[max(rows[0] - 3, 0) : rows[-1] + 4, max(columns[0] - 3, 0) : columns[-1] + 4]
 
 
-def _lid_and_crease(x: Map, up: Array, brow: Array) -> tuple[Map, Map]:
+def _lid_and_crease(x: Map, up: Array, crease: Array) -> tuple[Map, Map]:
     """Heights (mm) of an upper lid's edge and of its crease at positions `x` (mm)."""
     lid = np.interp(x, up[:, 0], up[:, 1])
-    brows = np.interp(x, brow[:, 0], brow[:, 1])
-    return lid, lid - 0.6 * np.maximum(lid - brows, 1.0)
+    return lid, np.interp(x, crease[:, 0], crease[:, 1])

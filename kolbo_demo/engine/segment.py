@@ -24,7 +24,7 @@ from kolbo_demo.engine.unsynced import UnsyncedSpan, merge_spans
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import SegmentWriter
 from kolbo_demo.engine.watermark import Watermark
-from kolbo_demo.engine.yuv import Planes, patch_planes
+from kolbo_demo.engine.yuv import Planes, StillPlanes, patch_planes
 from kolbo_demo.media.demux import CODEC_THREADS
 
 
@@ -53,8 +53,9 @@ def render_segment(
 
     watermark = Watermark(plan.width, plan.height) if plan.watermark else None
     with ExitStack() as stack:
+        matrix = Colorspace(plan.matrix)
         if plan.kind == "image":
-            composited = _still_frames(plan, source, frames, watermark)
+            composited = _still_frames(plan, source, frames, watermark, matrix)
         else:
             clip = stack.enter_context(Clip(source, CODEC_THREADS if threaded else 1))
             composited = _clip_frames(plan, clip, frames, on_skipped, threaded, watermark)
@@ -63,7 +64,6 @@ def render_segment(
         stack.enter_context(closing(composited))  # before the clip, which its threads read
         # Depends on the plan only, so that all segments are encoded alike.
         threads = CODEC_THREADS if len(plan.segments) == 1 else 1
-        matrix = Colorspace(plan.matrix)
         previews = PreviewWriter(preview, matrix) if preview else None
         with SegmentWriter(output, plan.width, plan.height, plan.fps, threads, matrix) as writer:
             for frame in composited:
@@ -77,14 +77,20 @@ def render_segment(
 
 
 def _still_frames(
-    plan: RenderPlan, source: Path, frames: range, watermark: Watermark | None
-) -> Generator[Pixels]:
+    plan: RenderPlan,
+    source: Path,
+    frames: range,
+    watermark: Watermark | None,
+    matrix: Colorspace,
+) -> Generator[Planes]:
     assert plan.idle_motion is not None
-    points = plan.faces[0].astype(np.float64)
-    animated = animate_still(
-        load_still(source)[0], points, plan.speaker, plan.curves, plan.idle_motion, frames
-    )
-    yield from map(watermark, animated) if watermark else animated
+    picture, points = load_still(source)[0], plan.faces[0].astype(np.float64)
+    mark = watermark or (lambda pixels: pixels)
+    to_planes = StillPlanes(mark(picture), matrix)
+    for frame in animate_still(
+        picture, points, plan.speaker, plan.curves, plan.idle_motion, frames
+    ):
+        yield to_planes(mark(frame.pixels), frame.changed)
 
 
 def _clip_frames(

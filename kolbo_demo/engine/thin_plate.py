@@ -134,6 +134,19 @@ class Grid:
             rows = slice(first, min(last, self.height))
             yield rows, slice(start * self.cell, min(end * self.cell, self.width))
 
+    def bounds(self, cells: NDArray[np.bool_]) -> Box:
+        """Left, top, right, bottom of the box's pixels over the cells that are set in `cells`
+        (rows, columns), at least one."""
+        (top, bottom), (left, right) = (
+            np.flatnonzero(cells.any(axis))[[0, -1]] + (-self._MARGIN, 1 - self._MARGIN)
+            for axis in (1, 0)
+        )
+        x, y, x_end, y_end = self.box
+        return (
+            x + max(int(left) * self.cell, 0), y + max(int(top) * self.cell, 0),
+            min(x + int(right) * self.cell, x_end), min(y + int(bottom) * self.cell, y_end),
+        )  # fmt: skip
+
     @cached_property
     def _pixel_positions(self) -> Map:
         """Position of each pixel, (height, width, 2)."""

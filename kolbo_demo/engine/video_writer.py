@@ -27,8 +27,6 @@ from av.video.reformatter import (
     ColorRange,
     Colorspace,
     ColorTrc,
-    Interpolation,
-    VideoReformatter,
 )
 from av.video.stream import VideoStream
 
@@ -36,6 +34,7 @@ from kolbo_demo.disclosure import COMMENT
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.audio_io import aac_format, read_samples
 from kolbo_demo.engine.prefetch import prefetch
+from kolbo_demo.engine.yuv import PlaneConverter
 from kolbo_demo.media.demux import CODEC_THREADS
 
 CRF = 15
@@ -44,12 +43,6 @@ CRF = 15
 AUDIO_PREFETCH_PACKETS = 512
 """AAC packets that are encoded ahead of the picture: about ten seconds."""
 
-_TO_YUV = (
-    Interpolation.BICUBIC
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
-    | Interpolation.ACCURATE_RND
-)
 _WRITE_FAILED = "The video could not be written: free some disk space and try again."
 _SEGMENTS_MISMATCH = "The pieces of the video do not fit together: render it again."
 
@@ -113,7 +106,7 @@ class SegmentWriter:
         self.frames_written = 0
         self._size = (height, width, 3)
         self._last: VideoFrame | None = None
-        self._reformatter, self._threads, self._matrix = VideoReformatter(), threads, matrix
+        self._to_yuv = PlaneConverter(matrix, threads)
         with ExitStack() as stack:
             self._container = stack.enter_context(_atomic_mp4(Path(path)))
             # Players cannot switch settings between segments: all have the same.
@@ -147,20 +140,11 @@ class SegmentWriter:
             raise ValueError(f"a frame must be uint8 of shape {self._size}, or planes")
         frame = np.ascontiguousarray(frame)
         if frame.ndim == 2:
-            self._last = VideoFrame.from_numpy_buffer(frame, "yuv420p")
+            # PyAV's from_numpy_buffer cuts heights to multiples of 4.
+            self._last = VideoFrame.from_ndarray(frame, "yuv420p")
         else:
             self._last = self._to_yuv(frame)
         self.repeat()
-
-    def _to_yuv(self, rgb: np.ndarray) -> VideoFrame:
-        return self._reformatter.reformat(
-            VideoFrame.from_numpy_buffer(rgb, "rgb24"),
-            format="yuv420p",
-            dst_colorspace=self._matrix,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=_TO_YUV,
-            threads=self._threads,
-        )
 
     @property
     def last_frame(self) -> VideoFrame | None:

@@ -17,6 +17,7 @@ from kolbo_demo.options import Options
 from tests import samples
 
 WOMAN = samples.PORTRAIT.with_name("gallery") / "woman.jpg"
+HOPPER = samples.PORTRAIT.with_name("gallery") / "hopper.jpg"
 GRID_PIXELS = 16
 HEAD_SCALE = 2.2
 """Of the face's outline: hair, ears and neck are within it."""
@@ -92,6 +93,24 @@ def test_eyes_keep_looking_at_the_camera(tmp_path: Path):
     assert np.std(places) > 2 * np.std(_iris_places(still))
 
 
+def test_rims_of_glasses_stay_while_lids_close(tmp_path: Path):
+    """Skin between the rim and the eye stays light: no rim is pulled down with the lid."""
+    picture = np.array(Image.open(HOPPER).convert("RGB"))
+    points = detect_speaker(picture, FaceLandmarker(), None).points[:, :2]
+    mm = float(np.linalg.norm(points[33] - points[263])) / 92
+    skin = np.zeros(picture.shape[:2], bool)
+    for lid in (159, 386):
+        x, y = points[lid]
+        skin[int(y - 5 * mm) : int(y), int(x - 6 * mm) : int(x + 6 * mm)] = True
+    skin &= picture.mean(2) > 120
+    quiet = samples.silent_wav(tmp_path / "quiet.wav", 2.4)
+    render(HOPPER, quiet, tmp_path / "out.mp4", Options(prompt="still head"))
+    with Clip(tmp_path / "out.mp4") as clip:
+        light = [np.percentile(frame.mean(2)[skin], 10) for frame in clip.frames()]
+    assert min(light) > 0.7 * light[0]
+    assert _head(tmp_path / "out.mp4").blinks > 0
+
+
 def _iris_places(video: Path) -> np.ndarray:
     """0-1 from the left to the right corner, mean of both eyes, in each frame."""
     with Clip(video) as clip:
@@ -126,6 +145,17 @@ def test_lines_behind_the_head_stand_still(tmp_path: Path):
     with Clip(tmp_path / "out.mp4") as clip:
         for frame in clip.frames():
             assert np.mean((frame.mean(2) - source)[inner] ** 2) < bound
+
+
+def test_shoulders_sway_with_the_head(natural: Path):
+    """Pixels of the collar change in time; those of the picture's lower part do not."""
+    with Clip(natural) as clip:
+        frames = np.stack([frame.mean(2) for frame in clip.frames()][::5])
+    points = detect_speaker(np.array(Image.open(samples.PORTRAIT)), FaceLandmarker(), None).points
+    chin, height = points[152, 1], points[152, 1] - points[10, 1]
+    change = frames.std(0).max(1)
+    assert change[int(chin + 0.4 * height) : int(chin + 0.6 * height)].min() > 4
+    assert change[int(chin + 2 * height) :].mean() < 1
 
 
 def test_frames_follow_each_other_smoothly(natural: Path):

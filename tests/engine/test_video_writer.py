@@ -55,6 +55,19 @@ def test_last_frame_is_repeated_to_cover_the_voice(tmp_path):
         assert out.duration == pytest.approx(0.52e6, abs=2000)
 
 
+@pytest.mark.parametrize("height", [144, 146])
+def test_planes_of_any_even_height_are_written(tmp_path, height):
+    rows = np.linspace(40, 200, height).astype(np.uint8)
+    planes = np.full((height * 3 // 2, 160), 128, np.uint8)
+    planes[:height] = rows[:, None]
+    with VideoWriter(tmp_path / "out.mp4", 160, height, 25, samples.SPEECH, 0.2) as writer:
+        writer.write(planes)
+    with av.open(str(tmp_path / "out.mp4")) as video:
+        shown = next(video.decode(video=0)).to_ndarray()
+    assert shown.shape == planes.shape
+    assert np.abs(shown.astype(int) - planes).max() < 8
+
+
 @pytest.mark.parametrize(
     ("seconds", "fps", "count"),
     [(0.05, 25, 2), (4.0, 25, 100), (4.001, 25, 101), (0.0, 25, 1), (1.001, Fraction("29.97"), 30)],

@@ -116,7 +116,7 @@ def test_no_crop_or_border_crashes_the_engine() -> None:
         is_mouth_visible(_landmarker(), picture, found)
         speaker, points = Speaker.from_pictures([(picture, found)]), found.points.astype(np.float64)
         for shown in animate_still(picture, points, speaker, curves, life, range(20, 22)):
-            assert shown.shape == picture.shape, f"seed {SEED}, crop {number}"
+            assert shown.pixels.shape == picture.shape, f"seed {SEED}, crop {number}"
         rendered += 1
     assert rendered > CROPS / 4
 
