@@ -339,3 +339,43 @@ def interior(picture: Picture) -> np.ndarray:
 def colours_at(picture: Picture, ids: tuple[int, ...]) -> np.ndarray:
     x, y = np.rint(points_of(picture)[list(ids), :2]).astype(int).T
     return picture[y, x].astype(float)
+
+
+def test_open_mouth_shows_teeth_and_a_lit_tongue(words: Path, tmp_path: Path):
+    """Photographs with closed lips: no dark band where people show teeth and tongue."""
+    for name in ("hopper", "woman"):
+        rows, skin = widest_mouth(samples.ASSETS / "gallery" / f"{name}.jpg", words, tmp_path)
+        light = rows.mean((1, 2)) / skin.mean()
+        redness = (rows[..., 0] - rows[..., 1:].mean(-1)).mean(1) / rows.mean((1, 2))
+        teeth, tongue = slice(2, 5), slice(12, 17)
+        assert light[teeth].mean() > 0.75, name
+        assert light[tongue].mean() > 0.55, name
+        assert redness[tongue].mean() > redness[teeth].mean() + 0.25, name
+        assert (light < 0.25).mean() < 0.34, name
+
+
+def test_only_photographs_get_single_teeth(words: Path, tmp_path: Path):
+    """A drawing's teeth are one plain area."""
+    uneven = {}
+    for name in ("hopper", "cartoon"):
+        rows, _ = widest_mouth(samples.ASSETS / "gallery" / f"{name}.jpg", words, tmp_path)
+        row = rows[2:5].mean((0, 2))
+        uneven[name] = row.std() / row.mean()
+    assert uneven["cartoon"] < 0.02
+    assert uneven["hopper"] > 2 * uneven["cartoon"]
+
+
+def widest_mouth(source: Path, words: Path, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (21, 15, 3) of the middle quarter of the widest mouth, from the upper lip's edge to
+    the lower lip's; and the skin's (3,)."""
+    render(source, words, folder / "out.mp4")
+    with Clip(folder / "out.mp4") as clip:
+        frames = list(clip.frames())
+    shown = measure_lips(folder / "out.mp4").aperture
+    wide = frames[int(shown.argmax())]
+    points = points_of(wide)[:, :2]
+    down = np.linspace(0, 1, 21)[:, None, None] * (points[14] - points[13])
+    across = np.linspace(-0.12, 0.12, 15)[:, None] * (points[291] - points[61])
+    x, y = np.moveaxis((points[13] + down + across).astype(np.float32), -1, 0)
+    colours = cv2.remap(wide, x, y, cv2.INTER_LINEAR).astype(float)
+    return colours, np.median(colours_at(wide, SKIN), axis=0)
