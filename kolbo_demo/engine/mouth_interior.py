@@ -31,7 +31,7 @@ def interior_painter(
     palette: Palette, shape: MouthShape, opening: Opening, own_teeth: Teeth | None = None
 ) -> Paint:
     """A function that paints one frame's interior; `own_teeth` are the person's, where known."""
-    pixel = max(0.6, 1.6 * palette.blur) / opening.scale
+    pixel = max(0.6, 1.3 * palette.blur) / opening.scale
     soft = max(0.35, pixel)
     # Rounded, so that a clip's frames share profiles.
     profile = tooth_profile(palette.dentition, round(max(0.3, pixel), 1))
