@@ -76,7 +76,9 @@ class _MouthRenderer:
         layers = self._warp(rgb, source, pose, shape, head_offset, creases)
         teeth, exemplars = self._speaker.teeth, self._speaker.exemplars
         paint = interior_painter(self._speaker.palette, shape, layers.opening, teeth)
-        drawn = layers.compose(blank_interior if mix and covers_interior(mix) else paint)
+        covered = mix and covers_interior(mix)
+        edge = max(1.0, 2.2 * self._speaker.palette.blur)
+        drawn = layers.compose(blank_interior if covered else paint, edge)
         if mix and exemplars is not None:
             assert not isinstance(rgb, UpsampledPicture), "a still has no exemplars"
             blend_mix(exemplars, mix, layers, drawn, skin_tones(rgb, source, pose.scale))

@@ -2,7 +2,8 @@
 
 Landmarks miss the edges of open lips by a pixel or two, so teeth would move along with the lips and
 show as a white line in a closed mouth. The opening is therefore inpainted from the lips before the
-warp; the interior is painted afterwards.
+warp; the interior is painted afterwards. Of slightly parted lips the landmarker often sees no
+opening: their teeth are found as a bright, less red band along the seam.
 """
 
 import cv2
@@ -17,6 +18,7 @@ from kolbo_demo.engine.head_pose import (
     Pose,
     smoothstep,
 )
+from kolbo_demo.engine.mouth_colours import LUMA
 from kolbo_demo.engine.thin_plate import Box, Pixels
 
 MIN_OPENING_MM = 0.8
@@ -25,6 +27,12 @@ LIP_MARGIN_MM = 0.8
 """Margin of the inpainted area around the opening."""
 SEAM_SHADE, SEAM_SHADE_MM = 0.35, 0.7
 """How much darker the lips are at the seam, and the width of the shade."""
+SEARCH_MM, TEETH_OFFSET_MM, TEETH_REACH_MM = 5.5, 2.5, 3.0
+"""Heights above and below the seam that are searched for teeth; the farthest middle of a row of
+teeth, and its farthest edge from there."""
+MIN_TEETH_CONTRAST, TEETH_REDNESS, MIN_REDNESS = 1.09, 0.85, 0.08
+"""Teeth are so much brighter, and at most so red, as the lips' dark edges on both sides; a picture
+with less red has none."""
 CREASE_OFFSET_MM, CREASE_EXTENT_MM, CREASE_WIDTH_MM = (6.0, -5.0), (13.0, 19.0), 5.0
 """Smile creases: offset of their centre from a mouth corner (outward, down), their extent
 (sideways, vertical), and the greatest width of a crease."""
@@ -35,7 +43,7 @@ def inpaint_opening(picture: Pixels, points: Array, pose: Pose) -> Pixels:
 
     `points` (478, 2+) are landmarks in pixels.
     """
-    upper, lower = (points[list(ring), :2] for ring in (UPPER_INNER, LOWER_INNER))
+    upper, lower = _visible_opening(picture, points[:, :2], pose)
     down = pose.matrix[:2, 1]
     gap = float(((lower - upper) @ down).max() / (down @ down))
     if gap < MIN_OPENING_MM:
@@ -50,10 +58,46 @@ def inpaint_opening(picture: Pixels, points: Array, pose: Pose) -> Pixels:
     distance = _polygon_distance(ring - (left, top), part.shape[:2]) / pose.scale
     mask = (distance < max(LIP_MARGIN_MM, 1 / pose.scale)).astype(np.uint8)
     filled = cv2.inpaint(np.ascontiguousarray(part), mask, 3.0, cv2.INPAINT_TELEA)
-    shade = 1 - SEAM_SHADE * np.exp(-((distance / SEAM_SHADE_MM) ** 2))
+    seam = np.concatenate([points[list(UPPER_INNER), :2], points[list(LOWER_INNER[::-1]), :2]])
+    shaded = _polygon_distance(seam - (left, top), part.shape[:2]) / pose.scale
+    shade = 1 - SEAM_SHADE * np.exp(-((shaded / SEAM_SHADE_MM) ** 2))
     out = picture.copy()
     out[top:bottom, left:right] = np.rint(filled * shade[..., None]).astype(np.uint8)
     return out
+
+
+def _visible_opening(picture: Pixels, points: Array, pose: Pose) -> tuple[Array, Array]:
+    """Upper and lower edge of the opening, (11, 2) pixels each: the landmarks', or farther apart
+    where teeth are seen between dark edges."""
+    upper, lower = (points[list(ring)] for ring in (UPPER_INNER, LOWER_INNER))
+    down = pose.matrix[:2, 1]
+    middle = (upper + lower) / 2
+    height = np.arange(-SEARCH_MM, SEARCH_MM + 0.1, 0.25)
+    x, y = np.moveaxis((middle[:, None] + height[:, None] * down).astype(np.float32), -1, 0)
+    colours = cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    colours = cv2.GaussianBlur(colours.astype(np.float32), (0, 0), sigmaX=1.5, sigmaY=0.7)
+    light = np.maximum(colours @ LUMA, 4.0)
+    redness = (colours[..., 0] - colours[..., 1:].mean(-1)) / light
+    near = np.flatnonzero(np.abs(height) <= TEETH_OFFSET_MM)
+    edges = np.zeros((len(middle), 2))
+    reach = round(TEETH_REACH_MM / 0.25)
+    for column in range(1, len(middle) - 1):
+        level, red = light[column], redness[column]
+        best = MIN_TEETH_CONTRAST
+        for row in near:
+            above = max(row - reach, 0) + int(np.argmin(level[max(row - reach, 0) : row + 1]))
+            below = row + int(np.argmin(level[row : row + reach + 1]))
+            contrast = level[row] / max(level[above], level[below])
+            lips = min(red[above], red[below])
+            if contrast > best and (lips < MIN_REDNESS or red[row] < TEETH_REDNESS * lips):
+                best, edges[column] = contrast, (height[above], height[below])
+    if (edges[3:8, 1] > 0).sum() < 3:  # teeth show in the middle
+        return upper, lower
+    seen = edges[:, 1] > edges[:, 0]
+    half = ((lower - upper) @ down / (down @ down) / 2)[:, None]
+    top = np.where(seen[:, None], np.minimum(edges[:, :1], -half), -half)
+    bottom = np.where(seen[:, None], np.maximum(edges[:, 1:], half), half)
+    return middle + top * down, middle + bottom * down
 
 
 def _polygon_distance(ring: Array, size: tuple[int, ...]) -> Array:

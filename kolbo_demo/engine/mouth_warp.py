@@ -293,10 +293,11 @@ class Layers:
                 out[part] = cv2.addWeighted(out[part], 1 - amount, smooth, amount, 0)
         return out
 
-    def compose(self, paint: Paint) -> Pixels:
+    def compose(self, paint: Paint, edge: float = 1.0) -> Pixels:
         """The box's pixels: upper layer, interior of the mouth, lower layer.
 
-        `paint` maps x, y (mouth millimetres) of a patch of pixels to its colours.
+        `paint` maps x, y (mouth millimetres) of a patch of pixels to its colours. `edge` is the
+        width of the lips' edges, pixels.
         """
         first, last = self.first_row, len(self.upper)
         upper, lower = self._resample_skin(self.upper, 0), self._resample_skin(self.lower, first)
@@ -306,12 +307,14 @@ class Layers:
         o = self.opening
         x, y = (np.asarray(c, np.float32) for c in cv2.split(cv2.transform(self.head, o.to_mm)))
         up, low = o.edges(x)
-        above = np.clip((up - y) * o.scale + 0.5, 0, 1)
+        # Closed lips meet sharply.
+        sharp = o.scale / np.clip((low - up) * o.scale, 1.0, edge)
+        above = np.clip((up - y) * sharp + 0.5, 0, 1)
         band = out[first:last]
         if float((o.lower - o.upper).max()) * o.scale > 0.2:
             # A closed mouth has no interior: the layers meet where the gap is under a pixel.
             closed = 1 - np.clip((low - up) * o.scale - 0.2, 0, 1)
-            below = np.maximum(np.clip((y - low) * o.scale + 0.5, 0, 1), closed)
+            below = np.maximum(np.clip((y - low) * sharp + 0.5, 0, 1), closed)
             inside = (above < 1) & (below < 1)
             if inside.any():
                 rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))

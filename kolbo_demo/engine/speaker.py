@@ -7,8 +7,9 @@ import numpy as np
 from kolbo_demo.engine import motion_blur
 from kolbo_demo.engine.head_pose import LOWER_INNER, UPPER_INNER, Array, Head, Pose
 from kolbo_demo.engine.landmarks import FaceLandmarks
+from kolbo_demo.engine.mouth_colours import Palette
 from kolbo_demo.engine.mouth_exemplars import ExemplarSet
-from kolbo_demo.engine.mouth_interior import Palette, Teeth
+from kolbo_demo.engine.own_teeth import Teeth
 from kolbo_demo.engine.thin_plate import Pixels
 from kolbo_demo.json_codec import stored_as
 

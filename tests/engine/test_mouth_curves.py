@@ -1,5 +1,6 @@
 """Voice features and mouth curves: chunking, robustness, range of motion, closures, pauses."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from kolbo_demo.engine import EngineError, phoneme_model, speech_features
 from kolbo_demo.engine.audio_io import load_voice
 from kolbo_demo.engine.motion_model import WEIGHTS_PATH, load_motion_model
 from kolbo_demo.engine.mouth_curves import BILABIALS, MouthCurves, mouth_curves
-from kolbo_demo.engine.speech_features import VoiceFeatures, extract_voice_features
+from kolbo_demo.engine.speech_features import Phoneme, VoiceFeatures, extract_voice_features
 from kolbo_demo.engine.voices import speak
 from tests import samples
 
@@ -105,6 +106,15 @@ def test_p_b_m_close_the_lips_and_f_v_touch_the_teeth(tmp_path: Path):
     assert len(bites) >= 4
     assert np.median([curves.teeth[i - 1 : i + 2].max() for i in bites]) > 0.5
     assert np.median([curves.aperture[i - 1 : i + 2].min() for i in bites]) < 4
+
+
+def test_lips_meet_for_two_frames_at_p_b_m(features: VoiceFeatures):
+    """At 25 frames a second; of a long m from its beginning on."""
+    sounds = [Phoneme("p", 1.0, 1.06), Phoneme("b", 1.51, 1.55), Phoneme("m", 2.0, 2.34)]
+    aperture = curves_of(replace(features, phonemes=sounds)).aperture
+    for sound in sounds:
+        around = slice(int((sound.start - 0.12) * FPS), int((sound.start + 0.1) * FPS))
+        assert np.count_nonzero(aperture[around] < 1e-3) >= 2, sound
 
 
 def test_rounded_sounds_narrow_and_protrude_the_mouth(tmp_path: Path):

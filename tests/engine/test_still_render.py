@@ -224,6 +224,41 @@ def test_closed_lips_show_nothing_of_the_open_mouth(toothy: Picture, words: Path
             assert int((green - np.maximum(red, blue)).max()) < 8
 
 
+def test_lips_meet_for_two_frames_in_papa(usual: np.ndarray):
+    opened = np.flatnonzero(usual > 0.5 * usual.max())
+    between = usual[opened[0] : opened[-1] + 1] < 0.012
+    assert (between[1:] & between[:-1]).any()
+
+
+def test_slightly_parted_lips_close_without_teeth(words: Path, tmp_path: Path):
+    """The landmarker takes these lips for closed, while teeth show between them."""
+    source = np.array(Image.open(samples.ASSETS / "gallery" / "hopper.jpg").convert("RGB"))
+    points = points_of(source)[:, :2]
+    seam = points[[191, 80, 81, 82, 13, 312, 311, 310, 415]]
+    down = 0.011 * np.linalg.norm(points[33] - points[263]) * np.array([0, 1])
+    teeth = np.rint(np.concatenate([seam[1:-1] - down, (seam[1:-1] + down)[::-1]])).astype(int)
+    cv2.polylines(source, [teeth], True, (100, 35, 30), 2, cv2.LINE_AA)
+    cv2.fillPoly(source, [teeth], (215, 200, 180), cv2.LINE_AA)
+    assert pale_share(source) > 0.01
+    Image.fromarray(source).save(tmp_path / "source.png")
+    render(tmp_path / "source.png", words, tmp_path / "out.mp4")
+    shown = measure_lips(tmp_path / "out.mp4").aperture
+    with Clip(tmp_path / "out.mp4") as clip:
+        frames = list(clip.frames())
+    for index in np.argsort(shown)[:3]:
+        assert pale_share(frames[index]) < 0.002
+
+
+def pale_share(picture: Picture) -> float:
+    """Share of the lips' area, seen from the front, that is as pale as teeth."""
+    points = points_of(picture)[:, :2]
+    mask = np.zeros(picture.shape[:2], np.uint8)
+    ring = points[[*UPPER_OUTER, *LOWER_OUTER[::-1]]]
+    cv2.fillPoly(mask, [np.rint(ring + 0.25 * (ring.mean(0) - ring)).astype(np.int32)], 1)
+    red, green, blue = picture[mask > 0].astype(float).T
+    return float((red - (green + blue) / 2 < 0.35 * red).mean())
+
+
 def test_tilted_head_blinks_with_both_eyes(closed: Picture, tmp_path: Path):
     height, width = closed.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), 28, 1.0)
@@ -339,3 +374,43 @@ def interior(picture: Picture) -> np.ndarray:
 def colours_at(picture: Picture, ids: tuple[int, ...]) -> np.ndarray:
     x, y = np.rint(points_of(picture)[list(ids), :2]).astype(int).T
     return picture[y, x].astype(float)
+
+
+def test_open_mouth_shows_teeth_and_a_lit_tongue(words: Path, tmp_path: Path):
+    """Photographs with closed lips: no dark band where people show teeth and tongue."""
+    for name in ("hopper", "woman"):
+        rows, skin = widest_mouth(samples.ASSETS / "gallery" / f"{name}.jpg", words, tmp_path)
+        light = rows.mean((1, 2)) / skin.mean()
+        redness = (rows[..., 0] - rows[..., 1:].mean(-1)).mean(1) / rows.mean((1, 2))
+        teeth, tongue = slice(2, 5), slice(12, 17)
+        assert light[teeth].mean() > 0.75, name
+        assert light[tongue].mean() > 0.55, name
+        assert redness[tongue].mean() > redness[teeth].mean() + 0.25, name
+        assert (light < 0.25).mean() < 0.34, name
+
+
+def test_only_photographs_get_single_teeth(words: Path, tmp_path: Path):
+    """A drawing's teeth are one plain area."""
+    uneven = {}
+    for name in ("hopper", "cartoon"):
+        rows, _ = widest_mouth(samples.ASSETS / "gallery" / f"{name}.jpg", words, tmp_path)
+        row = rows[2:5].mean((0, 2))
+        uneven[name] = row.std() / row.mean()
+    assert uneven["cartoon"] < 0.02
+    assert uneven["hopper"] > 2 * uneven["cartoon"]
+
+
+def widest_mouth(source: Path, words: Path, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (21, 15, 3) of the middle quarter of the widest mouth, from the upper lip's edge to
+    the lower lip's; and the skin's (3,)."""
+    render(source, words, folder / "out.mp4")
+    with Clip(folder / "out.mp4") as clip:
+        frames = list(clip.frames())
+    shown = measure_lips(folder / "out.mp4").aperture
+    wide = frames[int(shown.argmax())]
+    points = points_of(wide)[:, :2]
+    down = np.linspace(0, 1, 21)[:, None, None] * (points[14] - points[13])
+    across = np.linspace(-0.12, 0.12, 15)[:, None] * (points[291] - points[61])
+    x, y = np.moveaxis((points[13] + down + across).astype(np.float32), -1, 0)
+    colours = cv2.remap(wide, x, y, cv2.INTER_LINEAR).astype(float)
+    return colours, np.median(colours_at(wide, SKIN), axis=0)
