@@ -1,4 +1,4 @@
-# What people do with this project. Each target also runs by hand.
+# Common tasks. Each target also runs by hand.
 python = .venv/bin/python
 
 .PHONY: run test test-all lint format bench lock

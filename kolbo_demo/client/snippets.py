@@ -18,7 +18,7 @@ COMMENT_WIDTH = 60
 
 @dataclass(frozen=True)
 class Call:
-    """What is asked for."""
+    """An API call to write as code."""
 
     source: str
     """A link, or a file's name."""

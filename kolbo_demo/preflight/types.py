@@ -106,4 +106,4 @@ class Voice:
     silences: list[tuple[float, float]] = field(default_factory=list)
     """Long silences: start and end in seconds."""
     notes: list[str] = field(default_factory=list)
-    """Which track or channel is the voice, if not all of the recording."""
+    """Say which track or channel is the voice, if it is not the whole recording."""

@@ -1,4 +1,4 @@
-"""What other programs may ask of the page: `gradio_client`, and assistants through MCP.
+"""The page's endpoints for other programs: `gradio_client`, and assistants through MCP.
 
 Five endpoints, each a tool. A key for Kolbo's cloud comes in the `X-API-Key` header, never among
 the inputs, so that no history of calls holds it. The page's own key is not theirs to spend.
@@ -235,7 +235,7 @@ def _path(url: str, prefix: str) -> str:
 
 
 def _as_gradio_errors(work: Callable[[], T]) -> T:
-    """What `work` gives, or one sentence."""
+    """The result of `work`. Raises gr.Error with one sentence."""
     try:
         return work()
     except (KolboError, MediaError, EngineError) as error:

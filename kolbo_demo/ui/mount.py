@@ -50,7 +50,7 @@ elsewhere: a visitor's own link is shown by his browser."""
 
 @dataclass(frozen=True)
 class Page:
-    """What is to be served."""
+    """The Gradio page, and what serving it needs."""
 
     blocks: gr.Blocks
     quota: Quota

@@ -1,1 +1,1 @@
-"""Which API a visitor uses, with which key, and how much of a shared one."""
+"""The API and the key that a visitor uses, and limits on a shared key."""

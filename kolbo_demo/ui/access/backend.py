@@ -1,4 +1,4 @@
-"""Which API answers, and with whose key."""
+"""The API of a visitor, local service or Kolbo's cloud, and the key for it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Access:
     """Whether only this machine reaches the page. Even then only its owner may spend the key of
     the environment: others reach it through tunnels, and other users of the machine do."""
     shared: Allowance | None = None
-    """What the owner lets each visitor spend of it; None: nothing."""
+    """Limit of each visitor on the owner's key; None: visitors may not use it."""
 
     def own_key(self, caller: Caller | None = None) -> SecretStr | None:
         """The key that is used where the visitor types none."""
@@ -63,12 +63,12 @@ class Access:
 
     @property
     def default(self) -> Backend:
-        """What the switch stands on at first."""
+        """Initial value of the switch."""
         return CLOUD if self.own_key() else LOCAL
 
     @property
     def cloud_host(self) -> str:
-        """Who the cloud is, for people."""
+        """Host name of the cloud, for display."""
         return urlsplit(self.cloud_url).hostname or self.cloud_url
 
     def ready(self, backend: str, typed_key: str | None, caller: Caller | None = None) -> bool:

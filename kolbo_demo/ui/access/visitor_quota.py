@@ -1,4 +1,4 @@
-"""What the owner of a public page pays for its visitors: seconds of sound, a visitor, a day."""
+"""Daily limit of seconds of sound that each visitor may use on the page owner's key."""
 
 import threading
 import time

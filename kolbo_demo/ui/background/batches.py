@@ -247,7 +247,8 @@ class Batches(Folders):
         self.write(ticket, _CHECKED, found.encode())
 
     def _dry_run(self, ticket: str) -> tuple[Problems, bool] | None:
-        """What the dry run found, and whether it is for the local service; None without one."""
+        """Problems that the dry run found, and whether it was for the local service; None without
+        a dry run."""
         path = self.file(ticket, _CHECKED)
         if path is None:
             return None
@@ -263,7 +264,7 @@ class Batches(Folders):
 
 
 def _left(line: RowStatus) -> RowStatus:
-    """What an earlier run left of a row; one that cannot work failed."""
+    """A row's status after an earlier run; failed if the row cannot work."""
     problem = line.row.problem
     return replace(line, state="failed", message=problem) if problem else line
 

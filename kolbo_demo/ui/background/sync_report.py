@@ -133,8 +133,7 @@ def verdict(report: Report) -> str:
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
-    """What was measured, and the marks of the file, as names and values; what could not be told is
-    left out."""
+    """Measurements and AI marks of the file, as names and values; unknown ones are left out."""
     return [*_measured(report), *_marks(report)]
 
 

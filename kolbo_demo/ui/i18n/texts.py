@@ -1,4 +1,4 @@
-"""What the page says, in the visitor's language.
+"""Texts of the page, in the visitor's language.
 
 The texts lie in `languages/`, one file a language. A visitor's language is the one that the page's
 address asks for (`?lang=fr`), else the one chosen before (a cookie), else the first of the
@@ -40,7 +40,7 @@ def languages() -> dict[str, dict[str, str]]:
 
 
 def written(file: Path) -> dict[str, str]:
-    """What one file says itself, by `section.name`."""
+    """Texts of one file, by `section.name`."""
     return dict(_flat(tomllib.loads(file.read_text("utf-8"))))
 
 

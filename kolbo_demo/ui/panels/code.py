@@ -110,9 +110,8 @@ def _program(language: str, program: str) -> gr.Code:
 
 
 def call_of(backend: str, fields: Fields) -> Call:
-    """What is filled in, as the API takes it, but for the face: the first of several sources, a
-    made-up file name where nothing is given yet. A local engine's model means nothing to Kolbo's
-    cloud."""
+    """The API call for the fields, without the face: the first of several sources, and a
+    placeholder file name for a missing one. The cloud gets no model of the local engine."""
     picture, voice = _NOT_YET
     link = _clean(fields.source_url)
     if fields.image or fields.video or not is_web_link(link):
@@ -136,7 +135,7 @@ def call_of(backend: str, fields: Fields) -> Call:
 
 
 def _before(fields: Fields) -> Iterator[str]:
-    """What this page does itself before it calls the API."""
+    """Comments on the steps that the page itself does before the call."""
     edit = fields.edit
     if (fields.words or "").strip():
         yield say("code.words", file=_NOT_YET[1])

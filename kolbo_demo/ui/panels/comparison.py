@@ -194,7 +194,7 @@ def selected_ticket(event: gr.SelectData) -> str | None:
 
 
 def name(record: Record) -> str:
-    """What the model is called; under Smart Select the one that was taken, where it is told."""
+    """Name of the model; under Smart Select also of the one that the API selected, if known."""
     which = _identifier(record)
     called = record.names.get(which, which)
     if record.options.model:

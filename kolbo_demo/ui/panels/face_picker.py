@@ -40,7 +40,7 @@ _TEMPLATE = """
 
 @dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
 class SourceFacts:
-    """What is known of the source that is given."""
+    """The given source and its properties."""
 
     path: Path | None = None
     """None for a link, which this server does not follow."""
@@ -157,7 +157,7 @@ class FacePicker:
     def inspect(
         self, path: Path | None, link: str, choice: Choice | None = None
     ) -> tuple[Any, ...]:
-        """What `shown` becomes for a file or a link, with the place that was clicked in it."""
+        """Updates of `shown` for a file or a link, with the point that was clicked in it."""
         source_facts, html, problem = SourceFacts(), "", ""
         at = choice.at if choice else 0.0
         try:
@@ -237,7 +237,7 @@ def _offered(source_facts: SourceFacts, choice: Choice | None) -> gr.Checkbox:
 
 
 def in_words(choice: Choice | None, source_facts: SourceFacts) -> str:
-    """Which face is to speak, or how to choose it, and whether its mouth is hidden."""
+    """Says which face will speak or how to choose it, and whether its mouth is hidden."""
     face = speaking(choice, source_facts.faces)
     if face is None or not face.hidden:
         return _chosen(choice, source_facts.faces)
@@ -313,7 +313,7 @@ def _linked(url: str) -> str:
 
 
 def _point(sent: Any) -> Point | None:
-    """What the browser sent, if it is a point."""
+    """The point that the browser sent; None if it is not one."""
     try:
         x, y = (float(value) for value in sent)
     except (TypeError, ValueError):

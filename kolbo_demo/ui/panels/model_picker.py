@@ -20,7 +20,7 @@ SMART_SELECT = ("Smart Select", "")
 
 @dataclass(frozen=True, eq=False)  # Gradio hashes a state to see that it changed
 class Offers:
-    """What the API offers at the moment."""
+    """Models and balance, as the API last gave them."""
 
     models: list[Model] = field(default_factory=list)
     balance: float | None = None
@@ -120,7 +120,7 @@ def _about(chosen: str, offers: Offers) -> str:
 
 
 def limits_in_words(models: Sequence[Model]) -> str:
-    """What all of these models' documents agree on; empty where they agree on nothing."""
+    """The limits that all of these models share; empty if they share none."""
     parts: list[str] = []
     for what in ("audio", "video"):
         least, most = (shared(models, f"{end}_{what}_duration") for end in ("min", "max"))

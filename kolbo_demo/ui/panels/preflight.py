@@ -1,4 +1,4 @@
-"""What will happen, told before anything is sent: source, voice, lengths, price, time, warnings."""
+"""Summary before anything is sent: source, voice, lengths, price, time and warnings."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -306,7 +306,7 @@ def _about_voice(voice: Voice, edit: Trim) -> Iterator[str]:
 
 
 def _against_limits(given: PreflightInputs, source: Source, voice: Voice | None) -> Iterator[str]:
-    """What no model that may do the work takes."""
+    """Warnings about inputs that none of the candidate models accepts."""
     models, edit = given.candidates, given.edit
     kinds = {kind for model in models for kind in model.types if kind.startswith("lipsync-")}
     if kinds and f"lipsync-{source.kind}" not in kinds:

@@ -72,12 +72,12 @@ class TrimPanel:
 
 
 def trim_inputs(source_facts: SourceFacts, voice_facts: VoiceFacts) -> TrimInputs:
-    """What there is to be cut."""
+    """The inputs that can be trimmed."""
     return source_facts.source, voice_facts.voice, voice_facts.path is not None
 
 
 def as_chosen(given: TrimInputs, edit: Trim) -> tuple[Any, ...]:
-    """What `TrimPanel.values` become for an edit that was made of what is given."""
+    """Values of `TrimPanel.values` for an edit of these inputs."""
     lengths, parts = _lengths(given), (edit.clip, edit.voice)
     sliders, spans = list[Any](), list[float]()
     for length, part in zip(lengths, parts, strict=True):
@@ -93,7 +93,7 @@ def _fold() -> str:
 
 
 def edit_of(given: TrimInputs, values: tuple[Any, ...]) -> Trim:
-    """What stands on the page, as far as it was filled in for what is given."""
+    """The edit on the page, without parts that were set for other inputs."""
     known, clip_from, clip_to, voice_from, voice_to, mode = values
     clip_length, voice_length = _lengths(given)
     same_clip, same_voice = _same(_key((clip_length, voice_length)), known)

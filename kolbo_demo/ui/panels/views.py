@@ -1,4 +1,4 @@
-"""What the page says, as HTML. Everything that comes from outside is escaped here."""
+"""HTML of states, tables and notes. Everything that comes from outside is escaped here."""
 
 import re
 from base64 import b64encode
@@ -174,7 +174,7 @@ def _unsynced(parts: Sequence[UnsyncedSpan]) -> str:
 
 
 def failed(sentence: str, generation_id: str | None = None) -> str:
-    """What is wrong and what to do, in one sentence."""
+    """A failure, with one sentence on what is wrong and what to do."""
     return _status(
         "failed",
         say("status.failed"),
@@ -235,7 +235,7 @@ def note(sentence: str, *, bad: bool = False) -> str:
 
 
 def _status(kind: str, headline: str, rest: str, side: str = "") -> str:
-    """What is read out by itself stands elsewhere on the card: it would not stop at numbers."""
+    """Without announcements for screen readers: a live region here would read every number."""
     headline = escape(headline)
     return (
         f'<div class="state {kind}"><header><h2>{headline}</h2>'

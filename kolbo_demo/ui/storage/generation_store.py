@@ -1,4 +1,4 @@
-"""What the page keeps of each generation: its inputs, its result, what is known of it.
+"""Storage of each generation of the page: its inputs, its result and its record.
 
 Each has a folder of its own (`folders.py`). No key is ever written.
 """
@@ -85,9 +85,9 @@ class Record(BaseModel):
     words: str | None = None
     options: Options = Options()
     names: dict[str, str] = {}
-    """What the models that may be meant are called, by identifier."""
+    """Names of the candidate models, by identifier."""
     group: str | None = None
-    """What generations have in common that were started to be compared."""
+    """Shared by generations that were started together to be compared."""
     generation_id: str | None = None
     poll_interval: float | None = None
     credits: float | None = None
