@@ -7,6 +7,7 @@ history take up a generation with the same generator.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
@@ -172,7 +173,8 @@ class Generate:
             yield updates
 
     def tick(self, request: gr.Request, values: Values) -> Updates:
-        """The history again, and the result panel if its view has lost its connection."""
+        """The history again; the result panel if its view has lost its connection, and the results
+        to compare with if others have ended since."""
         tab, caller = self._tab(values), caller_of(request)
         if tab.view is None and not tab.watched:  # the page is older than this process
             tab.front = next(iter(tab.entries), None)
@@ -180,6 +182,12 @@ class Generate:
         if tab.front and time.monotonic() - tab.watched > LOST_SECONDS:
             related = self._related(tab, tab.front)
             updates |= self._panel_updates(tab, tab.front, caller, related)[0]
+        elif tab.front and tab.watched == math.inf and tab.listed is not self.runs.revision:
+            tab.listed = self.runs.revision
+            record = self.runs.store.get(tab.front)
+            if record and self.runs.store.file(tab.front, RESULT):
+                others = self._related(tab, tab.front).results
+                updates |= self.result.beside.choices(record, others, tab.beside)
         return updates
 
     def cancel(self, request: gr.Request, values: Values) -> None:
@@ -267,7 +275,7 @@ class Generate:
             if changed and tab.view is view:
                 yield changed
             if settled and self.runs.revision is now[1]:
-                tab.watched = float("inf")
+                tab.watched, tab.listed = math.inf, now[1]
                 return
             await asyncio.sleep(POLL_SECONDS)
 

@@ -38,7 +38,9 @@ class Tab:
     view: object = None
     """Of the generator that fills the result panel; another one ends when this changes."""
     watched: float = 0.0
-    """`time.monotonic()` of that generator's last look."""
+    """`time.monotonic()` of that generator's last look; infinite once it has ended."""
+    listed: object = None
+    """`Runs.revision` for which the other results were last listed."""
     beside: str | None = None
     """Ticket of the result that the one in the result panel is compared with, empty for its source;
     None before the visitor has compared it."""

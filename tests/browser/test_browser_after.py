@@ -197,6 +197,9 @@ def test_the_comparison_keeps_its_choice(desk: Desk, site: Site, portrait: Path,
     expect(beside).to_have_value(re.compile(first))
     expect(videos.first).to_have_attribute("src", left)
     expect(page.locator("#compare .label-wrap")).to_have_class(re.compile("open"))
+    beside.click()
+    third = other.generation_id
+    expect(page.locator("#beside [role=option]", has_text=third)).to_be_visible()
 
 
 def test_lists_of_an_older_release_are_taken_over(page: Page, site: Site) -> None:

@@ -67,16 +67,23 @@ class SideBySide:
     def updates(
         self, record: Record, others: Sequence[tuple[str, str]], chosen: str | None
     ) -> Updates:
-        """The choice for a result. `others` are titles and tickets of other results, `chosen` is
-        the ticket of the one that is shown."""
+        """The closed fold for a result; arguments as in `choices`."""
+        offered = self.choices(record, others, chosen)
+        closed = {**offered[self.fold], "open": False}
+        return offered | {self.fold: closed, self._file: gr.update(visible=False)}
+
+    def choices(
+        self, record: Record, others: Sequence[tuple[str, str]], chosen: str | None
+    ) -> Updates:
+        """The results that one can be compared with. `others` are titles and tickets of other
+        results, `chosen` is the ticket of the one that is shown."""
         own = [(say("compare.source"), "")] if record.source and record.source.file else []
         choices = [*own, *others]
         if choices and chosen not in {ticket for _, ticket in choices}:
             chosen = choices[0][1]
         return {
-            self.fold: gr.update(visible=bool(choices), open=False),
+            self.fold: gr.update(visible=bool(choices)),
             self._choice: gr.update(choices=choices, value=chosen),
-            self._file: gr.update(visible=False),
         }
 
     def _show(self, request: gr.Request, values: Values) -> Any:
