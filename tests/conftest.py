@@ -10,21 +10,22 @@ from kolbo_demo.service.rate_limit import Limits
 from kolbo_demo.settings import Settings
 
 LONGEST = (
-    *("service/test_cluster", "security/test_fair_queue", "service/test_damaged_files"),
-    *("browser/test_browser_access", "security/test_page_floods"),
-    *("service/test_supervisor", "service/test_crash_recovery", "browser/test_browser_preflight"),
-    *("test_bad_input", "cli/test_cli", "browser/test_browser_inputs"),
-    *("browser/test_browser_page", "service/test_job_queue"),
-    *("browser/test_browser_after", "space/test_space", "engine/test_render"),
-    *("service/test_retention", "browser/test_browser_models", "browser/test_browser_guard"),
-    *("security/test_gate", "security/test_http_server", "security/test_event_files"),
-    *("security/test_disk_quota", "process/test_confinement"),
-    *("media/test_sandbox", "browser/test_browser_code", "browser/test_browser_cloud"),
-    *("engine/test_segments", "engine/sync_eval/test_judge", "engine/test_video_reader"),
-    *("engine/test_video_writer", "engine/test_mouth_exemplars", "engine/test_clip_render"),
-    *("engine/test_still_render", "service/test_metrics_and_logs"),
-    *("browser/test_browser_space", "browser/test_browser_batch", "cli/test_local"),
-    *("service/test_storage", "wild/test_behind_proxy"),
+    *("service/test_cluster", "browser/test_browser_after", "wild/test_behind_proxy"),
+    *("browser/test_browser_access", "browser/test_browser_words"),
+    *("browser/test_browser_pictures", "security/test_fair_queue", "service/test_shutdown"),
+    *("browser/test_browser_page", "service/test_supervisor", "browser/test_browser_layout"),
+    *("browser/test_browser_memory", "security/test_page_floods", "browser/test_browser_sound"),
+    *("service/test_job_queue", "space/test_space", "browser/test_browser_models"),
+    *("browser/test_browser_gallery", "browser/test_browser_preflight", "cli/test_local"),
+    *("test_bad_input", "service/test_crash_recovery", "browser/test_browser_guard"),
+    *("engine/test_render", "browser/test_browser_inputs", "wild/test_faces"),
+    *("engine/test_voices", "media/test_sandbox", "browser/test_browser_cloud"),
+    *("service/test_retention", "engine/test_idle_motion", "browser/test_browser_verify"),
+    *("cli/test_batch", "browser/test_browser_code", "engine/test_segments"),
+    *("engine/sync_eval/test_judge", "browser/test_browser_batch", "security/test_event_files"),
+    *("engine/test_clip_render", "engine/test_still_render", "engine/test_mouth_exemplars"),
+    *("browser/test_browser_space", "test_private_folder", "security/test_gate"),
+    *("process/test_confinement", "service/test_pause"),
 )
 """Files of 20 s and more, the longest first: begun last, one would keep a processor waiting. Their
 tests are marked as slow."""

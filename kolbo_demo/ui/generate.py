@@ -257,7 +257,8 @@ class Generate:
         listed, related = None, _Related()
         while tab.view is view:
             updates: Updates = {self.preflight: gr.update(open=False)}
-            now = tuple(tab.entries), self.runs.revision
+            entry = tab.entries.get(ticket)
+            now = tuple(tab.entries), self.runs.revision, entry and entry.id
             if now != listed:  # the timer keeps the rest of the history current
                 listed = now
                 related = await asyncio.to_thread(self._related, tab, ticket)
@@ -288,6 +289,8 @@ class Generate:
         if snapshot is None:
             tab.remove(ticket)
             return {**self.result.idle(say("cards.gone")), **self.comparison.hidden()}, True
+        if entry := tab.entries.get(ticket):
+            entry.id = snapshot.record.generation_id or entry.id
         group = [each for member in related.group if (each := self.runs.snapshot(member, caller))]
         updates = self.result.updates(snapshot, related.results, tab.beside)
         updates |= self.comparison.updates(group) if group else self.comparison.hidden()

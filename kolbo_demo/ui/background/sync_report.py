@@ -184,13 +184,13 @@ def view(report: Report | None) -> str:
     good = "good" if report.get("verdict") == "in step" else "other"
     notes = [say(f"sync.note_{_NOTES[note]}") for note in report.get("notes", ()) if note in _NOTES]
     below = f'<p class="note">{escape("; ".join(notes))}</p>' if notes else ""
-    if found := report.get("credentials"):
-        state = say(f"verify.{found['state']}")
-        below += f'<p class="note">{escape(say("verify.credentials"))}: {escape(state)}</p>'
     verdict = f'<p class="verdict {good}">{escape(summary(report))}</p>{below}'
     if "error" not in report:
-        title = escape(say("sync.title"))
-        verdict += f'<details class="fold"><summary>{title}</summary>{plot(report)}</details>'
+        title, more = escape(say("sync.title")), plot(report)
+        if found := report.get("credentials"):
+            state = say(f"verify.{found['state']}")
+            more += f'<p class="note">{escape(say("verify.credentials"))}: {escape(state)}</p>'
+        verdict += f'<details class="fold"><summary>{title}</summary>{more}</details>'
     return f'<div class="sync">{verdict}</div>'
 
 
