@@ -149,7 +149,7 @@ def test_three_at_once_in_two_tabs(
 
 
 def test_a_result_is_in_view(desk: Desk, portrait: Path, speech: Path) -> None:
-    """What is secondary is folded away: the video and its verdict are in view together."""
+    """The video and its verdict are in view together; secondary parts are folded."""
     page = desk.page
     page.set_viewport_size(DESKTOP)
     desk.give_image(portrait)

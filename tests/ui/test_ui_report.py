@@ -1,4 +1,4 @@
-"""What the page tells of lips and speech."""
+"""The sync report of a result, on the page."""
 
 from pathlib import Path
 
