@@ -26,17 +26,18 @@ DOCS = Path(__file__).parents[1] / "docs"
 FRAMES, COLUMNS = 12, 4
 MOUTH_FIRST_FRAME = 100
 STILLS = {
-    "glasses": GALLERY / "hopper.jpg",
-    "drawing": GALLERY / "lovelace.jpg",
-    "painting": GALLERY / "mona-lisa.jpg",
-    "cartoon": GALLERY / "cartoon.jpg",
-    "statue": GALLERY / "bust.jpg",
-    "figure": GALLERY / "woman.jpg",
-    "photograph": ASSETS / "portrait.jpg",
-    "tight-crop": ASSETS / "portrait.jpg",
+    "glasses": ("hopper.jpg",),
+    "drawing": ("lovelace.jpg",),
+    "painting": ("mona-lisa.jpg",),
+    "cartoon": ("cartoon.jpg",),
+    "statue": ("bust.jpg",),
+    "figure": ("woman.jpg",),
+    "two-faces": ("mona-lisa.jpg", "woman.jpg"),
+    "tight-crop": ("hopper.jpg",),
 }
-TIGHT_CROP = (165, 45, 290, 185)
-"""Left, top, right, bottom of the face in portrait.jpg; its hair and chin touch the border."""
+"""Pictures of the gallery by kind of still; two stand side by side."""
+TIGHT_CROP = (160, 128, 360, 328)
+"""Left, top, right, bottom of the face in hopper.jpg; hat and chin touch the border."""
 STILL_FRAMES, STILL_COLUMNS, STILL_WIDTH = 24, 8, 150
 """Frames of each kind of still, columns, and pixels of a frame's width."""
 FPS = 25
@@ -86,10 +87,12 @@ def _write_stills() -> dict[str, int]:
     """Write a sheet of each kind of still; returns their sizes in kB by name."""
     sizes = {}
     with tempfile.TemporaryDirectory() as folder:
-        for kind, source in STILLS.items():
+        for kind, names in STILLS.items():
             picture, out = Path(folder) / "source.png", Path(folder) / "out.mp4"
-            with Image.open(source) as image:
-                (image.crop(TIGHT_CROP) if kind == "tight-crop" else image).save(picture)
+            still = Image.fromarray(
+                np.hstack([np.asarray(Image.open(GALLERY / name)) for name in names])
+            )
+            (still.crop(TIGHT_CROP) if kind == "tight-crop" else still).save(picture)
             render(picture, SPEECH, out)
             with Clip(out) as clip:
                 frames = list(clip.frames())

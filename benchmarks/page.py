@@ -38,7 +38,7 @@ from kolbo_demo.settings import Settings
 ROOT = Path(__file__).parents[1]
 ROUNDS = 11
 START_TIMEOUT_SECONDS = 60
-MAX_RATIO = 1.5
+MAX_RATIO = 1.3
 """To the bare page."""
 START_ROUNDS = 5
 SETTLE_SECONDS, IDLE_SECONDS = 15, 20
