@@ -30,7 +30,6 @@ from kolbo_demo.media.limits import MAX_FILE_BYTES as MAX_FILE_BYTES
 from kolbo_demo.media.sniff import VIDEO_EXTENSIONS
 
 API_PREFIX = "/v1"
-DEFAULT_POLL_SECONDS = 8.0
 PENDING = "pending"
 PROCESSING = "processing"
 COMPLETED = "completed"
@@ -167,7 +166,7 @@ class StartReply(_Reply):
     credits_charged: float | None = None
     poll_url: str | None = None
     poll_interval_hint: float | None = None
-    """Seconds between polls; `DEFAULT_POLL_SECONDS` if absent."""
+    """Seconds between polls; absent where the API leaves it to the client."""
 
 
 class UnsyncedSpan(_Reply):

@@ -21,7 +21,6 @@ from kolbo_demo.contract import (
     API_PREFIX,
     CANCELLED,
     COMPLETED,
-    DEFAULT_POLL_SECONDS,
     FAILED,
     CancelReply,
     PreviewReply,
@@ -32,6 +31,8 @@ from kolbo_demo.media import sniff
 
 WAIT_TIMEOUT_SECONDS = 3600.0
 """Default timeout of `events` and `wait`."""
+DEFAULT_POLL_SECONDS = 8.0
+"""Poll interval where the API gives no hint, as in Kolbo's documentation."""
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.2, 60.0
 """Bounds of the poll interval. 0.2 s is Kolbo's limit of 300 polls a minute."""
 PREVIEW_TIMEOUT_SECONDS = 1.0
@@ -49,7 +50,7 @@ class Generation:
         poll_interval: float | None = None,
         started: StartReply | None = None,
     ) -> None:
-        """`poll_interval` is in seconds; None is 8, Kolbo's default. Raises `InputError` for a
+        """`poll_interval` is in seconds; None is `DEFAULT_POLL_SECONDS`. Raises `InputError` for a
         malformed id."""
         if not re.fullmatch(r"[\w.:~-]{1,200}", generation_id, re.ASCII) or not generation_id.strip(
             "."

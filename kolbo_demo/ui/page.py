@@ -12,7 +12,7 @@ from kolbo_demo.service.fetch import Policy
 from kolbo_demo.settings import Settings
 from kolbo_demo.ui import endpoints
 from kolbo_demo.ui.access.backend import Access, Local
-from kolbo_demo.ui.access.visitor_quota import Allowance
+from kolbo_demo.ui.access.key_allowance import Allowance
 from kolbo_demo.ui.background.batches import Batches
 from kolbo_demo.ui.background.runs import Runs
 from kolbo_demo.ui.events import QUIET

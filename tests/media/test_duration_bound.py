@@ -13,7 +13,7 @@ from av.audio.stream import AudioStream
 
 from kolbo_demo.client import InputError
 from kolbo_demo.media import sandbox
-from kolbo_demo.ui.access.visitor_quota import Allowance
+from kolbo_demo.ui.access.key_allowance import Allowance
 from tests import samples
 
 

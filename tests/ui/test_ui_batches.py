@@ -13,7 +13,7 @@ import pytest
 from kolbo_demo.client import InputError, KolboClient, KolboError
 from kolbo_demo.media.probe import frame_at
 from kolbo_demo.service.fetch import Policy
-from kolbo_demo.ui.access.visitor_quota import Allowance
+from kolbo_demo.ui.access.key_allowance import Allowance
 from kolbo_demo.ui.background.batches import Batches
 from kolbo_demo.ui.panels import batch as batch_panel
 from tests.marked import is_marked

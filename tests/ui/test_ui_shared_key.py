@@ -17,7 +17,7 @@ from kolbo_demo.client import ApiError, InputError, MaybeAcceptedError
 from kolbo_demo.service.gate import visitor_of
 from kolbo_demo.settings import Settings
 from kolbo_demo.ui.access.backend import CLOUD
-from kolbo_demo.ui.access.visitor_quota import DAY, Allowance
+from kolbo_demo.ui.access.key_allowance import DAY, Allowance
 from tests import events
 from tests.scripted import Reply, Scripted
 from tests.ui.serving import serving

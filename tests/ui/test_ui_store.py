@@ -13,7 +13,7 @@ from kolbo_demo.generation import GenerationRequest
 from kolbo_demo.options import Options, Trim
 from kolbo_demo.service.gate import Caller
 from kolbo_demo.ui.access.backend import CLOUD, LOCAL, Access, Local
-from kolbo_demo.ui.access.visitor_quota import Allowance
+from kolbo_demo.ui.access.key_allowance import Allowance
 from kolbo_demo.ui.background.runs import Runs
 from kolbo_demo.ui.storage import folders
 from kolbo_demo.ui.storage.generation_store import RESULT, THUMBNAIL, GenerationStore, Record

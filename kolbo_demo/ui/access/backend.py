@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from kolbo_demo.client import InputError, KolboClient, Retry
 from kolbo_demo.service.gate import Caller
-from kolbo_demo.ui.access.visitor_quota import Allowance
+from kolbo_demo.ui.access.key_allowance import Allowance
 from kolbo_demo.ui.i18n import texts
 
 Backend = Literal["local", "cloud"]
