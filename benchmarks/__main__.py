@@ -16,7 +16,6 @@ NAMES = (
     "judge",
     "lips",
     "liveliness",
-    "oneshot",
     "page",
     "results",
     "scale",

@@ -9,6 +9,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -82,6 +83,7 @@ class GenerationFlow:
         self._signer = signer
         self._should_continue = should_continue
         self._on_step = on_step
+        self._on_download = partial(on_step, Step.DOWNLOADING)
 
     def prepare(self, request: GenerationRequest) -> GenerationRequest:
         """Speak the words and trim the files; the request to submit, with the face point of the
@@ -206,9 +208,6 @@ class GenerationFlow:
         if sent < total:  # afterwards the request may be accepted
             self._check_cancelled()
         self._on_step(Step.UPLOADING, sent, total)
-
-    def _on_download(self, done: int, total: int | None) -> None:
-        self._on_step(Step.DOWNLOADING, done, total)
 
     def _check_cancelled(self) -> None:
         if not self._should_continue():

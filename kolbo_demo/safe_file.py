@@ -14,22 +14,15 @@ MAX_PATH_LENGTH = 4096
 _CHUNK_BYTES = 1 << 20
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
 """Whether folders can be opened by descriptor. On Windows they cannot."""
-_READ_FLAGS = (
-    os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_NOCTTY", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-_CREATE_FLAGS = (
-    os.O_WRONLY
-    | os.O_CREAT
-    | os.O_EXCL
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
+
+
+def _flags(*names: str) -> int:
+    """Flags of `os.open`, without those that this system lacks."""
+    return sum(getattr(os, f"O_{name}", 0) for name in ("NOFOLLOW", "CLOEXEC", "BINARY", *names))
+
+
+_READ_FLAGS = _flags("RDONLY", "NONBLOCK", "NOCTTY")
+_CREATE_FLAGS = _flags("WRONLY", "CREAT", "EXCL")
 
 
 class UnsafeFileError(ValueError):

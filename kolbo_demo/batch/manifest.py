@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from kolbo_demo.client import InputError, KolboClient
@@ -176,7 +177,7 @@ def check_rows(rows: list[Row], client: KolboClient | None) -> list[Row]:
     models = None
     if client and any(row.options.model for row in rows if not row.problem):
         models = {model.identifier for model in client.models()}
-    return [_check_row(row, models) for row in rows]
+    return [_check(row, partial(_check_row, models=models)) for row in rows]
 
 
 def check_links(rows: list[Row], policy: fetch.Policy) -> list[Row]:
@@ -184,39 +185,33 @@ def check_links(rows: list[Row], policy: fetch.Policy) -> list[Row]:
 
     Not for Kolbo's cloud, which fetches links by rules of its own.
     """
-    return [row if row.problem else _check_row_links(row, policy) for row in rows]
+    return [_check(row, partial(_check_row_links, policy=policy)) for row in rows]
 
 
-def _check_row_links(row: Row, policy: fetch.Policy) -> Row:
-    try:
-        if row.source and isinstance(row.source, str):
-            fetch.check(row.source, "source", policy)
-        if row.audio and isinstance(row.audio, str):
-            fetch.check(row.audio, "audio", policy)
-    except JobError as error:
-        return replace(row, problem=str(error))
+def _check(row: Row, check: Callable[[Row], None]) -> Row:
+    """The row, with the error of `check` as its `problem` unless it has one."""
+    if not row.problem:
+        try:
+            check(row)
+        except (InputError, MediaError, JobError) as error:
+            return replace(row, problem=str(error))
     return row
 
 
-def _check_row(row: Row, models: set[str] | None) -> Row:
-    if row.problem:
-        return row
-    try:
-        voice = _SPOKEN_VOICE_URL if row.words else row.audio
-        StartRequest.prepare(row.source, voice, row.options)
-    except InputError as error:
-        return replace(row, problem=str(error))
+def _check_row(row: Row, models: set[str] | None) -> None:
+    StartRequest.prepare(row.source, _SPOKEN_VOICE_URL if row.words else row.audio, row.options)
     if row.words:
-        try:
-            check_words(row.words, choose_voice(row.words, row.options.voice, row.options.language))
-        except MediaError as error:
-            return replace(row, problem=str(error))
+        check_words(row.words, choose_voice(row.words, row.options.voice, row.options.language))
     model = row.options.model
     if models is not None and model and model not in models:
-        return replace(
-            row, problem=f"There is no model “{model[:80]}”. See `models` for those there are."
-        )
-    return row
+        raise InputError(f"There is no model “{model[:80]}”. See `models` for those there are.")
+
+
+def _check_row_links(row: Row, policy: fetch.Policy) -> None:
+    if row.source and isinstance(row.source, str):
+        fetch.check(row.source, "source", policy)
+    if row.audio and isinstance(row.audio, str):
+        fetch.check(row.audio, "audio", policy)
 
 
 def _parse_row(number: int, names: list[str], cells: list[str], resolve: ResolveCell) -> Row:

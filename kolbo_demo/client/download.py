@@ -133,12 +133,10 @@ class Download:
                     url = urljoin(url, target)
         except PrivateAddressError:
             return _FailedAttempt("its link leads to a private address", retryable=False)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            if isinstance(error, ValueError):  # a link that is none
-                return _FailedAttempt("its link cannot be opened", retryable=False)
-            return _FailedAttempt(NoResponse.of(error).reason)
-        except ValueError:
+        except ValueError:  # a link that is none, also of requests and urllib3
             return _FailedAttempt("its link cannot be opened", retryable=False)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            return _FailedAttempt(NoResponse.of(error).reason)
         return _FailedAttempt("its link leads from one redirect to the next", retryable=False)
 
     def _request_headers(self) -> dict[str, str]:

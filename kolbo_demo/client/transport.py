@@ -4,7 +4,7 @@ import io
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -76,8 +76,8 @@ class Transport:
 
     base_url: str
     key: SecretStr
-    retry: Retry = field(default_factory=Retry)
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    retry: Retry
+    timeouts: Timeouts
 
     @property
     def host(self) -> str:

@@ -44,6 +44,10 @@ _MIME = {
 }
 """Content types by detected format. Anything else is sent as bytes."""
 
+INVALID_FACE = (
+    "The face point must be two numbers from 0 to 1: how far across and how far down the picture, "
+    "such as 0.5,0.4."
+)
 SILENT = "The recording is silent: lips will not move. Choose one in which somebody speaks."
 
 
@@ -95,15 +99,15 @@ class StartRequest:
                 warnings += map(sentence, info.notes)
                 if info.silent:
                     warnings.append(SILENT)
-        if options.face is not None:
-            options = options.replace(face=_check_face(options.face))
-        fields |= options.to_wire()
         try:
-            request = LipsyncRequest.model_validate(fields)
-        except ValidationError as error:  # not Unicode, such as a stray byte from a terminal
-            name = str(error.errors()[0]["loc"][0]).replace("_", " ")
+            request = LipsyncRequest.model_validate(fields | options.to_wire())
+        except ValidationError as error:
+            name = str(error.errors()[0]["loc"][0])
+            if name == "bounding_box_target":
+                raise InputError(INVALID_FACE) from None
+            # Not Unicode, such as a stray byte from a terminal.
             raise InputError(
-                f"The {name} holds characters that cannot be sent. Type it again."
+                f"The {name.replace('_', ' ')} holds characters that cannot be sent. Type it again."
             ) from None
         return cls(
             request.model_dump(mode="json", exclude_none=True), tuple(files), tuple(warnings)
@@ -229,16 +233,3 @@ def _unreadable(path: Path, error: OSError) -> InputError:
     return InputError(
         f"“{path.name[:80]}” cannot be read ({error.strerror}). Check its name and permissions."
     )
-
-
-def _check_face(face: tuple[float, float]) -> list[float]:
-    try:
-        point = [float(value) for value in face]
-    except (TypeError, ValueError):
-        point = []
-    if len(point) != 2 or not all(0.0 <= value <= 1.0 for value in point):
-        raise InputError(
-            "The face point must be two numbers from 0 to 1: how far across and how far down the "
-            "picture, such as 0.5,0.4."
-        )
-    return point

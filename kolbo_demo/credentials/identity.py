@@ -44,11 +44,8 @@ class Identity:
 
 def from_files(certificate: Path, key: Path) -> Identity:
     """An identity of PEM files. Raises CredentialsError."""
-    chain, key_bytes = (
-        _read("KOLBO_SIGNING_CERT", certificate),
-        _read("KOLBO_SIGNING_KEY", key),
-    )
-    return _parse(chain, key_bytes, f"{certificate} and {key}")
+    chain = _read("KOLBO_SIGNING_CERT", certificate)
+    return _parse(chain, _read("KOLBO_SIGNING_KEY", key), f"{certificate} and {key}")
 
 
 def self_signed(folder: Path) -> Identity:
@@ -116,18 +113,14 @@ def _parse(chain: bytes, key_bytes: bytes, where: str) -> Identity:
             f"The certificate and the key in {where} cannot be read: they must be PEM, and the key "
             "without a password."
         ) from error
-    pem = serialization.Encoding.PEM
-    subject_key, spki = serialization.PublicFormat.SubjectPublicKeyInfo, serialization.Encoding.DER
-    if certificates[0].public_key().public_bytes(
-        spki, subject_key
-    ) != key.public_key().public_bytes(spki, subject_key):
+    if certificates[0].public_key() != key.public_key():
         raise CredentialsError(
             f"The key does not belong to the first certificate in {where}; put the signing "
             "certificate first and its issuers after it."
         )
     algorithm, sign = _signature(key, where)
-    text = b"".join(each.public_bytes(pem) for each in certificates).decode("ascii")
-    return Identity(text, algorithm, sign)
+    pem = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in certificates)
+    return Identity(pem.decode("ascii"), algorithm, sign)
 
 
 def _signature(key: object, where: str) -> tuple[str, Callable[[bytes], bytes]]:

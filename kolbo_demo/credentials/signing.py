@@ -13,7 +13,7 @@ from kolbo_demo import logs
 from kolbo_demo.credentials import CredentialsError
 from kolbo_demo.credentials.manifest import Production
 from kolbo_demo.fair_lock import FairSemaphore
-from kolbo_demo.process.child import Child, ChildFailedError, Message, MessageQueue
+from kolbo_demo.process.child import Child, ChildFailedError, MessageQueue, receive
 from kolbo_demo.process.confinement import AllowedFiles
 from kolbo_demo.settings import Settings
 
@@ -106,22 +106,12 @@ def _run(identity: "Identity", files: AllowedFiles, **request: object) -> None:
     deadline = time.monotonic() + TIMEOUT_SECONDS
     try:
         child.send(files, operation="sign", **request)
-        message = _next(child, messages, deadline)
+        message = receive(messages, TIMEOUT_SECONDS)
         if "to_sign" in message:
             signature = identity.sign(base64.b64decode(message["to_sign"]))
             child.send(files, signature=base64.b64encode(signature).decode())
-            message = _next(child, messages, deadline)
+            message = receive(messages, deadline - time.monotonic())
     finally:
         child.kill()
     if "done" not in message:
         raise CredentialsError(str(message.get("fault")))
-
-
-def _next(child: Child, messages: MessageQueue, deadline: float) -> Message:
-    try:
-        _, message = messages.get(timeout=max(0.0, deadline - time.monotonic()))
-    except queue.Empty:
-        raise ChildFailedError("took too long", timed_out=True) from None
-    if message is None:
-        raise child.exit_error()
-    return message

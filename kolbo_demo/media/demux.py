@@ -4,6 +4,7 @@ A container is opened only if it is one of `FORMATS`, and only the local file it
 playlist renamed to .mp4 can reach neither the network nor another file.
 """
 
+import contextlib
 import math
 from array import array
 from collections.abc import Iterator
@@ -247,13 +248,8 @@ def _decode(
 
 def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
     """Packets of streams up to the first damage, with the empty ones that flush decoders."""
-    demuxed = container.demux(*streams)
-    while True:
-        try:
-            packet = next(demuxed)
-        except (StopIteration, FFmpegError):
-            return
-        yield packet
+    with contextlib.suppress(FFmpegError):
+        yield from container.demux(*streams)
 
 
 def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:

@@ -11,7 +11,6 @@ import numpy as np
 import pi_heif
 from PIL import AvifImagePlugin, Image
 
-from kolbo_demo.media import picture_metadata
 from kolbo_demo.media.demux import CODEC_THREADS
 from kolbo_demo.media.limits import (
     MAX_DECODED_PIXELS,
@@ -21,7 +20,8 @@ from kolbo_demo.media.limits import (
     MIN_SIDE,
 )
 from kolbo_demo.media.picture_colours import to_srgb
-from kolbo_demo.media.picture_metadata import PictureFile
+from kolbo_demo.media.picture_metadata import PictureFile, read_picture
+from kolbo_demo.media.picture_tiff import orientation_of
 from kolbo_demo.media.sniff import UNSUPPORTED_PICTURES, MediaError, sniff
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "HEIF")
@@ -119,13 +119,11 @@ def _open(path: Path) -> Iterator[tuple[Image.Image, PictureFile]]:
         raise MediaError(message)
     try:
         with path.open("rb") as stored:
-            file = picture_metadata.read_picture(stored, sniffed[1])
+            file = read_picture(stored, sniffed[1])
             with Image.open(file.stream, formats=_FORMATS) as image:
                 _check_size(image)
                 if file.orientation is None:
-                    file.orientation = picture_metadata.orientation_of(
-                        image.info.get("exif") or b""
-                    )
+                    file.orientation = orientation_of(image.info.get("exif") or b"")
                 yield image, file
     except MediaError:
         raise

@@ -15,11 +15,8 @@ from typing import BinaryIO
 
 import pi_heif
 
-from kolbo_demo.media import picture_tiff
+from kolbo_demo.media.picture_tiff import EXIF, orientation_of, strip_to_main_page
 
-_ORIENTATION = 0x0112
-"""EXIF tag."""
-_EXIF = b"Exif\0\0"
 _MAX_PROFILE_BYTES = 8 * 1024**2
 
 _JPEG_MARKERS = frozenset(
@@ -73,24 +70,6 @@ def read_picture(file: BinaryIO, name: str) -> PictureFile:
     return readers.get(name, PictureFile)(file)
 
 
-def orientation_of(exif: bytes) -> int | None:
-    """EXIF orientation, 1 to 8; None if it has none. The rest of EXIF may be broken."""
-    body = exif.removeprefix(_EXIF)
-    order = ">" if body.startswith(b"MM") else "<"
-    try:
-        (place,) = struct.unpack_from(f"{order}I", body, 4)
-        (count,) = struct.unpack_from(f"{order}H", body, place)
-        for entry in range(place + 2, place + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", body, entry)
-            if tag == _ORIENTATION:
-                number = "H" if kind == 3 else "I"
-                (orientation,) = struct.unpack_from(order + number, body, entry + 8)
-                return orientation if 1 <= orientation <= 8 else None
-    except struct.error:
-        pass
-    return None
-
-
 def _jpeg(file: BinaryIO) -> PictureFile:
     """Retain of application data the colour profile and Adobe's transform, and of several pictures
     (MPO, gain maps) the first."""
@@ -107,7 +86,7 @@ def _jpeg(file: BinaryIO) -> PictureFile:
         if file.tell() < start + 4 or byte not in _JPEG_MARKERS or length < 2:
             raise struct.error
         body = file.read(length - 2)
-        if byte == b"\xe1" and body.startswith(_EXIF):
+        if byte == b"\xe1" and body.startswith(EXIF):
             orientation = orientation or orientation_of(body)
         profile = byte == b"\xe2" and body.startswith(b"ICC_PROFILE\0")
         if profile or byte == b"\xee" or not (b"\xe0" < byte <= b"\xef" or byte == b"\xfe"):
@@ -199,5 +178,5 @@ def _tiff(file: BinaryIO) -> PictureFile:
     stripped = BytesIO(file.read())
     stripped.seek(0)
     with stripped.getbuffer() as data:
-        orientation, profile = picture_tiff.strip_to_main_page(data)
-    return PictureFile(stripped, orientation if 1 <= orientation <= 8 else 1, profile)
+        orientation, profile = strip_to_main_page(data)
+    return PictureFile(stripped, orientation or 1, profile)

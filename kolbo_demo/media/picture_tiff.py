@@ -1,10 +1,13 @@
-"""Strip a TIFF, in offset, to the picture tags of its main page."""
+"""Read the directories of a TIFF, or of EXIF, which is one, and strip a TIFF to its main page."""
 
+import contextlib
 import struct
 from dataclasses import dataclass
 
 from kolbo_demo.media.sniff import UNSUPPORTED_PICTURES, MediaError
 
+EXIF = b"Exif\0\0"
+"""Prefix of EXIF in other formats."""
 _LAYOUT_TAGS = (*range(256, 260), 266, 273, 277, 278, 279, 284, 292, 293, *range(322, 326), 347)
 _COLOUR_TAGS = (262, 317, 320, 332, 338, 339, *range(512, 522), *range(529, 533))
 _PICTURE_TAGS = frozenset((*_LAYOUT_TAGS, *_COLOUR_TAGS))
@@ -17,9 +20,18 @@ _THUMBNAIL_SIDE = 1024
 _MAX_PAGES = 64
 
 
-def strip_to_main_page(data: memoryview) -> tuple[int, bytes]:
-    """Retain the first page that is no thumbnail. Returns its orientation, unchecked, and its ICC
-    profile. Raises MediaError for camera raw files, and struct.error for damaged ones."""
+def orientation_of(exif: bytes) -> int | None:
+    """EXIF orientation, 1 to 8; None if it has none. The rest of EXIF may be broken."""
+    tags = _Directories(memoryview(exif.removeprefix(EXIF)))
+    with contextlib.suppress(struct.error):
+        for page in tags.pages()[:1]:
+            return tags.orientation(page)
+    return None
+
+
+def strip_to_main_page(data: memoryview) -> tuple[int | None, bytes]:
+    """Retain the first page that is no thumbnail. Returns its orientation and its ICC profile.
+    Raises MediaError for camera raw files, and struct.error for damaged ones."""
     tags = _Directories(data)
     pages = tags.pages()
     if not pages:
@@ -28,7 +40,7 @@ def strip_to_main_page(data: memoryview) -> tuple[int, bytes]:
     page = (full or pages)[0]
     if _is_raw(tags, pages, page):
         raise MediaError(UNSUPPORTED_PICTURES["raw"])
-    orientation, profile = tags.value(page, _ORIENTATION), tags.content(page, _ICC_PROFILE)
+    orientation, profile = tags.orientation(page), tags.content(page, _ICC_PROFILE)
     tags.retain(page, _PICTURE_TAGS)
     return orientation, profile
 
@@ -75,9 +87,7 @@ class _Directories:
                 (count,) = self._read(self._counter, offset)
                 start = offset + struct.calcsize(self._counter)
                 end = start + count * self._entry
-                if end > len(self._data):
-                    break
-                offsets = range(start, end, self._entry)
+                offsets = range(start, min(end, len(self._data) - self._entry + 1), self._entry)
                 found.append(_Page(offset, {self._read("H", at)[0]: at for at in offsets}))
                 (offset,) = self._read(self._unit, end)
             except struct.error:
@@ -93,6 +103,10 @@ class _Directories:
         if kind is None or struct.calcsize(kind) > self._width:
             return 0
         return self._read(kind, offset + 4 + self._width)[0]
+
+    def orientation(self, page: _Page) -> int | None:
+        orientation = self.value(page, _ORIENTATION)
+        return orientation if 1 <= orientation <= 8 else None
 
     def content(self, page: _Page, tag: int) -> bytes:
         """The bytes of a tag; empty if it is missing or broken."""

@@ -1,13 +1,11 @@
 """Resample audio frames of any format and channel layout to float samples."""
 
 from collections.abc import Iterator
-from fractions import Fraction
 
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
-from av.error import FFmpegError
-from av.filter import Graph
 from numpy.typing import NDArray
 
 _SAMPLE_FORMAT = "flt"
@@ -25,7 +23,8 @@ def is_standard_layout(layout: str) -> bool:
 class Resampler:
     """Converts frames, whose format may change, to float samples (channels, n) at `rate` Hz.
 
-    `layout` None retains the channels. `mix`, a weight for each channel, makes one of them first.
+    `layout` None retains the channels. `mix`, a weight for each channel, makes one of them, which
+    all channels of a `layout` get.
     """
 
     def __init__(
@@ -33,69 +32,39 @@ class Resampler:
     ) -> None:
         self._rate, self._layout, self._mix = rate, layout, mix
         self._source: tuple[str, str, int] | None = None
-        self._graph: AudioResampler | _Mixer | None = None
+        self._resampler: AudioResampler | None = None
+        self._weights: NDArray[np.float32] | None = None
 
     def __call__(self, frame: AudioFrame | None) -> Iterator[NDArray[np.float32]]:
         """Samples available after a frame; None flushes."""
         if frame is None:
-            if self._graph is not None:
-                yield from map(_to_samples, self._graph.resample(None))
-            self._graph = None
+            if self._resampler is not None:
+                yield from map(self._to_samples, self._resampler.resample(None))
+            self._resampler = None
             return
         source = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if self._graph is None or self._source != source:
+        if self._resampler is None or self._source != source:
             yield from self(None)
-            self._source, self._graph = source, self._build_graph(frame)
+            self._source, self._weights = source, self._mixing_weights(frame.layout)
+            kept = self._layout is None or self._weights is not None
+            layout = frame.layout.name if kept else self._layout
+            options = {"rematrix_maxval": "1"}
+            self._resampler = AudioResampler(_SAMPLE_FORMAT, layout, self._rate, options=options)
         frame.pts = None
-        yield from map(_to_samples, self._graph.resample(frame))
+        yield from map(self._to_samples, self._resampler.resample(frame))
 
-    def _build_graph(self, frame: AudioFrame) -> "AudioResampler | _Mixer":
-        count, mix = frame.layout.nb_channels, self._mix
-        if mix is not None and len(mix) != count:
+    def _mixing_weights(self, source: AudioLayout) -> NDArray[np.float32] | None:
+        """Weights (channels, channels of the source); None leaves them to libswresample."""
+        mix, count = self._mix, source.nb_channels
+        unmixable = self._layout is not None and not is_standard_layout(source.name)
+        if (mix is None and unmixable) or (mix is not None and len(mix) != count):
             mix = (1 / count,) * count
-        if mix is None and self._layout is not None and not is_standard_layout(frame.layout.name):
-            mix = (1 / count,) * count
-        if mix is not None:
-            return _Mixer(frame, self._rate, self._layout or "mono", mix)
-        layout = self._layout or frame.layout.name
-        return AudioResampler(_SAMPLE_FORMAT, layout, self._rate, options={"rematrix_maxval": "1"})
+        channels = AudioLayout(self._layout or "mono").nb_channels
+        return None if mix is None else np.array([mix] * channels, np.float32)
 
-
-class _Mixer:
-    """Mixes channels by their index into one, which `AudioResampler` cannot do."""
-
-    def __init__(self, frame: AudioFrame, rate: int, layout: str, mix: tuple[float, ...]) -> None:
-        self._graph = Graph()
-        terms = "+".join(f"{weight:.6f}*c{n}" for n, weight in enumerate(mix) if weight)
-        self._graph.link_nodes(
-            self._graph.add_abuffer(
-                sample_rate=frame.sample_rate,
-                format=frame.format.name,
-                layout=frame.layout.name,
-                time_base=Fraction(1, frame.sample_rate),
-            ),
-            self._graph.add("pan", f"mono|c0={terms}"),
-            self._graph.add(
-                "aformat",
-                sample_rates=str(rate),
-                sample_fmts=_SAMPLE_FORMAT,
-                channel_layouts=layout,
-            ),
-            self._graph.add("abuffersink"),
-        ).configure()
-
-    def resample(self, frame: AudioFrame | None) -> list[AudioFrame]:
-        self._graph.push(frame)
-        frames = []
-        while True:
-            try:
-                pulled = self._graph.pull()
-            except (FFmpegError, EOFError):  # more input is needed, or it is flushed
-                return frames
-            if isinstance(pulled, AudioFrame):
-                frames.append(pulled)
-
-
-def _to_samples(frame: AudioFrame) -> NDArray[np.float32]:
-    samples = np.ascontiguousarray(frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T)
-    return np.clip(np.nan_to_num(samples, copy=False, nan=0.0), -1.0, 1.0, dtype=np.float32)
+    def _to_samples(self, frame: AudioFrame) -> NDArray[np.float32]:
+        packed = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
+        samples = np.ascontiguousarray(np.nan_to_num(packed, copy=False).T)
+        if self._weights is not None:
+            samples = self._weights @ samples
+        return np.clip(samples, -1.0, 1.0, dtype=np.float32)

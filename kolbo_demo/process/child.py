@@ -190,15 +190,20 @@ def call(
     child = start(messages)
     try:
         child.send(files, **request)
-        _, message = messages.get(timeout=timeout)
-    except queue.Empty:
-        raise ChildFailedError("took too long", timed_out=True) from None
-    else:
-        if message is None:
-            raise child.exit_error()
-        return message
+        return receive(messages, timeout)
     finally:
         child.kill()
+
+
+def receive(messages: MessageQueue, timeout: float) -> Message:
+    """The next message, within `timeout` seconds. Raises ChildFailedError."""
+    try:
+        child, message = messages.get(timeout=max(0.0, timeout))
+    except queue.Empty:
+        raise ChildFailedError("took too long", timed_out=True) from None
+    if message is None:
+        raise child.exit_error()
+    return message
 
 
 def call_module(module: str, timeout: float, files: AllowedFiles, /, **request: object) -> Message:
