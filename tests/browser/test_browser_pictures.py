@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from benchmarks.media import make_voice
 from tests import samples
 from tests.browser.desk import MADE_MS, Desk
 from tests.browser.site import Site
@@ -37,6 +38,12 @@ def large(path: Path) -> Path:
 
 
 MAKE = {"IMG_0001.HEIC": heic, "scan.TIF": samples.portrait, "photo.jpg": large}
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half a second of speech: rendering large pictures costs by the frame."""
+    return make_voice(tmp_path_factory.mktemp("voice") / "speech.wav", 0.5)
 
 
 def give(page: Page, path: Path) -> None:
