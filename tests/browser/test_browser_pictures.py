@@ -13,6 +13,7 @@ from tests import samples
 from tests.browser.desk import MADE_MS, Desk
 from tests.browser.site import Site
 from tests.browser.test_browser_batch import unfold
+from tests.wild.sounds import RATE
 from tests.wild.test_faces import face, masked, portrait
 from tests.wild.test_wild_sound import silence, tracks
 from tests.wild.test_wild_sound import speech as spoken
@@ -141,7 +142,7 @@ def test_what_is_changed_of_a_source_is_told_before_and_after(
     whole.paste((0, 0, 0, 0), (0, 0, 400, 400))
     whole.save(source, compress_level=1)
     give(page, source)
-    voice = tracks(tmp_path / "voice.mp4", silence(), spoken())
+    voice = tracks(tmp_path / "voice.mp4", silence(), spoken()[:RATE])
     page.set_input_files("#audio input[type=file]", voice)
     panel = page.locator("#preflight")
     told = {
