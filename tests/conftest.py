@@ -25,18 +25,28 @@ LONGEST = (
     *("engine/sync_eval/test_judge", "browser/test_browser_batch", "security/test_event_files"),
     *("engine/test_clip_render", "engine/test_still_render", "engine/test_mouth_exemplars"),
     *("browser/test_browser_space", "test_private_folder", "security/test_gate"),
-    *("process/test_confinement", "service/test_pause"),
+    *("process/test_confinement", "service/test_pause", "security/test_http_server"),
+    *("cli/test_cli", "wild/test_wild_sound", "ui/test_ui_shared_key", "security/test_disk_quota"),
+    *("ui/test_ui_visitors", "ui/test_ui_sign_in", "security/test_assistants"),
+    *("ui/test_ui_mount", "ui/test_ui_generate", "ui/test_ui_endpoints"),
+    *("service/test_damaged_files", "service/test_metrics_and_logs"),
+    *("credentials/test_credentials", "contract/test_snippets", "security/test_retention_clock"),
+    *("service/test_app", "service/test_upgrade", "wild/test_picture_sizes"),
+    *("engine/test_prompt", "wild/test_clip_colours", "space/test_install"),
 )
-"""Files of 20 s and more, the longest first: begun last, one would keep a processor waiting. Their
+"""Files of 7 s and more, the longest first: begun last, one would keep a processor waiting. Their
 tests are marked as slow."""
+QUICK = {"cli/test_cli", "credentials/test_credentials"}
+"""Not marked: nothing shorter tests their packages."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     places = {here / f"{name}.py": place for place, name in enumerate(LONGEST)}
+    quick = {here / f"{name}.py" for name in QUICK}
     items.sort(key=lambda item: places.get(item.path, len(places)))
     for item in items:
-        if item.path in places:
+        if item.path in places and item.path not in quick:
             item.add_marker("slow")
         if item.path.parent.name == "browser":
             item.add_marker("browser")

@@ -122,27 +122,6 @@ def test_the_cloud_with_its_key(desk: Desk, portrait: Path) -> None:
     assert_above_the_fold(desk.page)
 
 
-@pytest.mark.parametrize("language", ["ar", "de", "es", "fr", "he", "pt", "zh"])
-def test_every_language(page: Page, site: Site, portrait: Path, speech: Path, language: str):
-    page.set_viewport_size(DESKTOP)
-    page.goto(f"{site.url}/?lang={language}")
-    page.set_input_files("#source-image input[type=file]", portrait)
-    page.set_input_files("#audio input[type=file]", speech)
-    expect(page.locator("#face-preview .face")).to_have_count(1)
-    expect(page.locator("#preflight dt")).to_have_count(4)
-    expect(page.locator("#model-note p")).to_have_count(2)
-    assert_above_the_fold(page)
-    for group in ("source", "voice"):  # none in a menu of its own
-        tabs = page.locator(f"#{group}-tabs [role=tab]")
-        expect(tabs.filter(visible=True)).to_have_count(3)
-        title = page.locator(f".card:has(> #{group}-tabs) h2").bounding_box()
-        assert title
-        for tab in tabs.filter(visible=True).all():
-            box = tab.bounding_box()
-            assert box
-            assert box["x"] >= title["x"] + title["width"] or box["x"] + box["width"] <= title["x"]
-
-
 def test_generate_stays_in_view_on_a_phone(page: Page, site: Site, portrait: Path) -> None:
     page.set_viewport_size(PHONE)
     desk = Desk.open(page, site.url)

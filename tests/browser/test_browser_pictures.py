@@ -8,10 +8,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from benchmarks.media import make_voice
 from tests import samples
 from tests.browser.desk import MADE_MS, Desk
 from tests.browser.site import Site
 from tests.browser.test_browser_batch import unfold
+from tests.wild.sounds import RATE
 from tests.wild.test_faces import face, masked, portrait
 from tests.wild.test_wild_sound import silence, tracks
 from tests.wild.test_wild_sound import speech as spoken
@@ -37,6 +39,12 @@ def large(path: Path) -> Path:
 
 
 MAKE = {"IMG_0001.HEIC": heic, "scan.TIF": samples.portrait, "photo.jpg": large}
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half a second of speech: rendering large pictures costs by the frame."""
+    return make_voice(tmp_path_factory.mktemp("voice") / "speech.wav", 0.5)
 
 
 def give(page: Page, path: Path) -> None:
@@ -134,7 +142,7 @@ def test_what_is_changed_of_a_source_is_told_before_and_after(
     whole.paste((0, 0, 0, 0), (0, 0, 400, 400))
     whole.save(source, compress_level=1)
     give(page, source)
-    voice = tracks(tmp_path / "voice.mp4", silence(), spoken())
+    voice = tracks(tmp_path / "voice.mp4", silence(), spoken()[:RATE])
     page.set_input_files("#audio input[type=file]", voice)
     panel = page.locator("#preflight")
     told = {

@@ -17,6 +17,8 @@ WORDS = {
     "pt": ("Meu irmão comprou um mapa.", "Português · Bia"),
     "zh": ("我爸爸买了一本书。", "中文 · 晓晓"),
 }
+VIDEOS = {"en", "de", "zh"}
+"""One language of each speech engine: a render does not depend on the language."""
 REFUSED = {"ar": "مرحبا بكم في هذا المكان", "he": "שלום לכולם ותודה רבה"}
 
 NO_VOICE = {
@@ -43,9 +45,10 @@ def test_words_in_the_language_of_the_page(
     expect(page.locator("#voice-name input")).to_have_value(re.compile(f"{voice}$"))
     page.click("#listen")
     expect(page.locator("#spoken audio")).to_be_visible(timeout=60_000)
-    desk.generate()
-    desk.await_video()
-    assert desk.play() > 0.5
+    if code in VIDEOS:
+        desk.generate()
+        desk.await_video()
+        assert desk.play() > 0.5
 
 
 @pytest.mark.parametrize("code", REFUSED)

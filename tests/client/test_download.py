@@ -153,7 +153,7 @@ def test_a_file_without_a_validator_restarts_the_download(
 
 def test_a_slow_download_ends_at_the_deadline(server: Scripted, tmp_path: Path) -> None:
     """However often something new comes."""
-    patient = KolboClient(KEY, server.base_url, timeouts=Timeouts(download=2))
+    patient = KolboClient(KEY, server.base_url, timeouts=Timeouts(download=0.7))
     drop = Reply(body=VIDEO, headers=VERSION, ranges=True, cut=10)
     started = time.monotonic()
     with pytest.raises(DownloadError):

@@ -34,13 +34,13 @@ def test_from_start_to_file(
 def test_polls_follow_the_hint_and_the_first_is_immediate(
     server: Scripted, client: KolboClient
 ) -> None:
-    server.starts(hint=2)
+    server.starts(hint=1)
     server.on_status(running(), server.completed())
     generation = client.lipsync("https://example.com/a.png", "https://example.com/a.mp3")
     generation.wait()
     start, first, second = (seen.at for seen in server.requests)
-    assert first - start < 1.5
-    assert 2 <= second - first < 6
+    assert first - start < 1
+    assert 1 <= second - first < 6
 
 
 @pytest.mark.parametrize(("hint", "used"), [(None, 8), (0, 8), (-3, 8), (0.001, 0.2), (1e9, 60)])
@@ -94,8 +94,8 @@ def test_a_timeout_during_failures_names_the_last_one(
     server.on_status(running(5), fault)
     started = time.monotonic()
     with pytest.raises(StillRunningError, match="The last attempt to ask met this"):
-        client.generation("lip_1", 0.2).wait(timeout=1.5)
-    assert 1.4 < time.monotonic() - started < 8
+        client.generation("lip_1", 0.2).wait(timeout=0.8)
+    assert 0.7 < time.monotonic() - started < 8
 
 
 def test_a_timeout_of_zero_still_polls_once(server: Scripted, client: KolboClient) -> None:

@@ -330,18 +330,15 @@ def test_healthz_waits_for_no_database(callers: Serving):
     assert time.monotonic() - begun < 5
 
 
-@pytest.mark.parametrize(
-    "hostile",
-    [b"[" * 100_000, b"[" + b"{}," * 300_000 + b"{}]", b'{"a":' * 40 + b"1" + b"}" * 40],
-    ids=["deep", "many", "nested"],
-)
-def test_json_that_costs_much_is_refused(callers: Serving, hostile: bytes):
+def test_json_that_costs_much_is_refused(callers: Serving):
     api, *_ = callers()
-    reply = api.lipsync(data=hostile, headers={"Content-Type": "application/json"})
-    assert refused(reply, 400, "INVALID_JSON").startswith("The JSON ")
-    fields = {"bounding_box_target": hostile[:60_000].decode()}
-    reply = api.lipsync(data=fields, files={"audio": ("a.wav", b"x")})
-    refused(reply, 400, "INVALID_BOUNDING_BOX_TARGET")
+    deep, many = b"[" * 100_000, b"[" + b"{}," * 300_000 + b"{}]"
+    for hostile in (deep, many, b'{"a":' * 40 + b"1" + b"}" * 40):
+        reply = api.lipsync(data=hostile, headers={"Content-Type": "application/json"})
+        assert refused(reply, 400, "INVALID_JSON").startswith("The JSON ")
+        fields = {"bounding_box_target": hostile[:60_000].decode()}
+        reply = api.lipsync(data=fields, files={"audio": ("a.wav", b"x")})
+        refused(reply, 400, "INVALID_BOUNDING_BOX_TARGET")
 
 
 def test_workers_serve_callers_in_rotation(site, files: Files):

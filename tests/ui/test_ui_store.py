@@ -35,6 +35,12 @@ def request(portrait: Path, speech: Path) -> GenerationRequest:
     return GenerationRequest(portrait, speech, options=Options(prompt="smiling", face=(0.5, 0.25)))
 
 
+@pytest.fixture(autouse=True)
+def _quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generations known by their id are polled without waiting for Kolbo's 8 s."""
+    monkeypatch.setattr("kolbo_demo.client.generation.DEFAULT_POLL_SECONDS", 0.2)
+
+
 def ended(runs: Runs, ticket: str) -> Record:
     """The record once its generation has ended, as a page that looks again and again sees it."""
     deadline = time.monotonic() + 60

@@ -1,5 +1,7 @@
 """The page under a path of another host: proxies as operators set them up, and frames."""
 
+import contextlib
+import functools
 import os
 import re
 import socket
@@ -198,27 +200,34 @@ PROXIES: dict[str, tuple[Callable[[], str], dict[str, str]]] = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def site_with(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Site]]:
+    """Start a page with some environment, once for all tests that ask for the same."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def start(**environment: str) -> Site:
+            return stack.enter_context(serve(tmp_path_factory.mktemp("site"), **environment))
+
+        yield start
+
+
 @pytest.mark.parametrize("kind", PROXIES)
 def test_other_proxies(
-    context: BrowserContext,
-    kind: str,
-    portrait: Path,
-    tmp_path: Path,
+    context: BrowserContext, kind: str, portrait: Path, site_with: Callable[..., Site]
 ) -> None:
     config, environment = PROXIES[kind]
     port = _free_port()
     prefix = "" if "no prefix" in kind else "/lipsync"
     url = f"https://{NAME}:{port}{prefix}"
     environment = {name: text.format(url=url) for name, text in environment.items()}
-    with (
-        serve(tmp_path, **environment) as site,
-        proxied("caddy" if kind == "caddy" else "nginx", config(), port, port_of(site)),
-    ):
+    site = site_with(**environment)
+    with proxied("caddy" if kind == "caddy" else "nginx", config(), port, port_of(site)):
         page = context.new_page()
         Desk.open(page, f"{url}?lang=en")
         assert page.url == f"{url}/?lang=en"
         works(page, portrait)
-        page.close()  # before its server
+        page.close()  # before its proxy
 
 
 def works(page: Page | Frame, picture: Path) -> None:
@@ -280,9 +289,8 @@ def test_events_are_not_held_back(nginx: Public) -> None:
 
 
 @pytest.fixture(scope="module")
-def trusting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with serve(tmp_path_factory.mktemp("trusting"), **TRUSTED) as site:
-        yield site
+def trusting(site_with: Callable[..., Site]) -> Site:
+    return site_with(**TRUSTED)
 
 
 def root(site: Site, path: str = "", **headers: str) -> str:
@@ -290,15 +298,15 @@ def root(site: Site, path: str = "", **headers: str) -> str:
 
 
 def test_a_prefix_counts_from_a_trusted_proxy_only(
-    nginx: Public, trusting: Site, tmp_path: Path
+    nginx: Public, trusting: Site, site_with: Callable[..., Site]
 ) -> None:
     told = {"X-Forwarded-Prefix": "/elsewhere"}
     assert root(trusting, **told) == f"{trusting.url}/elsewhere"
     assert root(trusting, "/elsewhere", **told) == f"{trusting.url}/elsewhere"
     # The configured one is not for a header to change.
     assert root(nginx.site, **told) == f"{nginx.site.url}/lipsync"
-    with serve(tmp_path) as site:
-        assert root(site, **told) == site.url
+    site = site_with(**NAMED)
+    assert root(site, **told) == site.url
 
 
 @pytest.mark.parametrize(
