@@ -27,6 +27,8 @@ class Api:
     ) -> None:
         self.jobs, self.supervisor, self.retention = jobs, supervisor, retention
         self.keys, self.limits = keys, limits
+        self.engine_works = False
+        """Whether the engine was found to work. That does not change while the process runs."""
         self.statuses = StatusCache(jobs.find_all)
         self.starts = SlidingWindow(limits.generations)
         self.start_attempts = SlidingWindow(limits.polls)

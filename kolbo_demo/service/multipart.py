@@ -13,6 +13,7 @@ from kolbo_demo.contract import MAX_FILE_BYTES, LipsyncRequest
 from kolbo_demo.json_bounds import check_json
 from kolbo_demo.service import thread_pool
 from kolbo_demo.service.errors import ApiError, bad_request, too_large
+from kolbo_demo.service.retention import UploadReservation
 from kolbo_demo.service.storage.files import Storage, input_name
 
 MAX_TEXT_BYTES = 64 * 1024
@@ -26,11 +27,14 @@ TEXT_FIELDS = frozenset(LipsyncRequest.model_fields)
 class FormParser:
     """Streams the known files of a form to storage, and collects its known texts."""
 
-    def __init__(self, boundary: bytes, storage: Storage, generation: str) -> None:
+    def __init__(
+        self, boundary: bytes, storage: Storage, generation: str, reservation: UploadReservation
+    ) -> None:
         if not boundary:
             raise bad_request("INVALID_FORM", "The multipart boundary is missing in Content-Type.")
         self._storage = storage
         self._generation = generation
+        self._reservation = reservation
         self._texts: dict[str, bytearray] = {}
         self._files: dict[str, str] = {}
         self._parts = 0
@@ -65,13 +69,19 @@ class FormParser:
         with self._file:
             try:
                 async for chunk in body:
-                    await thread_pool.run(thread_pool.DISK, self._parser.write, chunk)
+                    await thread_pool.run(thread_pool.STORE, self._write, chunk)
+                    self._reservation.written(len(chunk))
                 self._parser.finalize()
             except FormParserError as error:
                 raise self._invalid_form() from error
             if not self._complete:
                 raise self._invalid_form()
         return self._fields(), self._files
+
+    def _write(self, chunk: bytes) -> None:
+        if len(chunk) > self._reservation.unwritten:
+            self._reservation.reserve(len(chunk))
+        self._parser.write(chunk)
 
     def _fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {}

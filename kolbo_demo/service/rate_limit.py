@@ -113,4 +113,6 @@ class ConcurrencyLimit:
         try:
             yield self._count[name]
         finally:
-            self._count -= Counter([name])  # drops zero counts
+            self._count[name] -= 1
+            if not self._count[name]:
+                del self._count[name]

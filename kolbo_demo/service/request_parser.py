@@ -19,6 +19,7 @@ from kolbo_demo.service.errors import ApiError, JobError, bad_request, too_large
 from kolbo_demo.service.jobs import Job
 from kolbo_demo.service.models import MAX_PROMPT_CHARACTERS
 from kolbo_demo.service.multipart import FILE_FIELDS, TEXT_FIELDS, FormParser
+from kolbo_demo.service.retention import UploadReservation
 from kolbo_demo.service.storage.files import Storage, input_name
 
 MAX_JSON_BYTES = 1024 * 1024
@@ -32,6 +33,7 @@ async def read(
     storage: Storage,
     generation: str,
     policy: fetch.Policy,
+    reservation: UploadReservation,
 ) -> Job:
     """The job of a request, with its files in storage. Raises ApiError.
 
@@ -42,10 +44,11 @@ async def read(
         raise too_large("request", MAX_UPLOAD_BYTES)
     files: dict[str, str] = {}
     if content_type == b"multipart/form-data":
-        form = FormParser(options.get(b"boundary", b""), storage, generation)
+        form = FormParser(options.get(b"boundary", b""), storage, generation, reservation)
         fields, files = await form.read(body)
     else:
         fields = await _read_json(content_type, body)
+        await thread_pool.run(thread_pool.STORE, reservation.reserve, 1)
     return await thread_pool.run(
         thread_pool.STORE, _job, fields, files, storage, generation, policy
     )

@@ -61,8 +61,10 @@ async def _accept_within_limits(api: Api, request: Request, body: AsyncIterator[
     api.start_attempts.acquire(rate_limit_name(caller, request))
     if problem := api.problem:
         raise ApiError(503, "SERVICE_UNAVAILABLE", problem, {"Retry-After": "5"})
-    if problem := await thread_pool.run(thread_pool.DISK, api.jobs.engine_problem):
-        raise ApiError(503, "ENGINE_UNAVAILABLE", problem)
+    if not api.engine_works:
+        if problem := await thread_pool.run(thread_pool.DISK, api.jobs.engine_problem):
+            raise ApiError(503, "ENGINE_UNAVAILABLE", problem)
+        api.engine_works = True
     with api.uploads.acquire(caller) as uploads:
         stamp = api.starts.acquire(caller)
         try:
@@ -96,15 +98,12 @@ async def _upload_and_enqueue(
         nonlocal received
         async for chunk in _with_idle_timeout(body):
             received += len(chunk)
-            if len(chunk) > reservation.unwritten:
-                await thread_pool.run(thread_pool.STORE, reservation.reserve, len(chunk))
             yield chunk
-            reservation.written(len(chunk))
 
     try:
         with api.retention.upload(request_parser.content_length(request)) as reservation:
             job = await request_parser.read(
-                request, measured(), jobs.storage, generation, jobs.policy
+                request, measured(), jobs.storage, generation, jobs.policy, reservation
             )
         unfinished = sum(supervisor.load)
         await supervisor.write(
