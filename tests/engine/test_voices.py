@@ -136,7 +136,13 @@ def test_a_long_text_full_of_numbers_becomes_words():
     [
         ("pt-BR", "Meu irmão Pedro", "mˈeu iɾmˈãu pˈedɾu"),
         ("pt-BR", "O rato saiu do país, porque amanhã", "o ʁˈatu saˈiu do paˈis, pˈoɾki amaɲˈã"),
-        ("fr-FR", "les pommes et vous prenez", "le pom e vu pʁəne"),
+        ("fr-FR", "les pommes et vous prenez", "le pˈɔm e vu pʁənˈe"),
+        ("fr-FR", "les enfants travaillent", "le zɑ̃fˈɑ̃ tʁavˈaj"),
+        ("fr-FR", "il est neuf heures", "il ɛ nˈœv ˈœʁ"),
+        ("fr-FR", "quatre vingt dix huit", "katʁvˈɛ̃ dizɥˈit"),
+        ("fr-FR", "dix sept ou dix neuf", "disˈɛt u diznˈœf"),
+        ("fr-FR", "il va peut-être pleuvoir", "il vˈa pøtˈɛtʁ pløvwˈaʁ"),
+        ("fr-FR", "hier, le monsieur parlait souvent", "jˈɛʁ, lə møzjˈø paʁlˈɛ suvˈɑ̃"),
     ],
 )
 def test_words_are_pronounced_as_in_their_country(locale: str, text: str, phonemes: str):
