@@ -5,9 +5,11 @@ import unicodedata
 import wave
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import spokenform
 
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.audio_io import load_voice
@@ -129,6 +131,21 @@ def test_a_long_text_full_of_numbers_becomes_words():
         "It costs one thousand two hundred thirty four dollars since May twelfth nineteen ninety "
         "eight, Professor Fox said."
     }
+
+
+def test_a_word_without_end_is_divided(monkeypatch: pytest.MonkeyPatch):
+    """The time that the library for numbers takes grows with the cube of the length."""
+    lengths = list[int]()
+    prepare = spokenform.prepare
+
+    def record(text: str, **options: Any) -> Any:
+        lengths.append(len(text))
+        return prepare(text, **options)
+
+    monkeypatch.setattr(spokenform, "prepare", record)
+    spoken = spoken_sentences("ab" * 2500, "en")
+    assert max(lengths) <= 400
+    assert "".join(sentence.text.replace(" ", "") for sentence in spoken) == "ab" * 2500
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ _END = (
 _PASSAGES = re.compile(rf"\S.{_MOST}$|\S.{_MOST}{_END}|\S.{_MOST}(?=\s)|\S+")
 """As many sentences as fit into MAX_SENTENCE characters: the time that spokenform takes grows with
 the cube of the length. It has to see "5. Mai" and "Dr. Fox" whole."""
+_ENDLESS_WORD = re.compile(rf"([^\s\u3000-\u9fff]{{{MAX_SENTENCE // 2}}})(?=\S)")
+"""It would be a passage of its own, of any length."""
 _CLAUSES = re.compile(r"(?<=[,;:，；：、—])\s*")
 
 
@@ -56,9 +58,10 @@ def spoken_sentences(text: str, language: str) -> list[Sentence]:
     """A text as people write it as sentences to speak, without digits."""
     sentences: list[Sentence] = []
     for paragraph in plain(text).split("\n"):
+        passages = _PASSAGES.findall(_ENDLESS_WORD.sub(r"\1 ", paragraph))
         pieces = [
             piece
-            for passage in _PASSAGES.findall(paragraph)
+            for passage in passages
             for sentence in _SENTENCES.split(_verbalise(passage, language))
             for piece in _divide(sentence.strip())
         ]
