@@ -107,6 +107,8 @@ def pitch(sound: np.ndarray, rate: int) -> float:
         ("es", "Cuesta 12,50 € el 14/05/2026.", "doce euros con cincuenta céntimos el catorce"),
         ("fr", "1 250 personnes, 15 %", "mille deux cent cinquante personnes, quinze pour cent"),
         ("de", "Das sind z. B. 2 kg.", "zum Beispiel zwei Kilogramm"),
+        ("de", "1905 und 1998", "neunzehnhundertfünf und neunzehnhundertachtundneunzig"),
+        ("de", "1998 € und 1.998 Leute", "eintausendneunhundertachtundneunzig Euro und eintausend"),
         ("pt", "Custa R$ 12,50 às 18:20.", "doze reais e cinquenta centavos"),
         ("zh", "2026年5月14日18:20占15%。", "二零二六年五月十四日十八点二十分占百分之十五"),
     ],
