@@ -6,13 +6,15 @@
 >>> flow.save(generation, status, Path("talking.mp4"))
 """
 
-from collections.abc import Callable
+import wave
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+from kolbo_demo import subtitles
 from kolbo_demo.client import Generation, KolboClient
 from kolbo_demo.contract import Status
 from kolbo_demo.credentials.manifest import marked
@@ -85,11 +87,14 @@ class GenerationFlow:
         self._on_step = on_step
         self._on_download = partial(on_step, Step.DOWNLOADING)
 
-    def prepare(self, request: GenerationRequest) -> GenerationRequest:
+    def prepare(
+        self, request: GenerationRequest, subtitle_files: Sequence[Path] = ()
+    ) -> GenerationRequest:
         """Speak the words and trim the files; the request to submit, with the face point of the
-        first used frame.
+        first used frame. Words are written to `subtitle_files` too, as `subtitles.write` does.
 
-        Raises MediaError, EngineError if text to speech is unavailable, and CancelledError.
+        Raises MediaError, EngineError if text to speech is unavailable, OSError, and
+        CancelledError.
         """
         voice, options = request.voice, request.options
         if request.words is not None:
@@ -99,6 +104,8 @@ class GenerationFlow:
         if options.trim.needed:
             self._on_step(Step.TRIMMING, 0, None)
         source, voice = self._trim(request.source, voice, options.trim)
+        if request.words is not None and subtitle_files:
+            self._write_subtitles(request.words, voice, options.trim, subtitle_files)
         options = options.replace(
             face=face, face_at=0.0, speed=1.0, language=None, voice=None, trim=Trim()
         )
@@ -173,6 +180,14 @@ class GenerationFlow:
             )
         self._check_cancelled()
         return path
+
+    def _write_subtitles(
+        self, words: str, voice: Path | str, trim: Trim, targets: Sequence[Path]
+    ) -> None:
+        start = trim.voice[0] if trim.voice else 0.0
+        with wave.open(str(voice)) as file:
+            end = start + file.getnframes() / file.getframerate()
+        subtitles.write(words, self._folder / SPEECH_FILE, *targets, part=(start, end))
 
     def _trim(
         self, source: Path | str, voice: Path | str, trim: Trim

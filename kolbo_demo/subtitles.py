@@ -26,9 +26,10 @@ NEAR = 0.6
 """Seconds that a pause may be from where the line should end by its length."""
 
 
-def write(words: str, voice: Path, *targets: Path) -> None:
+def write(words: str, voice: Path, *targets: Path, part: tuple[float, float] | None = None) -> None:
     """Write the subtitles of `words`, spoken in `voice`, a mono 16-bit WAV. The suffix of each
-    target, one of `FORMATS`, selects its format."""
+    target, one of `FORMATS`, selects its format. `part` is the start and end in seconds of the
+    voice that is used; times count from its start."""
     lines = lines_of(words)
     with wave.open(str(voice)) as file:
         rate = file.getframerate()
@@ -36,6 +37,13 @@ def write(words: str, voice: Path, *targets: Path) -> None:
     start, end, pauses = _pauses(samples, rate)
     ends = _ends([_columns(line) for line in lines], start, end, pauses)
     cues = list(zip(lines, [start, *ends], ends, strict=False))
+    if part:
+        first, last = part
+        cues = [
+            (line, max(a - first, 0.0), min(b, last) - first)
+            for line, a, b in cues
+            if a < last and b > first
+        ]
     for target in targets:
         text = _srt(cues) if target.suffix.lower() == ".srt" else _vtt(cues)
         target.write_text(text, encoding="utf-8")

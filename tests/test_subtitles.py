@@ -6,6 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from kolbo_demo import subtitles
+from kolbo_demo.client import KolboClient
+from kolbo_demo.generation import GenerationFlow, GenerationRequest
+from kolbo_demo.options import Options, Trim
+from kolbo_demo.preflight import Inspector
 
 
 def test_subtitles_end_at_pauses(tmp_path: Path) -> None:
@@ -44,6 +48,34 @@ def test_lines_from_right_to_left_keep_their_direction_in_srt(tmp_path: Path) ->
     lines = [block.split("\n")[2] for block in srt.read_text("utf-8").strip().split("\n\n")]
     assert lines == ["\u202bשלום לכולם!\u202c", "Hello, שלום."]
     assert "\u202b" not in vtt.read_text("utf-8")  # browsers find the direction themselves
+
+
+def test_subtitles_of_a_part_count_from_its_start(tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "voice.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(np.full(48000, 9000, "<i2").tobytes())
+    srt = tmp_path / "words.srt"
+    words = "One two. Six ten. End now."  # two seconds each
+    subtitles.write(words, tmp_path / "voice.wav", srt, part=(2.5, 5.0))
+    blocks = [block.split("\n") for block in srt.read_text().strip().split("\n\n")]
+    assert [block[2] for block in blocks] == ["Six ten.", "End now."]
+    assert blocks[0][1].startswith("00:00:00,000 --> 00:00:01,")
+    assert blocks[1][1].endswith("--> 00:00:02,500")
+
+
+def test_trimmed_words_have_subtitles_of_the_trimmed_voice(tmp_path: Path) -> None:
+    words = "This first sentence is cut away. The second one stays."
+    whole, part = tmp_path / "whole.srt", tmp_path / "part.srt"
+    inspector, client = Inspector(), KolboClient("unused", "http://127.0.0.1:1")
+    for target, trim in ((whole, Trim()), (part, Trim(voice=(2.4, 3.4), voice_seconds=1.0))):
+        flow = GenerationFlow(client, inspector, tmp_path)
+        options = Options(trim=trim)
+        flow.prepare(GenerationRequest("https://example.com/a.jpg", None, words, options), [target])
+    inspector.close()
+    assert "first sentence" in whole.read_text()
+    assert "first sentence" not in part.read_text()
+    assert "The second one stays." in part.read_text()
+    assert part.read_text().startswith("1\n00:00:00,")
 
 
 def test_lines_are_short() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kolbo_demo import subtitles
 from kolbo_demo.batch.state import RowStatus, write_text
 from kolbo_demo.csv_export import csv_text
 
@@ -15,8 +16,8 @@ COLUMNS = (
 
 
 def write(folder: Path, statuses: Iterable[RowStatus]) -> Path:
-    """Write report.csv, report.json and batch.zip, which has both and the videos, into the batch's
-    folder; the path of the ZIP. Raises OSError."""
+    """Write report.csv, report.json and batch.zip, which has both, the videos and their subtitles,
+    into the batch's folder; the path of the ZIP. Raises OSError."""
     statuses = list(statuses)
     rows = [_cells(status) for status in statuses]
     table = csv_text(COLUMNS, [list(row.values()) for row in rows])
@@ -29,7 +30,10 @@ def write(folder: Path, statuses: Iterable[RowStatus]) -> Path:
             archive.write(folder / name, name)
         for status in statuses:
             if status.state == "completed" and status.video:
-                archive.write(folder / status.video, status.video)
+                video = folder / status.video
+                for path in (video, *map(video.with_suffix, subtitles.FORMATS)):
+                    if path == video or path.is_file():
+                        archive.write(path, path.name)
     part.replace(folder / "batch.zip")
     return folder / "batch.zip"
 

@@ -215,7 +215,8 @@ class Batch:
         with tempfile.TemporaryDirectory(prefix="kolbo-batch-") as folder:
             flow = self._flow(Path(folder))
             request = GenerationRequest(row.source, row.audio, row.words, row.options)
-            generation = self._submit(index, flow, flow.prepare(request))
+            prepared = flow.prepare(request, self.store.subtitle_files(row))
+            generation = self._submit(index, flow, prepared)
         running = replace(
             self.statuses[index],
             state="running",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from kolbo_demo import subtitles
 from kolbo_demo.batch.manifest import Row
 from kolbo_demo.client import InputError
 
@@ -83,6 +84,11 @@ class BatchStore:
         stem = Path(row.name).stem[:60]
         plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in stem)
         return f"{row.number:04d}-{plain or 'video'}.mp4"
+
+    def subtitle_files(self, row: Row) -> list[Path]:
+        """Paths of the subtitles of a row with words, beside its video."""
+        video = self.folder / self.video_name(row)
+        return [video.with_suffix(suffix) for suffix in subtitles.FORMATS] if row.words else []
 
     @staticmethod
     def _row_key(row: Row) -> str:

@@ -115,7 +115,7 @@ def _run(
     from kolbo_demo.client.upload import sentence
     from kolbo_demo.credentials.signing import Signer
     from kolbo_demo.engine import EngineError
-    from kolbo_demo.generation import SPEECH_FILE, GenerationFlow, GenerationRequest, Step
+    from kolbo_demo.generation import GenerationFlow, GenerationRequest, Step
     from kolbo_demo.media.sniff import MediaError
     from kolbo_demo.preflight import Inspector
     from kolbo_demo.settings import Settings
@@ -144,7 +144,11 @@ def _run(
             flow = GenerationFlow(
                 client, inspector, folder, local=local, signer=signer, on_step=on_step
             )
-            prepared = flow.prepare(GenerationRequest(source, audio, words, options))
+            request = GenerationRequest(source, audio, words, options)
+            try:
+                prepared = flow.prepare(request, [subtitles] if subtitles else [])
+            except OSError as error:
+                raise CommandError(f"Cannot write to “{subtitles}”: {error.strerror}.", 1) from None
             generation = flow.submit(prepared, on_warning)
             message(f"Generation {generation.id} started.")
             status = None
@@ -155,8 +159,6 @@ def _run(
             if as_json:
                 print(json.dumps(status.model_dump(mode="json", exclude_none=True)))
             flow.save(generation, status, output, mark=options.mark)
-            if subtitles and words:
-                _write_subtitles(words, folder / SPEECH_FILE, subtitles)
             if status.result:
                 for note in status.result.notes:
                     if (text := sentence(note)) not in warnings:
@@ -226,15 +228,6 @@ def _check_subtitles(path: Path | None, say: str | None) -> None:
         raise CommandError("--subtitles must end in .srt or .vtt.", 2)
     if not path.absolute().parent.is_dir():
         raise CommandError(f"There is no folder “{path.parent}” for --subtitles.", 2)
-
-
-def _write_subtitles(words: str, voice: Path, path: Path) -> None:
-    from kolbo_demo.subtitles import write
-
-    try:
-        write(words, voice, path)
-    except OSError as error:
-        raise CommandError(f"Cannot write to “{path}”: {error.strerror}.", 1) from None
 
 
 def _parse_face(text: str | None) -> tuple[float, float] | None:

@@ -202,6 +202,24 @@ def test_speed_and_mark_of_each_row(server: Scripted, tmp_path: Path, talking: P
     assert not list(out.glob(".*"))
 
 
+def test_words_of_a_row_become_subtitles_beside_its_video(
+    server: Scripted, tmp_path: Path, talking: Path
+) -> None:
+    server.starts()
+    server.on_status(server.completed())
+    server.on("GET /files/result.mp4", Reply(body=talking.read_bytes()))
+    rows = sheet(
+        tmp_path, {"source": LINK, "words": "Hello there."}, {"source": LINK, "audio": VOICE}
+    )
+    out = tmp_path / "out"
+    assert run(server, rows, "--output", out, "--at-once", 1).returncode == 0
+    names = {"0001-face.mp4", "0001-face.srt", "0001-face.vtt", "0002-face.mp4"}
+    assert {path.name for path in out.glob("000*")} == names
+    assert "Hello there." in (out / "0001-face.srt").read_text("utf-8")
+    with zipfile.ZipFile(out / "batch.zip") as archive:
+        assert names < set(archive.namelist())
+
+
 def test_a_dry_run_checks_links_for_the_local_service_only(
     server: Scripted, tmp_path: Path
 ) -> None:

@@ -5,9 +5,11 @@ import unicodedata
 import wave
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import spokenform
 
 from kolbo_demo.engine import EngineError
 from kolbo_demo.engine.audio_io import load_voice
@@ -105,6 +107,8 @@ def pitch(sound: np.ndarray, rate: int) -> float:
         ("es", "Cuesta 12,50 € el 14/05/2026.", "doce euros con cincuenta céntimos el catorce"),
         ("fr", "1 250 personnes, 15 %", "mille deux cent cinquante personnes, quinze pour cent"),
         ("de", "Das sind z. B. 2 kg.", "zum Beispiel zwei Kilogramm"),
+        ("de", "1905 und 1998", "neunzehnhundertfünf und neunzehnhundertachtundneunzig"),
+        ("de", "1998 € und 1.998 Leute", "eintausendneunhundertachtundneunzig Euro und eintausend"),
         ("pt", "Custa R$ 12,50 às 18:20.", "doze reais e cinquenta centavos"),
         ("zh", "2026年5月14日18:20占15%。", "二零二六年五月十四日十八点二十分占百分之十五"),
     ],
@@ -131,12 +135,33 @@ def test_a_long_text_full_of_numbers_becomes_words():
     }
 
 
+def test_a_word_without_end_is_divided(monkeypatch: pytest.MonkeyPatch):
+    """The time that the library for numbers takes grows with the cube of the length."""
+    lengths = list[int]()
+    prepare = spokenform.prepare
+
+    def record(text: str, **options: Any) -> Any:
+        lengths.append(len(text))
+        return prepare(text, **options)
+
+    monkeypatch.setattr(spokenform, "prepare", record)
+    spoken = spoken_sentences("ab" * 2500, "en")
+    assert max(lengths) <= 400
+    assert "".join(sentence.text.replace(" ", "") for sentence in spoken) == "ab" * 2500
+
+
 @pytest.mark.parametrize(
     ("locale", "text", "phonemes"),
     [
         ("pt-BR", "Meu irmão Pedro", "mˈeu iɾmˈãu pˈedɾu"),
         ("pt-BR", "O rato saiu do país, porque amanhã", "o ʁˈatu saˈiu do paˈis, pˈoɾki amaɲˈã"),
-        ("fr-FR", "les pommes et vous prenez", "le pom e vu pʁəne"),
+        ("fr-FR", "les pommes et vous prenez", "le pˈɔm e vu pʁənˈe"),
+        ("fr-FR", "les enfants travaillent", "le zɑ̃fˈɑ̃ tʁavˈaj"),
+        ("fr-FR", "il est neuf heures", "il ɛ nˈœv ˈœʁ"),
+        ("fr-FR", "quatre vingt dix huit", "katʁvˈɛ̃ dizɥˈit"),
+        ("fr-FR", "dix sept ou dix neuf", "disˈɛt u diznˈœf"),
+        ("fr-FR", "il va peut-être pleuvoir", "il vˈa pøtˈɛtʁ pløvwˈaʁ"),
+        ("fr-FR", "hier, le monsieur parlait souvent", "jˈɛʁ, lə møzjˈø paʁlˈɛ suvˈɑ̃"),
     ],
 )
 def test_words_are_pronounced_as_in_their_country(locale: str, text: str, phonemes: str):

@@ -40,6 +40,8 @@ class Voice:
     """Neural; otherwise a small fallback."""
     licence: str = "Apache-2.0"
     max_characters: int = MAX_CHARACTERS
+    pace: float = 1.0
+    """Speed of the engine at which the voice is clear; the option `speed` is relative to it."""
 
     @property
     def sample_rate(self) -> int:
@@ -65,7 +67,7 @@ VOICES = (
     Voice("pico-en", "Pico (US)", "en", "en-US", "female", "pico", "en-US", natural=False),
     Voice("pico-es", "Pico", "es", "es-ES", "female", "pico", "es-ES", natural=False),
     Voice("pico-fr", "Pico", "fr", "fr-FR", "female", "pico", "fr-FR", natural=False),
-    Voice("pico-de", "Pico", "de", "de-DE", "female", "pico", "de-DE", natural=False),
+    Voice("pico-de", "Pico", "de", "de-DE", "female", "pico", "de-DE", natural=False, pace=0.9),
 )
 """The first voice of a language is its default."""
 

@@ -30,18 +30,64 @@ _MARKS = str.maketrans(
      "·": " "}
 )  # fmt: skip
 _NASAL_VOWELS = {vowel: unicodedata.normalize("NFD", vowel) for vowel in "ãõẽĩũ"}
+_VOWEL = "(?=h?[aeiouyàâæéèêëîïôœùû])"
 _RESPELLED = {
     "fr": {
-        r"\boù\b": "ou",
+        # Liaison
+        r"\bneuf (?=heures\b|ans\b)": "neuve ",
+        r"\best " + _VOWEL: "ê t",
+        r"\b([ldmtsc])es (?!(?:huit|onze|haricot|haut|héros|hors|hont|has)\w*)" + _VOWEL: r"\1é z",
+        # Numbers
+        r"(?<!quatre[ -])\bvingt[ -](?=(?:et|deux|trois|quatre|cinq|six|sept|huit|neuf)\b)": (
+            "vinte "
+        ),
+        r"\bvingts?\b": "vin",
         r"\bcinq\b": "cink",
+        r"\bsept\b": "sète",
+        r"\bdix[ -]sète": "dissète",
+        r"\bdix[ -]neuf": "dizneuf",
+        r"\bdix[ -]huit\b": "dizuite",
+        r"\b([sd])ix\b(?=\s*(?:[.,;:!?]|$))": r"\1isse",
+        r"\bhuit\b(?! [bcdfgjklmnpqrstvxz])": "huite",
+        # Words
+        r"\baoût\b": "oute",
+        r"\baujourd'hui\b": "aujourdui",
+        r"\bdoigt": "doi",
+        r"\best\b": "ê",
         r"\bet\b": "é",
+        r"\bfemme": "fame",
+        r"\bfils\b": "fisse",
+        r"\bhier\b": "ière",
+        r"\binternet\b": "internète",
+        r"\bJean\b": "Jan",
+        r"\bmars\b": "marse",
+        r"\bmonsieur\b": "meusieu",
+        r"\boù\b": "ou",
+        r"\bpays\b": "péi",
+        r"\bpeut être\b|\bpeut-être\b": "peutètre",
+        r"\bquelqu'un\b": "quelquin",
+        r"\btickets?\b": "tiquè",
+        r"œu|oeu": "eu",
         r"\b([ldmtsc])es\b": r"\1é",
-        r"ez\b": "é",
-        r"(?<=\w\w)es\b": "e",
+        # Endings
+        r"\b(tab|estom)ac\b": r"\1a",
+        r"(?<=an)c\b|(?<=[ao]n)g\b": "",
         r"aît\b": "ait",
+        r"ez\b": "é",
+        r"(?<=\w)iers\b": "ier",
+        r"(?<=u)illets?\b": "iyè",
+        r"\b((?:ils|elles) \w{3,}|(?:qui|ne|se) \w{2,}[^\Wm]|"
+        r"\w+(?:ai|oi|[aoe]uv|eul|ill|iss|èr|ienn|renn|ett))ent\b"
+        r"(?<!\bsouvent)(?<!\bcouvent)": r"\1e",
+        r"(?<=\w\w)es\b": "e",
     }
 }
 """Spellings that piper-plus-g2p misreads."""
+_CLITICS = (
+    " lə la le l də dy de d a o e ɛ ɑ̃ ɑ̃n ɔ̃ œ̃ ɛ̃ ɛ̃n yn sə se sa mɔ̃ ma me mə tɔ̃ ta te tə sɔ̃ nə "
+    "puʁ paʁ syʁ dɑ̃ avɛk ʒə ty il ilz ɛl nu nuz vu vuz kə ki kɛl si sil u vɔtʁ nɔtʁ lœʁ lɥi "
+)
+"""French words without stress."""
 _ROMANCE = {"y_vowel": "y", "dʒ": "ʤ", "tʃ": "ʧ", **_NASAL_VOWELS}
 
 # Initials and finals as misaki (Apache-2.0), with which the model was trained, writes them; 0 is
@@ -95,10 +141,29 @@ def _romance(language: str) -> Callable[[str], str]:
         for written, spoken in _RESPELLED.get(language, {}).items():
             text = re.sub(written, spoken, text, flags=re.IGNORECASE)
         phonemes = _replace("".join(phonemizer.phonemize(text)), _ROMANCE)
+        if language == "fr":
+            phonemes = _stress_french(phonemes)
         # Of “le” and “que” it leaves the consonant, which nobody would hear.
         return re.sub(r"(?<!\S)([bdfkljmnpstvzʃʒɲʁ])(?=\s)", r"\1ə", phonemes)
 
     return pronounce_romance
+
+
+def _stress_french(phonemes: str) -> str:
+    """With stress, without which Kokoro slurs words, and with the quality that open and closed
+    syllables give to o and œ."""
+    phonemes = phonemes.replace("katʁ vɛ̃ ", "katʁvɛ̃ ")
+    phonemes = re.sub(r"o(?=ʁ|[bdfɡklmnpstʃʒɲ]+(?!\S))", "ɔ", phonemes)
+    phonemes = re.sub(r"œ(?=[bdfɡklmnpstvzʃʒʁ]l?[aeiouyøɛɔɑəwɥj])", "ø", phonemes)
+    return re.sub(
+        r"[^\s,.;:!?—…\"()“”]+",
+        lambda word: (
+            word[0]
+            if f" {word[0]} " in _CLITICS
+            else re.sub(r"(?=[aeiouyøœɛɔɑ][^aeiouyøœɛɔɑ]*$)", "ˈ", word[0], count=1)
+        ),
+        phonemes,
+    )
 
 
 def _piper(module: str) -> ModuleType:

@@ -101,7 +101,7 @@ def _pico(voice: Voice) -> Callable[[str, float], Iterator[Piece]]:
     engine = NanoTTS()
 
     def speak(sentence: str, speed: float) -> Iterator[Piece]:
-        pcm = engine.speak(sentence, voice=voice.model, speed=speed)
+        pcm = engine.speak(sentence, voice=voice.model, speed=voice.pace * speed)
         samples = np.frombuffer(pcm[: len(pcm) // 2 * 2], "<i2").astype(np.float32) * np.float32(
             1 / 32768
         )

@@ -25,6 +25,12 @@ _END = (
 _PASSAGES = re.compile(rf"\S.{_MOST}$|\S.{_MOST}{_END}|\S.{_MOST}(?=\s)|\S+")
 """As many sentences as fit into MAX_SENTENCE characters: the time that spokenform takes grows with
 the cube of the length. It has to see "5. Mai" and "Dr. Fox" whole."""
+_ENDLESS_WORD = re.compile(rf"([^\s\u3000-\u9fff]{{{MAX_SENTENCE // 2}}})(?=\S)")
+"""It would be a passage of its own, of any length."""
+_GERMAN_HUNDREDS = re.compile(
+    r"(?<![\w.,:/-])(?<!\d )(1[1-9])(\d\d)(?![\w:/-]|[.,]\d| \d| ?[€$£%°])"
+)
+"""Years, and other numbers that are written without a separator."""
 _CLAUSES = re.compile(r"(?<=[,;:，；：、—])\s*")
 
 
@@ -56,9 +62,10 @@ def spoken_sentences(text: str, language: str) -> list[Sentence]:
     """A text as people write it as sentences to speak, without digits."""
     sentences: list[Sentence] = []
     for paragraph in plain(text).split("\n"):
+        passages = _PASSAGES.findall(_ENDLESS_WORD.sub(r"\1 ", paragraph))
         pieces = [
             piece
-            for passage in _PASSAGES.findall(paragraph)
+            for passage in passages
             for sentence in _SENTENCES.split(_verbalise(passage, language))
             for piece in _divide(sentence.strip())
         ]
@@ -75,10 +82,23 @@ def _verbalise(text: str, language: str) -> str:
     from spokenform import prepare
 
     locale = _LOCALES.get(language, language)
+    if language == "de":
+        text = _GERMAN_HUNDREDS.sub(_german_hundreds, text)
     spoken = prepare(text, language=locale, normalize_literals=True).spoken_text
     if re.search(r"[0-9]", spoken):
         spoken = prepare(_separate_digits(spoken), language=locale).spoken_text
     return " ".join(_LONG_WORD.sub(r"\1 ", re.sub(r"[0-9]", " ", _MARKUP.sub(" ", spoken))).split())
+
+
+def _german_hundreds(number: re.Match[str]) -> str:
+    """1998 as neunzehnhundertachtundneunzig."""
+    from spokenform import prepare
+
+    hundreds, rest = (
+        prepare(digits.lstrip("0"), language="de").spoken_text if digits != "00" else ""
+        for digits in number.groups()
+    )
+    return f"{hundreds}hundert{rest}"
 
 
 def _verbalise_chinese(text: str) -> str:

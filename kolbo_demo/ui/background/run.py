@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kolbo_demo import subtitles
 from kolbo_demo.client import (
     Generation,
     GenerationCancelledError,
@@ -20,7 +19,7 @@ from kolbo_demo.contract import CANCELLED, PENDING, PROCESSING, Status
 from kolbo_demo.credentials.signing import Signer
 from kolbo_demo.engine import EngineError
 from kolbo_demo.fair_lock import CURRENT_CALLER
-from kolbo_demo.generation import SPEECH_FILE, GenerationFlow, GenerationRequest, Step
+from kolbo_demo.generation import GenerationFlow, GenerationRequest, Step
 from kolbo_demo.media.probe import MediaError
 from kolbo_demo.preflight import CancelledError, Inspector
 from kolbo_demo.ui.i18n.errors import describe
@@ -204,10 +203,7 @@ class Run:
     def _accepted(self) -> Generation:
         request = self._work
         assert isinstance(request, GenerationRequest)
-        prepared = self._flow.prepare(request)
-        if request.words is not None:
-            targets = (self._folder / name for name in (SUBTITLES, SRT))
-            subtitles.write(request.words, self._folder / SPEECH_FILE, *targets)
+        prepared = self._flow.prepare(request, [self._folder / n for n in (SUBTITLES, SRT)])
         assert prepared.voice is not None, "prepare() gives every request a voice"
         self._may_be_accepted = not any(
             isinstance(given, Path) for given in (prepared.source, prepared.voice)
