@@ -96,6 +96,14 @@ class Generate:
         self.history.table.select(self.open_row, keyed, outputs, **EACH)
         self.comparison.table.select(self.open_row, keyed, outputs, **EACH)
         self.result.follow.click(self.follow, keyed, outputs, **EACH)
+        gr.on(
+            [button.click, self.model_comparison.button.click, self.history.table.select],
+            None,
+            None,
+            None,
+            js="kolboShowResult",
+            api_visibility="private",
+        )
         self.history.timer.tick(self.tick, base, outputs, **QUIET)
         self.history.received.click(
             self.tick, base, outputs, js="() => [kolboList.received(), null]", **QUIET

@@ -52,6 +52,13 @@
     }, true);
   }
 
+  // On a phone, and below the history, the result is elsewhere than the button that starts it.
+  window.kolboShowResult = () => {
+    const outputs = document.querySelector('#outputs');
+    const { top } = outputs.getBoundingClientRect();
+    if (top < 0 || top > innerHeight / 2) outputs.scrollIntoView();
+  };
+
   // Pages of one browser share the list of generations. Where nothing can be stored, the address
   // names the last one, so that a reload finds it.
   const channel = window.BroadcastChannel && new BroadcastChannel('kolbo-history');

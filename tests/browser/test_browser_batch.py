@@ -85,6 +85,10 @@ def test_a_list_from_dry_run_to_zip(
 
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.wait_for_function("""() => {
+      const right = (selector) => document.querySelector(selector).getBoundingClientRect().right;
+      return right('#batch-rows .body-cell:last-child') <= right('#batch-rows') + 1;
+    }""")
     page.click("#batch-delete")
     page.locator("#ask-batch-delete").get_by_role("button", name="No", exact=True).click()
     expect(page.locator("#ask-batch-delete")).to_be_hidden()

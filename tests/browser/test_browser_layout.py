@@ -1,5 +1,6 @@
 """Source, voice and Generate are in view together until there is a result."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +137,27 @@ def test_generate_stays_in_view_on_a_phone(page: Page, site: Site, portrait: Pat
     assert last
     assert button
     assert last["y"] + last["height"] <= button["y"]  # nothing is left below it
+
+
+def test_generate_shows_the_result_panel_on_a_phone(page: Page, site: Site) -> None:
+    page.set_viewport_size(PHONE)
+    desk = Desk.open(page, site.url)
+    desk.generate()
+    expect(page.locator("#problem .reason")).to_be_in_viewport(ratio=1)
+
+
+@pytest.mark.parametrize("language", ["en", "ar"])
+def test_the_voice_ends_before_the_mark_of_its_list(page: Page, site: Site, language: str) -> None:
+    page.set_viewport_size(PHONE)
+    page.goto(f"{site.url}/?lang={language}")
+    page.locator("#voice-tabs").get_by_role("tab").nth(2).click()
+    Desk(page).write("words", "Hello there, how are you today?")
+    voice = page.locator("#voice-name input")
+    expect(voice).to_have_value(re.compile("English · Heart$"))
+    assert voice.evaluate("""input => {
+      const mark = input.parentElement.querySelector('.icon-wrap').getBoundingClientRect();
+      const box = input.getBoundingClientRect(), style = getComputedStyle(input);
+      const left = box.left + parseFloat(style.paddingLeft);
+      const right = box.right - parseFloat(style.paddingRight);
+      return input.scrollWidth <= input.clientWidth && (mark.right <= left || mark.left >= right);
+    }""")

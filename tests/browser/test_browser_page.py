@@ -87,7 +87,7 @@ def test_cancel_stops_the_work(desk: Desk, site: Site, portrait: Path, long_spee
     )
     running = desk.generation_id
     assert site.status(running)["state"] == "processing"
-    expect(page.locator("#status")).to_contain_text("processing")
+    expect(page.locator("#status")).to_contain_text("Making your video")
     desk.cancel()
     expect(page.locator("#status .cancelled")).to_be_visible()
     assert site.status(running)["state"] == "cancelled"

@@ -41,7 +41,7 @@ element.addEventListener('click', ({ target }) => {
     else play(button, false);
   } else if (button) {
     element.querySelectorAll('.play').forEach(stop);
-    document.querySelector('#stage').scrollIntoView({ block: 'nearest' });
+    kolboShowResult();
     trigger('select', { index: 0, value: button.dataset.item });
   }
 });

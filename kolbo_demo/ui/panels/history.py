@@ -31,7 +31,9 @@ class HistoryPanel:
     def __init__(self, runs: Runs, secret: str) -> None:
         """`secret` as in `gr.BrowserState`."""
         self._runs = runs
-        with gr.Accordion(shown("cards.history"), open=False, elem_id="history") as self._fold:
+        with gr.Accordion(
+            shown("cards.history"), open=False, elem_id="history", elem_classes="card"
+        ) as self._fold:
             self._none = gr.HTML(shown(lambda: views.note(say("cards.history_none"))))
             self.table = gr.Dataframe(
                 headers=[""] * len(_COLUMNS),

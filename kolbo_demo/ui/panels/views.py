@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from kolbo_demo.contract import CANCELLED, COMPLETED, FAILED, Status, UnsyncedSpan, is_web_link
+from kolbo_demo.contract import Status, UnsyncedSpan, is_web_link
 from kolbo_demo.ui.background.run import Stage
 from kolbo_demo.ui.i18n.texts import say
 
@@ -108,7 +108,6 @@ def running(
         whole = min(max(round(stage.percent), 0), 100)
         bar = progress(whole)
         side = f"{whole} %"
-    state = stage.status.state if stage.status else None
     extra = (stage.status.model_extra or {}) if stage.status else {}
     place, frames = extra.get("queue_position"), extra.get("frames_done")
     more = []
@@ -120,7 +119,7 @@ def running(
         more.append(say("status.left", time=clock(left)))
     elif expected:
         more.append(say("status.takes", time=clock(max(expected, 1))))
-    rest = _facts(stage.generation_id, state, elapsed, more) + note(fault or "", bad=True)
+    rest = _facts(stage.generation_id, elapsed, more) + note(fault or "", bad=True)
     return _status("running", stage.headline, bar + rest, side)
 
 
@@ -148,7 +147,7 @@ def done(
     """The video is there. `unsynced` are its parts whose lips were left as they were, `notes` are
     those of the result."""
     changed = note(" · ".join(map(translate_note, notes)))
-    facts = _facts(generation_id, COMPLETED, elapsed)
+    facts = _facts(generation_id, elapsed)
     return _status("done", say("status.ready"), facts + changed + _unsynced(unsynced))
 
 
@@ -178,7 +177,7 @@ def failed(sentence: str, generation_id: str | None = None) -> str:
     return _status(
         "failed",
         say("status.failed"),
-        f'<p class="reason">{escape(sentence)}</p>{_facts(generation_id, FAILED)}',
+        f'<p class="reason">{escape(sentence)}</p>{_facts(generation_id)}',
     )
 
 
@@ -187,8 +186,7 @@ def cancelled(generation_id: str | None) -> str:
     return _status(
         "cancelled",
         say("status.cancelled"),
-        f'<p class="reason">{escape(say("status.cancelled_hint"))}</p>'
-        + _facts(generation_id, CANCELLED),
+        f'<p class="reason">{escape(say("status.cancelled_hint"))}</p>' + _facts(generation_id),
     )
 
 
@@ -257,7 +255,6 @@ def _bar(value: str, kind: str, style: str) -> str:
 
 def _facts(
     generation_id: str | None,
-    state: str | None = None,
     elapsed: float | None = None,
     more: Sequence[str] = (),
 ) -> str:
@@ -266,6 +263,5 @@ def _facts(
         facts += f'<span class="elapsed">{clock(elapsed)}</span>'
     facts += "".join(f"<span>{escape(fact)}</span>" for fact in more)
     if generation_id:
-        facts += f"<span>{escape(state or '')}</span>"
         facts += f'<code class="generation-id">{escape(generation_id)}</code>'
     return f'<p class="facts">{facts}</p>' if facts else ""

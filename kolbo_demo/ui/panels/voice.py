@@ -75,15 +75,14 @@ class VoicePanel:
 
     def lay_out_words(self) -> None:
         """Voice, speed, button and player, where the caller stands in the layout."""
+        self.voice_name = gr.Dropdown(
+            [(shown("voice.automatic"), ""), *_choices()],
+            value="",
+            label=shown("voice.voice"),
+            filterable=False,
+            elem_id="voice-name",
+        )
         with gr.Row(elem_id="words-row"):
-            self.voice_name = gr.Dropdown(
-                [(shown("voice.automatic"), ""), *_choices()],
-                value="",
-                label=shown("voice.voice"),
-                filterable=False,
-                min_width=160,
-                elem_id="voice-name",
-            )
             self.speed = gr.Slider(
                 MIN_SPEED,
                 MAX_SPEED,
