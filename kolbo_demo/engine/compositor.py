@@ -12,6 +12,7 @@ from kolbo_demo.engine.exemplar_blend import (
     blank_interior,
     blend_mix,
     blur_lips,
+    blur_lower_lip,
     covers_interior,
 )
 from kolbo_demo.engine.exemplar_plan import Mix, MixPlan
@@ -42,6 +43,9 @@ warp, for the motion of head and skin."""
 WARM_UP_FRAMES = LOOKAHEAD_FRAMES + 4
 """Frames of a clip that are tracked before the first that is drawn, so that landmarks do not depend
 on where tracking began. More frames change nothing."""
+SHUTTER, LOWER_LIP_SHARE, MIN_BLURRED_MM = 0.5, 0.78, 1.0
+"""Exposure as a share of a frame, the lower lip's share of an opening's speed, and the opening
+below which lips stay sharp, as they do where they meet."""
 
 
 class _MouthRenderer:
@@ -66,12 +70,13 @@ class _MouthRenderer:
         mix: Mix | None = None,
         creases: CreaseRemoval | None = None,
         motion: Array | None = None,
+        lip_speed: float = 0.0,
     ) -> Box:
         """Draw the mouth of `rgb` in `shape` onto a picture, with opacity `strength`. Returns left,
         top, right, bottom of the drawn pixels.
 
         `source`, `head_offset` and `creases` as in `MouthWarp`; `mix` are the exemplars to show,
-        `motion` (2,) pixels is the face's motion a frame.
+        `motion` (2,) pixels is the face's motion a frame, `lip_speed` that of the opening in mm.
         """
         layers = self._warp(rgb, source, pose, shape, head_offset, creases)
         teeth, exemplars = self._speaker.teeth, self._speaker.exemplars
@@ -86,12 +91,23 @@ class _MouthRenderer:
             blur = motion_blur.estimate(rgb, pose, motion, self._speaker.structure_tensor)
             if np.abs(blur).max() > 1:
                 blur_lips(layers, drawn, blur)
+        lip_motion = lip_speed * LOWER_LIP_SHARE * SHUTTER * pose.matrix[:2, 1]
+        if np.abs(lip_motion).max() > 1 and not self._speaker.palette.dentition.drawn:
+            blur_lower_lip(layers, drawn, lip_motion)
         left, top, right, bottom = layers.box
         below = onto[top:bottom, left:right]
         if strength < 1:
             drawn = cv2.addWeighted(drawn, strength, below, 1 - strength, 0)
         below[:] = drawn
         return layers.box
+
+
+def _lip_speed(curves: MouthCurves, frame: int) -> float:
+    """Millimetres a frame by which lips open; 0 where they meet."""
+    near = curves.aperture[max(frame - 1, 0) : frame + 2]
+    if curves.aperture[frame] < MIN_BLURRED_MM or len(near) < 3:
+        return 0.0
+    return float(near[2] - near[0]) / 2
 
 
 class StillFrame(NamedTuple):
@@ -137,7 +153,7 @@ def animate_still(
         inset = corner_inset(speaker.head, source_mm, shape)
         mouth.draw(
             out, upsampled, points, pose, shape,
-            head_offset=turned.offset,
+            head_offset=turned.offset, lip_speed=_lip_speed(curves, frame),
             creases=CreaseRemoval(skin, boxes, float(smoothstep(np.array(inset / CREASE_FADE_MM)))),
         )  # fmt: skip
         head_turn.draw_background(head, turned, mouth_box)
@@ -215,6 +231,6 @@ def animate_clip(
         box = mouth.draw(
             out, rgb, window.face.points.astype(np.float64), window.smoothed_pose(),
             MouthShape.at(curves, index), strength=strength, mix=mixes[index],
-            motion=window.motion(),
+            motion=window.motion(), lip_speed=_lip_speed(curves, index),
         )  # fmt: skip
         yield CompositedFrame(rgb, out, planes, [box])

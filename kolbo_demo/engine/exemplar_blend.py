@@ -7,7 +7,14 @@ import numpy as np
 
 from kolbo_demo.engine import motion_blur
 from kolbo_demo.engine.exemplar_plan import Mix
-from kolbo_demo.engine.head_pose import LIPS, LOWER_OUTER, UPPER_OUTER, Array, smoothstep
+from kolbo_demo.engine.head_pose import (
+    LIPS,
+    LOWER_INNER,
+    LOWER_OUTER,
+    UPPER_OUTER,
+    Array,
+    smoothstep,
+)
 from kolbo_demo.engine.mouth_exemplars import (
     BLEND_MARGIN_MM,
     SKIN_SITES,
@@ -72,6 +79,25 @@ def blur_lips(layers: Layers, drawn: Pixels, motion: Array) -> None:
     left, top = layers.box[:2]
     lips = drawn[box[1] - top : box[3] - top, box[0] - left : box[2] - left]
     lips[:] = cv2.blendLinear(motion_blur.apply(lips, motion), lips.copy(), mask, 1 - mask)
+
+
+def blur_lower_lip(layers: Layers, drawn: Pixels, motion: Array) -> None:
+    """Blur the lower lip of a drawn face, the pixels of `layers.box`, along `motion` (2,)."""
+    ring = layers.target[[*LOWER_INNER, *LOWER_OUTER[::-1]]] - layers.box[:2]
+    reach = np.abs(motion).max() + 2.5 * layers.opening.scale
+    size = (drawn.shape[1], drawn.shape[0])
+    (left, top) = np.maximum(np.floor(ring.min(0) - reach), 0).astype(int)
+    (right, bottom) = np.minimum(np.ceil(ring.max(0) + reach), size).astype(int)
+    lip = drawn[top:bottom, left:right]
+    if lip.size == 0:
+        return
+    mask = np.zeros(lip.shape[:2], np.float32)
+    polygon = np.rint((ring - (left, top)) * 16).astype(np.int32)
+    width = max(round(float(np.linalg.norm(motion))), 1)
+    cv2.fillPoly(mask, [polygon], 1.0, cv2.LINE_8, 4)
+    cv2.polylines(mask, [polygon], True, 1.0, width, cv2.LINE_8, 4)
+    mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), 0.8 * layers.opening.scale), np.float32)
+    lip[:] = cv2.blendLinear(motion_blur.apply(lip, motion), lip.copy(), mask, 1 - mask)
 
 
 def _blend_mask(layers: Layers) -> tuple[Box, Map]:

@@ -15,7 +15,7 @@ from kolbo_demo.engine.compositor import WARM_UP_FRAMES
 from kolbo_demo.engine.exemplar_plan import plan_mixes
 from kolbo_demo.engine.idle_motion import IdleMotion
 from kolbo_demo.engine.landmarks import FaceLandmarker, FaceLandmarks, detect_speaker
-from kolbo_demo.engine.mouth_curves import mouth_curves
+from kolbo_demo.engine.mouth_curves import MouthCurves, mouth_curves
 from kolbo_demo.engine.mouth_exemplars import ExemplarSet
 from kolbo_demo.engine.occlusion import NOT_VISIBLE, is_mouth_visible
 from kolbo_demo.engine.phoneme_model import SAMPLE_RATE
@@ -86,7 +86,7 @@ def prepare(
         )
         try:
             if kind == "image":
-                plan = _plan_still(source, voice.duration, voice_features, options)
+                plan = _plan_still(source, voice.duration, voice_features, options, pool)
             else:
                 plan = _plan_clip(
                     source, voice.duration, voice_features, options, on_progress, should_stop
@@ -119,10 +119,18 @@ def _plan_still(
     duration: float,
     voice_features: Future[VoiceFeatures],
     options: Options,
+    pool: ThreadPoolExecutor,
 ) -> RenderPlan:
     style = PromptStyle.parse(options.prompt)
     fps = Fraction(STILL_FPS)
     frames = frames_for(duration, fps)
+
+    def plan_motion() -> tuple[MouthCurves, IdleMotion]:
+        voice = voice_features.result()
+        idle_motion = IdleMotion.from_loudness(voice.level, STILL_FPS, frames)
+        return mouth_curves(voice, STILL_FPS, frames).styled(style), idle_motion.styled(style)
+
+    motion = pool.submit(plan_motion)
     picture, notes = load_still(source)
     finder = FaceLandmarker()
     landmarks = detect_speaker(picture, finder, options.face)
@@ -130,7 +138,7 @@ def _plan_still(
         raise MediaError(NOT_VISIBLE.format(what="picture"))
     height, width = picture.shape[:2]
     speaker = Speaker.from_pictures([(picture, landmarks)], style.relax)
-    voice = voice_features.result()
+    curves, idle_motion = motion.result()
     return RenderPlan(
         kind="image",
         width=width,
@@ -140,8 +148,8 @@ def _plan_still(
         duration=duration,
         inspected_frames=0,
         speaker=speaker,
-        curves=mouth_curves(voice, STILL_FPS, frames).styled(style),
-        idle_motion=IdleMotion.from_loudness(voice.level, STILL_FPS, frames).styled(style),
+        curves=curves,
+        idle_motion=idle_motion,
         edges=segment_edges(frames, fps),
         mixes=None,
         faces=landmarks.points[None],

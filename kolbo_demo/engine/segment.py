@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from av.video.reformatter import Colorspace
@@ -26,6 +27,8 @@ from kolbo_demo.engine.video_writer import SegmentWriter
 from kolbo_demo.engine.watermark import Watermark
 from kolbo_demo.engine.yuv import Planes, StillPlanes, patch_planes
 from kolbo_demo.media.demux import CODEC_THREADS
+
+Frame = TypeVar("Frame")
 
 
 def render_segment(
@@ -55,12 +58,12 @@ def render_segment(
     with ExitStack() as stack:
         matrix = Colorspace(plan.matrix)
         if plan.kind == "image":
-            composited = _still_frames(plan, source, frames, watermark, matrix)
+            composited = _still_frames(plan, source, frames, threaded, watermark, matrix)
         else:
             clip = stack.enter_context(Clip(source, CODEC_THREADS if threaded else 1))
-            composited = _clip_frames(plan, clip, frames, on_skipped, threaded, watermark)
-        if threaded:
-            composited = prefetch(composited, prefetch_depth(3 * plan.width * plan.height))
+            composited = _overlapped(
+                plan, _clip_frames(plan, clip, frames, on_skipped, threaded, watermark), threaded
+            )
         stack.enter_context(closing(composited))  # before the clip, which its threads read
         # Depends on the plan only, so that all segments are encoded alike.
         threads = CODEC_THREADS if len(plan.segments) == 1 else 1
@@ -80,6 +83,7 @@ def _still_frames(
     plan: RenderPlan,
     source: Path,
     frames: range,
+    threaded: bool,
     watermark: Watermark | None,
     matrix: Colorspace,
 ) -> Generator[Planes]:
@@ -87,10 +91,16 @@ def _still_frames(
     picture, points = load_still(source)[0], plan.faces[0].astype(np.float64)
     mark = watermark or (lambda pixels: pixels)
     to_planes = StillPlanes(mark(picture), matrix)
-    for frame in animate_still(
-        picture, points, plan.speaker, plan.curves, plan.idle_motion, frames
-    ):
-        yield to_planes(mark(frame.pixels), frame.changed)
+    animated = animate_still(picture, points, plan.speaker, plan.curves, plan.idle_motion, frames)
+    # Planes are converted in the encoder's thread, which has less to do than the one that draws.
+    with closing(_overlapped(plan, animated, threaded)) as drawn:
+        for frame in drawn:
+            yield to_planes(mark(frame.pixels), frame.changed)
+
+
+def _overlapped(plan: RenderPlan, frames: Generator[Frame], threaded: bool) -> Generator[Frame]:
+    """The frames, drawn ahead in a thread of their own if `threaded`."""
+    return prefetch(frames, prefetch_depth(3 * plan.width * plan.height)) if threaded else frames
 
 
 def _clip_frames(

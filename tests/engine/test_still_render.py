@@ -230,6 +230,35 @@ def test_lips_meet_for_two_frames_in_papa(usual: np.ndarray):
     assert (between[1:] & between[:-1]).any()
 
 
+def test_fast_lips_are_blurred_along_their_motion(
+    closed: Picture, usual: np.ndarray, words: Path, tmp_path: Path
+):
+    source, (x, y, x_end, y_end) = closed.copy(), lower_lip(points_of(closed))
+    rows = np.arange(y - 8, y_end + 8)
+    source[rows, x - 8 : x_end + 8] = np.where(rows % 4 < 2, 110, 190)[:, None, None]
+    Image.fromarray(source).save(tmp_path / "source.png")
+    render(tmp_path / "source.png", words, tmp_path / "o.mp4")
+    contrast = []
+    with Clip(tmp_path / "o.mp4") as clip:
+        for rgb, face in track_face(clip.frames(), FaceLandmarker(), None):
+            assert face is not None
+            x, y, x_end, y_end = lower_lip(face.points)
+            contrast.append(np.abs(np.diff(rgb[y:y_end, x:x_end].astype(float), 2, axis=0)).mean())
+    speed = np.abs(np.gradient(usual))
+    opened = usual > 0.3 * usual.max()
+    fast, slow = (
+        np.array(contrast)[opened & near]
+        for near in (speed > 0.5 * speed.max(), speed < 0.2 * speed.max())
+    )
+    assert np.mean(fast) < 0.75 * np.mean(slow)
+
+
+def lower_lip(points: np.ndarray) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the lower lip's middle."""
+    (x, y), (x_end, y_end) = points[[87, 14], :2].min(0), points[[317, 17], :2].max(0)
+    return round(float(x)), round(float(y)) + 2, round(float(x_end)) + 1, round(float(y_end))
+
+
 def test_slightly_parted_lips_close_without_teeth(words: Path, tmp_path: Path):
     """The landmarker takes these lips for closed, while teeth show between them."""
     source = np.array(Image.open(samples.ASSETS / "gallery" / "hopper.jpg").convert("RGB"))
