@@ -35,7 +35,7 @@ from kolbo_demo.engine.speech_features import (
     VoiceFeatures,
     extract_voice_features,
 )
-from kolbo_demo.engine.still_picture import load_still
+from kolbo_demo.engine.still_picture import STILL_FPS, load_still
 from kolbo_demo.engine.thin_plate import Pixels
 from kolbo_demo.engine.video_reader import Clip
 from kolbo_demo.engine.video_writer import frames_for
@@ -44,7 +44,6 @@ from kolbo_demo.media.audio_track import find_voice_track
 from kolbo_demo.media.probe import MediaError, inspect_source
 from kolbo_demo.options import Options
 
-STILL_FPS = 25
 REFERENCE_FRAMES = 64
 """Frames of a clip from which the speaker is learned."""
 MAX_LOOPED_FRAMES = 600

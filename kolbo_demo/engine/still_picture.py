@@ -8,11 +8,12 @@ from PIL import Image
 from kolbo_demo.engine.thin_plate import Pixels
 from kolbo_demo.media.probe import upright_picture
 
+STILL_FPS = 25
+"""Frames a second of a still's video."""
 MAX_STILL_PIXELS = 1920 * 1088
 """Larger stills are scaled down to about this size."""
 MAX_STILL_SIDE = 3840
 """Longest side of a still: players refuse much longer ones."""
-
 
 SCALED_NOTE = "the picture was scaled down to {}x{}"
 

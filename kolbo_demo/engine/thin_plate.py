@@ -18,6 +18,8 @@ Strip = tuple[slice, slice]
 
 NODE_SPACING_MM = 2.5
 """Distance of the nodes at which splines are evaluated."""
+_MIN_CELL = 3
+"""Pixels between nodes in small faces; nodes nearer than that show no difference."""
 
 _NO_SECOND_MAP = np.empty(0, np.float32)
 """OpenCV's second map argument; the first map holds x and y."""
@@ -67,7 +69,7 @@ class Grid:
         self.box = box
         left, top, right, bottom = box
         self.width, self.height = right - left, bottom - top
-        self.cell = max(round(spacing * scale), 1)
+        self.cell = max(round(spacing * scale), _MIN_CELL)
         """Node spacing in pixels."""
         x, y = (
             first + (np.arange(-self._MARGIN, -(-size // self.cell) + self._MARGIN) + 0.5)
