@@ -14,6 +14,13 @@ from tests.browser.desk import MADE_MS, Desk, Video
 from tests.browser.site import Site
 from tests.browser.test_browser_access import no_barrier
 
+ROWS_FIT = """() => {
+  const [table, heading, row] = ['*', '.header-cell:last-child', '.body-cell:last-child'].map(
+    (part) => document.querySelector(`#batch-rows ${part}`).getBoundingClientRect());
+  return row.right <= table.right + 1
+    && ['left', 'right'].every((side) => Math.abs(row[side] - heading[side]) <= 1);
+}"""
+
 
 def unfold(page: Page) -> None:
     page.get_by_role("button", name="Many at once").click()
@@ -61,6 +68,7 @@ def test_a_list_from_dry_run_to_zip(
     expect(lines.nth(3)).to_contain_text("failed")
     expect(lines.nth(3)).to_contain_text("public")
     expect(page.locator("#batch-summary [role=status]")).to_contain_text("Ended")
+    page.wait_for_function(ROWS_FIT)
     lines.nth(0).get_by_role("gridcell").last.click()
     made = page.locator("#batch-video video")
     expect(made).to_be_visible()
@@ -85,10 +93,7 @@ def test_a_list_from_dry_run_to_zip(
 
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.wait_for_function("""() => {
-      const right = (selector) => document.querySelector(selector).getBoundingClientRect().right;
-      return right('#batch-rows .body-cell:last-child') <= right('#batch-rows') + 1;
-    }""")
+    page.wait_for_function(ROWS_FIT)
     page.click("#batch-delete")
     page.locator("#ask-batch-delete").get_by_role("button", name="No", exact=True).click()
     expect(page.locator("#ask-batch-delete")).to_be_hidden()

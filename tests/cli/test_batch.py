@@ -28,6 +28,7 @@ from kolbo_demo.client import InputError, KolboClient
 from kolbo_demo.credentials.reading import read
 from kolbo_demo.media.probe import frame_at
 from kolbo_demo.service.app import LocalService
+from kolbo_demo.subtitles import FORMATS
 from tests.marked import is_marked
 from tests.scripted import KEY, VIDEO, Reply, Scripted
 
@@ -96,7 +97,8 @@ def test_rows_fail_independently_and_completed_rows_are_skipped(
     assert "2 of 4 rows are done" in done.stderr
     names, report, table = zipped(out)
     videos = ["0002--HYPERLINK-1-.mp4", "0003-face.mp4"]
-    assert names == ["report.csv", "report.json", *videos]
+    spoken = ["0003-face.vtt", "0003-face.srt"]
+    assert names == ["report.csv", "report.json", *videos, *spoken]
     assert [row["state"] for row in report] == ["failed", "completed", "completed", "failed"]
     assert report[1]["credits"] == 20
     assert "no such file" in report[0]["message"]
@@ -409,13 +411,15 @@ def test_the_local_service_runs_a_batch(live_service: LocalService, tmp_path: Pa
         pass
     assert [line.state for line in work.statuses] == ["completed", "failed", "completed"]
     names, _, _ = zipped(tmp_path / "out")
-    assert names[2:] == ["0001-portrait.mp4", "0003-portrait.mp4"]
-    assert all((tmp_path / "out" / name).stat().st_size > 10_000 for name in names[2:])
-    marked = [is_marked(frame_at(tmp_path / "out" / name)) for name in names[2:]]
+    videos = ["0001-portrait.mp4", "0003-portrait.mp4"]
+    beside = [Path(name).stem + suffix for name in videos for suffix in FORMATS]
+    assert sorted(names[2:]) == sorted([*videos, *beside])
+    assert all((tmp_path / "out" / name).stat().st_size > 10_000 for name in videos)
+    marked = [is_marked(frame_at(tmp_path / "out" / name)) for name in videos]
     assert marked == [False, True]
     with zipfile.ZipFile(tmp_path / "out" / "batch.zip") as archive:
-        archive.extractall(tmp_path / "zip", names[2:])
-    copies = [read(tmp_path / "zip" / name) for name in names[2:]]
+        archive.extractall(tmp_path / "zip", videos)
+    copies = [read(tmp_path / "zip" / name) for name in videos]
     assert [copy.state for copy in copies] == ["intact", "intact"]
     assert [copy.visible_mark for copy in copies] == ["", "AI-generated"]
     assert all(copy.comment == copy.statement != "" for copy in copies)

@@ -109,7 +109,7 @@ class BatchPanel:
                 interactive=False,
                 wrap=True,
                 max_height=420,
-                column_widths=["60px", "23%", "26%", "31%"],
+                column_widths=["72px", "23%", "26%", "27%"],
                 buttons=[],
                 label=shown("batch.rows"),
                 show_label=False,
