@@ -7,7 +7,7 @@ run: ## the page on http://127.0.0.1:7860
 	bash script/run
 
 test: .venv ## the quick tests, under two minutes
-	$(python) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not soak and not slow and not browser and not postgres"
+	$(python) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak and not slow and not browser and not postgres"
 
 test-all: ## every test; installs a browser and PostgreSQL where there are none
 	bash script/test
