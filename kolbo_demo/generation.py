@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+from kolbo_demo import subtitles
 from kolbo_demo.client import Generation, KolboClient
 from kolbo_demo.contract import Status
 from kolbo_demo.credentials.manifest import marked
@@ -186,8 +187,6 @@ class GenerationFlow:
         start = trim.voice[0] if trim.voice else 0.0
         with wave.open(str(voice)) as file:
             end = start + file.getnframes() / file.getframerate()
-        from kolbo_demo import subtitles  # loads numpy, which only words need
-
         subtitles.write(words, self._folder / SPEECH_FILE, *targets, part=(start, end))
 
     def _trim(

@@ -5,8 +5,6 @@ import wave
 from pathlib import Path
 from unicodedata import bidirectional, east_asian_width
 
-import numpy as np
-
 FORMATS = (".vtt", ".srt")
 """Suffixes of files."""
 
@@ -26,15 +24,17 @@ NEAR = 0.6
 """Seconds that a pause may be from where the line should end by its length."""
 
 
+def beside(video: Path) -> list[Path]:
+    """Paths of the subtitles of a video, one for each of `FORMATS`."""
+    return [video.with_suffix(suffix) for suffix in FORMATS]
+
+
 def write(words: str, voice: Path, *targets: Path, part: tuple[float, float] | None = None) -> None:
     """Write the subtitles of `words`, spoken in `voice`, a mono 16-bit WAV. The suffix of each
     target, one of `FORMATS`, selects its format. `part` is the start and end in seconds of the
     voice that is used; times count from its start."""
     lines = lines_of(words)
-    with wave.open(str(voice)) as file:
-        rate = file.getframerate()
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
-    start, end, pauses = _pauses(samples, rate)
+    start, end, pauses = _pauses(voice)
     ends = _ends([_columns(line) for line in lines], start, end, pauses)
     cues = list(zip(lines, [start, *ends], ends, strict=False))
     if part:
@@ -96,8 +96,13 @@ def _columns(text: str) -> int:
     return sum(1 + (east_asian_width(character) in "WF") for character in text)
 
 
-def _pauses(samples: np.ndarray, rate: int) -> tuple[float, float, list[float]]:
+def _pauses(voice: Path) -> tuple[float, float, list[float]]:
     """When the voice begins and ends, and the middles of its pauses, in seconds."""
+    import numpy as np  # which only callers that write subtitles need
+
+    with wave.open(str(voice)) as file:
+        rate = file.getframerate()
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
     step = max(1, int(rate * HOP))
     count = len(samples) // step
     level = np.sqrt(np.mean(samples[: count * step].reshape(count, step) ** 2, axis=1))

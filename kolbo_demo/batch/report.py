@@ -31,9 +31,9 @@ def write(folder: Path, statuses: Iterable[RowStatus]) -> Path:
         for status in statuses:
             if status.state == "completed" and status.video:
                 video = folder / status.video
-                for path in (video, *map(video.with_suffix, subtitles.FORMATS)):
-                    if path == video or path.is_file():
-                        archive.write(path, path.name)
+                words = [path for path in subtitles.beside(video) if path.is_file()]
+                for path in (video, *words):
+                    archive.write(path, path.name)
     part.replace(folder / "batch.zip")
     return folder / "batch.zip"
 

@@ -87,8 +87,7 @@ class BatchStore:
 
     def subtitle_files(self, row: Row) -> list[Path]:
         """Paths of the subtitles of a row with words, beside its video."""
-        video = self.folder / self.video_name(row)
-        return [video.with_suffix(suffix) for suffix in subtitles.FORMATS] if row.words else []
+        return subtitles.beside(self.folder / self.video_name(row)) if row.words else []
 
     @staticmethod
     def _row_key(row: Row) -> str:

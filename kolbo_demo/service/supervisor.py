@@ -85,13 +85,13 @@ class Supervisor:
     ) -> T:
         """Run `work`, which writes to the database. Raises ApiError after a timeout; then `undo`
         runs once `work` has ended after all."""
-        future = thread_pool.run(thread_pool.DATABASE, work, *args, **named)
-        if (await asyncio.wait({future}, timeout=WRITE_TIMEOUT_SECONDS))[0]:
-            return future.result()
+        task = asyncio.ensure_future(thread_pool.run(thread_pool.DATABASE, work, *args, **named))
+        if (await asyncio.wait({task}, timeout=WRITE_TIMEOUT_SECONDS))[0]:
+            return task.result()
 
         async def undo_late_write() -> None:
             with contextlib.suppress(Exception):  # a failed write may have taken effect
-                await future
+                await task
             await thread_pool.run(thread_pool.DATABASE, undo)
 
         undoing = asyncio.ensure_future(undo_late_write())

@@ -4,24 +4,25 @@ The framework's default pool of 40 threads is shared with the page; if that is e
 results still answer. A hanging object store delays neither uploads nor the database.
 """
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-DISK = ThreadPoolExecutor(16, "disk")
+DISK = anyio.CapacityLimiter(16)
 """Reads and writes of local files."""
-STORE = ThreadPoolExecutor(16, "store")
+STORE = anyio.CapacityLimiter(16)
 """Calls that may reach an object store."""
-DATABASE = ThreadPoolExecutor(16, "database")
+DATABASE = anyio.CapacityLimiter(16)
 
 
-def run(
-    pool: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **named: P.kwargs
-) -> asyncio.Future[T]:
-    """Run `work` in a thread of `pool`."""
-    return asyncio.get_running_loop().run_in_executor(pool, partial(work, *args, **named))
+async def run(
+    limiter: anyio.CapacityLimiter, work: Callable[P, T], *args: P.args, **named: P.kwargs
+) -> T:
+    """Run `work` in a thread of `limiter` and return its result."""
+    return await anyio.to_thread.run_sync(partial(work, *args, **named), limiter=limiter)
