@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from benchmarks.media import make_voice
 from kolbo_demo.engine.landmarks import FaceLandmarker, detect_speaker
 from kolbo_demo.engine.render import render
 from kolbo_demo.engine.thin_plate import Pixels
@@ -38,8 +39,8 @@ STILLS = {
 """Pictures of the gallery by kind of still; two stand side by side."""
 TIGHT_CROP = (160, 128, 360, 328)
 """Left, top, right, bottom of the face in hopper.jpg; hat and chin touch the border."""
-STILL_FRAMES, STILL_COLUMNS, STILL_WIDTH = 24, 8, 150
-"""Frames of each kind of still, columns, and pixels of a frame's width."""
+STILL_SECONDS, STILL_FRAMES, STILL_COLUMNS, STILL_WIDTH = 8, 24, 8, 150
+"""Seconds and frames of each kind of still, columns, and pixels of a frame's width."""
 FPS = 25
 """Of a still's video."""
 ANIMATED_SECONDS = 5
@@ -87,13 +88,14 @@ def _write_stills() -> dict[str, int]:
     """Write a sheet of each kind of still; returns their sizes in kB by name."""
     sizes = {}
     with tempfile.TemporaryDirectory() as folder:
+        voice = make_voice(Path(folder) / "voice.wav", STILL_SECONDS)
         for kind, names in STILLS.items():
             picture, out = Path(folder) / "source.png", Path(folder) / "out.mp4"
             still = Image.fromarray(
                 np.hstack([np.asarray(Image.open(GALLERY / name)) for name in names])
             )
             (still.crop(TIGHT_CROP) if kind == "tight-crop" else still).save(picture)
-            render(picture, SPEECH, out)
+            render(picture, voice, out)
             with Clip(out) as clip:
                 frames = list(clip.frames())
             chosen = np.linspace(0, len(frames) - 1, STILL_FRAMES).astype(int)
